@@ -1,0 +1,60 @@
+"""searchkit: train a length-adaptive encoder once, search its token lengths, measure honestly, ship the best point.
+
+The public names load on first use, so that `import searchkit` stays light (no torch, ray, optuna, pymoo, matplotlib).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from searchkit.engines import NSGA2, Random
+    from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
+    from searchkit.front import Front
+    from searchkit.objective import Objective
+    from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
+    from searchkit.space import Choice, Integer, Lengths, Space
+    from searchkit.study import Budget, Study
+    from searchkit.supernet import Scratch, Supernet
+
+__version__ = "0.1.0"
+
+_HOME: Final[dict[str, str]] = {
+    "Ask": "records",
+    "Budget": "study",
+    "Candidate": "records",
+    "Choice": "space",
+    "DataError": "errors",
+    "Estimate": "records",
+    "Failed": "records",
+    "Front": "front",
+    "Integer": "space",
+    "Lengths": "space",
+    "Measured": "records",
+    "NSGA2": "engines",
+    "Objective": "objective",
+    "Pruned": "records",
+    "Random": "engines",
+    "Scratch": "supernet",
+    "SearchkitError": "errors",
+    "Space": "space",
+    "StoreError": "errors",
+    "Study": "study",
+    "StudyError": "errors",
+    "Supernet": "supernet",
+    "TransientError": "errors",
+    "Trial": "records",
+    "TrialError": "errors",
+}
+__all__ = [*sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'searchkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"searchkit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

@@ -1,0 +1,43 @@
+"""The errors of searchkit. The class says who has to act; the message says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SearchkitError(Exception):
+    """Base of every error that searchkit raises on purpose; the command line shows it as one line, exit code 2."""
+
+
+class StudyError(SearchkitError):
+    """The author of the study has to change something: the study file, a parameter, an option."""
+
+
+class DataError(SearchkitError):
+    """Data or a checkpoint is missing, malformed, or does not fit the study."""
+
+
+class TrialError(SearchkitError):
+    """One candidate could not be measured. It is recorded as `Failed` of this `kind` and the search goes on."""
+
+    def __init__(self, message: str, kind: str = "exception") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class TransientError(SearchkitError):
+    """Something outside the candidate failed (a worker died, a connection broke): try again elsewhere."""
+
+
+class StoreError(SearchkitError):
+    """The record of the run cannot be read, written or trusted: stop now."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line for an unknown name: what it is, the closest known names first, then the others."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    ordered = close + [other for other in names if other not in close]
+    return f"unknown {kind} {name!r}{hint} (known: {', '.join(ordered) or 'none'})"

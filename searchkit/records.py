@@ -1,0 +1,201 @@
+"""The records of a search: plain frozen data, JSON both ways, no behaviour beyond that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Scalar = int | float | str | bool | None
+Value = Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of the space in user terms: dimension name -> value, names sorted, values in canonical form.
+
+    Build it with `Candidate.of(lengths=(1.0, 0.5))`. Two candidates that run the same computation have the same `key`,
+    because a space only hands out canonical candidates.
+    """
+
+    items: tuple[tuple[str, Value], ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None = None, /, **named: Any) -> Candidate:
+        every = {**(values or {}), **named}
+        return cls(tuple((name, _frozen(every[name])) for name in sorted(every)))
+
+    def __getitem__(self, name: str) -> Value:
+        for own, value in self.items:
+            if own == name:
+                return value
+        raise KeyError(f"the candidate has no {name!r}, only {[own for own, _ in self.items]}")
+
+    def __contains__(self, name: str) -> bool:
+        return any(own == name for own, _ in self.items)
+
+    @property
+    def key(self) -> str:
+        """16 hex digits, the same in every process and on every machine."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.items}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Candidate:
+        return cls.of(data)
+
+
+def _frozen(value: Any) -> Value:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_frozen_scalar(item) for item in value)
+    return _frozen_scalar(value)
+
+
+def _frozen_scalar(value: Any) -> Scalar:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise TypeError(f"a candidate holds finite numbers, strings, booleans and None, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its standard error and the number of examples (or repeats) behind it.
+
+    `standard_error` is None where it is not known. `beside` holds figures that explain the value (another accounting, a
+    quantile, an absolute number), by a name that carries the unit.
+    """
+
+    value: float
+    standard_error: float | None
+    n: int
+    beside: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of_fraction(cls, correct: Iterable[bool]) -> Estimate:
+        """The share of True and its binomial standard error sqrt(p (1 - p) / n)."""
+        outcomes = [bool(item) for item in correct]
+        if not outcomes:
+            raise ValueError("a fraction needs at least one outcome, got none")
+        n = len(outcomes)
+        share = sum(outcomes) / n
+        return cls(share, math.sqrt(share * (1 - share) / n), n)
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"value": self.value, "standard_error": self.standard_error, "n": self.n}
+        return data | ({"beside": dict(self.beside)} if self.beside else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Estimate:
+        return cls(data["value"], data["standard_error"], data["n"], dict(data.get("beside", {})))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A numbered candidate; numbers count the asks of one engine from 0."""
+
+    number: int
+    candidate: Candidate
+
+    @property
+    def key(self) -> str:
+        return self.candidate.key
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The candidate was measured: objective name -> estimate, every value finite."""
+
+    estimates: Mapping[str, Estimate]
+
+    def __post_init__(self) -> None:
+        for name, estimate in self.estimates.items():
+            if not math.isfinite(estimate.value):
+                raise ValueError(f"a measured value is finite, got {name}={estimate.value}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"estimates": {name: estimate.to_json() for name, estimate in self.estimates.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        return cls({name: Estimate.from_json(item) for name, item in data["estimates"].items()})
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The candidate was stopped early: why, and after how many examples."""
+
+    why: str
+    examples: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"why": self.why, "examples": self.examples}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Pruned:
+        return cls(data["why"], data["examples"])
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The candidate could not be measured. `kind` is one of exception, nan, out-of-memory, timeout, worker-died."""
+
+    kind: str
+    message: str
+    trace: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "message": self.message, "trace": self.trace}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Failed:
+        return cls(data["kind"], data["message"], data.get("trace", ""))
+
+
+Outcome = Measured | Pruned | Failed
+OUTCOMES: Final[dict[str, type[Measured] | type[Pruned] | type[Failed]]] = {
+    "measured": Measured,
+    "pruned": Pruned,
+    "failed": Failed,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, threads...)."""
+
+    ask: Ask
+    outcome: Outcome
+    seconds: float
+    environment: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return self.ask.key
+
+    @property
+    def status(self) -> str:
+        return next(name for name, kind in OUTCOMES.items() if isinstance(self.outcome, kind))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "number": self.ask.number,
+            "candidate": self.ask.candidate.to_json(),
+            "status": self.status,
+            "outcome": self.outcome.to_json(),
+            "seconds": self.seconds,
+            "environment": dict(self.environment),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        ask = Ask(data["number"], Candidate.from_json(data["candidate"]))
+        outcome = OUTCOMES[data["status"]].from_json(data["outcome"])
+        return cls(ask, outcome, data["seconds"], dict(data["environment"]))

@@ -1,0 +1,80 @@
+"""Which device and number format a pass uses, and the environment that stands beside every number measured on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from typing import Final
+
+import torch
+
+from searchkit.errors import StudyError, unknown
+
+DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:n`; StudyError for anything that is not there."""
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise StudyError(f"--device {name!r}: expected auto, cpu, cuda or cuda:n") from None
+    if device.type not in ("cpu", "cuda"):
+        raise StudyError(f"--device {name!r}: expected auto, cpu, cuda or cuda:n")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise StudyError(f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """`auto` (bf16 where the device has it natively, otherwise fp32), `fp32`, `bf16` or `fp16`."""
+    if name == "auto":
+        return torch.bfloat16 if native_bf16(device) else torch.float32
+    if name not in DTYPES:
+        raise StudyError(unknown("dtype", name, ["auto", *DTYPES]))
+    if name == "fp16" and device.type == "cpu":
+        raise StudyError("--dtype 'fp16' needs a GPU; on a CPU use fp32 or bf16")
+    return DTYPES[name]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int]:
+    """What a measured number depends on beside the candidate: device, threads, number format, versions."""
+    import transformers
+
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "dtype": next(name for name, known in DTYPES.items() if known == dtype),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,123 @@
+"""Packed tokens of a batch and where each example begins: no pads, so no pad can vote, be counted or be computed.
+
+Axes: B examples, T tokens in all, L the longest example, D width (or any trailing shape).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which tokens belong to which example, and where each stood before anything was dropped.
+
+    offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
+    positions: (T,) int64, the token's place in its unreduced example; increasing within an example
+    """
+
+    offsets: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of_lengths(cls, lengths: Tensor) -> Layout:
+        """The layout of whole examples of these (B,) lengths, on the device of `lengths`."""
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        examples = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        positions = torch.arange(len(examples), device=lengths.device) - offsets[examples]
+        return cls(offsets, positions)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) tokens of each example."""
+        return self.offsets.diff()
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
+    @cached_property
+    def is_even(self) -> bool:
+        """All examples have the same number of tokens, so packed and padded are the same memory."""
+        return self.longest * len(self.lengths) == len(self.positions)
+
+    @cached_property
+    def examples(self) -> Tensor:
+        """(T,) the example of each token."""
+        return torch.repeat_interleave(
+            torch.arange(len(self.lengths), device=self.offsets.device), self.lengths, output_size=len(self.positions)
+        )
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """(T,) the row of each token in the padded (B * L) arrangement."""
+        within = torch.arange(len(self.positions), device=self.offsets.device) - self.offsets[self.examples]
+        return self.examples * self.longest + within
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(B, L) True where a token stands."""
+        return torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None]
+
+    @property
+    def first(self) -> Tensor:
+        """(B,) the row of each example's first token."""
+        return self.offsets[:-1]
+
+    def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """(T, ...) -> (B, L, ...), `fill` where there is no token."""
+        shape = (len(self.lengths), self.longest, *values.shape[1:])
+        if self.is_even:
+            return values.reshape(shape)
+        padded = values.new_full((shape[0] * shape[1], *shape[2:]), fill)
+        return padded.index_copy(0, self.slots, values).reshape(shape)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """(B, L, ...) -> (T, ...); the inverse of `pad`."""
+        flat = padded.reshape(-1, *padded.shape[2:])
+        return flat if self.is_even else flat[self.slots]
+
+    def select(self, keep: Tensor) -> tuple[Tensor, Layout]:
+        """Keep the tokens where `keep` (T,) is True: their rows (T',), in order, and the layout of what is left."""
+        rows = keep.nonzero().squeeze(1)
+        kept_before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
+        return rows, Layout(kept_before[self.offsets], self.positions[rows])
+
+    def rows_in(self, whole: Layout) -> Tensor:
+        """(T,) where each token stands in the unreduced layout `whole` of the same examples."""
+        return whole.offsets[self.examples] + self.positions
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The input of an encoder: token ids (T,), segment ids (T,), and the layout of whole examples."""
+
+    ids: Tensor
+    types: Tensor
+    layout: Layout
+
+    @classmethod
+    def of_examples(cls, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> Tokens:
+        """From lists of token ids, one list per example."""
+        lengths = torch.tensor([len(example) for example in ids])
+        flat = torch.tensor([token for example in ids for token in example])
+        segments = torch.tensor([kind for example in types for kind in example]) if types else torch.zeros_like(flat)
+        return cls(flat, segments, Layout.of_lengths(lengths))
+
+    @classmethod
+    def of_padded(cls, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tokens:
+        """From the (B, L) tensors of a Hugging Face tokenizer that pads on the right."""
+        mask = attention_mask.bool()
+        if not torch.equal(mask, mask.cummin(dim=1).values):
+            raise ValueError("attention_mask must be ones followed by zeros in every row: pad on the right")
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        return cls(input_ids[mask], types[mask], Layout.of_lengths(mask.sum(1)))
+
+    def to(self, device: torch.device) -> Tokens:
+        layout = Layout(self.layout.offsets.to(device), self.layout.positions.to(device))
+        return Tokens(self.ids.to(device), self.types.to(device), layout)

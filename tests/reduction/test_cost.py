@@ -1,0 +1,71 @@
+"""MACs: against torch's FLOP counter on passes that really are shorter, and against the published integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from searchkit.reduction.cost import Shape, macs, published_macs
+from searchkit.reduction.encoder import Trace
+from searchkit.reduction.plan import ReductionPlan
+from tests.reduction.models import LAYERS, STOCK, classifier, tokens
+
+
+def _flops_of_fused_attention(q: Any, k: Any, v: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
+    return int(sdpa_flop_count(q, k, v))
+
+
+# torch counts 0 for fused attention on a CPU; this repairs it
+REPAIRED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _flops_of_fused_attention}
+
+
+@pytest.mark.parametrize("lengths", [(1.0, 1.0, 1.0), (0.8, 0.5, 0.25), (0.5, 0.5, 0.5), (1.0, 0.1, 0.1), (7, 3, 1)])
+@pytest.mark.parametrize("family", sorted(STOCK))
+def test_macs_equal_torchs_flop_counter_on_physically_reduced_passes(family: str, lengths: tuple[float, ...]) -> None:
+    model, ids = classifier(family), [[3] * 20, [4] * 20, [5] * 20]  # equal lengths: a padded bucket would count its pads
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=REPAIRED) as counter:
+        result = model(tokens(ids), ReductionPlan.of_lengths(lengths))
+    assert int(2 * macs(result.trace, model.shape).sum()) == counter.get_total_flops()
+
+
+def test_macs_of_an_example_do_not_depend_on_its_company() -> None:
+    model, plan = classifier("bert"), ReductionPlan.of_lengths((0.7, 0.4, 0.2))
+    ids = [[3] * 30, [4] * 5, [5] * 2]
+    with torch.no_grad():
+        together = macs(model(tokens(ids), plan).trace, model.shape)
+        alone = [macs(model(tokens([example]), plan).trace, model.shape)[0] for example in ids]
+    assert together.tolist() == alone
+
+
+def test_the_unreduced_trace_in_closed_form_is_the_trace_of_a_pass() -> None:
+    model = classifier("bert")
+    with torch.no_grad():
+        trace = model(tokens([[3] * 9, [4] * 4]), ReductionPlan.unreduced(LAYERS)).trace
+    closed = Trace.of_unreduced(torch.tensor([9, 4]), LAYERS)
+    assert torch.equal(macs(trace, model.shape), macs(closed, model.shape))
+
+
+BERT_BASE = Shape(layers=12, width=768, feed_forward=3072, heads=12, labels=2)
+QA_HEAD = {384: 384 * 768 * 2, 128: 128 * 768 * 2}
+CLASSIFIER_HEAD = 768 * 768 + 768 * 2
+
+
+@pytest.mark.parametrize(
+    ("tokens_in", "lengths", "head", "profiled", "formula"),
+    [
+        (384, (384,) * 12, QA_HEAD[384], 35_340_779_904, 35_333_406_720),
+        (384, (308, 247, 198, 159, 128, 103, 83, 67, 54, 44, 36, 29), QA_HEAD[384], 11_779_692_672, 11_776_888_320),
+        (384, (296, 288, 278, 214, 165, 133, 119, 113, 96, 83, 45, 16), QA_HEAD[384], 14_753_728_896, 14_750_315_520),
+        (128, (128,) * 12, CLASSIFIER_HEAD, 11_176_674_944, 11_174_217_216),
+        (128, (103, 83, 67, 54, 44, 36, 29, 24, 20, 16, 13, 11), CLASSIFIER_HEAD, 3_888_354_176, 3_887_397_888),
+    ],
+)
+def test_the_published_protocols_integers_come_out_exactly(
+    tokens_in: int, lengths: tuple[int, ...], head: int, profiled: int, formula: int
+) -> None:
+    """T-LAT-3: the authors' model under torchprofile, with and without its LayerNorm and mask terms."""
+    assert published_macs(lengths, tokens_in, BERT_BASE, head=head) == formula
+    assert published_macs(lengths, tokens_in, BERT_BASE, head=head, norms_and_mask=True) == profiled
