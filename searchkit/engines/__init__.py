@@ -1,0 +1,13 @@
+"""The engines that propose candidates. Importing this package loads no optimisation library; starting an engine may."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from searchkit.engines.base import Engine, EngineConfig
+from searchkit.engines.nsga2 import NSGA2
+from searchkit.engines.random import Random
+
+ENGINES: Final[dict[str, type[NSGA2] | type[Random]]] = {"nsga2": NSGA2, "random": Random}
+
+__all__ = ["ENGINES", "NSGA2", "Engine", "EngineConfig", "Random"]

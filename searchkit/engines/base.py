@@ -1,0 +1,115 @@
+"""What an engine is, and the numbered asks that every engine keeps: never the same candidate twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from searchkit.objective import Objective
+from searchkit.records import Ask, Trial
+from searchkit.space import Genome, Space
+
+ENUMERABLE: Final = 20_000  # spaces up to this size are listed in full to choose from what is left
+ROUNDS: Final = 8  # attempts at something new by chance before it is looked for
+
+
+class Engine(Protocol):
+    """A running search. Its asks depend only on the space, the seed, and what it was told in which order."""
+
+    def ask(self, n: int) -> list[Ask]:
+        """The next n asks, numbered on from 0; fewer only where no other candidate is left, [] when none is."""
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        """Outcomes in ask order; a candidate told again is ignored."""
+
+
+class EngineConfig(Protocol):
+    """An engine as a study names it: immutable, starts any number of running engines."""
+
+    @property
+    def population(self) -> int:
+        """How many candidates one generation asks for."""
+
+    def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
+        """A running engine on a bound space."""
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the engine in a fingerprint, as JSON."""
+
+
+class Asks:
+    """Hands out numbered asks from generations of genomes, and remembers every candidate asked or told.
+
+    Generations are made whole and handed out piece by piece, so that a smaller ask is a prefix of a larger one: a
+    search cut short by its budget goes on, with a larger budget, as if it had never stopped.
+    """
+
+    def __init__(self, space: Space, rng: np.random.Generator) -> None:
+        self._space = space
+        self._rng = rng
+        self._seen: set[tuple[int, ...]] = set()  # in a generation, or told
+        self._told: set[tuple[int, ...]] = set()
+        self._waiting: deque[Genome] = deque()
+        self._asked = 0
+
+    def ask(self, n: int, generation: Callable[[], Iterable[Genome]]) -> list[Ask]:
+        """The next n asks; `generation` makes more genomes, all admitted here, whenever none wait."""
+        asks: list[Ask] = []
+        while len(asks) < n:
+            if not self._waiting:
+                self._waiting.extend(generation())
+            if not self._waiting:
+                break
+            genome = self._waiting.popleft()
+            if _key(genome) not in self._told:
+                asks.append(Ask(self._asked, self._space.decode(genome)))
+                self._asked += 1
+        return asks
+
+    def told(self, trial: Trial) -> Genome | None:
+        """The genome of a trial's candidate, or None when it was told before."""
+        genome = self._space.encode(trial.ask.candidate)
+        key = _key(genome)
+        if key in self._told:
+            return None
+        self._told.add(key)
+        self._seen.add(key)
+        return genome
+
+    def admit(self, genomes: Iterable[Genome], at_most: int) -> list[Genome]:
+        """Those never seen before, the first `at_most` of them; they count as seen from now on."""
+        new: list[Genome] = []
+        for genome in genomes:
+            if len(new) == at_most:
+                break
+            if (key := _key(genome)) not in self._seen:
+                self._seen.add(key)
+                new.append(genome)
+        return new
+
+    def fresh(self, n: int) -> list[Genome]:
+        """n new genomes sampled from the space; fewer only where no other is left."""
+        new: list[Genome] = []
+        for _ in range(ROUNDS):
+            if len(new) == n:
+                return new
+            new += self.admit(self._space.sample(n, self._rng), n - len(new))
+        return new + self._remaining(n - len(new))
+
+    def _remaining(self, n: int) -> list[Genome]:
+        """n genomes from the list of all; in a large space the first ones, after at most `seen` + n steps."""
+        unseen = (genome for genome in self._space.genomes() if genome not in self._seen)
+        if self._space.size > ENUMERABLE:
+            chosen = list(itertools.islice(unseen, n))
+        else:
+            left = list(unseen)
+            chosen = [left[i] for i in self._rng.permutation(len(left))[:n]]
+        return self.admit((np.array(genome, dtype=np.int64) for genome in chosen), n)
+
+
+def _key(genome: Genome) -> tuple[int, ...]:
+    return tuple(genome.tolist())

@@ -1,0 +1,154 @@
+"""NSGA-II (Deb et al. 2002): pymoo selects parents and survivors, the space breeds. pymoo appears in this file only.
+
+pymoo's own operators barely change small integer ranges, so children come from the space's; and pymoo looks for
+duplicates in its population only, so the asks keep every candidate ever seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from searchkit.engines.base import ROUNDS, Asks, Engine
+from searchkit.errors import StudyError
+from searchkit.front import losses
+from searchkit.objective import Objective
+from searchkit.records import Ask, Estimate, Measured, Trial
+from searchkit.space import Genome, Space
+
+
+@dataclass(frozen=True)
+class NSGA2:
+    """`crossover` and `mutation` are the shares of pairs that are crossed and of children that are mutated."""
+
+    population: int = 24
+    crossover: float = 0.9
+    mutation: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.population < 2:
+            raise StudyError(f"population must be at least 2, got {self.population=}")
+        if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
+            raise StudyError(f"crossover and mutation are shares in [0, 1], got {self.crossover=}, {self.mutation=}")
+
+    def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
+        return _Evolution(self, space, objectives, seed)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engine": "nsga2",
+            "population": self.population,
+            "crossover": self.crossover,
+            "mutation": self.mutation,
+        }
+
+
+class _Evolution:
+    """The running engine.
+
+    pymoo sees measured trials only. A failed or pruned candidate never becomes a parent: its place among the survivors
+    stays empty until a measured one takes it, and each empty place brings a fresh sample into the next generation. So a
+    generation that fails as a whole is followed by new samples, and no invented value enters the selection.
+    """
+
+    def __init__(self, config: NSGA2, space: Space, objectives: Sequence[Objective], seed: int) -> None:
+        self._population = config.population
+        self._space = space
+        self._objectives = objectives
+        self._rng = np.random.default_rng([seed, 1])  # apart from pymoo's, which is seeded with `seed`
+        self._asks = Asks(space, self._rng)
+        self._algorithm = _algorithm(config, space, len(objectives), seed)
+        self._parents: list[Genome] = []  # measured since the last generation
+        self._estimates: list[dict[str, Estimate]] = []
+
+    def ask(self, n: int) -> list[Ask]:
+        return self._asks.ask(n, self._generation)
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            genome = self._asks.told(trial)
+            if genome is not None and isinstance(trial.outcome, Measured):
+                self._parents.append(genome)
+                self._estimates.append(dict(trial.outcome.estimates))
+
+    def _generation(self) -> list[Genome]:
+        """As many new genomes as the population has places; fewer only when the space is exhausted."""
+        self._survive()
+        survivors = len(self._algorithm.pop) if self._algorithm.is_initialized else 0
+        bred = self._breed(min(survivors, self._population)) if survivors else []
+        return bred + self._asks.fresh(self._population - len(bred))
+
+    def _survive(self) -> None:
+        """pymoo's survival of the population and all that was measured since."""
+        from pymoo.core.population import Population
+        from pymoo.problems.static import StaticProblem
+
+        if not self._parents:
+            return
+        born = Population.new("X", np.array(self._parents))
+        measured = StaticProblem(self._algorithm.problem, F=losses(self._estimates, self._objectives))
+        self._algorithm.evaluator.eval(measured, born)
+        self._algorithm.tell(infills=born)
+        self._parents, self._estimates = [], []
+
+    def _breed(self, n: int) -> list[Genome]:
+        """Children of the survivors; where they bring too little that is new, mutants of the front."""
+        new: list[Genome] = []
+        for _ in range(ROUNDS):
+            if len(new) < n:
+                new += self._asks.admit(self._algorithm.ask().get("X"), n - len(new))
+        mutants: list[Genome] = list(self._algorithm.opt.get("X"))
+        for _ in range(ROUNDS):
+            if len(new) < n:
+                mutants = [self._space.mutate(genome, self._rng) for genome in mutants]  # a walk away from the front
+                new += self._asks.admit(mutants, n - len(new))
+        return new
+
+
+def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
+    """pymoo's NSGA-II, set up for ask and tell; the first it is told is its initial population."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2 as Algorithm  # noqa: N811
+    from pymoo.algorithms.moo.nsga2 import binary_tournament
+    from pymoo.core.problem import Problem
+    from pymoo.core.termination import NoTermination
+    from pymoo.operators.selection.tournament import TournamentSelection
+
+    mating = _Mating(space, config.crossover, config.mutation, TournamentSelection(func_comp=binary_tournament))
+    algorithm = Algorithm(pop_size=config.population, mating=mating)
+    problem = Problem(n_var=space.width, n_obj=objectives, xl=space.low, xu=space.high, vtype=int)
+    return algorithm.setup(problem, seed=seed, termination=NoTermination())
+
+
+@dataclass(frozen=True)
+class _Mating:
+    """What pymoo calls for offspring: its tournament chooses pairs, the space crosses and mutates them."""
+
+    space: Space
+    crossover: float
+    mutation: float
+    selection: Any
+
+    def do(self, problem: Any, pop: Any, n_offsprings: int, algorithm: Any, random_state: np.random.Generator) -> Any:
+        """A pymoo Population of n offspring. All chance comes from the generator that pymoo passes."""
+        from pymoo.core.population import Population
+
+        genomes = pop.get("X")
+        pairs = self.selection(
+            problem,
+            pop,
+            math.ceil(n_offsprings / 2),
+            n_parents=2,
+            to_pop=False,
+            algorithm=algorithm,
+            random_state=random_state,
+        )
+        children = [child for a, b in pairs for child in self._children(genomes[a], genomes[b], random_state)]
+        return Population.new("X", np.array(children[:n_offsprings]))
+
+    def _children(self, a: Genome, b: Genome, rng: np.random.Generator) -> list[Genome]:
+        crossed = self.space.crossover(a, b, rng) if rng.random() < self.crossover else (a, b)
+        return [self.space.mutate(child, rng) if rng.random() < self.mutation else child for child in crossed]

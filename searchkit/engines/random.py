@@ -1,0 +1,45 @@
+"""Random search: distinct samples of the space, whatever it is told. The floor that every engine has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from searchkit.engines.base import Asks, Engine
+from searchkit.errors import StudyError
+from searchkit.objective import Objective
+from searchkit.records import Ask, Trial
+from searchkit.space import Space
+
+
+@dataclass(frozen=True)
+class Random:
+    """Samples as the space does, both corners first."""
+
+    population: int = 24
+
+    def __post_init__(self) -> None:
+        if self.population < 1:
+            raise StudyError(f"population must be at least 1, got {self.population=}")
+
+    def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
+        return _Sampling(self.population, space, seed)
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": "random", "population": self.population}
+
+
+class _Sampling:
+    def __init__(self, population: int, space: Space, seed: int) -> None:
+        self._population = population
+        self._asks = Asks(space, np.random.default_rng(seed))
+
+    def ask(self, n: int) -> list[Ask]:
+        return self._asks.ask(n, lambda: self._asks.fresh(self._population))
+
+    def tell(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            self._asks.told(trial)

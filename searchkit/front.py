@@ -1,0 +1,237 @@
+"""The maths of comparing points: losses, domination, hypervolume, and the front of a search.
+
+Axes: N points, M objectives, K members of the front. All maths sees losses, which are to be minimised; only
+`_losses_of` knows that some objectives are better when higher.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from searchkit.errors import unknown
+from searchkit.objective import Objective
+from searchkit.records import Estimate, Measured, Trial
+
+Array = npt.NDArray[np.float64]
+
+
+def losses(estimates: Sequence[Mapping[str, Estimate]], objectives: Sequence[Objective]) -> Array:
+    """(N, M) values to minimise, one row per measured point, one column per objective."""
+    columns = [_losses_of(objective, [_value(row, objective.name) for row in estimates]) for objective in objectives]
+    return np.array(columns, dtype=np.float64).reshape(len(objectives), len(estimates)).T
+
+
+def in_units(point: Array, objectives: Sequence[Objective]) -> dict[str, float]:
+    """One (M,) point of losses back in the objectives' own units, by name."""
+    return {one.name: float(_losses_of(one, [loss])[0]) for one, loss in zip(objectives, point, strict=True)}
+
+
+def _losses_of(objective: Objective, values: Sequence[float]) -> Array:
+    """The only place where a sign is flipped, there and back."""
+    sign = -1.0 if objective.better == "higher" else 1.0
+    return sign * np.asarray(values, dtype=np.float64)
+
+
+def _value(estimates: Mapping[str, Estimate], name: str) -> float:
+    if name not in estimates:
+        raise KeyError(unknown("objective", name, estimates))
+    return estimates[name].value
+
+
+def nondominated(losses: Array) -> npt.NDArray[np.bool_]:
+    """(N,) True for the rows of (N, M) that no other row dominates; of equal rows only the first is a member."""
+    if np.isnan(losses).any():
+        raise ValueError("losses must not be NaN")
+    order = np.lexsort([np.arange(len(losses)), *losses.T[::-1]])  # a row can only be dominated by one before it
+    rows = losses[order]
+    member = np.zeros(len(losses), dtype=bool)
+    member[order] = _sweep(rows[:, -1]) if losses.shape[1] == 2 else _sieve(rows)
+    return member
+
+
+def _sweep(second: Array) -> npt.NDArray[np.bool_]:
+    """Two objectives, rows sorted by the first: a member is better in the second than all rows before it."""
+    best_before = np.concatenate([[np.inf], np.minimum.accumulate(second)[:-1]])
+    return second < best_before[: len(second)]
+
+
+def _sieve(rows: Array) -> npt.NDArray[np.bool_]:
+    """Any number of objectives, rows in lexicographic order: a member has no member before it that is as good."""
+    member = np.zeros(len(rows), dtype=bool)
+    front = np.empty_like(rows)
+    size = 0
+    for i, row in enumerate(rows):
+        if not (front[:size] <= row).all(axis=1).any():
+            member[i] = True
+            front[size] = row
+            size += 1
+    return member
+
+
+def hypervolume(losses: Array, reference: Sequence[float] | Array) -> float:
+    """The volume that the rows of (N, M) dominate within the reference point (M,); 0.0 without rows.
+
+    Exact for any M: a sweep for two and three objectives, beyond them the WFG recursion (While, Bradstreet and Barone
+    2012).
+    Points that are not better than the reference in every objective contribute nothing.
+    """
+    limit = np.asarray(reference, dtype=np.float64)
+    if losses.ndim != 2 or limit.shape != losses.shape[1:]:
+        raise ValueError(f"losses (N, M) need a reference (M,), got {losses.shape=}, {limit.shape=}")
+    inside = losses[(losses < limit).all(axis=1)]
+    return _volume(inside[nondominated(inside)], limit)
+
+
+def _volume(front: Array, limit: Array) -> float:
+    """The hypervolume of mutually non-dominated rows within the limit."""
+    if len(front) <= 1:
+        return float(np.prod(limit - front, axis=1).sum())
+    if len(limit) == 2:
+        first, second = front[np.argsort(front[:, 0])].T
+        above = np.concatenate([[limit[1]], second[:-1]])
+        return float(((limit[0] - first) * (above - second)).sum())
+    if len(limit) == 3:  # slices along the last objective, each with the area of the points below it
+        rising = front[np.argsort(front[:, 2])]
+        areas = np.cumsum(list(_gains_2d(rising[:, :2], limit[:2])))
+        return float(areas @ np.diff(rising[:, 2], append=limit[2]))
+    ordered = front[np.argsort(-front[:, -1])]  # worst last objective first: the limited sets stay small
+    return sum(_exclusive(point, ordered[i + 1 :], limit) for i, point in enumerate(ordered))
+
+
+def _exclusive(point: Array, others: Array, limit: Array) -> float:
+    """What the point dominates and the others do not: its box less the others' share of it (WFG, eq. 3)."""
+    limited = np.maximum(others, point)
+    return float(np.prod(limit - point)) - _volume(limited[nondominated(limited)], limit)
+
+
+def hypervolume_curve(losses_in_order: Array, reference: Sequence[float] | Array) -> Array:
+    """(N,) the hypervolume of the first 1, 2, ... N rows of (N, M)."""
+    limit = np.asarray(reference, dtype=np.float64)
+    gains = _gains_2d if len(limit) == 2 else _gains
+    inside = (losses_in_order < limit).all(axis=1)
+    gained = np.zeros(len(losses_in_order))
+    gained[inside] = list(gains(losses_in_order[inside], limit))
+    return np.cumsum(gained)
+
+
+def _gains(points: Array, limit: Array) -> Iterator[float]:
+    """What every point within the limit adds to the hypervolume of those before it."""
+    front = np.empty((0, len(limit)))
+    for point in points:
+        if (front <= point).all(axis=1).any():
+            yield 0.0
+            continue
+        yield _exclusive(point, front, limit)
+        front = np.vstack([front[~(front >= point).all(axis=1)], point])
+
+
+def _gains_2d(points: Array, limit: Array) -> Iterator[float]:
+    """The same for two objectives, on a staircase: xs rise, ys fall. A point costs a bisection and what it removes."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for x, y in points.tolist():
+        before = bisect.bisect_right(xs, x)
+        if before > 0 and ys[before - 1] <= y:
+            yield 0.0
+            continue
+        start = stop = bisect.bisect_left(xs, x)
+        gained, left, above = 0.0, x, ys[start - 1] if start > 0 else float(limit[1])
+        while stop < len(xs) and ys[stop] >= y:  # the steps this point removes
+            gained += (xs[stop] - left) * (above - y)
+            left, above = xs[stop], ys[stop]
+            stop += 1
+        right = xs[stop] if stop < len(xs) else float(limit[0])
+        xs[start:stop], ys[start:stop] = [x], [y]
+        yield gained + (right - left) * (above - y)
+
+
+def reference_point(losses: Array) -> Array:
+    """(M,) the worst of all rows of (N, M) plus 1 % of the range (of the magnitude where there is no range)."""
+    if len(losses) == 0:
+        raise ValueError("a reference point needs at least one measured point, got none")
+    worst = losses.max(axis=0)
+    scale = worst - losses.min(axis=0)
+    scale = np.where(scale > 0, scale, np.abs(worst))
+    return np.asarray(worst + 0.01 * np.where(scale > 0, scale, 1.0))
+
+
+@dataclass(frozen=True)
+class Front:
+    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower."""
+
+    members: tuple[Trial, ...]
+    objectives: tuple[Objective, ...]
+
+    @classmethod
+    def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Front:
+        """Trials in any order, pruned and failed ones ignored; of equal points the first asked is the member."""
+        measured = sorted((t for t in trials if isinstance(t.outcome, Measured)), key=lambda trial: trial.ask.number)
+        every = losses([_estimates(trial) for trial in measured], objectives)
+        cost = next((i for i, objective in enumerate(objectives) if objective.better == "lower"), 0)
+        cheapest_first = np.argsort(every[:, cost], kind="stable")
+        keep = nondominated(every)
+        return cls(tuple(measured[i] for i in cheapest_first if keep[i]), tuple(objectives))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.members)
+
+    @cached_property
+    def losses(self) -> Array:
+        """(K, M)"""
+        return losses([_estimates(trial) for trial in self.members], self.objectives)
+
+    def values(self, name: str) -> Array:
+        """(K,) the values of one objective in its own unit, in the order of the members."""
+        self._column(name)
+        return np.array([_value(_estimates(trial), name) for trial in self.members], dtype=np.float64)
+
+    def hypervolume(self, reference: Sequence[float] | Array) -> float:
+        """Within a reference point given as losses (M,), such as `reference_point` gives."""
+        return hypervolume(self.losses, reference)
+
+    def knee(self) -> Trial:
+        """The member furthest below the plane through the worst corners, each objective scaled to 0..1 over the front.
+
+        For two objectives that plane is the line through the two extremes (Das 1999). Without any member below it, the
+        cheapest member.
+        """
+        if not self.members:
+            raise ValueError("an empty front has no knee: no trial was measured")
+        low, high = self.losses.min(axis=0), self.losses.max(axis=0)
+        scaled = (self.losses - low) / np.where(high > low, high - low, 1.0)
+        return self.members[int(np.argmin(scaled.sum(axis=1)))]  # every point of the plane has the same sum
+
+    def cheapest_within(self, quality: str, tolerance: float, of: float, cost: str) -> Trial | None:
+        """The member lowest in `cost` whose `quality` is at most `tolerance` worse than `of`; None if there is none.
+
+        `of` and `tolerance` are in the unit of the quality, and "worse" follows its direction.
+        """
+        if tolerance < 0:
+            raise ValueError(f"tolerance must not be negative, got {tolerance=}")
+        column = self._column(quality)
+        worst = _losses_of(self.objectives[column], [of])[0] + tolerance
+        slack = 1e-12 * max(1.0, abs(worst))  # 0.9 - 0.1 is a little more than 0.8
+        good = self.losses[:, column] <= worst + slack
+        costs = np.where(good, self.losses[:, self._column(cost)], np.inf)
+        return self.members[int(np.argmin(costs))] if good.any() else None
+
+    def _column(self, name: str) -> int:
+        names = [objective.name for objective in self.objectives]
+        if name not in names:
+            raise ValueError(unknown("objective", name, names))
+        return names.index(name)
+
+
+def _estimates(trial: Trial) -> Mapping[str, Estimate]:
+    if not isinstance(trial.outcome, Measured):
+        raise ValueError(f"a member of a front is measured, trial {trial.ask.number} is {trial.status}")
+    return trial.outcome.estimates

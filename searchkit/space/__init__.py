@@ -1,0 +1,8 @@
+"""What is legal: the named dimensions of a search, and their product. One file per kind of dimension."""
+
+from searchkit.space.base import Dimension, Genome
+from searchkit.space.lengths import Lengths
+from searchkit.space.plain import Choice, Integer
+from searchkit.space.product import Space
+
+__all__ = ["Choice", "Dimension", "Genome", "Integer", "Lengths", "Space"]

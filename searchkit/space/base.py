@@ -1,0 +1,71 @@
+"""What every dimension of a search offers: a structured block with its own genome of integers.
+
+W is the width of a genome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from searchkit.records import Value
+
+Genome = npt.NDArray[np.int64]  # (W,), or (N, W) for several
+
+
+class Dimension(Protocol):
+    """A structured block of the space; its own genome is `width` integers."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def bounds(self) -> tuple[Genome, Genome]:
+        """The lowest and the highest number at every place of the genome, both included."""
+
+    @property
+    def size(self) -> int:
+        """How many distinct values the dimension has, exactly."""
+
+    def bound(self, layers: int) -> Dimension:
+        """The same dimension for an encoder of that many layers."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genome:
+        """(n, width) legal genomes, duplicates possible."""
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        """A legal neighbour, different from the genome wherever `size` > 1."""
+
+    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        """Two legal children of two legal parents."""
+
+    def repair(self, genome: Genome) -> Genome:
+        """The legal genome nearest in squared distance; a legal one comes back unchanged."""
+
+    def decode(self, genome: Genome) -> Value:
+        """The value of a legal genome."""
+
+    def encode(self, value: Value) -> Genome:
+        """The genome of a value; ValueError names the rule an illegal value breaks."""
+
+    def genomes(self) -> Iterator[tuple[int, ...]]:
+        """Every legal genome once."""
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the dimension in a fingerprint, as JSON."""
+
+
+def power_law(most: int, rng: np.random.Generator) -> int:
+    """A step d >= 1 with P(d >= k) = 1 / k, cut at `most`: mostly small, now and then far."""
+    return min(most, int(1.0 / (1.0 - rng.random())))
+
+
+def blend(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+    """Two children between (or, rounded, around) two parents; their sum is the parents' sum."""
+    weight = rng.random()
+    one = np.floor(weight * a + (1 - weight) * b + 0.5).astype(np.int64)
+    return one, a + b - one

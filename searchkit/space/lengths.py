@@ -1,0 +1,234 @@
+"""Tokens kept at every layer: a non-increasing vector with its own sampling, moves and repair.
+
+K free layers, N genomes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from searchkit.errors import StudyError
+from searchkit.records import Value
+from searchkit.space.base import Genome
+from searchkit.space.moves import MATINGS, MOVES, SHAPES, SHARES, uniform
+
+Level = int | float
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens kept at every layer, never growing with depth; the value is a tuple of levels, first layer first.
+
+    `levels=16` means the fractions k/16, k = 1..16, of an example's own tokens. A sequence gives the increasing levels
+    themselves: fractions in (0, 1], or token counts >= 1 with `basis="tokens"`. `first` and `last` pin the ends to one
+    of the levels. The number of layers comes from the encoder (`bound`). Genome: the index of the level, per layer.
+    """
+
+    levels: int | Sequence[Level] = 16
+    basis: Literal["fraction", "tokens"] = "fraction"
+    first: Level | None = None
+    last: Level | None = None
+    layers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.basis not in ("fraction", "tokens"):
+            raise StudyError(f"basis must be 'fraction' or 'tokens', got {self.basis=}")
+        object.__setattr__(self, "levels", _number_or_tuple(self.levels))
+        _check_levels(self.values, self.basis)
+        if not isinstance(self.levels, int):
+            object.__setattr__(self, "levels", self.values)  # in Python's numbers, so that equal lengths compare equal
+        if self.layers is not None and (not isinstance(self.layers, int) or self.layers < 1):
+            raise StudyError(f"layers must be an integer of at least 1, got {self.layers=}")
+        if self._lowest > self._highest:
+            raise StudyError(f"lengths must not grow with depth, got {self.first=}, {self.last=}")
+        if self.layers == 1 and None not in (self.first, self.last) and self._lowest < self._highest:
+            raise StudyError(f"one layer has one length, got {self.first=}, {self.last=}")
+
+    @cached_property
+    def values(self) -> tuple[Level, ...]:
+        """The levels, increasing: exact k / levels for a number of levels."""
+        if isinstance(self.levels, int):
+            if self.levels < 1:
+                raise StudyError(f"levels must be at least 1, got {self.levels=}")
+            if self.basis == "tokens":
+                raise StudyError(f"basis='tokens' needs the token counts themselves, got {self.levels=}")
+            return tuple(k / self.levels for k in range(1, self.levels + 1))
+        return tuple(_level(value, self.basis) for value in self.levels)
+
+    @property
+    def name(self) -> str:
+        return "lengths"
+
+    @property
+    def width(self) -> int:
+        if self.layers is None:
+            raise StudyError("the lengths have no number of layers yet: call bound(layers) with the encoder's")
+        return self.layers
+
+    @cached_property
+    def _highest(self) -> int:
+        """The highest level index a layer may have."""
+        return len(self.values) - 1 if self.first is None else self._index(self.first, StudyError)
+
+    @cached_property
+    def _lowest(self) -> int:
+        """The lowest level index a layer may have."""
+        return 0 if self.last is None else self._index(self.last, StudyError)
+
+    @cached_property
+    def _free(self) -> slice:
+        """The layers that are not pinned."""
+        start, stop = int(self.first is not None), self.width - int(self.last is not None)
+        return slice(start, max(start, stop))
+
+    @property
+    def _free_layers(self) -> int:
+        return len(range(self.width)[self._free])
+
+    @property
+    def bounds(self) -> tuple[Genome, Genome]:
+        k = self._free_layers
+        return self._complete([self._lowest] * k), self._complete([self._highest] * k)
+
+    @property
+    def size(self) -> int:
+        """Multisets of K of the m levels in reach: C(K + m - 1, K)."""
+        return math.comb(self._free_layers + self._highest - self._lowest, self._free_layers)
+
+    def bound(self, layers: int) -> Lengths:
+        if self.layers not in (None, layers):
+            raise StudyError(f"the lengths are for {self.layers} layers, the encoder has {layers}")
+        return replace(self, layers=layers)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genome:
+        """Both corners (where n >= 2), then decay curves, cliffs, uniform draws and constant ratios.
+
+        A mix because no one shape suits every model; draws made monotone afterwards would all fall steeply.
+        """
+        kinds = rng.choice(len(SHAPES), size=n, p=SHARES)
+        rows = [self._complete(SHAPES[kind](self._free_layers, self._lowest, self._highest, rng)) for kind in kinds]
+        if n >= 2:
+            rows[:2] = self.bounds[::-1]
+        return np.array(rows, dtype=np.int64).reshape(n, self.width)
+
+    def uniform(self, n: int, rng: np.random.Generator) -> Genome:
+        """(n, width) genomes, every legal one equally likely."""
+        rows = [self._complete(uniform(self._free_layers, self._lowest, self._highest, rng)) for _ in range(n)]
+        return np.array(rows, dtype=np.int64).reshape(n, self.width)
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        if self.size == 1:
+            return genome.copy()
+        parent: list[int] = genome[self._free].tolist()
+        child = parent
+        while child == parent:  # a move may do nothing here, such as up from the top; all of them never do
+            move = MOVES[rng.integers(len(MOVES))]
+            child = move(parent.copy(), self._lowest, self._highest, rng)
+        return self._complete(child)
+
+    def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        """Exchange the deeper layers, blend, or take the upper and the lower envelope."""
+        mate = MATINGS[rng.integers(len(MATINGS))]
+        one, other = mate(a, b, rng)
+        return self.repair(one), self.repair(other)
+
+    def repair(self, genome: Genome) -> Genome:
+        inner = _nearest_nonincreasing(genome[self._free].tolist())
+        return self._complete([min(max(level, self._lowest), self._highest) for level in inner])
+
+    def decode(self, genome: Genome) -> tuple[Level, ...]:
+        if not np.array_equal(self.repair(genome), genome):
+            raise ValueError(f"lengths must not grow with depth and keep first and last, got level indices {genome}")
+        return tuple(self.values[index] for index in genome)
+
+    def encode(self, value: Value) -> Genome:
+        if not isinstance(value, tuple) or len(value) != self.width:
+            raise ValueError(f"lengths must be {self.width} values, one per layer, got {value!r}")
+        genome = np.array([self._index(level, ValueError) for level in value], dtype=np.int64)
+        if (np.diff(genome) > 0).any():
+            raise ValueError(f"lengths must not grow with depth, got lengths={value}")
+        if not np.array_equal(np.clip(genome, *self.bounds), genome):
+            raise ValueError(f"lengths must keep first={self.first}, last={self.last}, got lengths={value}")
+        return genome
+
+    def genomes(self) -> Iterator[tuple[int, ...]]:
+        falling = range(self._highest, self._lowest - 1, -1)
+        for inner in itertools.combinations_with_replacement(falling, self._free_layers):
+            yield tuple(self._complete(inner).tolist())
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "dimension": "lengths",
+            "levels": list(self.values),
+            "basis": self.basis,
+            "first": None if self.first is None else self.values[self._highest],
+            "last": None if self.last is None else self.values[self._lowest],
+            "layers": self.layers,
+        }
+
+    def _index(self, level: Any, error: type[Exception]) -> int:
+        """The index of a level, also when it was computed with a rounding error."""
+        if isinstance(level, int | float | np.integer) and not isinstance(level, bool):
+            index = int(np.searchsorted(self.values, level * (1 - 1e-9)))
+            if index < len(self.values) and math.isclose(self.values[index], level, rel_tol=1e-9):
+                return index
+        raise error(f"a length must be one of the levels {list(self.values)}, got {level!r}")
+
+    def _complete(self, inner: Sequence[int]) -> Genome:
+        """Free layers with the pinned ends around them."""
+        genome = np.empty(self.width, dtype=np.int64)
+        if self.first is not None:
+            genome[0] = self._highest
+        if self.last is not None:
+            genome[-1] = self._lowest
+        genome[self._free] = inner
+        return genome
+
+
+def _number_or_tuple(levels: Any) -> int | tuple[Any, ...]:
+    if isinstance(levels, int | np.integer) and not isinstance(levels, bool):
+        return int(levels)
+    if isinstance(levels, Sequence | np.ndarray) and not isinstance(levels, str):
+        return tuple(levels)
+    raise StudyError(f"levels must be their number or the levels themselves, got {levels=}")
+
+
+def _level(value: Any, basis: str) -> Level:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):
+        raise StudyError(f"a level must be a finite number, got {value!r}")
+    if basis == "fraction":
+        return float(value)
+    if int(value) != value:
+        raise StudyError(f"basis='tokens' counts whole tokens, got the level {value!r}")
+    return int(value)
+
+
+def _check_levels(levels: tuple[Level, ...], basis: str) -> None:
+    if not levels:
+        raise StudyError("levels must not be empty")
+    if any(b <= a for a, b in itertools.pairwise(levels)):
+        raise StudyError(f"levels must increase, got levels={levels}")
+    if basis == "fraction" and not (levels[0] > 0 and levels[-1] <= 1):
+        raise StudyError(f"levels of basis='fraction' must be in (0, 1], got levels={levels}")
+    if basis == "tokens" and levels[0] < 1:
+        raise StudyError(f"levels of basis='tokens' must be at least 1, got levels={levels}")
+
+
+def _nearest_nonincreasing(vector: list[int]) -> list[int]:
+    """Pool adjacent violators, each pool at its rounded mean: nearest in squared distance among integer vectors."""
+    pools: list[tuple[int, int]] = []  # (sum, count), means strictly falling
+    for value in vector:
+        total, count = value, 1
+        while pools and pools[-1][0] * count <= total * pools[-1][1]:
+            total, count = total + pools[-1][0], count + pools[-1][1]
+            pools.pop()
+        pools.append((total, count))
+    return [(2 * total + count) // (2 * count) for total, count in pools for _ in range(count)]
