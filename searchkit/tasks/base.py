@@ -1,0 +1,126 @@
+"""What a task is: raw tables for the three splits, and tokenised examples packed without padding.
+
+N examples, T tokens in all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+SPLITS: Final = ("train", "search", "report")
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. NumPy arrays only, so it travels cheaply."""
+
+    ids: NDArray[np.int32]  # (T,)
+    types: NDArray[np.int32]  # (T,) token type (segment) ids
+    offsets: NDArray[np.int64]  # (N + 1,)
+    labels: NDArray[np.int64]  # (N,) class indices
+
+    def __post_init__(self) -> None:
+        dtypes = {"ids": np.int32, "types": np.int32, "offsets": np.int64, "labels": np.int64}
+        for name, dtype in dtypes.items():
+            array = getattr(self, name)
+            if array.ndim != 1 or array.dtype != dtype:
+                raise ValueError(f"{name} must be one {dtype.__name__} axis, got {array.dtype} {array.shape}")
+        if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids):
+            raise ValueError(
+                f"offsets must run from 0 to {len(self.ids)} tokens, got {self.offsets[:1]}..{self.offsets[-1:]}"
+            )
+        if (np.diff(self.offsets) < 1).any():
+            raise ValueError("every example must hold at least one token")
+        if len(self.types) != len(self.ids) or len(self.labels) != len(self.offsets) - 1:
+            raise ValueError(f"lengths disagree: {len(self.ids)=} {len(self.types)=} {len(self)=} {len(self.labels)=}")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each example."""
+        return np.diff(self.offsets)
+
+    def take(self, indices: ArrayLike) -> Encoded:
+        """The chosen examples, in the order given."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[chosen]  # (n,)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (n + 1,)
+        # token t of the result is token t - (its example's new start) + (its example's old start) of this one
+        tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        return Encoded(self.ids[tokens], self.types[tokens], offsets, self.labels[chosen])
+
+    def batches(self, token_budget: int) -> list[NDArray[np.int64]]:
+        """Example indices, shortest first (stable), cut so that examples x longest <= `token_budget`.
+
+        An example longer than the budget is a batch of its own.
+        """
+        if token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1, got {token_budget=}")
+        lengths = self.lengths
+        order = np.argsort(lengths, kind="stable").astype(np.int64)
+        batches, start = [], 0
+        for stop in range(1, len(order) + 1):
+            # lengths rise along the order, so the next example would be the longest of the batch
+            if stop == len(order) or (stop - start + 1) * lengths[order[stop]] > token_budget:
+                batches.append(order[start:stop])
+                start = stop
+        return batches
+
+    def digest(self) -> str:
+        """32 hex digits of the content, the same on every machine."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self.ids, self.types, self.offsets, self.labels):
+            digest.update(len(array).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The raw rows of a task: columns `text`, `text_pair` (pairs only) and `label` (class index, int64), index 0..n-1.
+
+    No row stands in two splits. `labels` are the names of the classes in index order.
+    """
+
+    train: pd.DataFrame
+    search: pd.DataFrame
+    report: pd.DataFrame
+    labels: tuple[str, ...]
+
+    def __getitem__(self, split: str) -> pd.DataFrame:
+        if split not in SPLITS:
+            raise KeyError(f"the splits are {', '.join(SPLITS)}, got {split!r}")
+        table: pd.DataFrame = getattr(self, split)
+        return table
+
+
+class Task(Protocol):
+    """Data with labels. The search never sees the rows the report is made on."""
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens an example has, special tokens included."""
+        ...
+
+    def tables(self, seed: int) -> Tables:
+        """Read the raw data; `seed` decides what is carved and what a limit leaves. Raises DataError."""
+        ...
+
+    def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Tokenise a table, at most `max_length` tokens an example, [CLS] first. Raises DataError."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the data in a fingerprint, as JSON; local files by their content, not their place."""
+        ...

@@ -1,0 +1,58 @@
+"""From a table of texts to packed tokens, with a transformers tokenizer."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from searchkit.errors import DataError
+from searchkit.tasks.base import Encoded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+CHUNK: Final = 1024  # rows tokenised at once
+
+
+def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    """Tokenise `text` (and `text_pair`), the longer of the two cut first. DataError: the tokenizer does not fit."""
+    _check_tokenizer(tokenizer, max_length)
+    texts = table["text"].tolist()
+    pairs = table["text_pair"].tolist() if "text_pair" in table else None
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    for start in range(0, len(texts), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        out = tokenizer(
+            texts[chunk],
+            pairs[chunk] if pairs is not None else None,
+            truncation="longest_first",
+            max_length=max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        ids += out["input_ids"]
+        types += out["token_type_ids"]
+    _check_first(ids, tokenizer)
+    return Encoded(
+        ids=np.fromiter(chain.from_iterable(ids), dtype=np.int32),
+        types=np.fromiter(chain.from_iterable(types), dtype=np.int32),
+        offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        labels=table["label"].to_numpy(dtype=np.int64, copy=True),
+    )
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    for name in ("cls_token", "sep_token"):
+        if getattr(tokenizer, name) is None:
+            raise DataError(f"the tokenizer has no {name}; searchkit needs the tokenizer of a BERT-like encoder")
+    if max_length > tokenizer.model_max_length:
+        raise DataError(f"{max_length=} is more than the tokenizer allows ({tokenizer.model_max_length}); lower it")
+
+
+def _check_first(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> None:
+    if ids and ids[0][0] != tokenizer.cls_token_id:
+        raise DataError(f"the tokenizer does not put {tokenizer.cls_token} first, so it has no place for the class")

@@ -1,0 +1,29 @@
+"""Reading a data set of the Hugging Face hub with the `datasets` library, which is imported only when this is used."""
+
+from __future__ import annotations
+
+import logging
+
+from searchkit.errors import DataError
+from searchkit.tasks.files import ALIASES, Part
+
+logger = logging.getLogger(__name__)
+
+
+def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, list[Part]]:
+    """Split -> its part. Code of the hub is never run. Raises DataError if the data set cannot be had."""
+    import datasets
+
+    try:
+        found = datasets.load_dataset(name, subset, revision=revision)
+    except Exception as error:  # whatever the network, the cache and the hub raise, the user acts the same way
+        raise DataError(
+            f"the data set {name!r} could not be loaded from the hub ({type(error).__name__}: {error}). Check the name "
+            f"and the connection, or download it and give a folder: a local path starts with '.', '~' or '/'"
+        ) from error
+    known = {split: ALIASES[str(split)] for split in found if str(split) in ALIASES}
+    if ignored := [str(split) for split in found if split not in known]:
+        logger.warning("%s: ignoring the splits %s", name, ", ".join(ignored))
+    if len(set(known.values())) < len(known):
+        raise DataError(f"{name}: two splits mean the same: {', '.join(map(str, known))}; give a local folder instead")
+    return {split: [Part(f"{name} [{own}]", split, found[own].to_pandas())] for own, split in known.items()}

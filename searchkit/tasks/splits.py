@@ -1,0 +1,53 @@
+"""Carving a split out of another: seeded, stratified by label, with equal texts on one side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from searchkit.errors import DataError
+
+
+def carve(table: pd.DataFrame, count: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the rest, the carved): about `count` rows are carved, each label in proportion, one of each at least left.
+
+    Rows with the same text go to the same side, or the model would be scored on what it was trained on; the first of
+    them counts, so repeated texts make the carved split a little larger. Both sides keep the order of the rows.
+    """
+    group, first = _groups(table)
+    labels = table["label"].to_numpy()[first]  # (groups,)
+    carved = np.zeros(len(labels), dtype=bool)
+    carved[_stratified(labels, count, rng)] = True
+    if not carved.any():
+        raise DataError(f"{len(table)} rows are too few to carve {count} of them for another split")
+    chosen = carved[group]
+    return table[~chosen].reset_index(drop=True), table[chosen].reset_index(drop=True)
+
+
+def limited(table: pd.DataFrame, limit: int | None, rng: np.random.Generator) -> pd.DataFrame:
+    """At most `limit` rows, a random choice of them in random order."""
+    if limit is None or len(table) <= limit:
+        return table
+    return table.iloc[rng.permutation(len(table))[:limit]].reset_index(drop=True)
+
+
+def _groups(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows,) the number of each row's distinct text (or pair), and (groups,) the first row of each."""
+    keys = [name for name in ("text", "text_pair") if name in table]
+    group = table.groupby(keys, sort=False).ngroup().to_numpy().astype(np.int64)
+    return group, np.unique(group, return_index=True)[1].astype(np.int64)
+
+
+def _stratified(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """`count` positions, shared among the labels by largest remainder (ties to the lower label)."""
+    present, sizes = np.unique(labels, return_counts=True)
+    share = min(count, len(labels)) * sizes / len(labels)
+    quota = np.floor(share).astype(np.int64)
+    most = np.argsort(quota - share, kind="stable")[: min(count, len(labels)) - int(quota.sum())]
+    quota[most] += 1
+    quota = np.minimum(quota, sizes - 1)
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:wanted] for label, wanted in zip(present, quota, strict=True)
+    ]
+    return np.concatenate(chosen)

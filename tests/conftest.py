@@ -1,0 +1,17 @@
+"""Fixtures that several packages of tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[1].parent / "shared"  # real data sets and a real encoder, beside the repository
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with `data/<set>/<split>.parquet` and `models/minilm-l6`; the test is skipped where it is absent."""
+    if not (SHARED / "data").is_dir() or not (SHARED / "models").is_dir():
+        pytest.skip(f"needs the real data and model in {SHARED}")
+    return SHARED
