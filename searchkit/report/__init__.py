@@ -1,0 +1,1 @@
+"""Tables, figures and summaries made from the records of a search."""

@@ -1,0 +1,47 @@
+"""Everything a report is made from: records only, so that tables, plots and pages need no storage and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.records import Trial
+
+UNREDUCED = "unreduced"
+CONSTANT_RATIO = "constant ratio"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished (or interrupted) search and what was measured for its report."""
+
+    study: Mapping[str, Any]  # JSON that describes it: name, fingerprint, seed, ...
+    objectives: tuple[Objective, ...]  # searched
+    front_objectives: tuple[Objective, ...]  # measured on the front only, on the report split: latency, usually
+    trials: tuple[Trial, ...]  # on the search split, by ask number
+    report: Mapping[str, Trial]  # key of a candidate -> the same candidate on the report split
+    baselines: Mapping[str, tuple[Trial, ...]]  # by name, on the report split
+    environment: Mapping[str, Any]
+    seconds: Mapping[str, float]  # by phase: train, search, report
+
+    @cached_property
+    def front(self) -> Front:
+        """The front on the search split, which the search saw."""
+        return Front.of(self.trials, self.objectives)
+
+    @property
+    def quality(self) -> Objective:
+        """What a plot shows upwards: the first objective that is better when higher, otherwise the second."""
+        higher = (objective for objective in self.objectives if objective.better == "higher")
+        return next(higher, self.objectives[min(1, len(self.objectives) - 1)])
+
+    @property
+    def cost(self) -> Objective:
+        """What a plot shows to the right: the first that is better when lower, else one other than quality."""
+        lower = (objective for objective in self.objectives if objective.better == "lower")
+        others = (objective for objective in self.objectives if objective != self.quality)
+        return next(lower, next(others, self.quality))

@@ -1,0 +1,247 @@
+"""Tables of a search: data frames, files, and the front for the terminal. One row per candidate."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchkit.files import replace_whole
+from searchkit.objective import Objective
+from searchkit.records import Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
+from searchkit.report.results import Results
+from searchkit.report.summary import summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+__all__ = ["console_table", "front_frame", "summary", "trials_frame", "write"]
+
+CONSOLE_ROWS = 12
+
+
+def front_frame(results: Results) -> pd.DataFrame:
+    """One row per member of the front, cheapest first.
+
+    Columns: key, the candidate (lengths_1, ...), `<objective>_<split>` with `_se` (standard error) and `_n` (examples)
+    for both splits, `<objective>_optimism` (search minus report, of objectives that are better when higher), objectives
+    of the front only, and what stands beside the report estimates, named after its objective.
+    """
+    return _frame([_front_row(results, trial) for trial in results.front], _front_columns(results))
+
+
+def trials_frame(results: Results) -> pd.DataFrame:
+    """One row per trial on the search split, by ask number; failed and pruned ones with their reason."""
+    members = {trial.key for trial in results.front}
+    rows = [_trial_row(trial, results.objectives, trial.key in members) for trial in results.trials]
+    return _frame(rows, ["number", "key", "status", "on_front", *_OUTCOME_COLUMNS])
+
+
+def write(results: Results, folder: Path) -> None:
+    """front.csv, front.parquet, trials.parquet and summary.json in the folder; StoreError if unwritable."""
+    front, trials = front_frame(results), trials_frame(results)
+    replace_whole(folder / "front.csv", front.to_csv(index=False).encode())
+    replace_whole(folder / "front.parquet", _parquet(front))
+    replace_whole(folder / "trials.parquet", _parquet(trials))
+    text = json.dumps(summary(results), indent=2, allow_nan=False, ensure_ascii=False)
+    replace_whole(folder / "summary.json", (text + "\n").encode())
+
+
+def console_table(results: Results) -> Table:
+    """The front for the terminal: at most 12 members, evenly picked with both ends, values on the report split."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    members = results.front.members
+    picked = evenly(members, CONSOLE_ROWS)
+    shown = (
+        f"{len(picked)} of {len(members)} candidates" if len(picked) < len(members) else f"{len(members)} candidates"
+    )
+    name = escape(str(results.study.get("name", "search")))
+    caption = "report split, ± one standard error; optimism is search minus report"
+    table = Table(title=f"{name}: front, {shown}", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("key", no_wrap=True)
+    for objective in (*results.objectives, *results.front_objectives):
+        table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
+    for objective in _optimistic(results):
+        table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
+    dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items})
+    for dimension in dimensions:
+        table.add_column(escape(spoken(dimension)), overflow="fold")
+    for trial in picked:
+        table.add_row(*(escape(cell) for cell in _cells(results, trial, dimensions)))
+    return table
+
+
+def evenly(items: Sequence[Trial], most: int) -> list[Trial]:
+    """At most `most` of the items, the first and the last among them, the others evenly spaced."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def plus_minus(estimate: Estimate | None) -> str:
+    """`0.874 ± 0.011`: the error with one digit or two, the value as far as the error reaches."""
+    if estimate is None:
+        return "-"
+    digits = _decimals(estimate)
+    if digits is None:
+        return f"{estimate.value:.4g}"
+    return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+
+
+def _decimals(estimate: Estimate) -> int | None:
+    """Decimals that the standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
+    error = estimate.standard_error
+    if error is None or not math.isfinite(error) or error <= 0:
+        return None
+    return min(9, max(0, -math.floor(math.log10(error / 3))))
+
+
+def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[str]:
+    measured = results.report.get(trial.key)
+    cells = [trial.key[:8]]
+    cells += [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+    for objective in _optimistic(results):
+        search, report = _estimate(trial, objective), _estimate(measured, objective)
+        optimism = _optimism(search, report)
+        cells.append("-" if optimism is None or report is None else f"{optimism:+.{_decimals(report) or 4}f}")
+    return cells + [_short(trial.ask.candidate, dimension) for dimension in dimensions]
+
+
+def _short(candidate: Candidate, dimension: str) -> str:
+    if dimension not in candidate:
+        return "-"
+    value = candidate[dimension]
+    scalars = value if isinstance(value, tuple) else (value,)
+    return " ".join(_brief(scalar) if isinstance(scalar, float) else str(scalar) for scalar in scalars)
+
+
+def _brief(number: float) -> str:
+    """1, .5, .06, .003, 12.5: at most two decimals, one digit for what is smaller."""
+    text = f"{number:.2f}".rstrip("0").rstrip(".") if abs(number) >= 0.01 or number == 0 else f"{number:.1g}"
+    return text.removeprefix("0") or "0"
+
+
+def _optimistic(results: Results) -> list[Objective]:
+    """The objectives whose search value is chosen for being good, on few examples: those better when higher."""
+    return [objective for objective in results.objectives if objective.better == "higher"]
+
+
+def _optimism(search: Estimate | None, report: Estimate | None) -> float | None:
+    return None if search is None or report is None else search.value - report.value
+
+
+def _estimate(trial: Trial | None, objective: Objective) -> Estimate | None:
+    if trial is None or not isinstance(trial.outcome, Measured):
+        return None
+    return trial.outcome.estimates.get(objective.name)
+
+
+def _candidate(candidate: Candidate) -> dict[str, Scalar]:
+    """One column per scalar; those of a tuple are numbered from 1."""
+    row: dict[str, Scalar] = {}
+    for dimension, value in candidate.items:
+        if isinstance(value, tuple):
+            row |= {f"{dimension}_{place}": scalar for place, scalar in enumerate(value, start=1)}
+        else:
+            row[dimension] = value
+    return row
+
+
+def _front_row(results: Results, trial: Trial) -> dict[str, Any]:
+    measured = results.report.get(trial.key)
+    row: dict[str, Any] = {"key": trial.key, **_candidate(trial.ask.candidate)}
+    for objective in results.objectives:
+        row |= _columns(f"{objective.name}_search", _estimate(trial, objective))
+        row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
+    for objective in _optimistic(results):
+        row[f"{objective.name}_optimism"] = _optimism(_estimate(trial, objective), _estimate(measured, objective))
+    for objective in results.front_objectives:
+        row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
+    for objective in (*results.objectives, *results.front_objectives):
+        row |= _beside(objective, _estimate(measured, objective))
+    return row
+
+
+def _front_columns(results: Results) -> list[str]:
+    """The columns that stand even without a row."""
+    splits = [f"{objective.name}_{split}" for objective in results.objectives for split in ("search", "report")]
+    return ["key", *(column for name in splits for column in _columns(name, None))]
+
+
+def _columns(name: str, estimate: Estimate | None) -> dict[str, Any]:
+    if estimate is None:
+        return {name: None, f"{name}_se": None, f"{name}_n": None}
+    return {name: estimate.value, f"{name}_se": estimate.standard_error, f"{name}_n": estimate.n}
+
+
+def _beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:
+    """Figures beside a value, named after its objective where they do not begin with it already."""
+    figures = estimate.beside if estimate else {}
+    prefix = f"{objective.name}_"
+    return {name if name.startswith(prefix) else prefix + name: value for name, value in figures.items()}
+
+
+_TEXTS = ("key", "status", "failure_kind", "failure_message", "pruned_why")
+_OUTCOME_COLUMNS = ("failure_kind", "failure_message", "pruned_why", "pruned_after_examples", "seconds")
+
+
+def _trial_row(trial: Trial, objectives: Sequence[Objective], on_front: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"number": trial.ask.number, "key": trial.key, "status": trial.status, "on_front": on_front}
+    row |= _candidate(trial.ask.candidate)
+    for objective in objectives:
+        row |= _columns(objective.name, _estimate(trial, objective))
+    row |= dict.fromkeys(_OUTCOME_COLUMNS)
+    match trial.outcome:
+        case Failed(kind, message):
+            row |= {"failure_kind": kind, "failure_message": message}
+        case Pruned(why, examples):
+            row |= {"pruned_why": why, "pruned_after_examples": examples}
+        case Measured():
+            pass
+    return row | {"seconds": trial.seconds}
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Columns in the order in which rows name them; whole numbers stay whole where some are missing."""
+    import pandas as pd
+
+    every = list(dict.fromkeys(name for row in rows for name in row)) or list(columns)
+    return pd.DataFrame({name: _series(name, [row.get(name) for row in rows]) for name in every})
+
+
+def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
+    """A column of one kind: numbers widened to floats where one is; of other mixtures every value as JSON text."""
+    import pandas as pd
+
+    kinds = {_kind(value) for value in values if value is not None} or {"str" if name in _TEXTS else "float64"}
+    if kinds == {"Int64", "float64"}:
+        kinds = {"float64"}
+    if len(kinds) > 1:
+        return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
+    return pd.Series(list(values), dtype=kinds.pop())
+
+
+def _kind(value: Scalar) -> str:
+    """The type of a column that holds the value and gaps."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int) and abs(value) < 2**63:
+        return "Int64"
+    return "str" if isinstance(value, str) else "float64"
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

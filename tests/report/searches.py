@@ -1,0 +1,77 @@
+"""Searches with a hand-written outcome, for the tests of reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from searchkit.objective import Objective
+from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
+from searchkit.report.results import Results
+
+
+def unmeasurable(subject: Any) -> Estimate:
+    raise AssertionError("a report measures nothing")
+
+
+ACCURACY = Objective("accuracy", "fraction", "higher", unmeasurable)
+MACS = Objective("macs", "of unreduced", "lower", unmeasurable)
+LATENCY = Objective("latency", "ms", "lower", unmeasurable)
+
+
+def trial(
+    number: int, accuracy: float, macs: float, n: int = 100, latency: float | None = None, **candidate: Any
+) -> Trial:
+    estimates = {
+        "accuracy": Estimate(accuracy, 0.01, n),
+        "macs": Estimate(macs, None, n, {"macs_per_example": macs * 1e9, "ratio_of_padded": macs / 4}),
+    }
+    if latency is not None:
+        estimates["latency"] = Estimate(latency, 0.2, 30, {"p95_ms": latency + 1})
+    values = candidate or {"lengths": (1.0, number / 100)}
+    return Trial(Ask(number, Candidate.of(values)), Measured(estimates), 0.5, {"device": "cpu"})
+
+
+def staircase(**changes: Any) -> Results:
+    """Front: asks 1, 2, 3, cheapest first; 0 is dominated, 4 failed, 5 was pruned; on the report split 2 failed."""
+    first, second, third = trial(1, 0.6, 0.2), trial(2, 0.8, 0.4), trial(3, 0.9, 0.8)
+    failed = Trial(Ask(4, Candidate.of(lengths=(1.0, 0.04))), Failed("nan", "loss is NaN", "a\nb"), 0.1)
+    pruned = Trial(Ask(5, Candidate.of(lengths=(1.0, 0.05))), Pruned("dominated", 64), 0.1)
+    fields: dict[str, Any] = {
+        "study": {"name": "demo", "fingerprint": "f00", "seed": 7},
+        "objectives": (ACCURACY, MACS),
+        "front_objectives": (LATENCY,),
+        "trials": (trial(0, 0.55, 0.9), first, second, third, failed, pruned),
+        "report": {
+            first.key: trial(1, 0.58, 0.21, 400, 2.0),
+            second.key: Trial(second.ask, Failed("timeout", "after 60 s"), 60.0),
+            third.key: trial(3, 0.85, 0.81, 400, 8.0),
+        },
+        "baselines": {
+            "unreduced": (trial(0, 0.9, 1.0, 400, 10.0, lengths=(1.0, 1.0)),),
+            "constant ratio": (trial(1, 0.5, 0.3, 400), trial(2, 0.84, 0.9, 400), trial(3, 0.7, 0.5, 400)),
+        },
+        "environment": {"device": "cpu", "threads": 2},
+        "seconds": {"train": 10.0, "search": 3.5, "report": 1.0},
+    }
+    return Results(**(fields | changes))
+
+
+def noisy(count: int = 120, hopeless: int = 0, name: str = "demo") -> Results:
+    """Trials below a rising curve, the first of them hopeless."""
+    random = np.random.default_rng(0)
+    trials = []
+    for number in range(count):
+        macs = float(random.uniform(0.2, 1))
+        bad = number < hopeless
+        accuracy = 0.02 if bad else float(0.9 - 0.2 * np.exp(-4 * macs) - random.uniform(0, 0.03))
+        trials.append(trial(number, accuracy, macs, 872, lengths=(1.0, macs)))
+    unreduced = trial(0, 0.9, 1.0, 1821, lengths=(1.0, 1.0))
+    results = staircase(trials=tuple(trials), report={}, study={"name": name}, baselines={"unreduced": (unreduced,)})
+    report: Mapping[str, Trial] = {
+        member.key: trial(member.ask.number, 0.88, float(member.ask.candidate["lengths"][1]), 1821)  # type: ignore[index,arg-type]
+        for member in results.front
+    }
+    return staircase(trials=results.trials, report=report, study=results.study, baselines=results.baselines)

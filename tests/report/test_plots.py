@@ -1,0 +1,144 @@
+"""Figures: what is drawn, where the axes end, and that nothing in a name breaks them."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from searchkit.front import hypervolume, losses, reference_point
+from searchkit.records import Measured
+from searchkit.report import plots
+from searchkit.report.results import Results
+from tests.report.searches import noisy, staircase, trial
+
+
+@contextmanager
+def drawn(results: Results) -> Iterator[Any]:
+    axes = Figure().add_subplot()
+    plots._draw_pareto(axes, results)
+    yield axes
+
+
+def labels(axes: Any) -> list[str]:
+    return [text.get_text() for text in axes.get_figure(root=True).legends[0].get_texts()]
+
+
+def line(axes: Any, label: str) -> tuple[list[float], list[float]]:
+    (found,) = [item for item in axes.get_lines() if item.get_label() == label]
+    return list(found.get_xdata()), list(found.get_ydata())
+
+
+def test_both_splits_and_the_baselines_are_drawn_where_they_were_measured() -> None:
+    with drawn(staircase()) as axes:
+        assert line(axes, "front, search split") == ([0.2, 0.4, 0.8], [0.6, 0.8, 0.9])
+        assert line(axes, "constant ratio, report split") == ([0.3, 0.5, 0.9], [0.5, 0.7, 0.84])
+        assert line(axes, "unreduced model, report split") == ([1.0], [0.9])
+        assert line(axes, "all measured trials, search split")[0] == [0.2, 0.4, 0.8, 0.9]
+        (bars,) = axes.containers
+        assert list(bars.lines[0].get_xdata()) == [0.21, 0.81]
+        (segments,) = [item.get_segments() for item in bars.lines[2]]
+        np.testing.assert_allclose([segment[:, 1] for segment in segments], [(0.57, 0.59), (0.84, 0.86)])
+        assert len(labels(axes)) == 5
+
+
+def test_the_legend_names_only_what_is_there() -> None:
+    with drawn(staircase(report={}, baselines={})) as axes:
+        assert labels(axes) == ["front, search split", "all measured trials, search split"]
+
+
+def test_kinds_of_points_differ_without_colour() -> None:
+    kinds = (plots.FRONT_ON_SEARCH, plots.UNREDUCED_MODEL, plots.CONSTANT_RATIOS, plots.TRIALS)
+    markers = [kind["marker"] for kind in kinds] + [plots.FRONT_ON_REPORT["fmt"][0]]
+    assert len(set(markers)) == 5
+
+
+def test_hopeless_trials_do_not_squeeze_the_front_and_are_counted() -> None:
+    with drawn(noisy()) as axes:
+        before = axes.get_ylim()
+        assert "beyond" not in axes.get_xlabel()
+    with drawn(noisy(hopeless=9)) as axes:
+        assert axes.get_ylim()[0] > 0.5
+        assert axes.get_ylim() == pytest.approx(before, abs=0.05)
+        assert "9 trials beyond the axes" in axes.get_xlabel()
+
+
+def test_the_whole_front_is_inside_the_axes() -> None:
+    for results in (staircase(), noisy(), noisy(hopeless=40)):
+        with drawn(results) as axes:
+            (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+            for member in (*results.front, *results.report.values()):
+                if isinstance(member.outcome, Measured):
+                    estimates = member.outcome.estimates
+                    assert left < estimates["macs"].value < right
+                    assert bottom < estimates["accuracy"].value < top
+
+
+def test_axes_say_unit_and_direction() -> None:
+    with drawn(staircase()) as axes:
+        assert axes.get_xlabel().startswith("macs (of unreduced, lower is better)")
+        assert axes.get_ylabel() == "accuracy (fraction, higher is better)"
+
+
+def test_the_hypervolume_after_every_evaluation_is_that_of_the_trials_so_far() -> None:
+    results = noisy(30)
+    failed, pruned = staircase().trials[4:]
+    results = staircase(trials=(*results.trials[:10], failed, *results.trials[10:], pruned))
+    rows = [item.outcome.estimates if isinstance(item.outcome, Measured) else None for item in results.trials]
+    every = losses([row for row in rows if row is not None], results.objectives)
+    expected = []
+    for count in range(1, len(rows) + 1):
+        so_far = [row for row in rows[:count] if row is not None]
+        expected.append(hypervolume(losses(so_far, results.objectives), reference_point(every)))
+    np.testing.assert_allclose(plots.hypervolume_curve(results), expected, rtol=1e-12)
+
+
+NAMES = ["demo", '<b>bold</b> & "quoted" -- $x_1$ \\frac{', "$", "$\\frac{$", "_hidden", "a_b^c", "long-name-" * 20]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
+    results = noisy(12, name=name)
+    plots.pareto(results, tmp_path)
+    plots.hypervolume(results, tmp_path)
+    for figure in ("pareto", "hypervolume"):
+        assert (tmp_path / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+        ElementTree.parse(tmp_path / f"{figure}.svg")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{figure}.{kind}" for figure in ("pareto", "hypervolume") for kind in ("png", "svg")
+    }
+
+
+def test_the_title_says_study_and_examples() -> None:
+    assert plots._title(noisy(12)) == "demo\n872 search examples, 1821 report examples"
+
+
+def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        plots.pareto(noisy(12), tmp_path / folder)
+    for name in ("pareto.png", "pareto.svg"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_settings_of_the_caller_neither_matter_nor_change(tmp_path: Path) -> None:
+    plots.pareto(noisy(12), tmp_path / "plain")
+    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "text.parse_math": True}):
+        before = dict(matplotlib.rcParams)
+        plots.pareto(noisy(12), tmp_path / "loud")
+        assert dict(matplotlib.rcParams) == before
+    assert (tmp_path / "plain" / "pareto.svg").read_bytes() == (tmp_path / "loud" / "pareto.svg").read_bytes()
+
+
+@pytest.mark.parametrize("trials", [(), staircase().trials[4:], (trial(0, 0.5, 0.5),), (trial(0, 0.0, 0.0),)])
+def test_searches_with_next_to_nothing_still_make_figures(trials: Any, tmp_path: Path) -> None:
+    results = staircase(trials=trials, report={}, baselines={})
+    plots.pareto(results, tmp_path)
+    plots.hypervolume(results, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
