@@ -45,7 +45,7 @@ def attend(
 
 def _heads(padded: Tensor, heads: int) -> Tensor:
     """(B, L, D) -> (B, H, L, E)"""
-    return padded.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return padded.reshape(*padded.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _merged(context: Tensor) -> Tensor:

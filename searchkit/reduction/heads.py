@@ -5,7 +5,8 @@ Axes: B examples, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class AdaptiveClassifier(nn.Module):
             if trained and config.num_labels != labels:
                 raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {labels}")
             config.num_labels = labels
-        with _Quiet():
+        with quiet_transformers():
             try:
                 model = AutoModelForSequenceClassification.from_pretrained(
                     source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -85,7 +86,8 @@ class AdaptiveClassifier(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write config and safetensors; the stock class's `from_pretrained(folder)` loads them."""
-        self.model.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
 
 
 def load_config(source: str) -> Any:
@@ -114,20 +116,17 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-class _Quiet:
-    """No progress bar and no 'newly initialised' table from transformers while a model loads."""
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no 'newly initialised' tables from transformers: searchkit says itself what it does."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._verbosity = logging.get_verbosity()
-        self._bars = logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self._verbosity)
-        if self._bars:
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
             logging.enable_progress_bar()

@@ -25,7 +25,10 @@ REPAIRED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _flops_o
 @pytest.mark.parametrize("lengths", [(1.0, 1.0, 1.0), (0.8, 0.5, 0.25), (0.5, 0.5, 0.5), (1.0, 0.1, 0.1), (7, 3, 1)])
 @pytest.mark.parametrize("family", sorted(STOCK))
 def test_macs_equal_torchs_flop_counter_on_physically_reduced_passes(family: str, lengths: tuple[float, ...]) -> None:
-    model, ids = classifier(family), [[3] * 20, [4] * 20, [5] * 20]  # equal lengths: a padded bucket would count its pads
+    model, ids = (
+        classifier(family),
+        [[3] * 20, [4] * 20, [5] * 20],
+    )  # equal lengths: a padded bucket would count its pads
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=REPAIRED) as counter:
         result = model(tokens(ids), ReductionPlan.of_lengths(lengths))
     assert int(2 * macs(result.trace, model.shape).sum()) == counter.get_total_flops()

@@ -77,9 +77,7 @@ def test_dropping_follows_the_equations_of_lat(family: str, plan: str) -> None:
     model, ids, lengths = classifier(family), examples(4, seed=7), PLANS[plan]
     with torch.no_grad():
         embedded = model.embed(tokens(ids))
-        ours = encode(
-            model.view.blocks, embedded, tokens(ids).layout, ReductionPlan.of_lengths(lengths), restore=True
-        )
+        ours = encode(model.view.blocks, embedded, tokens(ids).layout, ReductionPlan.of_lengths(lengths), restore=True)
         logits = model(tokens(ids), ReductionPlan.of_lengths(lengths)).logits
         assert ours.restored is not None
         for row, example in enumerate(ids):

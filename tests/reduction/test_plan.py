@@ -21,8 +21,12 @@ def test_a_ratio_keeps_exactly_the_ceiling_of_its_share(tokens: int, numerator: 
     assert wanted.item() == math.ceil(share * tokens)
 
 
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=9), min_size=1, max_size=5), st.data())
-def test_top_k_equals_sorting_each_example_with_ties_to_the_earlier_token(scores: list[list[float]], data: st.DataObject) -> None:
+@given(
+    st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=9), min_size=1, max_size=5), st.data()
+)
+def test_top_k_equals_sorting_each_example_with_ties_to_the_earlier_token(
+    scores: list[list[float]], data: st.DataObject
+) -> None:
     layout = Layout.of_lengths(torch.tensor([len(example) for example in scores]))
     counts = [data.draw(st.integers(1, len(example))) for example in scores]
     flat = torch.tensor([score for example in scores for score in example])

@@ -27,7 +27,9 @@ def test_unpad_undoes_pad_and_pads_hold_the_fill(lengths: list[int], width: int)
 
 
 @given(lengths_lists, st.data())
-def test_selecting_keeps_the_chosen_tokens_their_order_and_their_positions(lengths: list[int], data: st.DataObject) -> None:
+def test_selecting_keeps_the_chosen_tokens_their_order_and_their_positions(
+    lengths: list[int], data: st.DataObject
+) -> None:
     layout = Layout.of_lengths(torch.tensor(lengths))
     chosen = [[0, *data.draw(st.lists(st.integers(1, n), unique=True).map(sorted))] for n in lengths]
     keep = torch.tensor([p in picks for n, picks in zip(lengths, chosen, strict=True) for p in range(n)])

@@ -1,0 +1,50 @@
+"""Computation, from the trace of the passes that were made: MACs, and FLOPs = 2 MACs.
+
+The value is a ratio of sums: all MACs of the candidate over all MACs of the unreduced model on the same examples, none of
+them padded. Beside it stand the absolute number per example, its quantiles, and `ratio_of_padded`: the same MACs over those
+of the unreduced model on inputs padded to the maximum length, which is the baseline that most papers use.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from searchkit.evaluate.subject import Subject
+from searchkit.objective import Objective
+from searchkit.records import Estimate
+from searchkit.reduction.cost import macs as macs_of
+from searchkit.reduction.encoder import Trace
+
+
+def _macs(subject: Subject) -> Estimate:
+    return _cost(subject, "macs", per_mac=1)
+
+
+def _flops(subject: Subject) -> Estimate:
+    return _cost(subject, "flops", per_mac=2)
+
+
+def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
+    shape = subject.bench.classifier.shape
+    own = macs_of(subject.trace, shape)
+    lengths = torch.as_tensor(subject.bench.data.lengths)
+    unreduced = macs_of(Trace.of_unreduced(lengths, shape.layers), shape)
+    padded = macs_of(Trace.of_unreduced(torch.tensor([subject.bench.padded_to]), shape.layers), shape)
+    ratio = float(own.sum() / unreduced.sum())
+    # standard error of a ratio of sums, from the residuals (Cochran, Sampling Techniques, eq. 6.13)
+    n = len(own)
+    residuals = own - ratio * unreduced
+    spread = float((residuals.square().sum() / max(n - 1, 1)).sqrt() / (n**0.5 * unreduced.mean()))
+    p50, p95 = torch.quantile(own, torch.tensor([0.5, 0.95], dtype=own.dtype)).tolist()
+    beside = {
+        f"{unit}_per_example": float(own.mean()) * per_mac,
+        f"{unit}_per_example_p50": p50 * per_mac,
+        f"{unit}_per_example_p95": p95 * per_mac,
+        "ratio_of_padded": float(own.mean() / padded[0]),
+        "padded_to": float(subject.bench.padded_to),
+    }
+    return Estimate(ratio, spread, n, beside)
+
+
+macs = Objective("macs", unit="of unreduced", better="lower", measure=_macs)
+flops = Objective("flops", unit="of unreduced", better="lower", measure=_flops)

@@ -1,0 +1,273 @@
+"""The command line: train | run | status | report | verify."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from searchkit.errors import SearchkitError, StudyError
+
+if TYPE_CHECKING:
+    from searchkit.progress import Progress
+    from searchkit.records import Trial
+    from searchkit.run import Folder
+
+log = logging.getLogger(__name__)
+out, err = Console(), Console(stderr=True)
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Train a length-adaptive encoder once, search its per-layer token lengths, and report an honest Pareto front.",
+    epilog="A first run: [bold]searchkit run studies/quickstart.py[/bold]",
+)
+
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A Python file that defines study() -> searchkit.Study.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart.")]
+Parameter = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--param", metavar="NAME=VALUE", help="A parameter of the study function; repeat for more."),
+]
+Runs = Annotated[
+    Path, typer.Option(help="Folder of all runs; a study's own is RUNS/<study>, supernets are cached beside it.")
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Dtype = Annotated[
+    str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
+]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: the machine's cores over the workers.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where trials are kept: a journal file or any Optuna URL. Default: journal.log in the run folder."
+    ),
+]
+
+
+@app.command(name="train")
+def train_command(
+    study: StudyFile,
+    param: Parameter = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+) -> None:
+    """Train the study's supernet, or find it in the cache; `run` does this by itself."""
+    from searchkit.run import Conditions, train_only
+    from searchkit.study import load
+
+    with _bars() as progress:
+        trained = train_only(load(study, _parameters(param)), Conditions(runs=runs, device=device), progress)
+    _say(f"supernet {trained.folder} ({trained.train_s:.0f} s of training)")
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    param: Parameter = None,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 searches in this process.")] = 0,
+    threads: Threads = 0,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, such as auto or host:6379; default: a local one.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs per Ray worker, may be a fraction; default: this machine's, shared."),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Train, search, re-measure the front on the report split, and write tables and plots.
+
+    Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing twice.
+    """
+    from searchkit.run import Conditions, Folder, execute
+    from searchkit.study import load
+
+    loaded = load(study, _parameters(param))
+    if (ray_address or gpus_per_worker is not None) and not workers:
+        raise StudyError("--ray-address and --gpus-per-worker need --workers N with N at least 1")
+    conditions = Conditions(
+        runs=runs,
+        device=device,
+        dtype=dtype,
+        workers=workers,
+        threads=threads,
+        ray_address=ray_address,
+        gpus_per_worker=gpus_per_worker,
+        storage=storage,
+    )
+    folder = Folder(runs / loaded.study.name)
+    with _keeping(folder), _bars() as progress:
+        results = execute(loaded, conditions, progress)
+    _show(results, folder)
+
+
+@app.command()
+def status(run: RunFolder) -> None:
+    """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far."""
+    from searchkit.front import Front
+    from searchkit.run import Folder, stored_objectives
+    from searchkit.store import Store
+
+    folder = Folder(run)
+    record = folder.read()
+    objectives, front_objectives = stored_objectives(record)
+    storage, name = record["storage"] or str(folder.journal), record["description"]["name"]
+    try:
+        trials = Store.open(storage, f"{name}-search", objectives, create=False).trials()
+    except SearchkitError:
+        trials = []
+    try:
+        report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
+    except SearchkitError:
+        report = []
+    _say(f"{name}: {len(trials)} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    for (state, kind), count in _grouped(trials).items():
+        _say(f"  {state}{f' ({kind})' if kind else ''}: {count}")
+    front = Front.of(trials, objectives)
+    table = Table(title="front on the search split", title_justify="left")
+    for objective in objectives:
+        table.add_column(f"{objective.name} ({objective.unit})", justify="right")
+    table.add_column("candidate")
+    for member in front.members[:: max(1, -(-len(front.members) // 12))]:
+        values = [f"{member.outcome.estimates[one.name].value:.4g}" for one in objectives]  # type: ignore[union-attr]
+        table.add_row(*values, escape(str(member.ask.candidate.to_json())))
+    if front.members:
+        out.print(table)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
+    from searchkit.run import Folder, stored_results, write
+
+    folder = Folder(run)
+    results = stored_results(folder)
+    write(results, folder)
+    _show(results, folder)
+
+
+@app.command()
+def verify(
+    run: RunFolder,
+    again: Annotated[int, typer.Option(min=0, help="Measure this many stored trials again and compare.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
+    from searchkit.run import Conditions, Folder, measured_again, replayed
+
+    folder = Folder(run)
+    replay = replayed(folder)
+    _say(f"replayed {replay} asks: every one is the stored one")
+    if again:
+        conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
+        with _bars() as progress:
+            same = measured_again(folder, again, conditions, progress)
+        _say(f"measured {same} trials again: the same values")
+
+
+def main() -> None:
+    """The entry point: whatever the user can mend is one line and exit code 2."""
+    try:
+        app()
+    except SearchkitError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+
+
+@contextmanager
+def _keeping(folder: Folder) -> Iterator[None]:
+    """Ctrl-C keeps what is done; an internal error says where its trace is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\nstopped; what is done is kept in {folder.path}: run the same command to go on", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except SearchkitError:
+        raise
+    except Exception as error:
+        if not folder.log.exists():
+            raise
+        message = (
+            f"[bold red]internal error:[/] {escape(f'{type(error).__name__}: {error}')}; the trace is in {folder.log}"
+        )
+        err.print(message, soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def _parameters(given: list[str] | None) -> dict[str, str]:
+    parameters = {}
+    for item in given or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise StudyError(f"-p {item!r}: expected NAME=VALUE")
+        parameters[name] = value
+    return parameters
+
+
+def _say(text: str) -> None:
+    out.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def _show(results: Any, folder: Folder) -> None:
+    from searchkit.report.table import console_table
+
+    out.print(console_table(results))
+    _say(f"front.csv, summary.json, trials.parquet and plots are in {folder.path}")
+
+
+def _grouped(trials: list[Trial]) -> Counter[tuple[str, str]]:
+    return Counter((trial.status, getattr(trial.outcome, "kind", "")) for trial in trials)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A progress bar per phase, with what is done, the rate and the time that remains."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(phase: str, done: int, total: int, note: str = "") -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total, completed=done, note=note)
+            bars.update(tasks[phase], completed=done, total=total, note=note)
+
+        yield told
+
+
+__all__ = ["app", "main"]

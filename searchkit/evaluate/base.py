@@ -1,0 +1,39 @@
+"""What evaluates asks: a workbench travels to wherever candidates are measured, and becomes a bench there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from searchkit.records import Ask, Candidate, Scalar, Trial
+
+
+class Bench(Protocol):
+    """A place with model and data in memory: candidates become subjects that objectives can measure."""
+
+    @property
+    def environment(self) -> Mapping[str, Scalar]: ...
+
+    def subject(self, candidate: Candidate) -> Any: ...
+
+
+class Workbench(Protocol):
+    """Plain data from which a bench is built, in this process or in another one."""
+
+    def build(self) -> Bench: ...
+
+
+class Evaluator(Protocol):
+    """Runs asks and yields a trial for each, in any order; never raises for a candidate's fault.
+
+    Use it as a context manager: it may hold processes.
+    """
+
+    def run(self, asks: Sequence[Ask]) -> Iterator[Trial]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,62 @@
+"""An ask becomes a trial: every way in which a candidate can fail turns into an outcome here, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from searchkit.errors import StudyError, TrialError
+from searchkit.evaluate.base import Bench
+from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Trial
+
+if TYPE_CHECKING:
+    from searchkit.objective import Objective
+
+
+def measure(ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None) -> Trial:
+    """Measure `objectives` on the ask's candidate; with `before`, add them to what that trial already measured."""
+    start = time.perf_counter()
+    known = before.outcome if before else None
+    if known is not None and not isinstance(known, Measured):
+        assert before is not None
+        return before
+    outcome = _outcome(ask, bench, objectives, dict(known.estimates) if known else {})
+    seconds = time.perf_counter() - start + (before.seconds if before else 0.0)
+    return Trial(ask, outcome, seconds, dict(bench.environment))
+
+
+def _outcome(ask: Ask, bench: Bench, objectives: Iterable[Objective], estimates: dict[str, Estimate]) -> Outcome:
+    try:
+        subject = bench.subject(ask.candidate)
+        for objective in objectives:
+            estimates[objective.name] = _finite(objective.name, objective.measure(subject))
+    except StudyError:
+        raise  # the study is wrong, not the candidate: no other candidate would fare better
+    except TrialError as error:
+        return Failed(error.kind, str(error), traceback.format_exc())
+    except MemoryError as error:
+        return Failed("out-of-memory", str(error) or "out of memory", traceback.format_exc())
+    except Exception as error:
+        kind = "out-of-memory" if type(error).__name__ == "OutOfMemoryError" else "exception"
+        return Failed(kind, f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Measured(estimates)
+
+
+def _finite(name: str, estimate: Any) -> Estimate:
+    if not isinstance(estimate, Estimate):
+        raise TrialError(f"objective {name!r} must return an Estimate, got {type(estimate).__name__}")
+    if not math.isfinite(estimate.value):
+        raise TrialError(f"objective {name!r} is {estimate.value}", kind="nan")
+    beside: Mapping[str, float] = {key: float(value) for key, value in estimate.beside.items() if math.isfinite(value)}
+    error = estimate.standard_error
+    return replace(
+        estimate,
+        value=float(estimate.value),
+        standard_error=float(error) if error is not None and math.isfinite(error) else None,
+        n=int(estimate.n),
+        beside=beside,
+    )

@@ -1,0 +1,73 @@
+"""The search: ask, measure what is new, store it, tell. Resume is replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from searchkit.engines.base import Engine
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.base import Evaluator
+from searchkit.records import Ask, Failed, Trial
+
+
+class Trials(Protocol):
+    """Where trials are kept; `append` returns when the trial is durable."""
+
+    def append(self, trial: Trial) -> None: ...
+
+    def trials(self) -> list[Trial]: ...
+
+
+def search(
+    engine: Engine,
+    evaluator: Evaluator,
+    store: Trials,
+    *,
+    evaluations: int,
+    population: int,
+    seen: Callable[[Mapping[str, Trial]], None] = lambda done: None,
+) -> dict[str, Trial]:
+    """Search until `evaluations` distinct candidates are stored or the space is exhausted; key -> trial.
+
+    The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
+    `seen` is called with all trials whenever one has been stored.
+    """
+    done = {trial.key: trial for trial in store.trials()}
+    stored = {trial.ask.number: trial for trial in done.values()}
+    while len(done) < evaluations:
+        asked = engine.ask(population)
+        if not asked:
+            break
+        check_replay(asked, stored)
+        fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
+        for trial in evaluator.run(fresh[: evaluations - len(done)]):
+            store.append(trial)
+            done[trial.key] = trial
+            seen(done)
+        if any(ask.key not in done for ask in asked):
+            break  # the budget ended inside this generation; a larger one continues it
+        _stop_if_nothing_works(asked, done)
+        engine.tell([done[ask.key] for ask in asked])
+    return done
+
+
+def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
+    """A stored ask that differs from the replayed one means that study or code changed since."""
+    for ask in asked:
+        trial = stored.get(ask.number)
+        if trial is not None and trial.key != ask.key:
+            raise StoreError(
+                f"ask {ask.number} was {trial.ask.candidate.to_json()} when it was stored and is now "
+                f"{ask.candidate.to_json()}: the study, the engine or a library changed; start a new run"
+            )
+
+
+def _stop_if_nothing_works(asked: Sequence[Ask], done: Mapping[str, Trial]) -> None:
+    outcomes = [done[ask.key].outcome for ask in asked]
+    if len(done) == len({ask.key for ask in asked}) and all(isinstance(outcome, Failed) for outcome in outcomes):
+        first = outcomes[0]
+        assert isinstance(first, Failed)
+        raise StudyError(
+            f"every candidate of the first generation failed; the first one: {first.kind}: {first.message}"
+        )

@@ -1,0 +1,201 @@
+"""The supernet of a study: which encoder, trained by which recipe; trained once, then cached under its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchkit.errors import DataError, StoreError, StudyError
+from searchkit.progress import Progress, Stopwatch, silent
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from searchkit.reduction.heads import AdaptiveClassifier
+    from searchkit.tasks.base import Tables, Task
+    from searchkit.training.base import Recipe
+
+log = logging.getLogger(__name__)
+
+FORMAT = (
+    1  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
+)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split)."""
+
+    layers: int = 4
+    width: int = 64
+    heads: int = 4
+    feed_forward: int = 256
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "feed_forward"):
+            if getattr(self, name) < 1:
+                raise StudyError(f"Scratch: {name} must be at least 1, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise StudyError(f"Scratch: width must be a multiple of heads, got {self.width=}, {self.heads=}")
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """`model` (a Hugging Face folder, a hub name, or `Scratch`) trained by `recipe`."""
+
+    model: str | Scratch
+    recipe: Recipe
+
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder, read from its config alone."""
+        if isinstance(self.model, Scratch):
+            return self.model.layers
+        from searchkit.reduction.heads import load_config
+
+        return int(load_config(self.model).num_hidden_layers)
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the untrained model and the recipe, as JSON: local files by content, hub models by revision."""
+        return {"model": _identity(self.model), "recipe": self.recipe.describe(), "format": FORMAT}
+
+    def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
+        if isinstance(self.model, Scratch):
+            from searchkit.tasks.words import SPECIALS, word_tokenizer
+
+            texts = [tables.train[column] for column in ("text", "text_pair") if column in tables.train]
+            words = sorted({word for column in texts for text in column for word in text.split()} - set(SPECIALS))
+            return word_tokenizer(words)
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self.model, use_fast=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.model}: cannot load the tokenizer: {' '.join(str(error).split())[:300]}") from error
+
+    def build(self, tokenizer: PreTrainedTokenizerBase, labels: int, max_length: int, seed: int) -> AdaptiveClassifier:
+        """The untrained model with a head of `labels` classes; new weights are a function of the seed."""
+        import torch
+
+        from searchkit.reduction.heads import AdaptiveClassifier
+
+        torch.manual_seed(seed)
+        if not isinstance(self.model, Scratch):
+            return AdaptiveClassifier.load(self.model, labels)
+        from transformers import BertConfig, BertForSequenceClassification
+
+        scratch = self.model
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=scratch.width,
+            num_hidden_layers=scratch.layers,
+            num_attention_heads=scratch.heads,
+            intermediate_size=scratch.feed_forward,
+            hidden_dropout_prob=scratch.dropout,
+            attention_probs_dropout_prob=scratch.dropout,
+            max_position_embeddings=max_length,
+            num_labels=labels,
+        )
+        return AdaptiveClassifier(BertForSequenceClassification(config))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained supernet's folder (a Hugging Face checkpoint) and how long training took, summed over interruptions."""
+
+    folder: Path
+    fingerprint: str
+    train_s: float
+
+
+def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
+    """16 hex digits of everything that decides the trained weights."""
+    return digest({"supernet": supernet.describe(), "task": task.describe(), "seed": seed})
+
+
+def digest(description: Any) -> str:
+    """16 hex digits of a JSON description."""
+    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def train(
+    supernet: Supernet,
+    task: Task,
+    tables: Tables,
+    *,
+    seed: int,
+    cache: Path,
+    device: torch.device,
+    progress: Progress = silent,
+) -> Trained:
+    """The trained supernet from `cache`, or train it there; an interrupted training goes on where it was."""
+    name = fingerprint(supernet, task, seed)
+    folder = cache / name
+    if (folder / "searchkit.json").is_file():
+        return _trained(folder, name)
+    from searchkit.training.base import Where
+
+    tokenizer = supernet.tokenizer(tables)
+    data = task.encode(tables.train, tokenizer)
+    classifier = supernet.build(tokenizer, len(tables.labels), task.max_length, seed)
+    limit = classifier.model.config.max_position_embeddings
+    if task.max_length > limit:
+        raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
+    partial = _writable(cache / f"{name}.partial")
+    spent = Stopwatch(partial / "seconds")
+    supernet.recipe.train(classifier.to(device), data, Where(partial, device, seed, spent.watching(progress)))
+    classifier.model.config.id2label = dict(enumerate(tables.labels))
+    classifier.model.config.label2id = {label: number for number, label in enumerate(tables.labels)}
+    classifier.save(partial / "model")
+    tokenizer.save_pretrained(partial / "model")
+    record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, "train_s": spent.seconds()}
+    (partial / "model" / "searchkit.json").write_text(json.dumps(record, indent=2))
+    os.replace(partial / "model", folder)
+    shutil.rmtree(partial)
+    return _trained(folder, name)
+
+
+def _trained(folder: Path, name: str) -> Trained:
+    try:
+        return Trained(folder, name, float(json.loads((folder / "searchkit.json").read_text())["train_s"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{folder / 'searchkit.json'} is damaged ({error}); remove the folder to train again"
+        ) from error
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot write there: {error.strerror}") from error
+    return folder
+
+
+def _identity(model: str | Scratch) -> dict[str, Any]:
+    if isinstance(model, Scratch):
+        return {"scratch": asdict(model)}
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        from searchkit.reduction.heads import load_config
+
+        return {"hub": model, "revision": getattr(load_config(model), "_commit_hash", None)}
+    files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt") for path in folder.glob(pattern))
+    return {"files": {path.name: _content(path) for path in files}}
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,120 @@
+"""LengthDrop with the sandwich rule and in-place distillation (Length-Adaptive Transformer, arXiv 2010.07003, sec. 3.2).
+
+Per optimiser step: the full model learns the task and teaches; the smallest plan and `sandwich` random plans imitate it.
+All `sandwich + 2` passes weigh the same. Deviations from the published code, which works on padded batches: lengths are
+fractions of each example's own tokens; pads do not exist; LayerDrop is off by default and never touches the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from searchkit.errors import StudyError
+from searchkit.records import Candidate
+from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.training.base import Batch, Stage, Where, fit
+from searchkit.training.finetune import FineTune, check_schedule, length_plan
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+Direction = Literal["student-teacher", "teacher-student"]
+
+
+@dataclass(frozen=True)
+class LengthDrop:
+    """Fine-tune by `start`, then train `epochs` epochs under the sandwich rule.
+
+    bound: p, the largest share of tokens that one layer may drop; the smallest plan drops it everywhere, r_l = (1 - p)^l,
+        and a random plan draws r_l uniformly from [(1 - p) r_(l-1), r_(l-1)].
+    kl_direction: "student-teacher" is KL(student || teacher), what the published code computes; "teacher-student" is
+        KL(teacher || student), the usual distillation loss.
+    layer_drop: probability of leaving out a layer, drawn for each student pass.
+    """
+
+    epochs: int = 3
+    start: FineTune = field(default_factory=FineTune)
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    bound: float = 0.2
+    sandwich: int = 2
+    kl_direction: Direction = "student-teacher"
+    layer_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_schedule(self.epochs, self.batch_size, self.learning_rate, self.warmup)
+        if not 0 < self.bound < 1:
+            raise StudyError(f"bound must be in (0, 1), got {self.bound=}")
+        if self.sandwich < 0:
+            raise StudyError(f"sandwich must not be negative, got {self.sandwich=}")
+        if self.kl_direction not in ("student-teacher", "teacher-student"):
+            raise StudyError(f"kl_direction is 'student-teacher' or 'teacher-student', got {self.kl_direction=}")
+        if not 0 <= self.layer_drop < 1:
+            raise StudyError(f"layer_drop must be in [0, 1), got {self.layer_drop=}")
+
+    def train(self, classifier: AdaptiveClassifier, data: Encoded, where: Where) -> None:
+        self.start.train(classifier, data, where)
+        stage = Stage("lengthdrop", self.epochs, self.batch_size, self.learning_rate, self.warmup, self.weight_decay)
+
+        def losses(classifier: AdaptiveClassifier, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._sandwich(classifier, batch, np.random.default_rng((where.seed, step)))
+
+        fit(classifier, data, stage, losses, where)
+
+    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
+        return length_plan(candidate, layers)
+
+    def describe(self) -> dict[str, Any]:
+        return {"recipe": "LengthDrop", **asdict(self)}
+
+    def _sandwich(self, classifier: AdaptiveClassifier, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
+        passes, layers, tokens = self.sandwich + 2, classifier.shape.layers, batch.tokens
+        embedded = classifier.embed(tokens)  # the same for every pass; its gradient is gathered and passed on once
+        shared = embedded.detach().requires_grad_()
+        full = classifier(tokens, ReductionPlan.unreduced(layers), embedded=shared).logits.float()
+        teacher = full.detach()
+        yield F.cross_entropy(full, batch.labels) / passes
+        del full
+        for lengths in (smallest(layers, self.bound), *(drawn(layers, self.bound, rng) for _ in range(self.sandwich))):
+            plan, skip = ReductionPlan.of_lengths(lengths), self._skipped(layers, rng)
+            student = classifier(tokens, plan, skip, shared).logits.float()
+            yield divergence(student, teacher, self.kl_direction) / passes
+        assert shared.grad is not None
+        yield (embedded * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
+
+    def _skipped(self, layers: int, rng: np.random.Generator) -> frozenset[int]:
+        """LayerDrop for one pass; at least one layer stays (the published code can drop them all)."""
+        dropped = rng.random(layers) < self.layer_drop
+        dropped[rng.integers(layers)] &= not dropped.all()
+        return frozenset(np.flatnonzero(dropped).tolist())
+
+
+def smallest(layers: int, bound: float) -> tuple[float, ...]:
+    """r_l = (1 - p)^l for l = 1..layers."""
+    return tuple((1 - bound) ** layer for layer in range(1, layers + 1))
+
+
+def drawn(layers: int, bound: float, rng: np.random.Generator) -> tuple[float, ...]:
+    """r_l uniform in [(1 - p) r_(l-1), r_(l-1)], r_0 = 1."""
+    lengths, last = [], 1.0
+    for _ in range(layers):
+        last = float(rng.uniform((1 - bound) * last, last))
+        lengths.append(last)
+    return tuple(lengths)
+
+
+def divergence(student: Tensor, teacher: Tensor, direction: Direction) -> Tensor:
+    """KL divergence between the (B, C) logits' distributions, mean over examples (LAT eq. 5)."""
+    p, q = F.log_softmax(student, -1), F.log_softmax(teacher, -1)
+    if direction == "student-teacher":
+        return F.kl_div(q, p, reduction="batchmean", log_target=True)  # KL(student || teacher)
+    return F.kl_div(p, q, reduction="batchmean", log_target=True)  # KL(teacher || student)

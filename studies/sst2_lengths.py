@@ -1,0 +1,31 @@
+"""Accuracy against computation on SST-2 when an encoder keeps fewer words at every layer (LengthDrop, then search)."""
+
+from objectives import accuracy, latency, macs
+from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit.tasks import TextClassification
+from searchkit.training import FineTune, LengthDrop
+
+
+def study(
+    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    data: str = "stanfordnlp/sst2",
+    text: str | None = None,
+    limit: int | None = None,
+    finetune_epochs: int = 2,
+    epochs: int = 3,
+    evaluations: int = 600,
+    seed: int = 0,
+) -> Study:
+    """`data` is a hub name or a local folder; `text` its column of sentences; `limit` caps the rows of every split."""
+    column = text or ("sentence" if data == "stanfordnlp/sst2" else "text")
+    return Study(
+        name="sst2-lengths",
+        task=TextClassification(data, text=column, max_length=128, limit=limit),
+        supernet=Supernet(model, recipe=LengthDrop(epochs=epochs, start=FineTune(epochs=finetune_epochs))),
+        space=Space(Lengths(levels=16)),
+        objectives=[accuracy, macs],
+        front_objectives=[latency(batch_size=1)],
+        engine=NSGA2(population=24),
+        budget=Budget(evaluations=evaluations),
+        seed=seed,
+    )

@@ -1,0 +1,86 @@
+"""A search without any model: candidates whose losses are a formula, for tests of loop, store and evaluators."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from searchkit import Ask, Candidate, Estimate, Lengths, Objective, Space
+from searchkit.errors import StudyError
+from searchkit.records import Scalar
+
+SPACE = Space(Lengths(levels=6)).bound(3)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the objectives of this module see."""
+
+    candidate: Candidate
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        return self.candidate["lengths"]  # type: ignore[return-value]
+
+
+def _quality(point: Point) -> Estimate:
+    first, second, third = point.lengths
+    return Estimate(1 - (1 - first) ** 2 - 0.5 * (1 - second) ** 3 - 0.2 * (1 - third), 0.01, 100)
+
+
+def _cost(point: Point) -> Estimate:
+    return Estimate(sum(point.lengths) / 3, 0.0, 100)
+
+
+QUALITY = Objective("quality", "fraction", "higher", _quality)  # type: ignore[arg-type]
+COST = Objective("cost", "of unreduced", "lower", _cost)  # type: ignore[arg-type]
+OBJECTIVES = (QUALITY, COST)
+
+
+@dataclass(frozen=True)
+class FormulaBench:
+    """Builds points; what happens to some of them is decided by `mishaps`: first length -> mishap."""
+
+    mishaps: Mapping[float, str]
+    scratch: str = ""
+
+    @property
+    def environment(self) -> Mapping[str, Scalar]:
+        return {"device": "none"}
+
+    def subject(self, candidate: Candidate) -> Point:
+        mishap = self.mishaps.get(Point(candidate).lengths[0])
+        if mishap == "raise":
+            raise ZeroDivisionError("a mishap")
+        if mishap == "study":
+            raise StudyError("the study is wrong")
+        if mishap == "die":
+            os._exit(1)
+        if mishap == "die once":
+            flag = Path(self.scratch) / candidate.key
+            if not flag.exists():
+                flag.touch()
+                os._exit(1)
+        if mishap == "slow":
+            time.sleep(0.05)
+        return Point(candidate)
+
+
+@dataclass(frozen=True)
+class FormulaWorkbench:
+    mishaps: Mapping[float, str]
+    scratch: str = ""
+    broken: bool = False
+
+    def build(self) -> FormulaBench:
+        if self.broken:
+            raise FileNotFoundError("weights.bin is not here")
+        return FormulaBench(self.mishaps, self.scratch)
+
+
+def asks() -> list[Ask]:
+    """Every candidate of the space, numbered."""
+    return [Ask(number, candidate) for number, candidate in enumerate(SPACE.all())]

@@ -1,0 +1,100 @@
+"""Imports point one way, and `import searchkit` is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "searchkit").rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, except for type checking."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(module: str, among: str = "searchkit") -> set[str]:
+    """Files below `among` that import the module or something in it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if path.relative_to(ROOT).as_posix().startswith(among)
+        and any(name == module or name.startswith(module + ".") for name in imports(path))
+    }
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [
+        ("optuna", {"searchkit/store.py"}),
+        ("pymoo", {"searchkit/engines/nsga2.py"}),
+        ("ray", {"searchkit/evaluate/ray.py"}),
+        ("matplotlib", {"searchkit/report/plots.py"}),
+        ("typer", {"searchkit/cli.py"}),
+    ],
+)
+def test_a_foreign_library_has_one_home(library: str, home: set[str]) -> None:
+    assert importers(library) == home
+
+
+@pytest.mark.parametrize("module", ["objectives", "studies", "benchmarks", "tests"])
+def test_searchkit_imports_nothing_that_is_built_on_it(module: str) -> None:
+    assert importers(module) == set()
+
+
+FORBIDDEN = {
+    "searchkit/reduction": [
+        "searchkit.space",
+        "searchkit.engines",
+        "searchkit.study",
+        "searchkit.search",
+        "searchkit.store",
+    ],
+    "searchkit/search.py": ["searchkit.engines.nsga2", "searchkit.engines.random", "searchkit.evaluate.ray", "torch"],
+    "searchkit/space": ["torch", "searchkit.reduction", "searchkit.engines"],
+    "searchkit/front.py": ["torch", "searchkit.reduction", "searchkit.store"],
+    "searchkit/engines": ["torch", "searchkit.reduction", "searchkit.evaluate", "searchkit.store"],
+    "searchkit/store.py": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.report"],
+    "searchkit/report": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.search"],
+    "searchkit/records.py": ["searchkit.space", "searchkit.objective", "numpy", "torch"],
+}
+
+
+@pytest.mark.parametrize(("place", "module"), [(place, module) for place in FORBIDDEN for module in FORBIDDEN[place]])
+def test_imports_point_one_way(place: str, module: str) -> None:
+    assert importers(module, among=place) == set()
+
+
+def _fresh(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def test_importing_searchkit_loads_no_heavy_library() -> None:
+    heavy = "{'torch', 'ray', 'optuna', 'pymoo', 'matplotlib', 'transformers', 'datasets', 'pandas', 'numpy'}"
+    assert _fresh(f"import sys, searchkit; print({heavy} & set(sys.modules))") == "set()\n"
+
+
+def test_every_public_name_can_be_reached() -> None:
+    assert _fresh("import searchkit; print(all(hasattr(searchkit, name) for name in searchkit.__all__))") == "True\n"
+    assert _fresh("import searchkit; print(hasattr(searchkit, 'Nothing'))") == "False\n"
+
+
+def test_only_the_engine_and_evaluator_that_run_are_loaded_by_the_command_line() -> None:
+    assert (
+        _fresh("import sys, searchkit.cli; print({'torch', 'ray', 'pymoo', 'optuna'} & set(sys.modules))") == "set()\n"
+    )

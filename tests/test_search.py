@@ -1,0 +1,151 @@
+"""The loop: budget, replay, failures, and the front against brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from searchkit import NSGA2, Ask, Front, Trial
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.inline import Inline
+from searchkit.evaluate.trial import measure
+from searchkit.front import losses, nondominated
+from searchkit.search import search
+from searchkit.store import Store
+from tests.analytic import OBJECTIVES, SPACE, FormulaWorkbench, asks
+
+
+class Memory:
+    """A store without a disk."""
+
+    def __init__(self, trials: Sequence[Trial] = ()) -> None:
+        self.kept = list(trials)
+
+    def append(self, trial: Trial) -> None:
+        self.kept.append(trial)
+
+    def trials(self) -> list[Trial]:
+        return list(self.kept)
+
+
+class Stopping:
+    """An inline evaluator that is interrupted after some asks, and counts what it measured."""
+
+    def __init__(self, after: int) -> None:
+        self._bench, self._left, self.measured = FormulaWorkbench({}).build(), after, 0
+
+    def run(self, todo: Sequence[Ask]) -> Iterator[Trial]:
+        for ask in todo:
+            if not self._left:
+                raise KeyboardInterrupt
+            self._left -= 1
+            self.measured += 1
+            yield measure(ask, self._bench, OBJECTIVES)  # type: ignore[arg-type]
+
+
+def run(store: Memory, evaluations: int, evaluator: object = None, population: int = 8) -> dict[str, Trial]:
+    engine = NSGA2(population=population).start(SPACE, OBJECTIVES, seed=3)
+    return search(
+        engine,
+        evaluator or Inline(FormulaWorkbench({}), OBJECTIVES),  # type: ignore[arg-type]
+        store,
+        evaluations=evaluations,
+        population=population,
+    )
+
+
+def comparable(trials: Sequence[Trial]) -> list[object]:
+    return [(trial.ask, trial.outcome) for trial in sorted(trials, key=lambda trial: trial.ask.number)]
+
+
+def test_the_budget_is_kept_to_the_evaluation() -> None:
+    for evaluations in (1, 8, 21):
+        store = Memory()
+        assert len(run(store, evaluations)) == evaluations == len(store.kept)
+
+
+def test_a_space_smaller_than_the_budget_is_evaluated_whole_and_ends_the_search() -> None:
+    done = run(Memory(), evaluations=1000)
+    assert set(done) == {ask.key for ask in asks()}
+
+
+def test_the_front_of_an_exhausted_space_equals_brute_force() -> None:
+    bench = FormulaWorkbench({}).build()
+    every = [measure(ask, bench, OBJECTIVES) for ask in asks()]  # type: ignore[arg-type]
+    table = losses([trial.outcome.estimates for trial in every], OBJECTIVES)  # type: ignore[union-attr]
+    brute = [
+        trial.key
+        for trial, mine in zip(every, table, strict=True)
+        if not any((other <= mine).all() and (other < mine).any() for other in table)
+    ]
+    front = Front.of(list(run(Memory(), 1000).values()), OBJECTIVES)
+    assert sorted(member.key for member in front.members) == sorted(brute)
+    assert nondominated(np.asarray(table)).sum() == len(brute)
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 8, 9, 20])
+def test_an_interrupted_search_continues_and_measures_nothing_twice(after: int) -> None:
+    undisturbed = Memory()
+    run(undisturbed, 30)
+    store, first, second = Memory(), Stopping(after), Stopping(1000)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, 30, first)
+    run(store, 30, second)
+    assert comparable(store.kept) == comparable(undisturbed.kept)
+    assert first.measured + second.measured == 30
+
+
+def test_a_larger_budget_continues_as_if_it_had_been_given_at_once(tmp_path: Path) -> None:
+    at_once = Memory()
+    run(at_once, 30)
+    for steps in ([5, 30], [8, 13, 30], [29, 30]):
+        store = Memory()
+        for evaluations in steps:
+            run(store, evaluations)
+        assert comparable(store.kept) == comparable(at_once.kept)
+
+
+def test_a_stored_ask_that_the_engine_does_not_repeat_stops_the_search() -> None:
+    store = Memory()
+    run(store, 16)
+    other = next(ask.candidate for ask in asks() if ask.key not in {trial.key for trial in store.kept})
+    store.kept[3] = Trial(Ask(store.kept[3].ask.number, other), store.kept[3].outcome, 0.0)
+    with pytest.raises(StoreError, match="ask 3 was .* and is now"):
+        run(store, 30)
+
+
+def test_failures_are_outcomes_and_the_search_goes_on() -> None:
+    evaluator = Inline(FormulaWorkbench({0.5: "raise"}), OBJECTIVES)
+    done = run(Memory(), 40, evaluator)
+    failed = [trial for trial in done.values() if trial.status == "failed"]
+    assert len(done) == 40
+    assert failed
+    assert all(trial.ask.candidate["lengths"][0] == 0.5 for trial in failed)  # type: ignore[index]
+    assert failed[0].outcome.kind == "exception"  # type: ignore[union-attr]
+    assert "ZeroDivisionError: a mishap" in failed[0].outcome.message  # type: ignore[union-attr]
+    assert "analytic.py" in failed[0].outcome.trace  # type: ignore[union-attr]
+
+
+def test_a_first_generation_in_which_everything_fails_stops_with_the_reason() -> None:
+    everything = dict.fromkeys((level / 6 for level in range(1, 7)), "raise")
+    with pytest.raises(StudyError, match="every candidate of the first generation failed.*a mishap"):
+        run(Memory(), 40, Inline(FormulaWorkbench(everything), OBJECTIVES))
+
+
+def test_an_error_of_the_study_stops_the_search_at_once() -> None:
+    everything = dict.fromkeys((level / 6 for level in range(1, 7)), "study")
+    store = Memory()
+    with pytest.raises(StudyError, match="the study is wrong"):
+        run(store, 40, Inline(FormulaWorkbench(everything), OBJECTIVES))
+    assert not store.kept
+
+
+def test_the_loop_works_on_the_real_store(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "journal.log"), "s", OBJECTIVES)
+    run(store, 20)  # type: ignore[arg-type]
+    memory = Memory()
+    run(memory, 20)
+    assert comparable(store.trials()) == comparable(memory.kept)
