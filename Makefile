@@ -1,0 +1,33 @@
+# Two commands on a fresh machine: `make quickstart`, `make test`. Both are safe to repeat, also in a path with spaces.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: quickstart test lint types docs clean
+
+quickstart: .venv/.installed
+	$(BIN)/searchkit run studies/quickstart.py
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-test
+	$(BIN)/mypy
+
+# torch first and by name: an open range would pull the newest build with several GB of CUDA packages
+.venv/.installed: constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt torch==2.13.0
+	$(PIP) install --constraint constraints.txt --editable .
+	touch "$@"
+
+.venv/.installed-test: .venv/.installed
+	$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	touch "$@"
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
