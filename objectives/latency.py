@@ -1,8 +1,9 @@
 """Wall-clock time of a forward pass on real examples, on the device where the model runs.
 
-Batches are drawn from the real length distribution; every round times each batch once under the candidate and once under
-the unreduced model, alternating which goes first, so that drift of the machine hits both. The value is the median over all
-timed passes; beside it stand the 95th percentile, the unreduced median and the speed-up measured in the same run.
+Batches are drawn from the real length distribution; every round times each batch once under the candidate and once
+under the unreduced model, alternating which goes first, so that drift of the machine hits both. The value is the median
+over all timed passes; beside it stand the 95th percentile, the unreduced median and the speed-up measured in the same
+run.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _latency(subject: Subject, *, batch_size: int, batches: int, rounds: int) ->
 
 
 def _draw(lengths: NDArray[np.int64], batch_size: int, batches: int) -> list[NDArray[np.int64]]:
-    """`batches` batches whose examples are spread evenly over the sorted lengths; neighbours in length share a batch."""
+    """`batches` batches of examples spread evenly over the sorted lengths; neighbours in length share a batch."""
     order = np.argsort(lengths, kind="stable")
     starts = np.linspace(0, max(len(order) - batch_size, 0), min(batches, len(order))).round().astype(int)
     return [order[start : start + batch_size] for start in starts]

@@ -47,7 +47,33 @@ _HOME: Final[dict[str, str]] = {
     "Trial": "records",
     "TrialError": "errors",
 }
-__all__ = [*sorted(_HOME)]
+__all__ = [
+    "NSGA2",
+    "Ask",
+    "Budget",
+    "Candidate",
+    "Choice",
+    "DataError",
+    "Estimate",
+    "Failed",
+    "Front",
+    "Integer",
+    "Lengths",
+    "Measured",
+    "Objective",
+    "Pruned",
+    "Random",
+    "Scratch",
+    "SearchkitError",
+    "Space",
+    "StoreError",
+    "Study",
+    "StudyError",
+    "Supernet",
+    "TransientError",
+    "Trial",
+    "TrialError",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,8 @@ def run(
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.
 
-    Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing twice.
+    Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
+    twice.
     """
     from searchkit.run import Conditions, Folder, execute
     from searchkit.study import load

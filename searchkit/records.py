@@ -169,7 +169,7 @@ OUTCOMES: Final[dict[str, type[Measured] | type[Pruned] | type[Failed]]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, threads...)."""
+    """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, ...)."""
 
     ask: Ask
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""One run of a study: its folder, and its three phases train, search, report. Every phase goes on where it was stopped."""
+"""One run of a study: its folder, and its phases train, search, report. Each goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Measured, Trial
+from searchkit.reduction.device import device_of, dtype_of
 from searchkit.report.results import Results
 from searchkit.search import check_replay, search
 from searchkit.study import Loaded, Study, load
@@ -139,6 +140,7 @@ class Run:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Claim the folder for this study and this process, and log to it."""
+        dtype_of(self.conditions.dtype, device_of(self.conditions.device))
         description = self.description  # reads model and data: what is wrong with them is said before anything is made
         try:
             self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -181,8 +183,6 @@ class Run:
         replace_whole(self.folder.study, json.dumps(record, indent=2).encode())
 
     def trained(self) -> Trained:
-        from searchkit.reduction.device import device_of
-
         if self._supernet is None:
             self._supernet = train(
                 self.study.supernet,
@@ -241,7 +241,7 @@ class Run:
 
     @property
     def _worker_device(self) -> str:
-        """Under Ray the device is decided by the GPUs a worker gets: Ray shows it only those, and hides none if it gets 0."""
+        """Under Ray the GPUs a worker gets decide: Ray shows it only those, and hides none if it gets 0."""
         if not self.conditions.workers:
             return self.conditions.device
         return "cuda" if self._gpus_per_worker else "cpu"
@@ -253,7 +253,7 @@ class Run:
         return max(1, (os.cpu_count() or 1) // self.conditions.workers)
 
     def store(self, split: str, create: bool = True) -> Store:
-        """Trials of one split; the two splits are two studies of one storage. Only with `create` is anything written."""
+        """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written."""
         from searchkit.store import Store
 
         objectives = self.study.objectives if split == "search" else self._report_objectives
@@ -294,7 +294,7 @@ class Run:
         return self.results(trials, self._measure_on_report(wanted))
 
     def results(self, trials: Sequence[Trial], measured: Mapping[str, Trial]) -> Results:
-        """Everything a report is made from: the search's trials, and those of front and baselines on the report split."""
+        """Everything a report is made from: the search's trials, and front and baselines on the report split."""
         named = baselines(self.layers)
         front = Front.of(trials, self.study.objectives)
         return Results(
@@ -406,7 +406,7 @@ def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
 
 
 def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
-    """The run of a folder, its study loaded from the file it came from; StudyError if that describes another study now."""
+    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
     loaded = load(record["file"], record["parameters"])
     run = Run(loaded.study, loaded, replace(conditions, storage=record["storage"]), progress)

@@ -1,4 +1,4 @@
-"""A study: what to search, on which data, for how long. The only configuration object, written by the user in Python."""
+"""A study: what to search, on which data, for how long. The only configuration object, written by users in Python."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Study:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the search, as JSON; the budget is left out, so that it can grow, and so is `front_objectives`."""
+        """What identifies the search, as JSON; without the budget, which can grow, and without `front_objectives`."""
         return {
             "name": self.name,
             "task": self.task.describe(),

@@ -64,7 +64,7 @@ class Supernet:
         return int(load_config(self.model).num_hidden_layers)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the untrained model and the recipe, as JSON: local files by content, hub models by revision."""
+        """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
         return {"model": _identity(self.model), "recipe": self.recipe.describe(), "format": FORMAT}
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:

@@ -113,7 +113,7 @@ def test_a_stored_ask_that_the_engine_does_not_repeat_stops_the_search() -> None
     run(store, 16)
     other = next(ask.candidate for ask in asks() if ask.key not in {trial.key for trial in store.kept})
     store.kept[3] = Trial(Ask(store.kept[3].ask.number, other), store.kept[3].outcome, 0.0)
-    with pytest.raises(StoreError, match="ask 3 was .* and is now"):
+    with pytest.raises(StoreError, match=r"ask 3 was .* and is now"):
         run(store, 30)
 
 
@@ -131,7 +131,7 @@ def test_failures_are_outcomes_and_the_search_goes_on() -> None:
 
 def test_a_first_generation_in_which_everything_fails_stops_with_the_reason() -> None:
     everything = dict.fromkeys((level / 6 for level in range(1, 7)), "raise")
-    with pytest.raises(StudyError, match="every candidate of the first generation failed.*a mishap"):
+    with pytest.raises(StudyError, match=r"every candidate of the first generation failed.*a mishap"):
         run(Memory(), 40, Inline(FormulaWorkbench(everything), OBJECTIVES))
 
 

@@ -1,4 +1,4 @@
-"""Evaluates asks on Ray actors that load supernet and split once; only candidates and small records travel afterwards."""
+"""Evaluates asks on Ray actors that load supernet and split once; afterwards only candidates and records travel."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """MACs of a pass, in closed form from the trace (1 MAC = 1 multiply-accumulate = 2 FLOPs).
 
 What is counted: the matrix products of every layer on the tokens that really entered it, the scores where tokens are
-dropped, and the head. What is not: LayerNorm, softmax, activations, embedding look-ups and the moving of survivors, which
-multiply nothing or next to nothing; torch's FLOP counter leaves out the same.
+dropped, and the head. What is not: LayerNorm, softmax, activations, embedding look-ups and the moving of survivors,
+which multiply nothing or next to nothing; torch's FLOP counter leaves out the same.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Shape:
 def macs(trace: Trace, shape: Shape) -> Tensor:
     """(B,) float64 MACs of each example.
 
-    Per layer with n tokens in attention and m in the feed-forward part: 4 d^2 n for the projections, 2 d n^2 for QK^T and
-    AV, H n^2 for summing the attention received if anything is dropped, 2 d f m for the feed-forward part. The head reads
-    one token: d^2 + d * labels.
+    Per layer with n tokens in attention and m in the feed-forward part: 4 d^2 n for the projections, 2 d n^2 for QK^T
+    and AV, H n^2 for summing the attention received if anything is dropped, 2 d f m for the feed-forward part. The head
+    reads one token: d^2 + d * labels.
     """
     attention, feed_forward, scored = (part.double() for part in (trace.attention, trace.feed_forward, trace.scored))
     per_layer = (
@@ -57,8 +57,8 @@ def published_macs(
 ) -> int:
     """The cost that LAT reports: one pass over `tokens` tokens, pads included, keeping `lengths` after each attention.
 
-    `head` is the head's own MACs. With `norms_and_mask` the LayerNorm and mask terms are added that torchprofile counts;
-    then the integers of the published protocol come out exactly (`reduction-methods`, T-LAT-3).
+    `head` is the head's own MACs. With `norms_and_mask` the LayerNorm and mask terms are added that torchprofile
+    counts; then the integers of the published protocol come out exactly (`reduction-methods`, T-LAT-3).
     """
     before = (tokens, *lengths[:-1])
     total = head

@@ -53,7 +53,7 @@ class Trace:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """hidden (T', D) of the tokens that reached the end, their layout, the trace, and `restored` (T, D) if asked for."""
+    """hidden (T', D) and layout of the tokens that reached the end, the trace, `restored` (T, D) if asked for."""
 
     hidden: Tensor
     layout: Layout
@@ -73,10 +73,10 @@ def encode(
 ) -> Encoding:
     """Run `hidden` (T, D), packed as `layout`, through the blocks, dropping tokens as the plan says.
 
-    With `restore` the result carries Drop-and-Restore's buffer (LAT sec. 3.3): it starts as the embeddings, survivors of
-    each layer write their output to their original place, and so every token ends with the output of the last layer whose
-    feed-forward part it passed; tokens of a reducer whose fate is `discard` end as zeros. Layers in `skip` are left out
-    (LayerDrop), with their reducers.
+    With `restore` the result carries Drop-and-Restore's buffer (LAT sec. 3.3): it starts as the embeddings, survivors
+    of each layer write their output to their original place, and so every token ends with the output of the last layer
+    whose feed-forward part it passed; tokens of a reducer whose fate is `discard` end as zeros. Layers in `skip` are
+    left out (LayerDrop), with their reducers.
     """
     if len(plan.reducers) != len(blocks):
         raise ValueError(f"the plan has {len(plan.reducers)} layers, the encoder {len(blocks)}")

@@ -6,6 +6,7 @@ of the others. Axes as in `ragged`: B examples, T tokens.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ _SLACK = 1e-9  # so that ceil(0.7 * 10) is 7: 0.7 * 10 is 7.000000000000001 in f
 class TopK:
     """Keep the highest-scoring tokens of each example (word-vector selection; LAT, arXiv 2010.07003, sec. 3.1).
 
-    Give `ratio`, a fraction of the example's own unreduced tokens (k = ceil(ratio * n)), or `count`, an absolute number.
-    Protected tokens always stay and are among the k; among equal scores the earlier token wins.
+    Give `ratio`, a fraction of the example's own unreduced tokens (k = ceil(ratio * n)), or `count`, an absolute
+    number. Protected tokens always stay and are among the k; among equal scores the earlier token wins.
     """
 
     ratio: float | None = None
@@ -109,11 +110,19 @@ class ReductionPlan:
     def of_lengths(
         cls, lengths: Sequence[float | int], *, fate: str = "freeze", protect: tuple[str, ...] = ("cls",)
     ) -> ReductionPlan:
-        """LAT's plan: a float is a fraction of the example's own tokens, an int an absolute count; 1.0 is no reducer."""
-        if any(later > earlier for earlier, later in zip(lengths, lengths[1:], strict=False)):
+        """LAT's plan: floats are fractions of the example's own tokens, ints absolute counts; 1.0 is no reducer."""
+        if any(later > earlier for earlier, later in itertools.pairwise(lengths)):
             raise ValueError(f"lengths must not grow with depth, got {tuple(lengths)}")
         rules = (TopK(count=length) if isinstance(length, int) else TopK(ratio=length) for length in lengths)
         return cls(tuple(None if rule.ratio == 1.0 else Reducer(rule, fate=fate, protect=protect) for rule in rules))
+
+    def counts_at(self, tokens: int) -> tuple[int, ...]:
+        """Tokens that leave each layer's attention in one example of `tokens` tokens, protected ones aside."""
+        counts, whole = [tokens], torch.tensor([tokens])
+        for reducer in self.reducers:
+            wanted = tokens if reducer is None else int(reducer.keep.wanted(whole))
+            counts.append(min(counts[-1], wanted))
+        return tuple(counts[1:])
 
 
 def constant_ratio_counts(tokens: int, layers: int, drop: float) -> tuple[int, ...]:

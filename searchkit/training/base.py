@@ -88,8 +88,8 @@ def as_tokens(ids: NDArray[np.int32], types: NDArray[np.int32], lengths: NDArray
 def fit(classifier: AdaptiveClassifier, data: Encoded, stage: Stage, losses: Losses, where: Where) -> None:
     """Run one stage on `transformers.Trainer`; a stage that was interrupted goes on from its newest whole checkpoint.
 
-    The result is a function of (data, stage, seed): batches depend on the epoch, dropout and random plans on the step, so
-    a training that was killed and continued ends with the same weights as an undisturbed one.
+    The result is a function of (data, stage, seed): batches depend on the epoch, dropout and random plans on the step,
+    so a training that was killed and continued ends with the same weights as an undisturbed one.
     """
     folder = where.folder / stage.name
     finished = folder / "finished"
@@ -135,8 +135,8 @@ def _load_weights(classifier: AdaptiveClassifier, folder: Path) -> None:
 class EpochBatches:
     """Shuffled batches of example numbers, of similar length within a batch; a function of (seed, epoch) alone.
 
-    Examples are shuffled, sorted by length within stretches of `STRETCH` batches, and the batches shuffled again: attention
-    works on padded buckets inside, and the square of the longest example is what a mixed batch would pay for.
+    Examples are shuffled, sorted by length within stretches of `STRETCH` batches, and the batches shuffled again:
+    attention works on padded buckets inside, and the square of the longest example is what a mixed batch would pay for.
     """
 
     def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: Callable[[int], int]) -> None:

@@ -1,6 +1,6 @@
-"""LengthDrop with the sandwich rule and in-place distillation (Length-Adaptive Transformer, arXiv 2010.07003, sec. 3.2).
+"""LengthDrop, the sandwich rule, in-place distillation (Length-Adaptive Transformer, arXiv 2010.07003, sec. 3.2).
 
-Per optimiser step: the full model learns the task and teaches; the smallest plan and `sandwich` random plans imitate it.
+Per optimiser step: the full model learns the task and teaches; the smallest plan and `sandwich` random ones imitate.
 All `sandwich + 2` passes weigh the same. Deviations from the published code, which works on padded batches: lengths are
 fractions of each example's own tokens; pads do not exist; LayerDrop is off by default and never touches the teacher.
 """
@@ -32,8 +32,8 @@ Direction = Literal["student-teacher", "teacher-student"]
 class LengthDrop:
     """Fine-tune by `start`, then train `epochs` epochs under the sandwich rule.
 
-    bound: p, the largest share of tokens that one layer may drop; the smallest plan drops it everywhere, r_l = (1 - p)^l,
-        and a random plan draws r_l uniformly from [(1 - p) r_(l-1), r_(l-1)].
+    bound: p, the largest share of tokens that one layer may drop; the smallest plan drops it everywhere, r_l = (1 -
+        p)^l, and a random plan draws r_l uniformly from [(1 - p) r_(l-1), r_(l-1)].
     kl_direction: "student-teacher" is KL(student || teacher), what the published code computes; "teacher-student" is
         KL(teacher || student), the usual distillation loss.
     layer_drop: probability of leaving out a layer, drawn for each student pass.

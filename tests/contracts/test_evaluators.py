@@ -148,5 +148,5 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(monkeypatch: pytest.Mon
         def init(**_: Any) -> None:
             raise ConnectionError("nobody\nanswers")
 
-    with pytest.raises(StudyError, match="cannot reach the Ray cluster at 127.0.0.1:1: nobody answers"):
+    with pytest.raises(StudyError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1: nobody answers"):
         module._connect(Nowhere, "127.0.0.1:1", 1)

@@ -73,7 +73,7 @@ def test_an_example_gets_the_same_tokens_and_logits_alone_and_in_company(family:
 @pytest.mark.parametrize("plan", sorted(PLANS))
 @pytest.mark.parametrize("family", sorted(STOCK))
 def test_dropping_follows_the_equations_of_lat(family: str, plan: str) -> None:
-    """Kept sets, logits and Drop-and-Restore's buffer of every example against a loop over tokens, heads and queries."""
+    """Kept sets, logits and Drop-and-Restore's buffer against a loop over examples, tokens, heads and queries."""
     model, ids, lengths = classifier(family), examples(4, seed=7), PLANS[plan]
     with torch.no_grad():
         embedded = model.embed(tokens(ids))

@@ -1,0 +1,41 @@
+"""How every benchmark ends: one line `NAME {json}`, and the same with machine, versions and date in `results/NAME.json`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from searchkit.files import replace_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = ("torch", "transformers", "pymoo", "optuna", "ray", "numpy")
+
+
+def finish(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures and keep them."""
+    record = {"name": name, "figures": figures, "conditions": conditions()}
+    folder = Path(__file__).parent / "results"
+    folder.mkdir(exist_ok=True)
+    replace_whole(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+    print(name, json.dumps(figures))
+
+
+def conditions() -> dict[str, Any]:
+    """Machine, versions and date."""
+    from searchkit.reduction.device import device_of, dtype_of, environment
+
+    device = device_of("auto")
+    here = environment(device, dtype_of("auto", device))
+    libraries = {library: version(library) for library in LIBRARIES}
+    return {
+        **here,
+        **libraries,
+        "date": datetime.date.today().isoformat(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,200 @@
+"""A whole run: what it leaves, that it repeats nothing, and that it can be verified."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from searchkit import Front
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.inline import Inline
+from searchkit.evaluate.ray import Ray
+from searchkit.records import Trial
+from searchkit.run import Conditions, Folder, Run, execute, measured_again, reopened, replayed, stored_results, write
+from searchkit.study import load
+from tests.studies import SMALL, small_study
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder, with a space in its name, in which the small study has run."""
+    folder = tmp_path_factory.mktemp("a run")
+    threads = torch.get_num_threads()
+    execute(load(small_study(folder)), Conditions(runs=folder / "runs", threads=1))
+    yield folder
+    torch.set_num_threads(threads)
+
+
+def folder_of(home: Path) -> Folder:
+    return Folder(home / "runs" / "small")
+
+
+def values(trials: list[Trial]) -> list[Any]:
+    return [(trial.ask, trial.outcome) for trial in sorted(trials, key=lambda trial: trial.ask.number)]
+
+
+def test_a_run_leaves_tables_a_summary_and_plots(home: Path) -> None:
+    path = folder_of(home).path
+    for name in ("pareto.png", "pareto.svg", "hypervolume.png", "hypervolume.svg", "front.csv", "run.log"):
+        assert (path / name).stat().st_size > 0
+    summary = json.loads((path / "summary.json").read_text())
+    trials = pd.read_parquet(path / "trials.parquet")
+    front = pd.read_parquet(path / "front.parquet")
+    assert summary["evaluations"] == summary["distinct"] == len(trials) == 24
+    assert summary["failed"] == 0
+    assert set(summary["seconds"]) == {"train", "search", "report"}
+    assert all(value > 0 for value in summary["seconds"].values())
+    assert summary["environment"]["threads"] == 1
+    assert [member["key"] for member in summary["front"]] == front["key"].tolist()
+    for member in summary["front"]:
+        assert member["search"]["accuracy"]["n"] == 120
+        assert member["report"]["accuracy"]["n"] == 100
+    assert {"value", "reference"} <= set(summary["hypervolume"])
+
+
+def test_the_front_is_the_front_of_all_trials(home: Path) -> None:
+    run = reopened(folder_of(home), Conditions(runs=home / "runs"))
+    trials = run.store("search", create=False).trials()
+    expected = [member.key for member in Front.of(trials, run.study.objectives).members]
+    assert pd.read_parquet(folder_of(home).path / "front.parquet")["key"].tolist() == expected
+
+
+def test_the_same_command_again_measures_nothing_and_changes_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder_of(home).path.glob("*.*") if path.suffix != ".log"}
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("nothing may be measured")
+
+    monkeypatch.setattr(Run, "evaluator", refuse)
+    execute(load(home / "small_study.py"), Conditions(runs=home / "runs", threads=1))
+    after = {path.name: path.read_bytes() for path in folder_of(home).path.glob("*.*") if path.suffix != ".log"}
+    assert {name for name in before if before[name] != after[name]} <= {"hypervolume.png", "pareto.png"}
+
+
+def test_a_report_can_be_written_again_from_the_store(home: Path) -> None:
+    csv = folder_of(home).path / "front.csv"
+    before = csv.read_text()
+    csv.unlink()
+    write(stored_results(folder_of(home)), folder_of(home))
+    assert csv.read_text() == before
+
+
+def test_a_run_replays_and_values_repeat_to_the_last_digit(home: Path) -> None:
+    assert replayed(folder_of(home)) == 24
+    assert measured_again(folder_of(home), 5, Conditions(runs=home / "runs", threads=1)) == 5
+
+
+def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
+    run = reopened(folder_of(home), Conditions(runs=home / "runs"))
+    trials = run.store("search", create=False).trials()
+    best = max(trials, key=lambda trial: trial.outcome.estimates["accuracy"].value)  # type: ignore[union-attr]
+    journal = folder_of(home).journal
+    whole = journal.read_text()
+    was = best.outcome.estimates["accuracy"].value  # type: ignore[union-attr]
+    changed = whole.replace(f'"value": {was}', '"value": 0.001').replace(f'"value":{was}', '"value":0.001')
+    assert changed != whole
+
+    def verify() -> None:  # the replay may notice, or else measuring again does
+        replayed(folder_of(home))
+        measured_again(folder_of(home), 24, Conditions(runs=home / "runs", threads=1))
+
+    journal.write_text(changed)
+    try:
+        with pytest.raises(StoreError, match="and is now"):
+            verify()
+    finally:
+        journal.write_text(whole)
+
+
+def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
+    """Same device, number format and threads per worker; whatever the number of workers."""
+    loaded = load(home / "small_study.py")
+    run = Run(loaded.study, loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
+    asks = [trial.ask for trial in run.store("search", create=False).trials()][:12]
+    workbench, objectives = run.workbench("search"), loaded.study.objectives
+    with Inline(workbench, objectives) as evaluator:
+        inline = values(list(evaluator.run(asks)))
+    for workers in (1, 2):
+        with Ray(workbench, objectives, workers=workers) as evaluator:
+            trials = list(evaluator.run(asks))
+        assert values(trials) == inline
+        assert {trial.environment["threads"] for trial in trials} == {1}
+
+
+def test_a_larger_budget_continues_the_run(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    os.symlink(home / "runs" / "supernets", tmp_path / "runs" / "supernets")
+    file = small_study(tmp_path)
+    conditions = Conditions(runs=tmp_path / "runs", threads=1)
+    first = execute(load(file, {"evaluations": "10"}), conditions)
+    second = execute(load(file), conditions)
+    reference = reopened(folder_of(home), Conditions(runs=home / "runs")).store("search", create=False).trials()
+    assert values(list(second.trials)) == values(reference)
+    assert values(list(first.trials)) == values(reference)[:10]
+
+
+def test_a_folder_of_another_study_is_refused_and_left_alone(home: Path, tmp_path: Path) -> None:
+    other = small_study(tmp_path, SMALL.replace("levels=6", "levels=5"))
+    before = {path: path.read_bytes() for path in folder_of(home).path.iterdir() if path.suffix != ".log"}
+    with pytest.raises(StudyError, match=r"holds a run of another study \(different: space\)"):
+        execute(load(other), Conditions(runs=home / "runs"))
+    assert before == {path: path.read_bytes() for path in folder_of(home).path.iterdir() if path.suffix != ".log"}
+
+
+def test_two_processes_on_one_run_are_refused(home: Path) -> None:
+    import subprocess
+    import sys
+
+    held = (
+        "import fcntl, sys, time\n"
+        f"lock = open({str(folder_of(home).path / '.lock')!r}, 'a')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="another process is running this study"):
+            execute(load(home / "small_study.py"), Conditions(runs=home / "runs"))
+        other.kill()
+
+
+def test_a_run_without_a_report_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "runs" / "small")
+    folder.path.mkdir(parents=True)
+    for name in ("study.json", "journal.log"):
+        (folder.path / name).write_bytes((folder_of(home).path / name).read_bytes())
+    kept = folder.journal.read_text().splitlines(keepends=True)
+    # what a run leaves that was killed in its report phase: the study of the report split, without all of its trials
+    folder.journal.write_text("".join(kept[:-3]))
+    with pytest.raises(StudyError, match="the run is not finished; go on with `searchkit run"):
+        stored_results(folder)
+
+
+def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="not a run folder"):
+        Folder(tmp_path).read()
+    (tmp_path / "study.json").write_text("[]")
+    with pytest.raises(StoreError, match="not written by searchkit"):
+        Folder(tmp_path).read()
+    (tmp_path / "study.json").write_text("{torn")
+    with pytest.raises(StoreError, match="cannot be read"):
+        Folder(tmp_path).read()
+
+
+def test_conditions_do_not_change_the_identity_of_a_study(home: Path) -> None:
+    loaded = load(home / "small_study.py")
+    plain = Run(loaded.study, loaded, Conditions(), progress=lambda *_: None).description
+    other = Run(
+        loaded.study, loaded, replace(Conditions(), workers=2, dtype="fp32"), progress=lambda *_: None
+    ).description
+    assert plain == other

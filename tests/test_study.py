@@ -1,0 +1,81 @@
+"""Study files: what they may be, and one clear line for everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from searchkit import Budget
+from searchkit.errors import SearchkitError, StudyError
+from searchkit.study import load
+from tests.studies import SMALL, small_study
+
+TYPED = """
+from searchkit.errors import StudyError
+def study(a: int, b: float = 0.5, c: bool = False, d: str | None = None, e: int | None = 3):
+    raise StudyError(repr((a, b, c, d, e)))
+"""
+
+
+def test_a_study_file_gives_the_study_and_its_parameters_are_converted(tmp_path: Path) -> None:
+    loaded = load(small_study(tmp_path), {"evaluations": "7", "seed": "5"})
+    assert (loaded.study.name, loaded.study.budget, loaded.study.seed) == ("small", Budget(7), 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({"a": "1"}, "(1, 0.5, False, None, 3)"),
+        ({"a": "-2", "b": "1e-3", "c": "yes", "d": "none", "e": "None"}, "(-2, 0.001, True, None, None)"),
+        ({"a": "1", "c": "false", "d": "text", "e": "4"}, "(1, 0.5, False, 'text', 4)"),
+    ],
+)
+def test_parameters_are_typed_by_their_annotations(tmp_path: Path, given: dict[str, str], seen: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        load(small_study(tmp_path, TYPED), given)
+    assert str(caught.value).endswith(seen)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        (TYPED, {}, "needs a value for 'a': add -p a=VALUE"),
+        (TYPED, {"a": "one"}, "parameter a='one': expected int"),
+        (TYPED, {"a": "1", "b": "x"}, "parameter b='x': expected float"),
+        (TYPED, {"a": "1", "c": "maybe"}, "parameter c='maybe': expected bool"),
+        (SMALL, {"evalutions": "3"}, "unknown parameter 'evalutions'; did you mean 'evaluations'?"),
+        (SMALL, {"evaluations": "0"}, "a budget has at least 1 evaluation"),
+        (SMALL, {"name": "../escape"}, "a study's name is made of letters"),
+        (SMALL, {"name": "<b>"}, "a study's name is made of letters"),
+        (SMALL, {"seed": "-1"}, "seed must be in"),
+        (SMALL.replace("def study", "def other"), {}, "does not define a function `study`"),
+        ("study = 3", {}, "does not define a function `study`"),
+        ("def study(): return 3", {}, "study() must return a searchkit.Study, got int"),
+        ("def study(:", {}, ":1: SyntaxError"),
+        ("import nothing_like_this\n", {}, ":1: ModuleNotFoundError"),
+        ("\ndef study():\n    return 1 / 0\n", {}, ":3: ZeroDivisionError"),
+        (SMALL.replace("levels=6", "levels=0"), {}, "levels"),
+        (SMALL.replace("[accuracy, macs]", "[accuracy, accuracy]"), {}, "different names"),
+        (SMALL.replace("[accuracy, macs]", "[]"), {}, "at least one objective"),
+        (SMALL.replace("epochs=1", "epochs=0"), {}, "epochs must be at least 1"),
+        (SMALL.replace("learning_rate=1e-3", "learning_rate=3"), {}, "learning_rate must be in"),
+        (SMALL.replace("width=16", "width=15"), {}, "width must be a multiple of heads"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_said_in_one_line_that_names_the_file(
+    tmp_path: Path, text: str, given: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SearchkitError) as caught:
+        load(small_study(tmp_path, text), given)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_study_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no such study file"):
+        load(tmp_path / "nothing.py")
+    (tmp_path / "study.txt").write_text(SMALL)
+    with pytest.raises(StudyError, match=r"its name ends in \.py"):
+        load(tmp_path / "study.txt")

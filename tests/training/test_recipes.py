@@ -1,0 +1,197 @@
+"""Recipes: they learn, they repeat, they go on after an interruption, and what they save the stock class loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from searchkit.errors import StudyError
+from searchkit.records import Candidate
+from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.supernet import Scratch, Supernet
+from searchkit.tasks import Encoded, Generated, word_tokenizer
+from searchkit.training import RECIPES, FineTune, LengthDrop
+from searchkit.training.base import Batch, EpochBatches, Where, as_tokens
+from searchkit.training.length_drop import drawn, smallest
+
+TASK = Generated(train=160, search=40, report=40)
+SCRATCH = Scratch(layers=2, width=16, heads=2, feed_forward=16)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data() -> Encoded:
+    return TASK.encode(TASK.tables(0).train, word_tokenizer(TASK.words()))
+
+
+def untrained(seed: int = 0) -> AdaptiveClassifier:
+    supernet = Supernet(SCRATCH, FineTune())
+    return supernet.build(word_tokenizer(TASK.words()), labels=2, max_length=TASK.max_length, seed=seed)
+
+
+def small(recipe: str) -> FineTune | LengthDrop:
+    if recipe == "finetune":
+        return FineTune(epochs=2, learning_rate=1e-3, batch_size=16)
+    return LengthDrop(
+        epochs=2, learning_rate=1e-3, batch_size=16, start=FineTune(epochs=1, learning_rate=1e-3), layer_drop=0.2
+    )
+
+
+def weights(classifier: AdaptiveClassifier) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in classifier.model.parameters()])
+
+
+def train(recipe: str, data: Encoded, folder: Path, progress: object = lambda *_: None, seed: int = 0) -> torch.Tensor:
+    classifier = untrained()
+    small(recipe).train(classifier, data, Where(folder, torch.device("cpu"), seed, progress))  # type: ignore[arg-type]
+    return weights(classifier)
+
+
+class Interrupted(Exception):
+    """What stands for a kill: it leaves the training at a step of our choice."""
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_training_is_a_function_of_the_seed(recipe: str, data: Encoded, tmp_path: Path) -> None:
+    first, again = train(recipe, data, tmp_path / "a"), train(recipe, data, tmp_path / "b")
+    other = train(recipe, data, tmp_path / "c", seed=1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_an_interrupted_training_ends_with_the_same_weights(recipe: str, data: Encoded, tmp_path: Path) -> None:
+    undisturbed = train(recipe, data, tmp_path / "calm")
+    for stop_at in (3, 11, 17):  # steps counted over everything that is trained, checkpoints are every second one
+        taken = 0
+
+        def stop(phase: str, done: int, total: int, note: str = "", stop_at: int = stop_at) -> None:
+            nonlocal taken
+            taken += 1
+            if taken == stop_at:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            train(recipe, data, tmp_path / "rough", stop)
+    assert torch.equal(train(recipe, data, tmp_path / "rough"), undisturbed)
+
+
+def test_a_checkpoint_that_was_cut_while_it_was_written_is_left_out(data: Encoded, tmp_path: Path) -> None:
+    undisturbed = train("finetune", data, tmp_path / "calm")
+    taken = 0
+
+    def stop(phase: str, done: int, total: int, note: str = "") -> None:
+        nonlocal taken
+        taken += 1
+        if taken == 9:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train("finetune", data, tmp_path / "rough", stop)
+    newest = max((tmp_path / "rough").rglob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = newest / "trainer_state.json"
+    state.write_bytes(state.read_bytes()[:20])
+    assert torch.equal(train("finetune", data, tmp_path / "rough"), undisturbed)
+    assert not newest.exists()
+
+
+def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> None:
+    classifier = untrained()
+    tokens = as_tokens(data.ids, data.types, data.lengths)
+    plan, labels = ReductionPlan.unreduced(SCRATCH.layers), torch.as_tensor(data.labels)
+    with torch.no_grad():
+        before = F.cross_entropy(classifier.eval()(tokens, plan).logits, labels).item()
+    FineTune(epochs=30, learning_rate=3e-3, batch_size=16).train(
+        classifier,
+        data,
+        Where(tmp_path, torch.device("cpu"), 0, lambda *_: None),  # type: ignore[arg-type]
+    )
+    with torch.no_grad():
+        logits = classifier.eval()(tokens, plan).logits
+    assert F.cross_entropy(logits, labels).item() < before / 2
+    assert (logits.argmax(1) == labels).float().mean() > 0.8
+
+
+def test_the_sandwich_gradient_is_the_mean_of_its_passes_gradients(data: Encoded) -> None:
+    """Sharing the embedding changes nothing: without dropout the gradient is that of the passes run apart."""
+    part = data.take(np.arange(8))
+    batch = Batch(as_tokens(part.ids, part.types, part.lengths), torch.as_tensor(part.labels))
+    recipe, layers = LengthDrop(sandwich=2), SCRATCH.layers
+
+    ours = untrained().eval()
+    for loss in recipe._sandwich(ours, batch, np.random.default_rng(5)):
+        loss.backward()
+
+    apart, rng = untrained().eval(), np.random.default_rng(5)
+    full = apart(batch.tokens, ReductionPlan.unreduced(layers)).logits
+    (F.cross_entropy(full, batch.labels) / 4).backward()
+    for number in range(3):
+        lengths = smallest(layers, 0.2) if number == 0 else drawn(layers, 0.2, rng)
+        recipe._skipped(layers, rng)
+        student = apart(batch.tokens, ReductionPlan.of_lengths(lengths)).logits
+        p, q = student.softmax(-1), full.detach().softmax(-1)
+        ((p * (p / q).log()).sum(-1).mean() / 4).backward()  # KL(student || teacher), as the equation has it
+    for (name, mine), (_, other) in zip(ours.named_parameters(), apart.named_parameters(), strict=True):
+        assert mine.grad is not None, name
+        assert other.grad is not None, name
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_random_lengths_stay_within_the_bound_and_never_grow() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        lengths = drawn(6, 0.2, rng)
+        for earlier, later in zip((1.0, *lengths), lengths, strict=False):
+            assert 0.8 * earlier <= later <= earlier
+    assert smallest(3, 0.2) == pytest.approx((0.8, 0.64, 0.512))
+
+
+def test_layer_drop_never_leaves_out_every_layer() -> None:
+    recipe, rng = LengthDrop(layer_drop=0.9), np.random.default_rng(0)
+    sizes = {len(recipe._skipped(2, rng)) for _ in range(300)}
+    assert sizes == {0, 1}
+    assert not any(LengthDrop()._skipped(6, rng) for _ in range(50))
+
+
+def test_an_epoch_holds_every_example_once_in_batches_of_similar_length() -> None:
+    lengths = np.random.default_rng(0).integers(2, 60, 333)
+    batches = list(EpochBatches(lengths, 8, seed=0, epoch=lambda _: 0))
+    assert sorted(row for batch in batches for row in batch) == list(range(333))
+    assert len(batches) == len(EpochBatches(lengths, 8, seed=0, epoch=lambda _: 0)) == 42
+    spread = np.mean([np.ptp(lengths[batch]) for batch in batches])
+    assert spread < 0.5 * np.mean([np.ptp(lengths[i : i + 8]) for i in range(0, 328, 8)])
+    assert batches != list(EpochBatches(lengths, 8, seed=0, epoch=lambda _: 1))
+
+
+def test_a_candidate_of_another_depth_is_the_studys_fault() -> None:
+    with pytest.raises(StudyError, match="the encoder has 3 layers"):
+        FineTune().plan(Candidate.of(lengths=(1.0, 0.5)), layers=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bound": 0.0}, "bound must be in"),
+        ({"sandwich": -1}, "sandwich must not be negative"),
+        ({"kl_direction": "sideways"}, "kl_direction is"),
+        ({"layer_drop": 1.0}, "layer_drop must be in"),
+        ({"warmup": 1.0}, "warmup is a fraction"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        LengthDrop(**settings)  # type: ignore[arg-type]
