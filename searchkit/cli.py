@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from rich.table import Table
 from searchkit.errors import SearchkitError, StudyError
 
 if TYPE_CHECKING:
+    from searchkit.folder import Folder
     from searchkit.progress import Progress
     from searchkit.records import Trial
-    from searchkit.run import Folder
 
 log = logging.getLogger(__name__)
 out, err = Console(), Console(stderr=True)
+
+LINE_EVERY_S = 30.0
 
 app = typer.Typer(
     add_completion=False,
@@ -97,7 +100,8 @@ def run(
     Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
     twice.
     """
-    from searchkit.run import Conditions, Folder, execute
+    from searchkit.folder import Folder
+    from searchkit.run import Conditions, execute
     from searchkit.study import load
 
     loaded = load(study, _parameters(param))
@@ -122,8 +126,8 @@ def run(
 @app.command()
 def status(run: RunFolder) -> None:
     """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far."""
+    from searchkit.folder import Folder, stored_objectives
     from searchkit.front import Front
-    from searchkit.run import Folder, stored_objectives
     from searchkit.store import Store
 
     folder = Folder(run)
@@ -156,7 +160,9 @@ def status(run: RunFolder) -> None:
 @app.command()
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.run import Folder, stored_results, write
+    from searchkit.folder import Folder
+    from searchkit.run import write
+    from searchkit.verify import stored_results
 
     folder = Folder(run)
     results = stored_results(folder)
@@ -173,7 +179,9 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
-    from searchkit.run import Conditions, Folder, measured_again, replayed
+    from searchkit.folder import Folder
+    from searchkit.run import Conditions
+    from searchkit.verify import measured_again, replayed
 
     folder = Folder(run)
     replay = replayed(folder)
@@ -241,7 +249,10 @@ def _grouped(trials: list[Trial]) -> Counter[tuple[str, str]]:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """A progress bar per phase, with what is done, the rate and the time that remains."""
+    """A progress bar per phase, with what is done and the time that remains; in a log, a line now and then."""
+    if not err.is_terminal:
+        yield _Lines()
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -269,6 +280,26 @@ def _bars() -> Iterator[Progress]:
             bars.update(tasks[phase], completed=done, total=total, note=note)
 
         yield told
+
+
+class _Lines:
+    """Progress for output that is no terminal: a line when a phase begins, every half minute, and when it ends."""
+
+    def __init__(self) -> None:
+        self._phase, self._begun, self._said, self._from = "", 0.0, 0.0, 0
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._begun, self._from = phase, now, done
+        elif done < total and now - self._said < LINE_EVERY_S:
+            return
+        self._said = now
+        left = (now - self._begun) / max(done - self._from, 1) * (total - done) if done > self._from else 0.0
+        remaining = f", about {left:.0f} s left" if left else ""
+        err.print(
+            f"{phase}: {done} of {total}{remaining}{f', {note}' if note else ''}", soft_wrap=True, highlight=False
+        )
 
 
 __all__ = ["app", "main"]

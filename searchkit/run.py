@@ -1,31 +1,28 @@
-"""One run of a study: its folder, and its phases train, search, report. Each goes on where it was stopped."""
+"""One run of a study: its phases train, search, report. Each goes on where it was stopped."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
 from searchkit.files import replace_whole
+from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Measured, Trial
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.report.results import Results
-from searchkit.search import check_replay, search
-from searchkit.study import Loaded, Study, load
+from searchkit.search import search
+from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
 
 if TYPE_CHECKING:
@@ -33,6 +30,9 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Tables
 
 log = logging.getLogger(__name__)
+
+
+PHASES = ("train", "search", "report")
 
 
 @dataclass(frozen=True)
@@ -51,37 +51,6 @@ class Conditions:
     ray_address: str | None = None
     gpus_per_worker: float | None = None
     storage: str | None = None
-
-
-@dataclass(frozen=True)
-class Folder:
-    """`runs/<study>/`: which file is which."""
-
-    path: Path
-
-    @property
-    def study(self) -> Path:
-        return self.path / "study.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "run.log"
-
-    @property
-    def journal(self) -> Path:
-        return self.path / "journal.log"
-
-    def read(self) -> dict[str, Any]:
-        """The study that was run here; StudyError where there is none."""
-        try:
-            data = json.loads(self.study.read_text())
-        except FileNotFoundError:
-            raise StudyError(f"{self.path}: not a run folder: it has no study.json") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.study}: cannot be read: {error}") from error
-        if not isinstance(data, dict) or not {"description", "fingerprint", "file", "parameters"} <= data.keys():
-            raise StoreError(f"{self.study}: not written by searchkit")
-        return data
 
 
 def execute(loaded: Loaded, conditions: Conditions = Conditions(), progress: Progress = silent) -> Results:
@@ -142,34 +111,6 @@ class Run:
         """Claim the folder for this study and this process, and log to it."""
         dtype_of(self.conditions.dtype, device_of(self.conditions.device))
         description = self.description  # reads model and data: what is wrong with them is said before anything is made
-        try:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder.path / ".lock").open("a")
-        except OSError as error:
-            raise StoreError(f"{self.folder.path}: cannot write there: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreError(f"{self.folder.path}: another process is running this study") from None
-            self._claim(description)
-            with _logging_to(self.folder.log):
-                log.info("study %s, fingerprint %s", self.study.name, digest(description))
-                try:
-                    yield
-                except Exception:
-                    log.exception("the run stopped")
-                    raise
-
-    def _claim(self, description: Mapping[str, Any]) -> None:
-        if self.folder.study.exists():
-            before = self.folder.read()["description"]
-            if before != description:
-                changed = ", ".join(sorted(name for name in description if before.get(name) != description[name]))
-                raise StudyError(
-                    f"{self.folder.path} holds a run of another study (different: {changed}); "
-                    "rename the study or choose another folder with --runs"
-                )
         record = {
             "description": description,
             "fingerprint": digest(description),
@@ -180,7 +121,13 @@ class Run:
             "storage": self.conditions.storage,
             "evaluations": self.study.budget.evaluations,
         }
-        replace_whole(self.folder.study, json.dumps(record, indent=2).encode())
+        with self.folder.claimed(record):
+            log.info("study %s, fingerprint %s", self.study.name, record["fingerprint"])
+            try:
+                yield
+            except Exception:
+                log.exception("the run stopped")
+                raise
 
     def trained(self) -> Trained:
         if self._supernet is None:
@@ -193,6 +140,7 @@ class Run:
                 device=device_of(self.conditions.device),
                 progress=self.progress,
             )
+            replace_whole(self.folder.seconds("train"), str(self._supernet.train_s).encode())
         return self._supernet
 
     def workbench(self, split: str) -> Workbench:
@@ -268,7 +216,7 @@ class Run:
         """Search until the budget is spent; key -> trial on the search split."""
         study, store = self.study, self.store("search")
         done, wanted = {trial.key: trial for trial in store.trials()}, study.budget.evaluations
-        watch = Stopwatch(self.folder.path / ".search_seconds")
+        watch = Stopwatch(self.folder.seconds("search"))
         tell = watch.watching(self.progress)
         tell("search", len(done), wanted)
         if len(done) >= wanted:
@@ -305,18 +253,14 @@ class Run:
             report={member.key: measured[member.key] for member in front.members},
             baselines={name: tuple(measured[one.key] for one in group) for name, group in named.items()},
             environment=dict(trials[0].environment) if trials else {},
-            seconds={
-                "train": self.trained().train_s,
-                "search": Stopwatch(self.folder.path / ".search_seconds").before,
-                "report": Stopwatch(self.folder.path / ".report_seconds").before,
-            },
+            seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
         )
 
     def _measure_on_report(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
         store = self.store("report")
         done = {trial.key: trial for trial in store.trials()}
         missing = list({one.key: one for one in candidates if one.key not in done}.values())
-        watch = Stopwatch(self.folder.path / ".report_seconds")
+        watch = Stopwatch(self.folder.seconds("report"))
         tell = watch.watching(self.progress)
         if not missing:
             return done
@@ -331,107 +275,7 @@ class Run:
         return done
 
 
-def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
-    """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
-
-    def unmeasurable(subject: object) -> Any:
-        raise StudyError("objectives of a stored run cannot measure; load the study file")
-
-    searched, front_only = (
-        tuple(Objective(**one, measure=unmeasurable) for one in record[kind])
-        for kind in ("objectives", "front_objectives")
-    )
-    return searched, front_only
-
-
-def stored_results(folder: Folder) -> Results:
-    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing."""
-    run = reopened(folder, Conditions(runs=folder.path.parent))
-    trials = run.store("search", create=False).trials()
-    measured = {trial.key: trial for trial in run.store("report", create=False).trials()}
-    front = Front.of(trials, run.study.objectives)
-    wanted = {one.key for group in baselines(run.layers).values() for one in group} | {one.key for one in front.members}
-    if not wanted <= measured.keys():
-        command = f"searchkit run {shlex.quote(str(run.loaded.file))}"
-        raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
-    return run.results(trials, measured)
-
-
-def replayed(folder: Folder) -> int:
-    """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
-    run = reopened(folder, Conditions(runs=folder.path.parent))
-    study, trials = run.study, run.store("search", create=False).trials()
-    done, stored = {trial.key: trial for trial in trials}, {trial.ask.number: trial for trial in trials}
-    engine, met = study.engine.start(study.space.bound(run.layers), study.objectives, study.seed), set[str]()
-    while len(met) < len(done):
-        asked = engine.ask(study.engine.population)
-        check_replay(asked, stored)
-        met |= {ask.key for ask in asked} & done.keys()
-        if not asked or any(ask.key not in done for ask in asked):
-            break
-        engine.tell([done[ask.key] for ask in asked])
-    if len(met) < len(done):
-        raise StoreError(
-            f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
-        )
-    return len(met)
-
-
-def measured_again(folder: Folder, count: int, conditions: Conditions, progress: Progress = silent) -> int:
-    """Measure stored trials, spread over the search, again; StoreError for the first value that differs.
-
-    Timed objectives are left out: they never repeat exactly. The conditions have to be those of the run.
-    """
-    run = reopened(folder, conditions, progress)
-    exact = [objective for objective in run.study.objectives if not objective.exclusive]
-    trials = [trial for trial in run.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
-    chosen = trials[:: max(1, len(trials) // count)][:count]
-    before = {trial.key: trial for trial in chosen}
-    with run.evaluator("search", exact, len(chosen)) as evaluator:
-        for number, now in enumerate(evaluator.run([trial.ask for trial in chosen]), start=1):
-            progress("verify", number, len(chosen))
-            _same(before[now.key], now, exact)
-    return len(chosen)
-
-
-def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
-    changed = {name for name in now.environment if now.environment[name] != before.environment.get(name)}
-    where = f" (the environment differs in {', '.join(sorted(changed))})" if changed else ""
-    for objective in objectives:
-        assert isinstance(before.outcome, Measured)
-        was = before.outcome.estimates[objective.name].value
-        value = now.outcome.estimates[objective.name].value if isinstance(now.outcome, Measured) else now.outcome
-        if value != was:
-            raise StoreError(f"ask {now.ask.number}: {objective.name} was {was} and is now {value}{where}")
-
-
-def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
-    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
-    record = folder.read()
-    loaded = load(record["file"], record["parameters"])
-    run = Run(loaded.study, loaded, replace(conditions, storage=record["storage"]), progress)
-    if digest(run.description) != record["fingerprint"]:
-        raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
-    return run
-
-
 def _note(done: Mapping[str, Trial], objectives: Sequence[Objective]) -> str:
     measured = [trial.outcome.estimates for trial in done.values() if isinstance(trial.outcome, Measured)]
     failed = len(done) - len(measured)
     return f"{len(measured)} measured" + (f", {failed} failed" if failed else "")
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("searchkit")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()

@@ -17,9 +17,11 @@ from searchkit import Front
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import Ray
+from searchkit.folder import Folder
 from searchkit.records import Trial
-from searchkit.run import Conditions, Folder, Run, execute, measured_again, reopened, replayed, stored_results, write
+from searchkit.run import Conditions, Run, execute, write
 from searchkit.study import load
+from searchkit.verify import measured_again, reopened, replayed, stored_results
 from tests.studies import SMALL, small_study
 
 

@@ -1,4 +1,4 @@
-"""Supernets: trained once, cached under a fingerprint of everything that decides the weights, saved as stock checkpoints."""
+"""Supernets: trained once, cached under a fingerprint of what decides the weights, saved as stock checkpoints."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def train(recipe: str, data: Encoded, folder: Path, progress: object = lambda *_
     return weights(classifier)
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """What stands for a kill: it leaves the training at a step of our choice."""
 
 
@@ -82,9 +82,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(recipe: str, data: E
             nonlocal taken
             taken += 1
             if taken == stop_at:
-                raise Interrupted
+                raise StoppedError
 
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             train(recipe, data, tmp_path / "rough", stop)
     assert torch.equal(train(recipe, data, tmp_path / "rough"), undisturbed)
 
@@ -97,9 +97,9 @@ def test_a_checkpoint_that_was_cut_while_it_was_written_is_left_out(data: Encode
         nonlocal taken
         taken += 1
         if taken == 9:
-            raise Interrupted
+            raise StoppedError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         train("finetune", data, tmp_path / "rough", stop)
     newest = max((tmp_path / "rough").rglob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     state = newest / "trainer_state.json"

@@ -1,0 +1,112 @@
+"""The folder of a run, `runs/<study>/`: which file is which, whose it is, and what ran there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from searchkit.errors import StoreError, StudyError
+from searchkit.files import replace_whole
+from searchkit.objective import Objective
+
+
+@dataclass(frozen=True)
+class Folder:
+    """`runs/<study>/`: which file is which."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        return self.path / "study.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.log"
+
+    def seconds(self, phase: str) -> Path:
+        """Where the time of a phase is kept."""
+        return self.path / f".{phase}_seconds"
+
+    def read(self) -> dict[str, Any]:
+        """The study that was run here; StudyError where there is none."""
+        try:
+            data = json.loads(self.study.read_text())
+        except FileNotFoundError:
+            raise StudyError(f"{self.path}: not a run folder: it has no study.json") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self.study}: cannot be read: {error}") from error
+        if not isinstance(data, dict) or not {"description", "fingerprint", "file", "parameters"} <= data.keys():
+            raise StoreError(f"{self.study}: not written by searchkit")
+        return data
+
+    @contextmanager
+    def claimed(self, record: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the folder for this process and the study of `record`, and log to it.
+
+        StoreError where it cannot be written or another process holds it; StudyError if another study ran here.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot write there: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreError(f"{self.path}: another process is running this study") from None
+            self._refuse_another(record["description"])
+            replace_whole(self.study, json.dumps(record, indent=2).encode())
+            with _logging_to(self.log):
+                yield
+
+    def _refuse_another(self, description: Mapping[str, Any]) -> None:
+        if not self.study.exists():
+            return
+        before = self.read()["description"]
+        if before != description:
+            changed = ", ".join(sorted(name for name in description if before.get(name) != description[name]))
+            raise StudyError(
+                f"{self.path} holds a run of another study (different: {changed}); "
+                "rename the study or choose another folder with --runs"
+            )
+
+
+def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
+    """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
+
+    def unmeasurable(subject: object) -> Any:
+        raise StudyError("objectives of a stored run cannot measure; load the study file")
+
+    searched, front_only = (
+        tuple(Objective(**one, measure=unmeasurable) for one in record[kind])
+        for kind in ("objectives", "front_objectives")
+    )
+    return searched, front_only
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("searchkit")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

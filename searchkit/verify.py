@@ -1,0 +1,91 @@
+"""A run looked at again: its stored results, its replay, its values measured once more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.baselines import baselines
+from searchkit.folder import Folder
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.progress import Progress, silent
+from searchkit.records import Measured, Trial
+from searchkit.report.results import Results
+from searchkit.run import Conditions, Run
+from searchkit.search import check_replay
+from searchkit.study import load
+from searchkit.supernet import digest
+
+
+def stored_results(folder: Folder) -> Results:
+    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing."""
+    run = reopened(folder, Conditions(runs=folder.path.parent))
+    trials = run.store("search", create=False).trials()
+    measured = {trial.key: trial for trial in run.store("report", create=False).trials()}
+    front = Front.of(trials, run.study.objectives)
+    wanted = {one.key for group in baselines(run.layers).values() for one in group} | {one.key for one in front.members}
+    if not wanted <= measured.keys():
+        command = f"searchkit run {shlex.quote(str(run.loaded.file))}"
+        raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
+    return run.results(trials, measured)
+
+
+def replayed(folder: Folder) -> int:
+    """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
+    run = reopened(folder, Conditions(runs=folder.path.parent))
+    study, trials = run.study, run.store("search", create=False).trials()
+    done, stored = {trial.key: trial for trial in trials}, {trial.ask.number: trial for trial in trials}
+    engine, met = study.engine.start(study.space.bound(run.layers), study.objectives, study.seed), set[str]()
+    while len(met) < len(done):
+        asked = engine.ask(study.engine.population)
+        check_replay(asked, stored)
+        met |= {ask.key for ask in asked} & done.keys()
+        if not asked or any(ask.key not in done for ask in asked):
+            break
+        engine.tell([done[ask.key] for ask in asked])
+    if len(met) < len(done):
+        raise StoreError(
+            f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
+        )
+    return len(met)
+
+
+def measured_again(folder: Folder, count: int, conditions: Conditions, progress: Progress = silent) -> int:
+    """Measure stored trials, spread over the search, again; StoreError for the first value that differs.
+
+    Timed objectives are left out: they never repeat exactly. The conditions have to be those of the run.
+    """
+    run = reopened(folder, conditions, progress)
+    exact = [objective for objective in run.study.objectives if not objective.exclusive]
+    trials = [trial for trial in run.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
+    chosen = trials[:: max(1, len(trials) // count)][:count]
+    before = {trial.key: trial for trial in chosen}
+    with run.evaluator("search", exact, len(chosen)) as evaluator:
+        for number, now in enumerate(evaluator.run([trial.ask for trial in chosen]), start=1):
+            progress("verify", number, len(chosen))
+            _same(before[now.key], now, exact)
+    return len(chosen)
+
+
+def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
+    changed = {name for name in now.environment if now.environment[name] != before.environment.get(name)}
+    where = f" (the environment differs in {', '.join(sorted(changed))})" if changed else ""
+    for objective in objectives:
+        assert isinstance(before.outcome, Measured)
+        was = before.outcome.estimates[objective.name].value
+        value = now.outcome.estimates[objective.name].value if isinstance(now.outcome, Measured) else now.outcome
+        if value != was:
+            raise StoreError(f"ask {now.ask.number}: {objective.name} was {was} and is now {value}{where}")
+
+
+def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
+    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+    record = folder.read()
+    loaded = load(record["file"], record["parameters"])
+    run = Run(loaded.study, loaded, replace(conditions, storage=record["storage"]), progress)
+    if digest(run.description) != record["fingerprint"]:
+        raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
+    return run

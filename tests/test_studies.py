@@ -1,0 +1,41 @@
+"""The studies of the repository, at smoke size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from searchkit.run import Conditions, execute
+from searchkit.study import load
+
+STUDIES = Path(__file__).parents[1] / "studies"
+
+
+def test_the_quickstart_runs(tmp_path: Path) -> None:
+    small = {"documents": "200", "finetune_epochs": "1", "evaluations": "24"}
+    results = execute(load(STUDIES / "quickstart.py", small), Conditions(runs=tmp_path, threads=1))
+    assert len(results.trials) == 24
+    assert (tmp_path / "quickstart" / "pareto.png").is_file()
+
+
+@pytest.mark.real
+def test_sst2_lengths_runs_on_real_data(tmp_path: Path, shared: Path) -> None:
+    small = {
+        "model": str(shared / "models" / "minilm-l6"),
+        "data": str(shared / "data" / "sst2_sentences"),
+        "limit": "64",
+        "finetune_epochs": "1",
+        "epochs": "1",
+        "evaluations": "24",
+    }
+    results = execute(load(STUDIES / "sst2_lengths.py", small), Conditions(runs=tmp_path, threads=1))
+    assert len(results.trials) == 24
+    assert all(trial.status == "measured" for trial in results.trials)
+    (unreduced,) = results.baselines["unreduced"]
+    assert unreduced.outcome.estimates["macs"].value == 1.0  # type: ignore[union-attr]
+
+
+def test_every_study_has_a_test() -> None:
+    named = Path(__file__).read_text()
+    assert all(f'"{file.name}"' in named for file in STUDIES.glob("*.py"))
