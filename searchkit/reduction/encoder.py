@@ -14,6 +14,7 @@ from torch import Tensor
 from searchkit.reduction.attention import attend
 from searchkit.reduction.families import Block
 from searchkit.reduction.plan import Reducer, ReductionPlan
+from searchkit.reduction.product import product
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import SCORERS, Seen
 
@@ -111,20 +112,20 @@ def _attention_part(
     block: Block, hidden: Tensor, layout: Layout, training: bool, received: bool
 ) -> tuple[Tensor, Tensor | None]:
     context, scores = attend(
-        block.query(hidden),
-        block.key(hidden),
-        block.value(hidden),
+        product(block.query, hidden),
+        product(block.key, hidden),
+        product(block.value, hidden),
         layout,
         heads=block.heads,
         dropout=block.attention_dropout if training else 0.0,
         received=received,
     )
-    return block.attention_norm(block.dropout(block.attention_output(context)) + hidden), scores
+    return block.attention_norm(block.dropout(product(block.attention_output, context)) + hidden), scores
 
 
 def _feed_forward_part(block: Block, hidden: Tensor) -> Tensor:
-    grown = block.activation(block.up(hidden))
-    return block.output_norm(block.dropout(block.down(grown)) + hidden)  # type: ignore[no-any-return]
+    grown = block.activation(product(block.up, hidden))
+    return block.output_norm(block.dropout(product(block.down, grown)) + hidden)  # type: ignore[no-any-return]
 
 
 def _drop(

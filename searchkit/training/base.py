@@ -178,7 +178,8 @@ def _trainer(
             total = torch.zeros((), device=where.device)
             pending = iter(losses(classifier, batch, step))
             while True:
-                with self.compute_loss_context_manager():
+                # Trainer's own autocast wraps the stock model's forward, which the packed passes do not go through
+                with torch.autocast(where.device.type, torch.bfloat16, enabled=native_bf16(where.device)):
                     loss = next(pending, None)
                 if loss is None:
                     return total
@@ -206,7 +207,6 @@ def _trainer(
         warmup_steps=stage.warmup,
         weight_decay=stage.weight_decay,
         lr_scheduler_type="linear",
-        bf16=native_bf16(where.device),
         use_cpu=where.device.type == "cpu",
         seed=where.seed,
         save_strategy="steps",
