@@ -9,7 +9,7 @@ quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

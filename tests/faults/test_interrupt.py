@@ -1,0 +1,48 @@
+"""Ctrl-C keeps what is done, says so, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.studies import SMALL, small_study
+
+STUDY = SMALL.replace("evaluations: int = 24", "evaluations: int = 56")
+
+
+def command(*more: str) -> list[str]:
+    return [sys.executable, "-m", "searchkit", "run", "small_study.py", "--threads", "1", *more]
+
+
+def searching(folder: Path) -> bool:
+    journal = folder / "runs" / "small" / "journal.log"
+    return journal.exists() and journal.read_text(errors="replace").count('"searchkit"') > 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
+    small_study(tmp_path, STUDY)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    how = command("--workers", str(workers))
+    # a group of its own, as a shell gives it: Ctrl-C reaches the workers' processes too
+    process = subprocess.Popen(
+        how, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    while not searching(tmp_path) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    subprocess.run(how, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
+    assert len(trials) == trials["key"].nunique() == 56
