@@ -69,11 +69,13 @@ def train_command(
     device: Device = "auto",
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
+    from searchkit.folder import Folder
     from searchkit.run import Conditions, train_only
     from searchkit.study import load
 
-    with _bars() as progress:
-        trained = train_only(load(study, _parameters(param)), Conditions(runs=runs, device=device), progress)
+    loaded = load(study, _parameters(param))
+    with _keeping(Folder(runs / loaded.study.name)), _bars() as progress:
+        trained = train_only(loaded, Conditions(runs=runs, device=device), progress)
     _say(f"supernet {trained.folder} ({trained.train_s:.0f} s of training)")
 
 

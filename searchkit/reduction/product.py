@@ -1,8 +1,8 @@
 """Matrix products of packed tokens, in shapes that recur.
 
-In bf16 a CPU's library compiles a kernel for every new shape and keeps it, and a packed batch brings a new number of rows
-almost every time. Rounding that number up by at most a sixteenth makes shapes recur. The extra rows are zeros that no
-example sees; batches below 32 rows stay as they are.
+In bf16 a CPU's library compiles a kernel for every new shape and keeps it, and a packed batch brings a new number of
+rows almost every time. Rounding that number up by at most a sixteenth makes shapes recur. The extra rows are zeros that
+no example sees; batches below 32 rows stay as they are.
 """
 
 from __future__ import annotations
