@@ -30,6 +30,7 @@ def main() -> None:
         "--runs", type=Path, help="keep the run here (and go on with what is there); default: a new folder"
     )
     parser.add_argument("--evaluations", type=int, default=600)
+    parser.add_argument("--bound", type=float, default=0.36, help="LengthDrop's bound; see studies/sst2_lengths.py")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as new:
         runs = arguments.runs or Path(new)
@@ -41,11 +42,15 @@ def main() -> None:
             "-p",
             f"data={SHARED / 'data' / 'sst2_sentences'}",
         ]
-        subprocess.run([*command, "-p", f"evaluations={arguments.evaluations}"], cwd=ROOT, check=True)
+        subprocess.run(
+            [*command, "-p", f"evaluations={arguments.evaluations}", "-p", f"bound={arguments.bound}"],
+            cwd=ROOT,
+            check=True,
+        )
         total = time.monotonic() - start
         summary = json.loads((runs / "sst2-lengths" / "summary.json").read_text())
         trials = pd.read_parquet(runs / "sst2-lengths" / "trials.parquet")
-    finish("sst2", {"total_s": round(total, 1), **figures(summary, trials)})
+    finish("sst2", {"total_s": round(total, 1), "bound": arguments.bound, **figures(summary, trials)})
 
 
 def figures(summary: dict[str, Any], trials: pd.DataFrame) -> dict[str, Any]:

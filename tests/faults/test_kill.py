@@ -18,7 +18,7 @@ from tests.studies import SMALL, small_study
 KILLS = 10
 # longer phases than the small study's, so that kills land in all of them
 STUDY = SMALL.replace("documents: int = 320", "documents: int = 960").replace(
-    "evaluations: int = 24", "evaluations: int = 60"
+    "evaluations: int = 24", "evaluations: int = 50"
 )
 
 
@@ -70,7 +70,7 @@ def test_a_study_killed_ten_times_gives_what_an_undisturbed_one_gives(tmp_path: 
     finish(rough)
     for mine, other in zip(outcome(rough), outcome(calm), strict=True):
         pd.testing.assert_frame_equal(mine, other)
-    assert len(outcome(rough)[0]) == 60
+    assert len(outcome(rough)[0]) == 50
     assert (rough / "runs" / "supernets").is_dir()
     print(f"killed {KILLS} times: {', '.join(met)}")
 
