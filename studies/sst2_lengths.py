@@ -19,7 +19,7 @@ def study(
 ) -> Study:
     """`data` is a hub name or a local folder; `text` its column of sentences; `limit` caps the rows of every split.
 
-    `bound` is the share of tokens that a layer may drop in training: 0.2 leaves 7 % after twelve layers, 0.36 after six.
+    `bound` is the share of tokens a layer may drop in training: 0.2 leaves 7 % after twelve layers, 0.36 after six.
     """
     column = text or ("sentence" if data == "stanfordnlp/sst2" else "text")
     return Study(

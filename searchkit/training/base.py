@@ -161,7 +161,7 @@ def _trainer(
 ) -> Any:
     """A Trainer that takes `losses` as its step. The import is slow, so it happens only when something is trained."""
     from torch.utils.data import DataLoader
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback
 
     class Step(Trainer):
         def get_train_dataloader(self) -> Any:
@@ -199,6 +199,14 @@ def _trainer(
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             where.progress(f"train {stage.name}", state.global_step, state.max_steps)
 
+    trainer = Step(model=classifier.model, args=_arguments(stage, where, folder), callbacks=[Tell()])
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
+    from transformers import TrainingArguments
+
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=stage.epochs,
@@ -221,9 +229,7 @@ def _trainer(
     if where.device.type == "cuda":
         torch.cuda.set_device(where.device)
         arguments._n_gpu = 1  # one device by choice: DataParallel would bypass the packed forward pass
-    trainer = Step(model=classifier.model, args=arguments, callbacks=[Tell()])
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    return arguments
 
 
 def _batch(inputs: dict[str, Tensor], device: torch.device) -> Batch:
