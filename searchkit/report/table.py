@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["console_table", "front_frame", "summary", "trials_frame", "write"]
 
 CONSOLE_ROWS = 12
+SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
 
 
 def front_frame(results: Results) -> pd.DataFrame:
@@ -65,7 +66,6 @@ def console_table(results: Results) -> Table:
     name = escape(str(results.study.get("name", "search")))
     caption = "report split, ± one standard error; optimism is search minus report"
     table = Table(title=f"{name}: front, {shown}", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("key", no_wrap=True)
     for objective in (*results.objectives, *results.front_objectives):
         table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
     for objective in _optimistic(results):
@@ -90,11 +90,11 @@ def spoken(name: str) -> str:
 
 
 def plus_minus(estimate: Estimate | None) -> str:
-    """`0.874 ± 0.011`: the error with one digit or two, the value as far as the error reaches."""
+    """`0.874 ± 0.011`: the error with one digit or two, the value as far as it reaches; tiny errors are left out."""
     if estimate is None:
         return "-"
     digits = _decimals(estimate)
-    if digits is None:
+    if digits is None or digits > SHOWN_DECIMALS:
         return f"{estimate.value:.4g}"
     return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
@@ -109,8 +109,7 @@ def _decimals(estimate: Estimate) -> int | None:
 
 def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[str]:
     measured = results.report.get(trial.key)
-    cells = [trial.key[:8]]
-    cells += [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+    cells = [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
     for objective in _optimistic(results):
         search, report = _estimate(trial, objective), _estimate(measured, objective)
         optimism = _optimism(search, report)
