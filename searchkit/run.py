@@ -18,7 +18,7 @@ from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
-from searchkit.records import Ask, Candidate, Measured, Trial
+from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.report.results import Results
 from searchkit.search import search
@@ -252,7 +252,7 @@ class Run:
             trials=tuple(trials),
             report={member.key: measured[member.key] for member in front.members},
             baselines={name: tuple(measured[one.key] for one in group) for name, group in named.items()},
-            environment=dict(trials[0].environment) if trials else {},
+            environment=common([trial.environment for trial in trials if trial.environment]),
             seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
         )
 
@@ -273,6 +273,15 @@ class Run:
                 tell("report", count, len(asks))
         watch.write()
         return done
+
+
+def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
+    """What all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
+    first = environments[0] if environments else {}
+    return {
+        name: value if all(other.get(name) == value for other in environments) else "mixed"
+        for name, value in first.items()
+    }
 
 
 def _note(done: Mapping[str, Trial], objectives: Sequence[Objective]) -> str:

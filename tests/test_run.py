@@ -19,7 +19,7 @@ from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import Ray
 from searchkit.folder import Folder
 from searchkit.records import Trial
-from searchkit.run import Conditions, Run, execute, write
+from searchkit.run import Conditions, Run, common, execute, write
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results
 from tests.studies import SMALL, small_study
@@ -191,6 +191,13 @@ def test_a_folder_that_is_no_run_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{torn")
     with pytest.raises(StoreError, match="cannot be read"):
         Folder(tmp_path).read()
+
+
+def test_an_environment_that_changed_on_the_way_is_reported_as_mixed() -> None:
+    same, other = {"device": "cpu", "threads": 1}, {"device": "cpu", "threads": 2}
+    assert common([same, same]) == same
+    assert common([same, other, same]) == {"device": "cpu", "threads": "mixed"}
+    assert common([]) == {}
 
 
 def test_conditions_do_not_change_the_identity_of_a_study(home: Path) -> None:
