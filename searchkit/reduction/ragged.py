@@ -1,4 +1,4 @@
-"""Packed tokens of a batch and where each example begins: no pads, so no pad can vote, be counted or be computed.
+"""Packed tokens of a batch and where each example begins. Pads appear only inside attention, and are masked.
 
 Axes: B examples, T tokens in all, L the longest example, D width (or any trailing shape).
 """

@@ -22,7 +22,7 @@ class Seen:
 class AttentionReceived:
     """s_j = sum over heads h and real queries i of A[h, i, j] (LAT sec. 3.1; the diagonal counts, as in its code).
 
-    Pads do not exist in a packed batch, so they cannot vote; in the published code pad queries do.
+    Pads inside attention are masked both as keys and as voters; in the published code pad queries vote.
     """
 
     needs_attention = True

@@ -2,7 +2,7 @@
 
 Per optimiser step: the full model learns the task and teaches; the smallest plan and `sandwich` random ones imitate.
 All `sandwich + 2` passes weigh the same. Deviations from the published code, which works on padded batches: lengths are
-fractions of each example's own tokens; pads do not exist; LayerDrop is off by default and never touches the teacher.
+fractions of each example's own tokens; pads neither vote nor count; LayerDrop is off by default and spares the teacher.
 """
 
 from __future__ import annotations
