@@ -8,6 +8,8 @@ and `ratio_as_published`, what LAT's protocol reports: one input of the maximum 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from searchkit.evaluate.subject import Subject
@@ -27,7 +29,7 @@ def _flops(subject: Subject) -> Estimate:
 
 
 def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
-    shape = subject.bench.classifier.shape
+    shape = subject.bench.model.shape
     own = macs_of(subject.trace, shape)
     lengths = torch.as_tensor(subject.bench.data.lengths)
     unreduced = macs_of(Trace.of_unreduced(lengths, shape.layers), shape)
@@ -50,10 +52,14 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
 
 
 def _as_published(subject: Subject) -> float:
-    shape, tokens = subject.bench.classifier.shape, subject.bench.padded_to
-    head = shape.width**2 + shape.width * shape.labels
-    whole = published_macs((tokens,) * shape.layers, tokens, shape, head=head)
-    return published_macs(subject.plan.counts_at(tokens), tokens, shape, head=head) / whole
+    """NaN, and so left out, where thresholds decide and there is no one length."""
+    shape, tokens = subject.bench.model.shape, subject.bench.padded_to
+    counts = subject.plan.counts_at(tokens)
+    if counts is None:
+        return math.nan
+    head = int(macs_of(Trace.of_unreduced(torch.tensor([tokens]), 0), shape))
+    whole = published_macs(((tokens, tokens),) * shape.layers, shape, head=head)
+    return published_macs(counts, shape, head=head) / whole
 
 
 macs = Objective("macs", unit="of unreduced", better="lower", measure=_macs)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from searchkit.front import Front
     from searchkit.objective import Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
-    from searchkit.space import Choice, Integer, Lengths, Space
+    from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Budget, Study
     from searchkit.supernet import Scratch, Supernet
 
@@ -43,6 +43,7 @@ _HOME: Final[dict[str, str]] = {
     "Study": "study",
     "StudyError": "errors",
     "Supernet": "supernet",
+    "Thresholds": "space",
     "TransientError": "errors",
     "Trial": "records",
     "TrialError": "errors",
@@ -70,6 +71,7 @@ __all__ = [
     "Study",
     "StudyError",
     "Supernet",
+    "Thresholds",
     "TransientError",
     "Trial",
     "TrialError",

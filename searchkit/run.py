@@ -26,6 +26,7 @@ from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
 
 if TYPE_CHECKING:
+    from searchkit.space import Space
     from searchkit.store import Store
     from searchkit.tasks.base import Tables
 
@@ -95,8 +96,13 @@ class Run:
         return Folder(self.conditions.runs / self.study.name)
 
     @cached_property
-    def layers(self) -> int:
-        return self.study.supernet.layers
+    def places(self) -> int:
+        return self.study.supernet.places
+
+    @cached_property
+    def space(self) -> Space:
+        """The study's space, for this encoder, starting from what training found."""
+        return self.study.space.bound(self.places).started(self.trained().found)
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -221,7 +227,7 @@ class Run:
         tell("search", len(done), wanted)
         if len(done) >= wanted:
             return done
-        engine = study.engine.start(study.space.bound(self.layers), study.objectives, study.seed)
+        engine = study.engine.start(self.space, study.objectives, study.seed)
         with self.evaluator("search", study.objectives, study.engine.population) as evaluator:
             done = search(
                 engine,
@@ -237,13 +243,13 @@ class Run:
     def reported(self) -> Results:
         """Measure the front and the baselines on the report split, and gather everything a report is made from."""
         trials = self.store("search").trials()
-        wanted = [candidate for group in baselines(self.layers).values() for candidate in group]
+        wanted = [candidate for group in baselines(self.places).values() for candidate in group]
         wanted += [member.ask.candidate for member in Front.of(trials, self.study.objectives).members]
         return self.results(trials, self._measure_on_report(wanted))
 
     def results(self, trials: Sequence[Trial], measured: Mapping[str, Trial]) -> Results:
         """Everything a report is made from: the search's trials, and front and baselines on the report split."""
-        named = baselines(self.layers)
+        named = baselines(self.places)
         front = Front.of(trials, self.study.objectives)
         return Results(
             study={"name": self.study.name, "fingerprint": digest(self.description), **self.description},

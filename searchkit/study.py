@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import SearchkitError, StudyError, unknown
+from searchkit.space import Thresholds
 
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig
@@ -60,8 +61,20 @@ class Study:
         names = [objective.name for objective in (*self.objectives, *self.front_objectives)]
         if len(set(names)) < len(names):
             raise StudyError(f"objectives must have different names, got {', '.join(names)}")
+        self._check_recipe()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
+
+    def _check_recipe(self) -> None:
+        """Refuse what the recipe cannot train, and thresholds that its scores do not have."""
+        recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
+        if self.task.head not in recipe.heads:
+            raise StudyError(f"{name} trains {' and '.join(recipe.heads)}, the task is {self.task.head}")
+        for scale in (dim.scale for dim in self.space.dimensions if isinstance(dim, Thresholds)):
+            if recipe.scale is None:
+                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
+            if scale != recipe.scale:
+                raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
     def describe(self) -> dict[str, Any]:
         """What identifies the search, as JSON; without the budget, which can grow, and without `front_objectives`."""
@@ -69,7 +82,7 @@ class Study:
             "name": self.name,
             "task": self.task.describe(),
             "supernet": self.supernet.describe(),
-            "space": self.space.bound(self.supernet.layers).describe(),
+            "space": self.space.bound(self.supernet.places).describe(),
             "objectives": [objective.describe() for objective in self.objectives],
             "engine": self.engine.describe(),
             "seed": self.seed,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from searchkit.reduction.heads import AdaptiveClassifier
+    from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Tables, Task
     from searchkit.training.base import Recipe
 
 log = logging.getLogger(__name__)
 
 FORMAT = (
-    1  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
+    2  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
 )
 
 
@@ -55,11 +55,16 @@ class Supernet:
     recipe: Recipe
 
     @property
+    def places(self) -> int:
+        """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
+        return self.recipe.places(self.layers)
+
+    @property
     def layers(self) -> int:
         """Layers of the encoder, read from its config alone."""
         if isinstance(self.model, Scratch):
             return self.model.layers
-        from searchkit.reduction.heads import load_config
+        from searchkit.reduction.model import load_config
 
         return int(load_config(self.model).num_hidden_layers)
 
@@ -72,7 +77,9 @@ class Supernet:
         if isinstance(self.model, Scratch):
             from searchkit.tasks.words import SPECIALS, word_tokenizer
 
-            texts = [tables.train[column] for column in ("text", "text_pair") if column in tables.train]
+            texts = [
+                tables.train[name] for name in ("text", "text_pair", "question", "context") if name in tables.train
+            ]
             words = sorted({word for column in texts for text in column for word in text.split()} - set(SPECIALS))
             return word_tokenizer(words)
         from transformers import AutoTokenizer
@@ -82,19 +89,25 @@ class Supernet:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.model}: cannot load the tokenizer: {' '.join(str(error).split())[:300]}") from error
 
-    def build(self, tokenizer: PreTrainedTokenizerBase, labels: int, max_length: int, seed: int) -> AdaptiveClassifier:
-        """The untrained model with a head of `labels` classes; new weights are a function of the seed."""
+    def build(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: int,
+        max_length: int,
+        seed: int,
+        head: str = "classification",
+    ) -> AdaptiveModel:
+        """The untrained model with a `head` of that many outputs; new weights are a function of the seed."""
         import torch
+        import transformers
 
-        from searchkit.reduction.heads import AdaptiveClassifier
+        from searchkit.reduction.model import AdaptiveModel
 
         torch.manual_seed(seed)
         if not isinstance(self.model, Scratch):
-            return AdaptiveClassifier.load(self.model, labels)
-        from transformers import BertConfig, BertForSequenceClassification
-
+            return AdaptiveModel.load(self.model, labels, head)
         scratch = self.model
-        config = BertConfig(
+        config = transformers.BertConfig(
             vocab_size=len(tokenizer),
             hidden_size=scratch.width,
             num_hidden_layers=scratch.layers,
@@ -105,7 +118,8 @@ class Supernet:
             max_position_embeddings=max_length,
             num_labels=labels,
         )
-        return AdaptiveClassifier(BertForSequenceClassification(config))
+        kind = "QuestionAnswering" if head == "question_answering" else "SequenceClassification"
+        return AdaptiveModel(getattr(transformers, f"BertFor{kind}")(config))
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,12 @@ class Trained:
     folder: Path
     fingerprint: str
     train_s: float
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What the recipe left in the checkpoint's config: thresholds and lengths, for one."""
+        found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
@@ -146,16 +166,16 @@ def train(
 
     tokenizer = supernet.tokenizer(tables)
     data = task.encode(tables.train, tokenizer)
-    classifier = supernet.build(tokenizer, len(tables.labels), task.max_length, seed)
-    limit = classifier.model.config.max_position_embeddings
+    model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
+    limit = model.view.limit
     if task.max_length > limit:
         raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
     partial = _writable(cache / f"{name}.partial")
     spent = Stopwatch(partial / "seconds")
-    supernet.recipe.train(classifier.to(device), data, Where(partial, device, seed, spent.watching(progress)))
-    classifier.model.config.id2label = dict(enumerate(tables.labels))
-    classifier.model.config.label2id = {label: number for number, label in enumerate(tables.labels)}
-    classifier.save(partial / "model")
+    supernet.recipe.train(model.to(device), data, Where(partial, device, seed, spent.watching(progress)))
+    model.stock.config.id2label = dict(enumerate(tables.labels))
+    model.stock.config.label2id = {label: number for number, label in enumerate(tables.labels)}
+    model.save(partial / "model")
     tokenizer.save_pretrained(partial / "model")
     record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, "train_s": spent.seconds()}
     (partial / "model" / "searchkit.json").write_text(json.dumps(record, indent=2))
@@ -189,7 +209,7 @@ def _identity(model: str | Scratch) -> dict[str, Any]:
         return {"scratch": asdict(model)}
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        from searchkit.reduction.heads import load_config
+        from searchkit.reduction.model import load_config
 
         return {"hub": model, "revision": getattr(load_config(model), "_commit_hash", None)}
     files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt") for path in folder.glob(pattern))

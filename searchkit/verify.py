@@ -26,7 +26,7 @@ def stored_results(folder: Folder) -> Results:
     trials = run.store("search", create=False).trials()
     measured = {trial.key: trial for trial in run.store("report", create=False).trials()}
     front = Front.of(trials, run.study.objectives)
-    wanted = {one.key for group in baselines(run.layers).values() for one in group} | {one.key for one in front.members}
+    wanted = {one.key for group in baselines(run.places).values() for one in group} | {one.key for one in front.members}
     if not wanted <= measured.keys():
         command = f"searchkit run {shlex.quote(str(run.loaded.file))}"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
@@ -38,7 +38,7 @@ def replayed(folder: Folder) -> int:
     run = reopened(folder, Conditions(runs=folder.path.parent))
     study, trials = run.study, run.store("search", create=False).trials()
     done, stored = {trial.key: trial for trial in trials}, {trial.ask.number: trial for trial in trials}
-    engine, met = study.engine.start(study.space.bound(run.layers), study.objectives, study.seed), set[str]()
+    engine, met = study.engine.start(run.space, study.objectives, study.seed), set[str]()
     while len(met) < len(done):
         asked = engine.ask(study.engine.population)
         check_replay(asked, stored)

@@ -64,6 +64,10 @@ def test_levels_are_python_numbers_of_their_basis() -> None:
         ({"levels": 4, "last": 2}, "one of the levels"),
         ({"levels": 4, "first": 0.5, "last": 0.75}, "must not grow with depth"),
         ({"levels": 4, "first": 0.5, "last": 0.25, "layers": 1}, "one layer has one length"),
+        ({"levels": 4, "start": (0.5, 0.75)}, "start: lengths must not grow with depth"),
+        ({"levels": 4, "start": (0.7, 0.5)}, "start: a length must be one of"),
+        ({"levels": 4, "start": (0.5,), "layers": 2}, "start: lengths must be 2 values"),
+        ({"levels": 4, "first": 1.0, "start": (0.5, 0.5)}, "start: lengths must keep first=1.0"),
         ({"layers": 0}, "integer of at least 1, got self.layers=0"),
         ({"layers": 6.0}, "integer of at least 1, got self.layers=6.0"),
     ],
@@ -313,6 +317,13 @@ def test_children_of_lengths_cut_blend_or_envelop_their_parents() -> None:
     assert tuple(np.minimum(a, b).tolist()) in children
     assert tuple(a[:9].tolist() + b[9:].tolist()) in children
     assert any(11 < child[0] < 15 for child in children)  # a blend
+
+
+def test_a_space_that_is_neutral_in_one_dimension_at_most_samples_its_dimensions_one_by_one() -> None:
+    one, other = rng(), rng()
+    drawn = np.hstack([dimension.sample(50, one) for dimension in MIXED.dimensions])
+    assert np.array_equal(MIXED.sample(50, other), drawn)
+    assert one.random() == other.random()
 
 
 # Identity

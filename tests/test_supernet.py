@@ -43,12 +43,12 @@ def test_a_supernet_is_trained_once(trained: Trained, cache: Path, monkeypatch: 
 def test_the_stock_class_loads_what_was_saved_and_predicts_the_same(trained: Trained) -> None:
     from transformers import AutoTokenizer, BertForSequenceClassification
 
-    from searchkit.reduction.heads import AdaptiveClassifier
+    from searchkit.reduction.model import AdaptiveModel
 
     stock = BertForSequenceClassification.from_pretrained(trained.folder, dtype=torch.float32).eval()
     texts = TASK.tables(0).search["text"].tolist()[:5]
     encoded = AutoTokenizer.from_pretrained(trained.folder)(texts, padding=True, return_tensors="pt")
-    ours = AdaptiveClassifier.load(str(trained.folder)).eval()
+    ours = AdaptiveModel.load(str(trained.folder)).eval()
     with torch.no_grad():
         expected = stock(input_ids=encoded.input_ids, attention_mask=encoded.attention_mask).logits
         packed = Tokens.of_padded(encoded.input_ids, encoded.attention_mask)

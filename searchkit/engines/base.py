@@ -81,9 +81,9 @@ class Asks:
         return genome
 
     def admit(self, genomes: Iterable[Genome], at_most: int) -> list[Genome]:
-        """Those never seen before, the first `at_most` of them; they count as seen from now on."""
+        """Those whose candidates were never seen before, canonical, the first `at_most`; seen from now on."""
         new: list[Genome] = []
-        for genome in genomes:
+        for genome in map(self._space.canonical, genomes):
             if len(new) == at_most:
                 break
             if (key := _key(genome)) not in self._seen:

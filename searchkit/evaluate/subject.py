@@ -6,7 +6,7 @@ Axes: N examples, C classes, B examples of a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +15,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.errors import TrialError
+from searchkit.errors import StudyError, TrialError
 from searchkit.records import Candidate, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.reduction.encoder import Trace
-from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.heads import HEADS
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.reduction.ragged import Tokens
+from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.training.base import Recipe, as_tokens
 
 if TYPE_CHECKING:
-    from searchkit.tasks.base import Encoded
+    from searchkit.tasks.base import Encoded, Labels
 
 
 @dataclass(frozen=True, eq=False)
 class SupernetWorkbench:
     """Weights, data and conditions, as plain arrays that travel between processes.
 
-    config: the transformers config as a dict; weights: name -> float32 array; data: the split to measure on;
+    config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice
     """
 
     config: Mapping[str, Any]
+    head: str
     weights: Mapping[str, NDArray[np.float32]]
     recipe: Recipe
     data: Encoded
@@ -51,34 +53,35 @@ class SupernetWorkbench:
         cls, folder: str, recipe: Recipe, data: Encoded, padded_to: int, **conditions: Any
     ) -> SupernetWorkbench:
         """From a trained supernet's folder."""
-        model = AdaptiveClassifier.load(folder).model
+        model = AdaptiveModel.load(folder)
         weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        return cls(model.config.to_dict(), weights, recipe, data, padded_to, **conditions)
+        return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
 
     def build(self) -> SupernetBench:
         """The bench in this process; sets torch's number of threads."""
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
-        classifier = _classifier(self.config, self.weights).to(device, dtype_of(self.dtype, device)).eval()
-        return SupernetBench(classifier, self.recipe, self.data, self.padded_to, self.token_budget)
+        model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).eval()
+        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget)
 
 
-def _classifier(config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveClassifier:
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
+    import transformers
 
-    model = AutoModelForSequenceClassification.from_config(
-        AutoConfig.for_model(**config), dtype=torch.float32, trust_remote_code=False
+    stock = getattr(transformers, HEADS[head].auto_class).from_config(
+        transformers.AutoConfig.for_model(**config), dtype=torch.float32, trust_remote_code=False
     )
+    model = AdaptiveModel(stock)
     model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-    return AdaptiveClassifier(model)
+    return model
 
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
     """A supernet in evaluation mode with one split, ready to be seen under any plan."""
 
-    classifier: AdaptiveClassifier
+    model: AdaptiveModel
     recipe: Recipe
     data: Encoded
     padded_to: int
@@ -86,11 +89,11 @@ class SupernetBench:
 
     @cached_property
     def device(self) -> torch.device:
-        return next(self.classifier.parameters()).device
+        return next(self.model.parameters()).device
 
     @cached_property
     def environment(self) -> Mapping[str, Scalar]:
-        return environment(self.device, next(self.classifier.parameters()).dtype)
+        return environment(self.device, next(self.model.parameters()).dtype)
 
     @cached_property
     def batches(self) -> list[tuple[NDArray[np.int64], Tokens]]:
@@ -99,17 +102,16 @@ class SupernetBench:
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """These examples, packed, on the device."""
-        part = self.data.take(rows)
-        return as_tokens(part.ids, part.types, part.lengths).to(self.device)
+        return as_tokens(self.data.take(rows)).to(self.device)
 
     def subject(self, candidate: Candidate) -> Subject:
-        plan = self.recipe.plan(candidate, self.classifier.shape.layers)
+        plan = self.recipe.plan(candidate, self.model.shape.layers)
         return Subject(self, candidate, plan)
 
     @cached_property
     def unreduced(self) -> Subject:
         """The supernet with nothing dropped: the baseline of every cost."""
-        return Subject(self, Candidate.of(), ReductionPlan.unreduced(self.classifier.shape.layers))
+        return Subject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,26 +121,39 @@ class Subject:
     bench: SupernetBench
     candidate: Candidate
     plan: ReductionPlan
-    labels: NDArray[np.int64] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", self.bench.data.labels)
+    @property
+    def labels(self) -> Labels:
+        return self.bench.data.labels
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Trace]:
-        """One pass over a batch: logits (B, C) float32 and the trace."""
+        """One pass over a batch: logits (B, C), or (T, C) of every token, float32, and the trace."""
         with torch.inference_mode():
-            result = self.bench.classifier(tokens, self.plan)
+            result = self.bench.model(tokens, self.plan)
         return result.logits.float(), result.trace
 
     @cached_property
     def passes(self) -> tuple[Tensor, Trace]:
-        """logits (N, C) and trace of the whole split, in the order of the data, on the CPU."""
+        """logits (N, C), or (T, C) of every token, and trace of the whole split, in the data's order, on the CPU."""
         done = [(rows, *self.forward(tokens)) for rows, tokens in self.bench.batches]
-        back = torch.as_tensor(np.concatenate([rows for rows, _, _ in done])).argsort()
-        logits = torch.cat([logits.cpu() for _, logits, _ in done])[back]
+        order = np.concatenate([rows for rows, _, _ in done])
+        logits = torch.cat([logits.cpu() for _, logits, _ in done])
         if not torch.isfinite(logits).all():
             raise TrialError("the model's logits are not finite", kind="nan")
-        return logits, Trace.concatenated([trace.cpu() for _, _, trace in done]).take(back)
+        back = torch.as_tensor(order).argsort()
+        rows = back if len(logits) == len(order) else _rows_of(self.bench.data.lengths[order], back)
+        return logits[rows], Trace.concatenated([trace.cpu() for _, _, trace in done]).take(back)
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C), or (T, C) where every token is read."""
+        logits: NDArray[np.float32] = self.passes[0].numpy()
+        return logits
+
+    def require(self, *heads: str, what: str) -> None:
+        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+        if self.bench.model.head.name not in heads:
+            raise StudyError(f"{what} needs a task of {' or '.join(heads)}, this one is {self.bench.model.head.name}")
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -154,3 +169,10 @@ class Subject:
     def trace(self) -> Trace:
         """Tokens per example and layer that the passes computed."""
         return self.passes[1]
+
+
+def _rows_of(lengths: NDArray[np.int64], chosen: Tensor) -> Tensor:
+    """(T,) the rows of the chosen examples' tokens, packed in examples of `lengths`."""
+    layout = Layout.of_lengths(torch.as_tensor(lengths))
+    picked = Layout.of_lengths(layout.lengths[chosen])
+    return picked.positions + layout.offsets[chosen][picked.examples]

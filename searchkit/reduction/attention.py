@@ -1,4 +1,4 @@
-"""Attention over packed examples, with or without the attention that each token received.
+"""Attention over packed examples, fused, or with its map where a reducer or a relaxed pass needs it.
 
 Axes: B examples, T tokens in all, L the longest example, H heads, E width of a head, D = H * E.
 """
@@ -6,6 +6,7 @@ Axes: B examples, T tokens in all, L the longest example, H heads, E width of a 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,33 +15,90 @@ from torch.nn import functional as F
 from searchkit.reduction.ragged import Layout
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, layout: Layout, *, heads: int, dropout: float, received: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Softmax attention within each example.
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """Attention probabilities (B, H, L, L) float32 before dropout, [b, h, i, j] from query i to key j.
 
-    query, key, value: (T, D). Returns the context (T, D) and, if `received`, (T,) float32: the attention probability
-    that each token received, summed over heads and over the example's own queries, before dropout (the published code
-    scores after dropout, which only adds noise in training). Without `received` the fused kernel is used.
+    voters: (B, L) float32, the weight of each query: 0 for a pad, 1 for a token, in between in a relaxed pass
+    """
+
+    probabilities: Tensor
+    voters: Tensor
+    layout: Layout
+
+    def received(self) -> Tensor:
+        """(T,) attention that each token received, summed over heads and over the example's own queries.
+
+        The published codes score after dropout, which only adds noise in training, and let pad queries vote.
+        """
+        column_sums = (self.voters[:, None, None, :] @ self.probabilities).sum((1, 2))  # (B, L)
+        return self.layout.unpad(column_sums)
+
+    def diagonal(self) -> Tensor:
+        """(T,) what of it each token gave itself."""
+        own = self.probabilities.diagonal(dim1=-2, dim2=-1).sum(1)  # (B, L)
+        return self.layout.unpad(own * self.voters)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    *,
+    heads: int,
+    window: int | None = None,
+    dropout: float = 0.0,
+    with_map: bool = False,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, AttentionMap | None]:
+    """Softmax attention within each example; the fused kernel unless the map or `weights` are asked for.
+
+    query, key, value: (T, D). weights: (T,) in [0, 1], how much of each key is there: 1 is the token, 0 its absence, to
+    the last digit whatever the logits are (`weighted_softmax`); a query votes with the same weight. window: a query
+    sees keys whose original positions are at most so far away. Returns the context (T, D) and the map if `with_map`.
     """
     q, k, v = (_heads(layout.pad(part), heads) for part in (query, key, value))  # (B, H, L, E)
-    mask = None if layout.is_even else layout.mask
-    if not received:
-        context = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=None if mask is None else mask[:, None, None, :], dropout_p=dropout
-        )
+    mask = _mask(layout, window)
+    if not with_map and weights is None:
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return layout.unpad(_merged(context)), None
-    logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])  # (B, H, L, L): softmax in float32 always
-    if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None, :], -math.inf)
-    probabilities = logits.softmax(-1)
-    votes = probabilities.detach()  # selection is not differentiable
-    voters = torch.ones_like(votes[:, :1, :1, :]) if mask is None else mask[:, None, None, :].to(votes.dtype)
-    column_sums = (voters @ votes).sum((1, 2))  # (B, L); a product with a 0/1 row leaves pad queries out
-    if dropout:
-        probabilities = F.dropout(probabilities, dropout)
-    context = probabilities.to(v.dtype) @ v
-    return layout.unpad(_merged(context)), layout.unpad(column_sums)
+    logits = q @ k.transpose(-1, -2)  # (B, H, L, L)
+    logits = logits.to(torch.promote_types(q.dtype, torch.float32)) * q.shape[-1] ** -0.5  # softmax in float32 or more
+    present = layout.pad((torch.ones_like(layout.positions) if weights is None else weights).to(logits.dtype))  # (B, L)
+    if weights is None:
+        probabilities = (logits if mask is None else logits.masked_fill(~mask, -math.inf)).softmax(-1)
+    else:
+        seen = present[:, None, None, :]
+        probabilities = weighted_softmax(logits, seen if mask is None else seen * mask)
+    kept = F.dropout(probabilities, dropout) if dropout else probabilities
+    context = layout.unpad(_merged(kept.to(v.dtype) @ v))
+    return context, AttentionMap(probabilities, present, layout) if with_map else None
+
+
+def weighted_softmax(logits: Tensor, weights: Tensor) -> Tensor:
+    """w_j exp(z_j) / sum_k w_k exp(z_k) over the last axis, for weights in [0, 1] that broadcast to the logits.
+
+    Stable at any scale: the largest logit that has weight is subtracted. A key of weight 0 gets exactly 0, and still a
+    finite gradient with respect to its weight (straight-through estimators need it): its exponential is cut at that of
+    the strongest present key. Rows without any weight are 0.
+    """
+    absent = weights <= 1e-30
+    peak = logits.detach().masked_fill(absent, -math.inf).amax(-1, keepdim=True)
+    peak = peak.masked_fill(peak == -math.inf, 0.0)
+    shares = weights * (logits - peak).clamp(max=0.0).exp()
+    return shares / shares.sum(-1, keepdim=True).clamp(min=1e-38)
+
+
+def _mask(layout: Layout, window: int | None) -> Tensor | None:
+    """(B, 1, 1 or L, L) True where a query may look, None where it may look everywhere."""
+    mask = None if layout.is_even else layout.mask[:, None, None, :]
+    if window is None or layout.farthest <= window:
+        return mask
+    positions = layout.pad(layout.positions)  # (B, L)
+    near = (positions[:, :, None] - positions[:, None, :]).abs() <= window
+    near |= torch.eye(near.shape[-1], dtype=torch.bool, device=near.device)  # a pad sees itself: no row is empty
+    return near[:, None] if mask is None else near[:, None] & (mask | ~layout.mask[:, None, :, None])
 
 
 def _heads(padded: Tensor, heads: int) -> Tensor:

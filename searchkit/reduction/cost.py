@@ -18,20 +18,38 @@ from searchkit.reduction.encoder import Trace
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of an encoder and its head that its cost depends on."""
+    """The sizes of an encoder and its head that its cost depends on.
+
+    gated: the feed-forward part has a third product (GeGLU); embedding: the width of the embeddings where they are
+    projected to `width` (ELECTRA); tokens_read: the head reads every token, without a hidden layer unless `deep_head`
+    """
 
     layers: int
     width: int
     feed_forward: int
     heads: int
     labels: int
+    gated: bool = False
+    embedding: int | None = None
+    tokens_read: bool = False
+    deep_head: bool = True
 
     @classmethod
-    def of_config(cls, config: Any) -> Shape:
-        """From a transformers config; BERT and DistilBERT spell the same sizes differently."""
+    def of_config(cls, config: Any, *, tokens_read: bool = False) -> Shape:
+        """From a transformers config; the families spell the same sizes differently."""
         feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
+        embedding = getattr(config, "embedding_size", config.hidden_size)
+        modern = config.model_type == "modernbert"
         return cls(
-            config.num_hidden_layers, config.hidden_size, feed_forward, config.num_attention_heads, config.num_labels
+            config.num_hidden_layers,
+            config.hidden_size,
+            feed_forward,
+            config.num_attention_heads,
+            config.num_labels,
+            gated=modern,
+            embedding=None if embedding == config.hidden_size else embedding,
+            tokens_read=tokens_read,
+            deep_head=modern or not tokens_read,
         )
 
 
@@ -39,32 +57,33 @@ def macs(trace: Trace, shape: Shape) -> Tensor:
     """(B,) float64 MACs of each example.
 
     Per layer with n tokens in attention and m in the feed-forward part: 4 d^2 n for the projections, 2 d n^2 for QK^T
-    and AV, H n^2 for summing the attention received if anything is dropped, 2 d f m for the feed-forward part. The head
-    reads one token: d^2 + d * labels.
+    and AV (in local attention too, which is computed whole and masked), 2 d f m for the feed-forward part (3 d f m if
+    gated), and what the scores cost. The head reads one token, or all: d^2 + d * labels for each (d * labels for a
+    reader's linear head).
     """
-    attention, feed_forward, scored = (part.double() for part in (trace.attention, trace.feed_forward, trace.scored))
+    attention, feed_forward = trace.attention.double(), trace.feed_forward.double()
     per_layer = (
         4 * shape.width**2 * attention
         + 2 * shape.width * attention**2
-        + shape.heads * scored**2
-        + 2 * shape.width * shape.feed_forward * feed_forward
+        + (3 if shape.gated else 2) * shape.width * shape.feed_forward * feed_forward
+        + trace.scoring
     )
-    return per_layer.sum(1) + shape.width**2 + shape.width * shape.labels
+    head = shape.width * (shape.labels + (shape.width if shape.deep_head else 0))
+    read = trace.tokens.double() if shape.tokens_read else 1.0
+    return per_layer.sum(1) + head * read + (shape.embedding or 0) * shape.width * trace.tokens
 
 
-def published_macs(
-    lengths: Sequence[int], tokens: int, shape: Shape, *, head: int, norms_and_mask: bool = False
-) -> int:
-    """The cost that LAT reports: one pass over `tokens` tokens, pads included, keeping `lengths` after each attention.
+def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int, norms_and_mask: bool = False) -> int:
+    """The cost that LAT reports: one pass, pads included, with these tokens in (attention, feed-forward) of each layer.
 
     `head` is the head's own MACs. With `norms_and_mask` the LayerNorm and mask terms are added that torchprofile
     counts; then the integers of the published protocol come out exactly (`reduction-methods`, T-LAT-3).
     """
-    before = (tokens, *lengths[:-1])
     total = head
-    for entering, kept in zip(before, lengths, strict=True):
-        total += 4 * shape.width**2 * entering + 2 * shape.width * entering**2
-        total += 2 * shape.width * shape.feed_forward * kept
+    for attention, feed_forward in counts:
+        total += 4 * shape.width**2 * attention + 2 * shape.width * attention**2
+        total += (3 if shape.gated else 2) * shape.width * shape.feed_forward * feed_forward
     if norms_and_mask:
-        total += shape.width * (tokens + sum(before) + sum(lengths)) + tokens
+        tokens = counts[0][0]
+        total += shape.width * (tokens + sum(map(sum, counts))) + tokens
     return total

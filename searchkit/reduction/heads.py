@@ -1,132 +1,121 @@
-"""A stock Hugging Face sequence classifier that can run under a reduction plan; saved and loaded as the stock model.
+"""What a model is read out for: classes, a number, or a span; each with its loss and its distillation.
 
-Axes: B examples, C classes.
+Axes: B examples, T tokens in all, L the longest example, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from searchkit.errors import DataError
-from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Trace, encode
-from searchkit.reduction.families import check_supported, view_of
-from searchkit.reduction.plan import ReductionPlan
-from searchkit.reduction.ragged import Tokens
+from searchkit.reduction.ragged import Layout
 
-
-@dataclass(frozen=True, eq=False)
-class Classified:
-    """logits (B, C) and the trace of the pass."""
-
-    logits: Tensor
-    trace: Trace
+Direction = Literal["student-teacher", "teacher-student"]
+UNREACHABLE: Final = -1e4  # the logit of a token that was discarded: it can never be the answer
 
 
-class AdaptiveClassifier(nn.Module):
-    """A stock `...ForSequenceClassification` (`.model`) whose forward pass takes packed tokens and a plan."""
+class Head(Protocol):
+    """A kind of output. Logits are (B, C), or (T, 2) where every token is read."""
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.view = view_of(model)
-        self.shape = Shape.of_config(model.config)
-        self.train(model.training)
+    @property
+    def name(self) -> str: ...
+    @property
+    def auto_class(self) -> str:
+        """The transformers class that loads such a model."""
 
-    def forward(
-        self, tokens: Tokens, plan: ReductionPlan, skip: Collection[int] = (), embedded: Tensor | None = None
-    ) -> Classified:
-        """Classify packed tokens under a plan, without the layers in `skip`; `embedded` saves embedding them again."""
-        hidden = self.embed(tokens) if embedded is None else embedded
-        encoding = encode(self.view.blocks, hidden, tokens.layout, plan, training=self.training, skip=skip)
-        first = encoding.hidden[encoding.layout.first]  # [CLS] is protected and comes first
-        return Classified(self.view.classify(first), encoding.trace)
+    def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        """The task's loss, mean over examples."""
 
-    def embed(self, tokens: Tokens) -> Tensor:
-        """(T, D) embeddings of the tokens at their positions."""
-        longest, limit = tokens.layout.longest, self.model.config.max_position_embeddings
-        if longest > limit:
-            raise ValueError(f"an example has {longest} tokens, the encoder takes {limit}")
-        return self.view.embed(tokens.ids, tokens.layout.positions, tokens.types)
+    def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
+        """How far the student's outputs are from the teacher's, mean over examples."""
 
-    @classmethod
-    def load(cls, source: str, labels: int | None = None) -> AdaptiveClassifier:
-        """Load from a Hugging Face folder or hub name, in float32, from safetensors only, without remote code.
-
-        `labels` classes are given to a newly initialised head; a checkpoint that has a classification head must agree.
-        Raises DataError in one line for whatever cannot be used.
-        """
-        from transformers import AutoModelForSequenceClassification
-
-        config = load_config(source)
-        if labels is not None:
-            trained = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-            if trained and config.num_labels != labels:
-                raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {labels}")
-            config.num_labels = labels
-        with quiet_transformers():
-            try:
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-                )
-            except (OSError, ValueError, RuntimeError) as error:
-                raise DataError(f"{source}: cannot load the weights: {_one_line(error)}") from error
-            except Exception as error:
-                if type(error).__module__.startswith("safetensors"):
-                    raise DataError(f"{source}: the safetensors file is damaged: {_one_line(error)}") from error
-                raise
-        return cls(model)
-
-    def save(self, folder: Path) -> None:
-        """Write config and safetensors; the stock class's `from_pretrained(folder)` loads them."""
-        with quiet_transformers():
-            self.model.save_pretrained(folder)
+    def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
+        """(B,) the logit of the right output, or of the predicted one if `labels` is None: what saliency explains."""
 
 
-def load_config(source: str) -> Any:
-    """The transformers config of a folder or hub name, of a supported family; DataError says what is wrong."""
-    from transformers import AutoConfig
+@dataclass(frozen=True)
+class Classification:
+    """Labels (B,) class indices."""
 
-    path = Path(source).expanduser()
-    if not path.exists() and source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: there is no such model folder")
-    if path.is_file() or (path.is_dir() and not (path / "config.json").is_file()):
-        raise DataError(f"{source}: not a Hugging Face model folder: it has no config.json")
-    if path.is_dir() and not any(path.glob("*.safetensors")):
-        raise DataError(
-            f"{source}: no safetensors weights (only these are read, never pickles); convert the checkpoint"
-        )
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        hint = "" if path.is_dir() else "; without network access give a local folder"
-        raise DataError(f"{source}: cannot read the model's config: {_one_line(error)}{hint}") from error
-    check_supported(config.model_type, source)
-    return config
+    name: str = "classification"
+    auto_class: str = "AutoModelForSequenceClassification"
+
+    def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        return F.cross_entropy(logits.float(), labels)
+
+    def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
+        return kl_divergence(student, teacher, direction)
+
+    def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
+        chosen = logits.argmax(-1) if labels is None else labels
+        return logits.float().gather(1, chosen[:, None]).squeeze(1)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+@dataclass(frozen=True)
+class Regression:
+    """Labels (B,) numbers; one output. A softmax over it would be constant, so the distillation is a squared error.
+
+    The published LAT code applies its KL divergence to regression too, where it is always zero.
+    """
+
+    name: str = "regression"
+    auto_class: str = "AutoModelForSequenceClassification"
+
+    def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        return F.mse_loss(logits.float().squeeze(1), labels.float())
+
+    def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
+        return F.mse_loss(student.float(), teacher.float())
+
+    def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
+        return logits.float().squeeze(1)
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no 'newly initialised' tables from transformers: searchkit says itself what it does."""
-    from transformers.utils import logging
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """Labels (B, 2) positions of the answer's first and last token; position 0 where the text holds no answer."""
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    name: str = "question_answering"
+    auto_class: str = "AutoModelForQuestionAnswering"
+
+    def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
+        starts, ends = _ends(logits, layout)
+        return (F.cross_entropy(starts, labels[:, 0]) + F.cross_entropy(ends, labels[:, 1])) / 2
+
+    def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
+        pairs = zip(_ends(student, layout), _ends(teacher, layout), strict=True)
+        return torch.stack([kl_divergence(own, other, direction) for own, other in pairs]).mean()
+
+    def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
+        chosen = [end.argmax(1) for end in _ends(logits, layout)] if labels is None else labels.unbind(1)
+        ends = zip(_ends(logits, layout), chosen, strict=True)
+        return torch.stack([end.gather(1, place[:, None]).squeeze(1) for end, place in ends]).sum(0)
+
+
+HEADS: Final[dict[str, Head]] = {head.name: head for head in (Classification(), Regression(), QuestionAnswering())}
+
+
+def head_of(config: Any, architecture: str) -> Head:
+    """The head of a stock model, by its class and config."""
+    if architecture.endswith("ForQuestionAnswering"):
+        return HEADS["question_answering"]
+    return HEADS["regression" if config.num_labels == 1 else "classification"]
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, direction: Direction) -> Tensor:
+    """KL divergence between the distributions of (B, C) logits, mean over examples (LAT eq. 5)."""
+    p, q = F.log_softmax(student.float(), -1), F.log_softmax(teacher.float(), -1)
+    if direction == "student-teacher":
+        return F.kl_div(q, p, reduction="batchmean", log_target=True)  # KL(student || teacher)
+    return F.kl_div(p, q, reduction="batchmean", log_target=True)  # KL(teacher || student)
+
+
+def _ends(logits: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """(T, 2) -> start and end logits (B, L), float32; pads cannot be chosen."""
+    padded = layout.pad(logits.float(), fill=2 * UNREACHABLE)
+    start, end = padded.unbind(-1)
+    return start, end

@@ -1,15 +1,15 @@
-"""What a candidate means for one encoder: at every layer a reducer, or none.
+"""What a candidate means for one encoder: at every place a reducer, or none.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
-of the others. Axes as in `ragged`: B examples, T tokens.
+of the others. Places are the layers and, before the first attention, the input. Axes: B examples, T tokens.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from searchkit.errors import unknown
 from searchkit.reduction.ragged import Layout
+from searchkit.reduction.scorers import PREDICTORS, SCORERS, scale_of
 
-SITES: Final = ("between",)  # between attention (with its residual and LayerNorm) and the feed-forward part
+# "between" is between attention (with its residual) and the feed-forward part
+SITES: Final = ("before_attention", "between", "after_layer")
 FATES: Final = ("freeze", "discard")
-PROTECT: Final[dict[str, Callable[[Layout], Tensor]]] = {"cls": lambda layout: layout.positions == 0}
+PROTECT: Final = ("cls", "sep", "question")
 
 _SLACK = 1e-9  # so that ceil(0.7 * 10) is 7: 0.7 * 10 is 7.000000000000001 in floating point
 
@@ -51,56 +53,90 @@ class TopK:
         assert self.ratio is not None
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
-    def keep(self, scores: Tensor, protected: Tensor, layout: Layout, counts: Tensor) -> Tensor:
-        """(T,) True for the `counts` (B,) best tokens of each example, `protected` (T,) first."""
-        ranked = layout.pad(scores.float().masked_fill(protected, math.inf), fill=-math.inf)  # (B, L)
-        order = ranked.argsort(dim=1, descending=True, stable=True)
-        rank = torch.empty_like(order).scatter_(
-            1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-        )
-        return layout.unpad(rank < counts[:, None])
-
 
 @dataclass(frozen=True)
 class Reducer:
-    """One layer's reduction. `scorer` names an entry of `scorers.SCORERS`; `protect` names of `PROTECT`."""
+    """One place's reduction: protected tokens stay, and of the others the `keep` best at or above `threshold`.
 
-    keep: TopK
+    `scorer` names an entry of `scorers.SCORERS` or `PREDICTORS`, whose scale says what the threshold means; `protect`
+    names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
+    """
+
+    keep: TopK | None = None
+    threshold: float | None = None
     site: str = "between"
     scorer: str = "attention_received"
     fate: str = "freeze"
     protect: tuple[str, ...] = ("cls",)
 
     def __post_init__(self) -> None:
-        from searchkit.reduction.scorers import SCORERS  # scorers describe themselves in terms of this module's words
-
         for kind, name, known in (
             ("site", self.site, SITES),
-            ("scorer", self.scorer, SCORERS),
+            ("scorer", self.scorer, (*SCORERS, *PREDICTORS)),
             ("fate", self.fate, FATES),
             *(("protected token", name, PROTECT) for name in self.protect),
         ):
             if name not in known:
                 raise ValueError(unknown(kind, name, known))
+        if self.keep is None and self.threshold is None:
+            raise ValueError("a reducer needs a keep rule or a threshold, got neither")
+        scale = scale_of(self.scorer)
+        if self.threshold is not None and scale is None:
+            raise ValueError(f"scores of {self.scorer!r} only rank tokens, they take no threshold: {self.threshold=}")
+        if self.threshold is not None and not (self.threshold > 0 and (scale != "probability" or self.threshold <= 1)):
+            raise ValueError(
+                f"a {scale} threshold must be in (0, {'1]' if scale == 'probability' else 'inf)'}, "
+                f"got {self.threshold=}"
+            )
 
-    def protected(self, layout: Layout) -> Tensor:
-        """(T,) True for tokens that are never dropped."""
-        kept = torch.zeros_like(layout.positions, dtype=torch.bool)
+    def may_drop(self, whole: Layout, alive: Layout) -> bool:
+        """Whether scores have to be computed: a threshold always needs them, a length only where it is shorter."""
+        return self.threshold is not None or bool((self.counts(whole, alive) < alive.lengths).any())
+
+    def protected(self, whole: Layout, alive: Layout) -> Tensor:
+        """(T,) True for tokens of `alive` that are never dropped."""
+        kept = torch.zeros_like(alive.positions, dtype=torch.bool)
         for name in self.protect:
-            kept |= PROTECT[name](layout)
+            kept |= alive.positions == 0 if name == "cls" else whole.marked(name)[alive.rows_in(whole)]
         return kept
 
     def counts(self, whole: Layout, alive: Layout) -> Tensor:
-        """(B,) tokens that leave this reducer: what the rule wants, at least the protected, at most what is alive."""
-        minimum = torch.zeros_like(alive.lengths).index_add_(0, alive.examples, self.protected(alive).long())
+        """(B,) tokens that the length lets through: at least the protected, at most what is alive."""
+        if self.keep is None:
+            return alive.lengths
+        minimum = torch.zeros_like(alive.lengths).index_add_(0, alive.examples, self.protected(whole, alive).long())
         return torch.minimum(self.keep.wanted(whole.lengths).maximum(minimum).clamp(min=1), alive.lengths)
+
+    def kept(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
+        """(T,) True for the tokens of `alive` that stay, given their scores (T,); the earlier of equals goes first."""
+        protected = self.protected(whole, alive)
+        rank = ranks(scores.float().masked_fill(protected, math.inf), alive)
+        stays = rank < self.counts(whole, alive)[alive.examples]
+        if self.threshold is None:
+            return stays
+        relative = scale_of(self.scorer) == "relative"
+        passes = scores * alive.lengths[alive.examples] >= self.threshold if relative else scores >= self.threshold
+        return stays & (protected | passes | (rank == 0))
+
+
+def ranks(scores: Tensor, layout: Layout) -> Tensor:
+    """(T,) the place of each token among its example's, 0 for the highest score; of equal scores the earlier first."""
+    padded = layout.pad(scores, fill=-math.inf)  # (B, L)
+    order = padded.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return layout.unpad(torch.empty_like(order).scatter_(1, order, places))
 
 
 @dataclass(frozen=True)
 class ReductionPlan:
-    """A reducer, or None, for each layer of an encoder."""
+    """A reducer, or None, for each layer of an encoder, and for its input (before the first attention)."""
 
     reducers: tuple[Reducer | None, ...]
+    input: Reducer | None = None
+
+    def __post_init__(self) -> None:
+        if self.input is not None and self.input.site != "before_attention":
+            raise ValueError(f"the input's reducer stands before the first attention, got {self.input.site=}")
 
     @classmethod
     def unreduced(cls, layers: int) -> ReductionPlan:
@@ -111,18 +147,65 @@ class ReductionPlan:
         cls, lengths: Sequence[float | int], *, fate: str = "freeze", protect: tuple[str, ...] = ("cls",)
     ) -> ReductionPlan:
         """LAT's plan: floats are fractions of the example's own tokens, ints absolute counts; 1.0 is no reducer."""
+        return cls.of_places(Reducer(TopK(ratio=1.0), fate=fate, protect=protect), len(lengths), lengths=lengths)
+
+    @classmethod
+    def of_places(
+        cls,
+        like: Reducer,
+        layers: int,
+        *,
+        lengths: Sequence[float | int] | None = None,
+        thresholds: Sequence[float] | None = None,
+        input_like: Reducer | None = None,
+    ) -> ReductionPlan:
+        """Reducers like `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first place first.
+
+        With `input_like` the first value of both belongs to the input, and `layers` more follow.
+        """
+        places = layers + (input_like is not None)
+        lengths = (1.0,) * places if lengths is None else lengths
+        thresholds = (0.0,) * places if thresholds is None else thresholds
+        if len(lengths) != places or len(thresholds) != places:
+            raise ValueError(f"the plan has {places} places, got {len(lengths)} lengths, {len(thresholds)} thresholds")
         if any(later > earlier for earlier, later in itertools.pairwise(lengths)):
             raise ValueError(f"lengths must not grow with depth, got {tuple(lengths)}")
-        rules = (TopK(count=length) if isinstance(length, int) else TopK(ratio=length) for length in lengths)
-        return cls(tuple(None if rule.ratio == 1.0 else Reducer(rule, fate=fate, protect=protect) for rule in rules))
+        models = ([] if input_like is None else [input_like]) + [like] * layers
+        rules = [_reducer(*place) for place in zip(models, lengths, thresholds, strict=True)]
+        return cls(tuple(rules[-layers:]), None if input_like is None else rules[0])
 
-    def counts_at(self, tokens: int) -> tuple[int, ...]:
-        """Tokens that leave each layer's attention in one example of `tokens` tokens, protected ones aside."""
-        counts, whole = [tokens], torch.tensor([tokens])
+    @property
+    def places(self) -> tuple[Reducer | None, ...]:
+        """The input's reducer, then the layers'."""
+        return (self.input, *self.reducers)
+
+    def counts_at(self, tokens: int) -> tuple[tuple[int, int], ...] | None:
+        """(tokens in attention, tokens in the feed-forward part) of each layer for one example of `tokens` tokens.
+
+        Protected tokens aside. None if the plan has thresholds: then the example's content decides.
+        """
+        if any(reducer is not None and reducer.threshold is not None for reducer in self.places):
+            return None
+        counts, whole = [], torch.tensor([tokens])
+
+        def after(reducer: Reducer | None, alive: int) -> int:
+            return alive if reducer is None or reducer.keep is None else min(alive, int(reducer.keep.wanted(whole)))
+
+        alive = after(self.input, tokens)
         for reducer in self.reducers:
-            wanted = tokens if reducer is None else int(reducer.keep.wanted(whole))
-            counts.append(min(counts[-1], wanted))
-        return tuple(counts[1:])
+            at = {site: alive if reducer is None or reducer.site != site else after(reducer, alive) for site in SITES}
+            attention = at["before_attention"]
+            counts.append((attention, min(attention, at["between"])))
+            alive = min(at.values())
+        return tuple(counts)
+
+
+def _reducer(like: Reducer, length: float | int, threshold: float) -> Reducer | None:
+    keep = TopK(count=length) if isinstance(length, int) else TopK(ratio=length)
+    whole = keep.ratio == 1.0
+    if whole and not threshold:
+        return None
+    return replace(like, keep=None if whole else keep, threshold=threshold or None)
 
 
 def constant_ratio_counts(tokens: int, layers: int, drop: float) -> tuple[int, ...]:

@@ -5,8 +5,8 @@ Axes: B examples, T tokens in all, L the longest example, D width (or any traili
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -19,18 +19,26 @@ class Layout:
 
     offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
+    marks: name -> (T,) bool, tokens of a kind ("sep", "question"); whole examples only, `select` leaves them behind
     """
 
     offsets: Tensor
     positions: Tensor
+    marks: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of_lengths(cls, lengths: Tensor) -> Layout:
+    def of_lengths(cls, lengths: Tensor, marks: Mapping[str, Tensor] | None = None) -> Layout:
         """The layout of whole examples of these (B,) lengths, on the device of `lengths`."""
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         examples = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
         positions = torch.arange(len(examples), device=lengths.device) - offsets[examples]
-        return cls(offsets, positions)
+        return cls(offsets, positions, marks or {})
+
+    def marked(self, name: str) -> Tensor:
+        """(T,) True for the tokens that carry this mark; ValueError where the task marked none."""
+        if name not in self.marks:
+            raise ValueError(f"no token is marked as {name!r}; marks: {', '.join(self.marks) or 'none'}")
+        return self.marks[name]
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -40,6 +48,11 @@ class Layout:
     @cached_property
     def longest(self) -> int:
         return int(self.lengths.max())
+
+    @cached_property
+    def farthest(self) -> int:
+        """The highest position."""
+        return int(self.positions.max())
 
     @cached_property
     def is_even(self) -> bool:
@@ -119,5 +132,7 @@ class Tokens:
         return cls(input_ids[mask], types[mask], Layout.of_lengths(mask.sum(1)))
 
     def to(self, device: torch.device) -> Tokens:
-        layout = Layout(self.layout.offsets.to(device), self.layout.positions.to(device))
+        whole = self.layout
+        marks = {name: mark.to(device) for name, mark in whole.marks.items()}
+        layout = Layout(whole.offsets.to(device), whole.positions.to(device), marks)
         return Tokens(self.ids.to(device), self.types.to(device), layout)

@@ -4,5 +4,6 @@ from searchkit.space.base import Dimension, Genome
 from searchkit.space.lengths import Lengths
 from searchkit.space.plain import Choice, Integer
 from searchkit.space.product import Space
+from searchkit.space.thresholds import Thresholds
 
-__all__ = ["Choice", "Dimension", "Genome", "Integer", "Lengths", "Space"]
+__all__ = ["Choice", "Dimension", "Genome", "Integer", "Lengths", "Space", "Thresholds"]

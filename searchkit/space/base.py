@@ -31,8 +31,15 @@ class Dimension(Protocol):
     def size(self) -> int:
         """How many distinct values the dimension has, exactly."""
 
+    @property
+    def neutral(self) -> Genome | None:
+        """The genome that reduces nothing, where the dimension has one; wherever n >= 2, the first of its samples."""
+
     def bound(self, layers: int) -> Dimension:
         """The same dimension for an encoder of that many layers."""
+
+    def started(self, value: tuple[float, ...]) -> Dimension:
+        """The same dimension, to be searched from what training found, one number per layer; itself where none has."""
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
         """(n, width) legal genomes, duplicates possible."""

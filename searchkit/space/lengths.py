@@ -17,9 +17,16 @@ import numpy as np
 from searchkit.errors import StudyError
 from searchkit.records import Value
 from searchkit.space.base import Genome
-from searchkit.space.moves import MATINGS, MOVES, SHAPES, SHARES, uniform
-
-Level = int | float
+from searchkit.space.levels import (
+    Level,
+    check_increasing,
+    check_layers,
+    checked_number,
+    checked_start,
+    index_of,
+    nearest,
+)
+from searchkit.space.moves import MATINGS, MOVES, SHAPES, SHARES, around, changed, uniform
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Lengths:
     `levels=16` means the fractions k/16, k = 1..16, of an example's own tokens. A sequence gives the increasing levels
     themselves: fractions in (0, 1], or token counts >= 1 with `basis="tokens"`. `first` and `last` pin the ends to one
     of the levels. The number of layers comes from the encoder (`bound`). Genome: the index of the level, per layer.
+    `start` is a legal value to sample around, such as the lengths that training has found (`started`).
     """
 
     levels: int | Sequence[Level] = 16
@@ -36,6 +44,7 @@ class Lengths:
     first: Level | None = None
     last: Level | None = None
     layers: int | None = None
+    start: tuple[Level, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.basis not in ("fraction", "tokens"):
@@ -44,12 +53,14 @@ class Lengths:
         _check_levels(self.values, self.basis)
         if not isinstance(self.levels, int):
             object.__setattr__(self, "levels", self.values)  # in Python's numbers, so that equal lengths compare equal
-        if self.layers is not None and (not isinstance(self.layers, int) or self.layers < 1):
-            raise StudyError(f"layers must be an integer of at least 1, got {self.layers=}")
+        check_layers(self.layers)
         if self._lowest > self._highest:
             raise StudyError(f"lengths must not grow with depth, got {self.first=}, {self.last=}")
         if self.layers == 1 and None not in (self.first, self.last) and self._lowest < self._highest:
             raise StudyError(f"one layer has one length, got {self.first=}, {self.last=}")
+        if self.start is not None:
+            plain = replace(self, start=None, layers=self.layers or len(self.start))
+            object.__setattr__(self, "start", checked_start(plain, self.start))
 
     @cached_property
     def values(self) -> tuple[Level, ...]:
@@ -102,20 +113,35 @@ class Lengths:
         """Multisets of K of the m levels in reach: C(K + m - 1, K)."""
         return math.comb(self._free_layers + self._highest - self._lowest, self._free_layers)
 
+    @property
+    def neutral(self) -> Genome | None:
+        highest = self.bounds[1]
+        whole = self.basis == "fraction" and all(self.values[index] == 1.0 for index in highest)
+        return highest if whole else None
+
     def bound(self, layers: int) -> Lengths:
         if self.layers not in (None, layers):
             raise StudyError(f"the lengths are for {self.layers} layers, the encoder has {layers}")
         return replace(self, layers=layers)
 
+    def started(self, value: tuple[Level, ...]) -> Lengths:
+        """The same lengths, to be searched from the legal value nearest to any finite numbers, one per layer."""
+        indices = nearest(value, self.values, self.layers)
+        bound = self.bound(len(value))
+        return replace(self, start=bound.decode(bound.repair(indices)))
+
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
         """Both corners (where n >= 2), then decay curves, cliffs, uniform draws and constant ratios.
 
-        A mix because no one shape suits every model; draws made monotone afterwards would all fall steeply.
+        A mix because no one shape suits every model; draws made monotone afterwards would all fall steeply. With a
+        start, the third row is the start, and about half of those after it are neighbours of it.
         """
         kinds = rng.choice(len(SHAPES), size=n, p=SHARES)
         rows = [self._complete(SHAPES[kind](self._free_layers, self._lowest, self._highest, rng)) for kind in kinds]
         if n >= 2:
             rows[:2] = self.bounds[::-1]
+        if self.start is not None:
+            rows = around(self.encode(self.start), self.mutate, rows, rng)
         return np.array(rows, dtype=np.int64).reshape(n, self.width)
 
     def uniform(self, n: int, rng: np.random.Generator) -> Genome:
@@ -127,11 +153,7 @@ class Lengths:
         if self.size == 1:
             return genome.copy()
         parent: list[int] = genome[self._free].tolist()
-        child = parent
-        while child == parent:  # a move may do nothing here, such as up from the top; all of them never do
-            move = MOVES[rng.integers(len(MOVES))]
-            child = move(parent.copy(), self._lowest, self._highest, rng)
-        return self._complete(child)
+        return self._complete(changed(parent, MOVES, self._lowest, self._highest, rng))
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Exchange the deeper layers, blend, or take the upper and the lower envelope."""
@@ -174,11 +196,9 @@ class Lengths:
         }
 
     def _index(self, level: Any, error: type[Exception]) -> int:
-        """The index of a level, also when it was computed with a rounding error."""
-        if isinstance(level, int | float | np.integer) and not isinstance(level, bool):
-            index = int(np.searchsorted(self.values, level * (1 - 1e-9)))
-            if index < len(self.values) and math.isclose(self.values[index], level, rel_tol=1e-9):
-                return index
+        index = index_of(level, self.values)
+        if index is not None:
+            return index
         raise error(f"a length must be one of the levels {list(self.values)}, got {level!r}")
 
     def _complete(self, inner: Sequence[int]) -> Genome:
@@ -201,9 +221,7 @@ def _number_or_tuple(levels: Any) -> int | tuple[Any, ...]:
 
 
 def _level(value: Any, basis: str) -> Level:
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):
-        raise StudyError(f"a level must be a finite number, got {value!r}")
+    value = checked_number(value)
     if basis == "fraction":
         return float(value)
     if int(value) != value:
@@ -212,10 +230,7 @@ def _level(value: Any, basis: str) -> Level:
 
 
 def _check_levels(levels: tuple[Level, ...], basis: str) -> None:
-    if not levels:
-        raise StudyError("levels must not be empty")
-    if any(b <= a for a, b in itertools.pairwise(levels)):
-        raise StudyError(f"levels must increase, got levels={levels}")
+    check_increasing(levels)
     if basis == "fraction" and not (levels[0] > 0 and levels[-1] <= 1):
         raise StudyError(f"levels of basis='fraction' must be in (0, 1], got levels={levels}")
     if basis == "tokens" and levels[0] < 1:

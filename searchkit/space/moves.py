@@ -1,18 +1,19 @@
-"""How lengths are drawn, moved and mated, on lists of level indices that never grow with depth.
+"""How levels per layer are drawn, moved and mated: lengths, which never grow with depth, and free thresholds.
 
-K layers, indices from low to high.
+K layers, level indices from low to high; of a threshold 0 is off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from searchkit.space.base import Genome, blend, power_law
 
-# Shapes to sample: K layers, level indices from low to high -> K indices that never grow.
+# Shapes to sample: K layers, level indices from low to high -> K indices, those of lengths never grow.
 
 
 def _decay(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
@@ -46,35 +47,78 @@ SHAPES: Final = (_decay, _cliff, uniform, _constant)
 SHARES: Final = (0.35, 0.3, 0.25, 0.1)
 
 
-# Moves of a mutation: a non-increasing list within low..high (changed in place, it is a copy) -> another one.
+def _off(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    return [0] * k
 
 
-def _push(v: list[int], start: int, stop: int) -> list[int]:
-    """Layers before start.. rise to it and layers after ..stop fall to it, so that a changed block keeps its change."""
-    v[:start] = [max(level, v[start]) for level in v[:start]]
-    v[stop:] = [min(level, v[stop - 1]) for level in v[stop:]]
-    return v
+def _constant_on(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    return _constant(k, 1, high, rng)
+
+
+def _ramp(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Rising with a power of the depth; LTP begins its training with a straight one (Kim et al. 2022)."""
+    return _decay(k, low, high, rng)[::-1]
+
+
+def _off_then_level(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    edge = int(rng.integers(0, k))
+    return [0] * edge + _constant(k - edge, 1, high, rng)
+
+
+def _scattered(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Every layer for itself: off with a probability that is drawn once, or else any level."""
+    off = rng.random(k) < rng.random()
+    levels: list[int] = np.where(off, 0, rng.integers(1, high + 1, size=k)).tolist()
+    return levels
+
+
+THRESHOLD_SHAPES: Final = (_off, _constant_on, _ramp, _off_then_level, _scattered)
+THRESHOLD_SHARES: Final = (0.02, 0.18, 0.3, 0.25, 0.25)
+
+
+Mutate = Callable[[Genome, np.random.Generator], Genome]
+
+
+def around(start: Genome, mutate: Mutate, rows: Sequence[Genome], rng: np.random.Generator) -> list[Genome]:
+    """The rows, the third replaced by the start, about half of those after it by mutants: mostly near, some far."""
+    near = rng.random(len(rows)) < 0.5
+    mutants = [mutate(start, rng) if own else row for row, own in zip(rows[3:], near[3:], strict=True)]
+    return [*rows[:2], *[start for _ in rows[2:3]], *mutants]
+
+
+# Moves of a mutation: a list within low..high (changed in place, it is a copy) -> another one of the same kind.
 
 
 def _shift(v: list[int], start: int, stop: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
     step = power_law(high - low, rng) * (1 if rng.random() < 0.5 else -1)
     v[start:stop] = [min(max(level + step, low), high) for level in v[start:stop]]
-    return _push(v, start, stop)
-
-
-def _step_layers(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    for layer in rng.choice(len(v), size=power_law(len(v), rng), replace=False).tolist():
-        v = _shift(v, layer, layer + 1, low, high, rng)
     return v
 
 
-def _shift_block(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+def _shift_and_push(v: list[int], start: int, stop: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Layers before start.. rise to it and layers after ..stop fall to it, so that a changed block keeps its change."""
+    v = _shift(v, start, stop, low, high, rng)
+    v[:start] = [max(level, v[start]) for level in v[:start]]
+    v[stop:] = [min(level, v[stop - 1]) for level in v[stop:]]
+    return v
+
+
+Shift = Callable[[list[int], int, int, int, int, np.random.Generator], list[int]]
+
+
+def _step_layers(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    for layer in rng.choice(len(v), size=power_law(len(v), rng), replace=False).tolist():
+        v = shift(v, layer, layer + 1, low, high, rng)
+    return v
+
+
+def _shift_block(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
     start, stop = sorted(rng.choice(len(v) + 1, size=2, replace=False).tolist())
-    return _shift(v, start, stop, low, high, rng)
+    return shift(v, start, stop, low, high, rng)
 
 
-def _shift_all(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    return _shift(v, 0, len(v), low, high, rng)
+def _shift_all(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    return shift(v, 0, len(v), low, high, rng)
 
 
 def _copy_neighbour(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
@@ -90,11 +134,40 @@ def _move_cliff(v: list[int], low: int, high: int, rng: np.random.Generator) -> 
     return [v[0]] * by + v[:-by] if rng.random() < 0.5 else v[by:] + [v[-1]] * by
 
 
+def _switch(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """One layer off, or from off to any level."""
+    layer = int(rng.integers(len(v)))
+    v[layer] = 0 if v[layer] else int(rng.integers(1, high + 1))
+    return v
+
+
 Move = Callable[[list[int], int, int, np.random.Generator], list[int]]
-MOVES: Final[tuple[Move, ...]] = (_step_layers, _copy_neighbour, _shift_block, _shift_all, _move_cliff)
+MOVES: Final[tuple[Move, ...]] = (
+    partial(_step_layers, _shift_and_push),
+    _copy_neighbour,
+    partial(_shift_block, _shift_and_push),
+    partial(_shift_all, _shift_and_push),
+    _move_cliff,
+)
+THRESHOLD_MOVES: Final[tuple[Move, ...]] = (
+    partial(_step_layers, _shift),
+    _switch,
+    partial(_shift_block, _shift),
+    partial(_shift_all, _shift),
+    _copy_neighbour,
+)
 
 
-# Matings: two parents -> two children, made legal afterwards by the projection where they cross.
+def changed(parent: list[int], moves: tuple[Move, ...], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Another list than the parent, by one of the moves; some of them must lead elsewhere from every parent."""
+    child = parent
+    while child == parent:  # a move may do nothing here, such as up from the top; all of them never do
+        move = moves[rng.integers(len(moves))]
+        child = move(parent.copy(), low, high, rng)
+    return child
+
+
+# Matings: two parents -> two children; those of lengths made legal afterwards by the projection where they cross.
 
 
 def _exchange_depths(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
@@ -102,8 +175,14 @@ def _exchange_depths(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Ge
     return np.concatenate([a[:cut], b[cut:]]), np.concatenate([b[:cut], a[cut:]])
 
 
+def _exchange_layers(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+    own = rng.random(len(a)) < 0.5
+    return np.where(own, a, b), np.where(own, b, a)
+
+
 def _envelopes(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
     return np.maximum(a, b), np.minimum(a, b)
 
 
 MATINGS: Final = (_exchange_depths, blend, _envelopes)
+THRESHOLD_MATINGS: Final = (_exchange_depths, blend, _exchange_layers)

@@ -41,7 +41,14 @@ class Integer:
     def size(self) -> int:
         return self.high - self.low + 1
 
+    @property
+    def neutral(self) -> None:
+        return None
+
     def bound(self, layers: int) -> Integer:
+        return self
+
+    def started(self, value: tuple[float, ...]) -> Integer:
         return self
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
@@ -105,7 +112,14 @@ class Choice:
     def size(self) -> int:
         return len(self.options)
 
+    @property
+    def neutral(self) -> None:
+        return None
+
     def bound(self, layers: int) -> Choice:
+        return self
+
+    def started(self, value: tuple[float, ...]) -> Choice:
         return self
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:

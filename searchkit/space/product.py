@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.space.base import Dimension, Genome
+from searchkit.space.lengths import Lengths
+from searchkit.space.thresholds import Thresholds
 
 
 @dataclass(frozen=True, init=False)
@@ -24,6 +26,11 @@ class Space:
     """The product of its dimensions; the only place that says which candidates are legal.
 
     Immutable, and free of state: every random choice comes from the generator passed in.
+
+    Candidates are canonical: a threshold that a length already implies is off. Where `Lengths(basis="tokens")` keeps
+    one token, that is the protected first one, and no threshold at this place or a later one changes anything. So
+    several legal genomes may decode to one candidate; `canonical` gives the one that stands for them, and `encode` and
+    `genomes` hand out no other.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -34,11 +41,21 @@ class Space:
             raise StudyError("a space needs at least one dimension, got none")
         if len(set(names)) < len(names):
             raise StudyError(f"the dimensions of a space must have different names, got {names}")
+        layers = {own.layers for own in dimensions if isinstance(own, Lengths | Thresholds)} - {None}
+        if len(layers) > 1:
+            raise StudyError(f"the dimensions of a space are for one encoder, got {layers=}")
         object.__setattr__(self, "dimensions", dimensions)
 
     def bound(self, layers: int) -> Space:
         """The same space for an encoder of that many layers."""
         return Space(*(dimension.bound(layers) for dimension in self.dimensions))
+
+    def started(self, values: Mapping[str, tuple[float, ...]]) -> Space:
+        """The same space, to be searched from what training found: dimension -> one number per layer.
+
+        Names that the space does not have are ignored.
+        """
+        return Space(*(own.started(values[own.name]) if own.name in values else own for own in self.dimensions))
 
     @cached_property
     def _blocks(self) -> tuple[tuple[Dimension, slice], ...]:
@@ -60,12 +77,18 @@ class Space:
 
     @cached_property
     def size(self) -> int:
-        """How many distinct candidates there are, exactly."""
+        """How many distinct candidates there are, exactly; an upper bound where a length may imply thresholds."""
         return math.prod(dimension.size for dimension in self.dimensions)
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
-        """(n, W) legal genomes; duplicates possible."""
-        return np.hstack([dimension.sample(n, rng) for dimension in self.dimensions])
+        """(n, W) legal genomes; duplicates possible.
+
+        Where two or more dimensions can be neutral, a joint search contains the searches of its parts: row 0 is neutral
+        in all of them (if n >= 2: one row alone must not always be the same), row 2 has the starts that there are and
+        the others neutral, and about a third of the other rows keep one of these dimensions and the others neutral.
+        """
+        rows = np.hstack([dimension.sample(n, rng) for dimension in self.dimensions])
+        return self._with_parts_alone(rows, rng)
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """(W,) a neighbour in one or several dimensions, never the genome itself unless the space is a single point."""
@@ -92,29 +115,70 @@ class Space:
         return np.concatenate([dimension.repair(genome[block]) for dimension, block in self._blocks])
 
     def decode(self, genome: Genome) -> Candidate:
-        """The candidate of a legal genome; ValueError for an illegal one."""
-        self._checked(genome)
-        return Candidate.of({dimension.name: dimension.decode(genome[block]) for dimension, block in self._blocks})
+        """The canonical candidate of a legal genome; ValueError for an illegal one."""
+        candidate = self._candidate(genome)  # every block must be legal, also where it changes nothing
+        return candidate if self._implied is None else self._candidate(self.canonical(genome))
+
+    def canonical(self, genome: Genome) -> Genome:
+        """(W,) the one genome that stands for all those of its candidate: thresholds off where one token is left."""
+        if self._implied is None:
+            return genome
+        lengths, thresholds = self._implied
+        canonical = genome.copy()
+        canonical[thresholds][genome[lengths] == 0] = 0  # the lowest length is one token, off is index 0
+        return canonical
 
     def encode(self, candidate: Candidate) -> Genome:
-        """The genome of a candidate; ValueError says which rule of the space it breaks."""
+        """The canonical genome of a candidate; ValueError says which rule of the space it breaks."""
         own, given = {dimension.name for dimension in self.dimensions}, {name for name, _ in candidate.items}
         if own != given:
             raise ValueError(f"a candidate of this space has {sorted(own)}, got {sorted(given)}")
-        return np.concatenate([dimension.encode(candidate[dimension.name]) for dimension in self.dimensions])
+        blocks = [dimension.encode(candidate[dimension.name]) for dimension in self.dimensions]
+        return self.canonical(np.concatenate(blocks))
 
     def genomes(self) -> Iterator[tuple[int, ...]]:
-        """Every legal genome once."""
+        """Every canonical genome once."""
         for blocks in _product([dimension.genomes for dimension in self.dimensions]):
-            yield tuple(itertools.chain.from_iterable(blocks))
+            genome = tuple(itertools.chain.from_iterable(blocks))
+            if self._implied is None or self.canonical(np.array(genome)).tolist() == list(genome):
+                yield genome
 
     def all(self) -> Iterator[Candidate]:
-        """Every candidate once: `size` of them."""
+        """Every candidate once: `size` of them, or fewer where a length may imply thresholds."""
         return (self.decode(np.array(genome, dtype=np.int64)) for genome in self.genomes())
 
     def describe(self) -> dict[str, Any]:
         """What identifies the space in a fingerprint, as JSON."""
         return {"dimensions": [dimension.describe() for dimension in self.dimensions]}
+
+    @cached_property
+    def _implied(self) -> tuple[slice, slice] | None:
+        """The blocks of lengths and thresholds where one token is among the lengths; None: nothing is implied."""
+        found = {type(own): (own, block) for own, block in self._blocks}
+        if Lengths not in found or Thresholds not in found:
+            return None
+        lengths, block = found[Lengths]
+        one_token = isinstance(lengths, Lengths) and lengths.basis == "tokens" and lengths.values[0] == 1
+        return (block, found[Thresholds][1]) if one_token else None
+
+    def _candidate(self, genome: Genome) -> Candidate:
+        self._checked(genome)
+        return Candidate.of({dimension.name: dimension.decode(genome[block]) for dimension, block in self._blocks})
+
+    def _with_parts_alone(self, rows: Genome, rng: np.random.Generator) -> Genome:
+        """(n, W) the rows, in some of which one dimension is left alone and the others are neutral (see `sample`)."""
+        parts = [(own, block, own.neutral) for own, block in self._blocks if own.neutral is not None]
+        if len(rows) < 2 or len(parts) < 2:
+            return rows
+        together = rng.random((len(rows), 1)) >= 1 / 3
+        kept = together | (rng.integers(len(parts), size=(len(rows), 1)) == np.arange(len(parts)))  # (n, parts)
+        started = [isinstance(own, Lengths | Thresholds) and own.start is not None for own, _, _ in parts]
+        if any(started):
+            kept[2:3] = started
+        mixed = rows.copy()
+        for (_, block, neutral), own in zip(parts, kept.T, strict=True):
+            mixed[~own, block] = neutral
+        return mixed
 
     def _checked(self, genome: Genome) -> Genome:
         if genome.shape != (self.width,) or not np.issubdtype(genome.dtype, np.integer):

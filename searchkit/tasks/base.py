@@ -6,7 +6,8 @@ N examples, T tokens in all.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS: Final = ("train", "search", "report")
+LABELS: Final = (("int64", ()), ("float32", ()), ("int64", (2,)))  # number format and shape after the first axis
+
+Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +30,19 @@ class Encoded:
     ids: NDArray[np.int32]  # (T,)
     types: NDArray[np.int32]  # (T,) token type (segment) ids
     offsets: NDArray[np.int64]  # (N + 1,)
-    labels: NDArray[np.int64]  # (N,) class indices
+    labels: Labels  # (N,) class indices int64, (N,) numbers float32, or (N, 2) an answer's first and last token int64
+    marks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # (T,) tokens of a kind: "sep", "question"
 
     def __post_init__(self) -> None:
-        dtypes = {"ids": np.int32, "types": np.int32, "offsets": np.int64, "labels": np.int64}
-        for name, dtype in dtypes.items():
+        for name, dtype in {"ids": np.int32, "types": np.int32, "offsets": np.int64}.items():
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != dtype:
                 raise ValueError(f"{name} must be one {dtype.__name__} axis, got {array.dtype} {array.shape}")
+        if (str(self.labels.dtype), self.labels.shape[1:]) not in LABELS:
+            raise ValueError(f"labels must be one of {LABELS}, got {self.labels.dtype} {self.labels.shape}")
+        for name, mark in self.marks.items():
+            if mark.dtype != np.bool_ or mark.shape != self.ids.shape:
+                raise ValueError(f"mark {name!r} must be bool, one per token, got {mark.dtype} {mark.shape}")
         if len(self.offsets) == 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.ids):
             raise ValueError(
                 f"offsets must run from 0 to {len(self.ids)} tokens, got {self.offsets[:1]}..{self.offsets[-1:]}"
@@ -58,7 +67,8 @@ class Encoded:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (n + 1,)
         # token t of the result is token t - (its example's new start) + (its example's old start) of this one
         tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
-        return Encoded(self.ids[tokens], self.types[tokens], offsets, self.labels[chosen])
+        marks = {name: mark[tokens] for name, mark in self.marks.items()}
+        return Encoded(self.ids[tokens], self.types[tokens], offsets, self.labels[chosen], marks)
 
     def batches(self, token_budget: int) -> list[NDArray[np.int64]]:
         """Example indices, shortest first (stable), cut so that examples x longest <= `token_budget`.
@@ -80,7 +90,13 @@ class Encoded:
     def digest(self) -> str:
         """32 hex digits of the content, the same on every machine."""
         digest = hashlib.blake2b(digest_size=16)
-        for array in (self.ids, self.types, self.offsets, self.labels):
+        for array in (
+            self.ids,
+            self.types,
+            self.offsets,
+            self.labels,
+            *(self.marks[name] for name in sorted(self.marks)),
+        ):
             digest.update(len(array).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
@@ -107,6 +123,10 @@ class Tables:
 
 class Task(Protocol):
     """Data with labels. The search never sees the rows the report is made on."""
+
+    @property
+    def head(self) -> str:
+        """The kind of output, a name of `reduction.heads.HEADS`."""
 
     @property
     def max_length(self) -> int:

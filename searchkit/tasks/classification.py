@@ -71,6 +71,10 @@ class TextClassification:
             raise ValueError(f"subset and revision are for the hub, but {self.data} is a folder")
 
     @property
+    def head(self) -> str:
+        return "classification"
+
+    @property
     def _columns(self) -> tuple[str, ...]:
         return (self.text,) if isinstance(self.text, str) else self.text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from searchkit.errors import DataError
-from searchkit.tasks.base import Encoded
+from searchkit.tasks.base import Encoded, Labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,12 +37,20 @@ def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_le
         ids += out["input_ids"]
         types += out["token_type_ids"]
     _check_first(ids, tokenizer)
+    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
     return Encoded(
-        ids=np.fromiter(chain.from_iterable(ids), dtype=np.int32),
+        ids=flat,
         types=np.fromiter(chain.from_iterable(types), dtype=np.int32),
         offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
-        labels=table["label"].to_numpy(dtype=np.int64, copy=True),
+        labels=labels_of(table),
+        marks={"sep": flat == tokenizer.sep_token_id},
     )
+
+
+def labels_of(table: pd.DataFrame) -> Labels:
+    """(N,) class indices, or numbers where the column holds fractions."""
+    dtype = np.float32 if table["label"].dtype.kind == "f" else np.int64
+    return table["label"].to_numpy(dtype=dtype, copy=True)
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

@@ -66,6 +66,10 @@ class Generated:
             raise ValueError(f"length must be (fewest, most) words, {fewest} at least, got {self.length=}")
 
     @property
+    def head(self) -> str:
+        return "classification"
+
+    @property
     def max_length(self) -> int:
         """Tokens of the longest document with [CLS] and [SEP]."""
         return self.length[1] + 2

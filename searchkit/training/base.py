@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.errors import DataError
+from searchkit.errors import DataError, StudyError
 from searchkit.progress import Progress
 from searchkit.records import Candidate
 from searchkit.reduction.device import native_bf16
-from searchkit.reduction.heads import AdaptiveClassifier, quiet_transformers
+from searchkit.reduction.model import AdaptiveModel, quiet_transformers
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
+from searchkit.reduction.scorers import Scale
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -35,13 +36,25 @@ STRETCH = 16  # batches that are sorted by length together
 class Recipe(Protocol):
     """A way to train a supernet, and what a candidate means for a model trained that way."""
 
-    def train(self, classifier: AdaptiveClassifier, data: Encoded, where: Where) -> None:
-        """Train `classifier` in place; continue from whatever `where.folder` holds of an interrupted training."""
-        ...
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The kinds of output (`heads.HEADS`) it can train."""
 
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan: ...
+    @property
+    def scale(self) -> Scale | None:
+        """What thresholds mean for a model trained this way; None: it has no score that a threshold could turn."""
 
-    def describe(self) -> dict[str, Any]: ...
+    def places(self, layers: int) -> int:
+        """How many values `lengths` and `thresholds` have: the layers, and the input where it has a reducer."""
+
+    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+        """Train `model` in place; continue from whatever `where.folder` holds of an interrupted training."""
+
+    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
+        """What a candidate means; what it does not name is not reduced. StudyError: it does not fit the encoder."""
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the recipe in a fingerprint, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +69,23 @@ class Where:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Packed tokens of B examples and their labels (B,)."""
+    """Packed tokens of B examples, their labels as the head wants them, and their numbers (B,) in the data."""
 
     tokens: Tokens
     labels: Tensor
+    rows: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        return self.tokens.layout
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training with one optimiser and one schedule (AdamW, linear warm-up and decay)."""
+    """One stretch of training with one optimiser and one schedule (AdamW, linear warm-up and decay).
+
+    rates: name -> learning rate for parameters whose name starts so; they have no weight decay
+    """
 
     name: str
     epochs: int
@@ -72,21 +93,43 @@ class Stage:
     learning_rate: float
     warmup: float  # fraction of all steps
     weight_decay: float
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 # Yields the losses of one optimiser step; each is back-propagated and freed before the next one is computed.
-Losses = Callable[[AdaptiveClassifier, Batch, int], Iterable[Tensor]]
+Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
 
 
-def as_tokens(ids: NDArray[np.int32], types: NDArray[np.int32], lengths: NDArray[np.int64]) -> Tokens:
-    """Packed numpy arrays (T,), (T,), (B,) as the encoder's input on the CPU."""
-    return Tokens(
-        torch.as_tensor(ids).long(), torch.as_tensor(types).long(), Layout.of_lengths(torch.as_tensor(lengths))
-    )
+def as_tokens(data: Encoded) -> Tokens:
+    """Packed arrays as the encoder's input on the CPU."""
+    marks = {name: torch.as_tensor(mark) for name, mark in data.marks.items()}
+    layout = Layout.of_lengths(torch.as_tensor(data.lengths), marks)
+    return Tokens(torch.as_tensor(data.ids).long(), torch.as_tensor(data.types).long(), layout)
 
 
-def fit(classifier: AdaptiveClassifier, data: Encoded, stage: Stage, losses: Losses, where: Where) -> None:
+def task_loss(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+    """The loss of the task on whole inputs."""
+    logits = model(batch.tokens, ReductionPlan.unreduced(model.shape.layers)).logits
+    yield model.head.loss(logits, batch.labels, batch.layout)
+
+
+def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
+    """These examples on the device."""
+    part = data.take(rows.numpy())
+    return Batch(as_tokens(part).to(device), torch.as_tensor(part.labels).to(device), rows)
+
+
+def fit(
+    model: AdaptiveModel,
+    data: Encoded,
+    stage: Stage,
+    losses: Losses,
+    where: Where,
+    finish: Callable[[AdaptiveModel], None] = lambda model: None,
+) -> None:
     """Run one stage on `transformers.Trainer`; a stage that was interrupted goes on from its newest whole checkpoint.
+
+    Predictors and other trained parts are attached before; `finish` runs on the trained model before it is saved.
 
     The result is a function of (data, stage, seed): batches depend on the epoch, dropout and random plans on the step,
     so a training that was killed and continued ends with the same weights as an undisturbed one.
@@ -94,19 +137,20 @@ def fit(classifier: AdaptiveClassifier, data: Encoded, stage: Stage, losses: Los
     folder = where.folder / stage.name
     finished = folder / "finished"
     if finished.is_dir():
-        _load_weights(classifier, finished)
+        model.restore(finished)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = _trainer(classifier, data, stage, losses, where, folder)
+    trainer = _trainer(model, data, stage, losses, where, folder)
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
-    if any(not torch.isfinite(weight).all() for weight in classifier.model.parameters()):
+    if any(not torch.isfinite(weight).all() for weight in model.parameters()):
         raise DataError(
             f"training stage {stage.name!r} ended with weights that are not finite; lower its learning rate "
             f"(now {stage.learning_rate})"
         )
+    finish(model)
     partial = folder / "finished.partial"
-    classifier.save(partial)
+    model.save(partial)
     partial.rename(finished)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
@@ -124,12 +168,6 @@ def _newest_checkpoint(folder: Path) -> str | None:
         else:
             return str(checkpoint)
     return None
-
-
-def _load_weights(classifier: AdaptiveClassifier, folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    classifier.model.load_state_dict(load_file(folder / "model.safetensors"))
 
 
 class EpochBatches:
@@ -156,9 +194,7 @@ class EpochBatches:
             yield order[number * self._batch_size : (number + 1) * self._batch_size].tolist()
 
 
-def _trainer(
-    classifier: AdaptiveClassifier, data: Encoded, stage: Stage, losses: Losses, where: Where, folder: Path
-) -> Any:
+def _trainer(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Losses, where: Where, folder: Path) -> Any:
     """A Trainer that takes `losses` as its step. The import is slow, so it happens only when something is trained."""
     from torch.utils.data import DataLoader
     from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -168,15 +204,20 @@ def _trainer(
             batches = EpochBatches(
                 data.lengths, stage.batch_size, where.seed, epoch=lambda steps: self.state.global_step // steps
             )
-            return DataLoader(range(len(data)), batch_sampler=batches, collate_fn=_collate)  # type: ignore[arg-type]
+            examples: Any = range(len(data))
+            return DataLoader(examples, batch_sampler=batches, collate_fn=lambda rows: {"rows": torch.tensor(rows)})
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            self.optimizer = torch.optim.AdamW(_groups(trained, stage), lr=stage.learning_rate)
+            return self.optimizer
 
         def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
-            classifier.train()
+            trained.train()
             step = self.state.global_step
             torch.manual_seed(int(np.random.SeedSequence((where.seed, step)).generate_state(1)[0]))
-            batch = _batch(inputs, where.device)
+            batch = batch_of(data, inputs["rows"], where.device)
             total = torch.zeros((), device=where.device)
-            pending = iter(losses(classifier, batch, step))
+            pending = iter(losses(trained, batch, step))
             while True:
                 # Trainer's own autocast wraps the stock model's forward, which the packed passes do not go through
                 with torch.autocast(where.device.type, torch.bfloat16, enabled=native_bf16(where.device)):
@@ -186,22 +227,24 @@ def _trainer(
                 self.accelerator.backward(loss)
                 total += loss.detach()
 
-    def _collate(rows: list[int]) -> dict[str, Tensor]:
-        part = data.take(np.asarray(rows))
-        return {
-            "ids": torch.as_tensor(part.ids),
-            "types": torch.as_tensor(part.types),
-            "lengths": torch.as_tensor(part.lengths),
-            "labels": torch.as_tensor(part.labels),
-        }
-
     class Tell(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             where.progress(f"train {stage.name}", state.global_step, state.max_steps)
 
-    trainer = Step(model=classifier.model, args=_arguments(stage, where, folder), callbacks=[Tell()])
+    trainer = Step(model=trained, args=_arguments(stage, where, folder), callbacks=[Tell()])
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _groups(model: AdaptiveModel, stage: Stage) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay, vectors do not, and those with their own learning rate."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            own = next((rate for start, rate in stage.rates.items() if name.startswith(start)), None)
+            decay = stage.weight_decay if own is None and weight.dim() > 1 else 0.0
+            groups.setdefault((own or stage.learning_rate, decay), []).append(weight)
+    return [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
 
 
 def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
@@ -232,7 +275,13 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
     return arguments
 
 
-def _batch(inputs: dict[str, Tensor], device: torch.device) -> Batch:
-    layout = Layout.of_lengths(inputs["lengths"])
-    tokens = Tokens(inputs["ids"].long(), inputs["types"].long(), layout)
-    return Batch(tokens.to(device), inputs["labels"].long().to(device))
+def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:
+    """The rules that every recipe's schedule obeys."""
+    if epochs < 1:
+        raise StudyError(f"epochs must be at least 1, got {epochs=}")
+    if batch_size < 1:
+        raise StudyError(f"batch_size must be at least 1, got {batch_size=}")
+    if not 0 < learning_rate < 1:
+        raise StudyError(f"learning_rate must be in (0, 1), got {learning_rate=}")
+    if not 0 <= warmup < 1:
+        raise StudyError(f"warmup is a fraction of the steps in [0, 1), got {warmup=}")

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor
-from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.heads import AdaptiveClassifier
-from searchkit.reduction.plan import ReductionPlan
-from searchkit.training.base import Batch, Stage, Where, fit
-from searchkit.training.finetune import FineTune, check_schedule, length_plan
+from searchkit.reduction.heads import HEADS, Direction
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.scorers import Scale
+from searchkit.training.base import Batch, Stage, Where, check_schedule, fit
+from searchkit.training.finetune import FineTune
+from searchkit.training.plans import plan_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
-
-Direction = Literal["student-teacher", "teacher-student"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class LengthDrop:
     kl_direction: Direction = "student-teacher"
     layer_drop: float = 0.0
 
+    heads = tuple(HEADS)
+    scale: ClassVar[Scale] = "relative"
+
     def __post_init__(self) -> None:
         check_schedule(self.epochs, self.batch_size, self.learning_rate, self.warmup)
         if not 0 < self.bound < 1:
@@ -61,33 +64,42 @@ class LengthDrop:
         if not 0 <= self.layer_drop < 1:
             raise StudyError(f"layer_drop must be in [0, 1), got {self.layer_drop=}")
 
-    def train(self, classifier: AdaptiveClassifier, data: Encoded, where: Where) -> None:
-        self.start.train(classifier, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+        self.start.train(model, data, where)
         stage = Stage("lengthdrop", self.epochs, self.batch_size, self.learning_rate, self.warmup, self.weight_decay)
 
-        def losses(classifier: AdaptiveClassifier, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._sandwich(classifier, batch, np.random.default_rng((where.seed, step)))
+        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._sandwich(model, batch, np.random.default_rng((where.seed, step)))
 
-        fit(classifier, data, stage, losses, where)
+        fit(model, data, stage, losses, where)
+
+    def places(self, layers: int) -> int:
+        return self.start.places(layers)
+
+    @property
+    def input_like(self) -> Reducer | None:
+        return self.start.input_like
 
     def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return length_plan(candidate, layers)
+        """Lengths by LAT's score; thresholds on the same attention as shares (LTP's score), without being trained."""
+        return plan_of(candidate, layers, Reducer(TopK(ratio=1.0), scorer="attention_mean"), self)
 
     def describe(self) -> dict[str, Any]:
         return {"recipe": "LengthDrop", **asdict(self)}
 
-    def _sandwich(self, classifier: AdaptiveClassifier, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
-        passes, layers, tokens = self.sandwich + 2, classifier.shape.layers, batch.tokens
-        embedded = classifier.embed(tokens)  # the same for every pass; its gradient is gathered and passed on once
+    def _sandwich(self, model: AdaptiveModel, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
+        passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens
+        embedded = model.embed(tokens)  # the same for every pass; its gradient is gathered and passed on once
         shared = embedded.detach().requires_grad_()
-        full = classifier(tokens, ReductionPlan.unreduced(layers), embedded=shared).logits.float()
+        full = model(tokens, ReductionPlan.unreduced(layers), embedded=shared).logits
         teacher = full.detach()
-        yield F.cross_entropy(full, batch.labels) / passes
+        yield model.head.loss(full, batch.labels, batch.layout) / passes
         del full
-        for lengths in (smallest(layers, self.bound), *(drawn(layers, self.bound, rng) for _ in range(self.sandwich))):
-            plan, skip = ReductionPlan.of_lengths(lengths), self._skipped(layers, rng)
-            student = classifier(tokens, plan, skip, shared).logits.float()
-            yield divergence(student, teacher, self.kl_direction) / passes
+        places, like = self.places(layers), Reducer(TopK(ratio=1.0))
+        for lengths in (smallest(places, self.bound), *(drawn(places, self.bound, rng) for _ in range(self.sandwich))):
+            plan = ReductionPlan.of_places(like, layers, lengths=lengths, input_like=self.input_like)
+            student = model(tokens, plan, self._skipped(layers, rng), shared).logits
+            yield model.head.divergence(student, teacher, batch.layout, self.kl_direction) / passes
         assert shared.grad is not None
         yield (embedded * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
 
@@ -110,11 +122,3 @@ def drawn(layers: int, bound: float, rng: np.random.Generator) -> tuple[float, .
         last = float(rng.uniform((1 - bound) * last, last))
         lengths.append(last)
     return tuple(lengths)
-
-
-def divergence(student: Tensor, teacher: Tensor, direction: Direction) -> Tensor:
-    """KL divergence between the (B, C) logits' distributions, mean over examples (LAT eq. 5)."""
-    p, q = F.log_softmax(student, -1), F.log_softmax(teacher, -1)
-    if direction == "student-teacher":
-        return F.kl_div(q, p, reduction="batchmean", log_target=True)  # KL(student || teacher)
-    return F.kl_div(p, q, reduction="batchmean", log_target=True)  # KL(teacher || student)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from searchkit.reduction.plan import constant_ratio_counts
-from searchkit.training.length_drop import divergence
+from searchkit.reduction.heads import kl_divergence as divergence
 
 
 @pytest.mark.parametrize(

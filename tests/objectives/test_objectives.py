@@ -47,7 +47,7 @@ def test_accuracy_is_that_of_the_stock_model_one_example_at_a_time(bench: Supern
     for row in range(len(bench.data)):
         example = bench.data.take([row])
         with torch.no_grad():
-            logits = bench.classifier.model(input_ids=torch.as_tensor(example.ids).long()[None]).logits
+            logits = bench.model.stock(input_ids=torch.as_tensor(example.ids).long()[None]).logits
         right.append(int(logits.argmax()) == int(example.labels[0]))
     estimate = accuracy.measure(subject(bench, *WHOLE))
     share = sum(right) / len(right)
@@ -85,8 +85,8 @@ def test_the_error_of_the_ratio_agrees_with_a_bootstrap(bench: SupernetBench) ->
     from searchkit.reduction.encoder import Trace
 
     one = subject(bench, *LITTLE)
-    own = macs_of(one.trace, bench.classifier.shape).numpy()
-    whole = macs_of(Trace.of_unreduced(torch.as_tensor(bench.data.lengths), LAYERS), bench.classifier.shape).numpy()
+    own = macs_of(one.trace, bench.model.shape).numpy()
+    whole = macs_of(Trace.of_unreduced(torch.as_tensor(bench.data.lengths), LAYERS), bench.model.shape).numpy()
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, 90, 90) for _ in range(2000)]
     spread = np.std([own[rows].sum() / whole[rows].sum() for rows in draws])
@@ -118,9 +118,9 @@ def test_a_plan_that_keeps_less_costs_less(bench: SupernetBench) -> None:
 def test_logits_that_are_not_finite_are_a_failure_of_kind_nan(bench: SupernetBench) -> None:
     import copy
 
-    broken = replace(bench, classifier=type(bench.classifier)(copy.deepcopy(bench.classifier.model)))
+    broken = replace(bench, model=type(bench.model)(copy.deepcopy(bench.model.stock)))
     with torch.no_grad():
-        broken.classifier.model.classifier.weight.fill_(math.nan)
+        broken.model.stock.classifier.weight.fill_(math.nan)
     with pytest.raises(TrialError, match="not finite") as caught:
         accuracy.measure(subject(broken, *WHOLE))
     assert caught.value.kind == "nan"
@@ -180,7 +180,7 @@ def test_a_bench_can_be_built_from_a_saved_supernet_and_says_where_it_measures(
 ) -> None:
     from searchkit.evaluate.subject import SupernetWorkbench
 
-    bench.classifier.save(tmp_path)
+    bench.model.save(tmp_path)
     workbench = SupernetWorkbench.of_folder(
         str(tmp_path), FineTune(), bench.data, TASK.max_length, dtype="fp32", device="cpu"
     )

@@ -12,7 +12,7 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.ragged import Tokens
 
 VOCABULARY = 50
@@ -48,7 +48,7 @@ def _distilbert() -> Any:
 STOCK = {"bert": _bert, "distilbert": _distilbert}
 
 
-def classifier(family: str, scale: float = 0.2, seed: int = 0) -> AdaptiveClassifier:
+def classifier(family: str, scale: float = 0.2, seed: int = 0) -> AdaptiveModel:
     """A random model whose weights are large enough for attention to be far from uniform."""
     torch.manual_seed(seed)
     model = STOCK[family]()
@@ -58,7 +58,7 @@ def classifier(family: str, scale: float = 0.2, seed: int = 0) -> AdaptiveClassi
                 weight.normal_(0, scale)
             elif name.endswith("bias"):
                 weight.normal_(0, 0.1)
-    return AdaptiveClassifier(model.eval())
+    return AdaptiveModel(model.eval())
 
 
 def examples(batch: int, seed: int = 0) -> list[list[int]]:

@@ -70,5 +70,6 @@ def test_the_published_protocols_integers_come_out_exactly(
     tokens_in: int, lengths: tuple[int, ...], head: int, profiled: int, formula: int
 ) -> None:
     """T-LAT-3: the authors' model under torchprofile, with and without its LayerNorm and mask terms."""
-    assert published_macs(lengths, tokens_in, BERT_BASE, head=head) == formula
-    assert published_macs(lengths, tokens_in, BERT_BASE, head=head, norms_and_mask=True) == profiled
+    counts = list(zip((tokens_in, *lengths[:-1]), lengths, strict=True))
+    assert published_macs(counts, BERT_BASE, head=head) == formula
+    assert published_macs(counts, BERT_BASE, head=head, norms_and_mask=True) == profiled

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.encoder import encode
-from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from tests.reduction.models import LAYERS, STOCK, classifier, examples, padded, tokens
@@ -30,7 +30,7 @@ def test_keeping_everything_equals_the_stock_model(family: str, batch: int) -> N
     model, ids = classifier(family), examples(batch)
     input_ids, mask = padded(ids)
     with torch.no_grad():
-        expected = model.model(input_ids=input_ids, attention_mask=mask).logits
+        expected = model.stock(input_ids=input_ids, attention_mask=mask).logits
         for lengths in ((1.0,) * LAYERS, (64,) * LAYERS):
             ours = model(tokens(ids), ReductionPlan.of_lengths(lengths))
             torch.testing.assert_close(ours.logits, expected, atol=1e-5, rtol=0)
@@ -43,11 +43,11 @@ def test_keeping_everything_equals_the_stock_model_on_real_weights(shared: Path,
 
     folder = str(shared / "models" / "minilm-l6")
     torch.manual_seed(0)
-    model = AdaptiveClassifier.load(folder, labels=2).eval()
+    model = AdaptiveModel.load(folder, labels=2).eval()
     texts = [f"a film that is {'very ' * (3 * i)}good , no {i}" for i in range(batch)]
     encoded = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
-        expected = model.model(**encoded).logits
+        expected = model.stock(**encoded).logits
         packed = Tokens.of_padded(encoded.input_ids, encoded.attention_mask, encoded.token_type_ids)
         ours = model(packed, ReductionPlan.unreduced(model.shape.layers)).logits
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
@@ -85,13 +85,13 @@ def test_dropping_follows_the_equations_of_lat(family: str, plan: str) -> None:
             start, stop = int(ours.layout.offsets[row]), int(ours.layout.offsets[row + 1])
             assert ours.layout.positions[start:stop].tolist() == kept[-1]
             assert ours.trace.feed_forward[row].tolist() == [len(layer) for layer in kept]
-            torch.testing.assert_close(model.view.classify(hidden[:1])[0], logits[row], atol=1e-5, rtol=0)
+            torch.testing.assert_close(model.view.head(hidden[:1])[0], logits[row], atol=1e-5, rtol=0)
             first = sum(map(len, ids[:row]))
-            torch.testing.assert_close(ours.restored[first : first + len(example)], buffer, atol=1e-5, rtol=0)
+            torch.testing.assert_close(ours.restored.hidden[first : first + len(example)], buffer, atol=1e-5, rtol=0)
 
 
 def _lat(
-    model: AdaptiveClassifier, example: list[int], lengths: tuple[float | int, ...]
+    model: AdaptiveModel, example: list[int], lengths: tuple[float | int, ...]
 ) -> tuple[list[list[int]], Tensor, Tensor]:
     """LAT sec. 3.1 and 3.3, one example, one head and one query at a time; the slow reference."""
     hidden = model.embed(tokens([example]))
@@ -146,18 +146,18 @@ def test_discarded_tokens_end_as_zeros_and_frozen_ones_keep_their_last_state() -
     gone = torch.ones(len(embedded), dtype=torch.bool)
     gone[frozen.layout.rows_in(layout)] = False
     assert gone.any()
-    assert (discarded.restored[gone] == 0).all()
-    torch.testing.assert_close(frozen.restored[gone], embedded[gone])  # dropped in layer 1: the embedding stays
-    assert torch.equal(frozen.restored[~gone], discarded.restored[~gone])
+    assert (discarded.restored.hidden[gone] == 0).all()
+    torch.testing.assert_close(frozen.restored.hidden[gone], embedded[gone])  # dropped in layer 1: the embedding stays
+    assert torch.equal(frozen.restored.hidden[~gone], discarded.restored.hidden[~gone])
 
 
 def test_skipping_every_layer_but_one_equals_a_model_of_that_layer() -> None:
     model, ids = classifier("bert"), examples(3)
     with torch.no_grad():
         ours = model(tokens(ids), ReductionPlan.unreduced(LAYERS), skip={0, 2})
-        model.model.bert.encoder.layer = model.model.bert.encoder.layer[1:2]
+        model.stock.bert.encoder.layer = model.stock.bert.encoder.layer[1:2]
         input_ids, mask = padded(ids)
-        expected = model.model(input_ids=input_ids, attention_mask=mask).logits
+        expected = model.stock(input_ids=input_ids, attention_mask=mask).logits
     torch.testing.assert_close(ours.logits, expected, atol=1e-5, rtol=0)
     assert ours.trace.attention[:, [0, 2]].sum() == 0
 
@@ -177,7 +177,7 @@ def test_gradients_reach_every_weight_of_the_layers_that_run(family: str) -> Non
     model = classifier(family)
     model.train()
     model(tokens(examples(4)), ReductionPlan.of_lengths((0.9, 0.6, 0.4))).logits.square().sum().backward()
-    silent = [name for name, weight in model.model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    silent = [name for name, weight in model.stock.named_parameters() if weight.grad is None or not weight.grad.any()]
     # the key bias adds the same to all logits of a query, which softmax cancels; nothing has segment 1 here
     assert not [name for name in silent if "key.bias" not in name and "k_lin.bias" not in name], silent
     assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, ReductionPlan, TopK, ranks
 from searchkit.reduction.ragged import Layout
 
 
@@ -30,7 +30,7 @@ def test_top_k_equals_sorting_each_example_with_ties_to_the_earlier_token(
     layout = Layout.of_lengths(torch.tensor([len(example) for example in scores]))
     counts = [data.draw(st.integers(1, len(example))) for example in scores]
     flat = torch.tensor([score for example in scores for score in example])
-    keep = TopK(ratio=0.5).keep(flat, layout.positions == 0, layout, torch.tensor(counts))
+    keep = ranks(flat.masked_fill(layout.positions == 0, math.inf), layout) < torch.tensor(counts)[layout.examples]
     start = 0
     for example, count in zip(scores, counts, strict=True):
         ranking = sorted(range(1, len(example)), key=lambda j: (-example[j], j))
@@ -56,7 +56,7 @@ def test_at_least_the_protected_and_at_most_the_alive_tokens_stay() -> None:
         (lambda: Reducer(TopK(count=1), scorer="atention_received"), "did you mean 'attention_received'"),
         (lambda: Reducer(TopK(count=1), site="before"), "unknown site 'before'"),
         (lambda: Reducer(TopK(count=1), fate="melt"), "unknown fate 'melt'"),
-        (lambda: Reducer(TopK(count=1), protect=("sep",)), "unknown protected token 'sep'"),
+        (lambda: Reducer(TopK(count=1), protect=("sap",)), "unknown protected token 'sap'; did you mean 'sep'"),
         (lambda: ReductionPlan.of_lengths((0.5, 0.6)), "must not grow with depth"),
     ],
 )

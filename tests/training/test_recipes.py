@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.heads import AdaptiveClassifier
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Encoded, Generated, word_tokenizer
@@ -37,7 +37,7 @@ def data() -> Encoded:
     return TASK.encode(TASK.tables(0).train, word_tokenizer(TASK.words()))
 
 
-def untrained(seed: int = 0) -> AdaptiveClassifier:
+def untrained(seed: int = 0) -> AdaptiveModel:
     supernet = Supernet(SCRATCH, FineTune())
     return supernet.build(word_tokenizer(TASK.words()), labels=2, max_length=TASK.max_length, seed=seed)
 
@@ -50,8 +50,8 @@ def small(recipe: str) -> FineTune | LengthDrop:
     )
 
 
-def weights(classifier: AdaptiveClassifier) -> torch.Tensor:
-    return torch.cat([weight.detach().flatten() for weight in classifier.model.parameters()])
+def weights(classifier: AdaptiveModel) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in classifier.parameters()])
 
 
 def train(recipe: str, data: Encoded, folder: Path, progress: object = lambda *_: None, seed: int = 0) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_was_cut_while_it_was_written_is_left_out(data: Encode
 
 def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> None:
     classifier = untrained()
-    tokens = as_tokens(data.ids, data.types, data.lengths)
+    tokens = as_tokens(data)
     plan, labels = ReductionPlan.unreduced(SCRATCH.layers), torch.as_tensor(data.labels)
     with torch.no_grad():
         before = F.cross_entropy(classifier.eval()(tokens, plan).logits, labels).item()
@@ -128,7 +128,7 @@ def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> 
 def test_the_sandwich_gradient_is_the_mean_of_its_passes_gradients(data: Encoded) -> None:
     """Sharing the embedding changes nothing: without dropout the gradient is that of the passes run apart."""
     part = data.take(np.arange(8))
-    batch = Batch(as_tokens(part.ids, part.types, part.lengths), torch.as_tensor(part.labels))
+    batch = Batch(as_tokens(part), torch.as_tensor(part.labels), torch.arange(8))
     recipe, layers = LengthDrop(sandwich=2), SCRATCH.layers
 
     ours = untrained().eval()

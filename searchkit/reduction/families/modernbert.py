@@ -1,0 +1,93 @@
+"""ModernBERT: LayerNorm before each part, rotary positions, local attention, a gated feed-forward part.
+
+Axes: T tokens, H heads, E width of a head, D = H * E.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from searchkit.reduction.families.base import Reads, View
+from searchkit.reduction.product import product
+
+
+@dataclass(frozen=True, eq=False)
+class ModernBlock:
+    """A stock layer, and the angles by which queries and keys turn.
+
+    Queries and keys turn by the token's original position, whatever was dropped between two of them: so their distance
+    in the text is what attention sees.
+    """
+
+    layer: Any
+    rotary: Any
+    heads: int
+    attention_dropout: float
+    window: int | None
+
+    def projected(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fused = product(self.layer.attn.Wqkv, self.layer.attn_norm(hidden))  # (T, 3 * D)
+        query, key, value = fused.chunk(3, dim=-1)
+        cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)  # (T, E)
+        return self._turned(query, cosines, sines), self._turned(key, cosines, sines), value
+
+    def values(self, hidden: Tensor) -> Tensor:
+        fused, width = self.layer.attn.Wqkv, hidden.shape[-1]
+        bias = None if fused.bias is None else fused.bias[2 * width :]
+        layer = partial(functional.linear, weight=fused.weight[2 * width :], bias=bias)
+        return product(layer, self.layer.attn_norm(hidden))  # type: ignore[arg-type]
+
+    def attended(self, hidden: Tensor, context: Tensor) -> Tensor:
+        attention = self.layer.attn
+        return hidden + attention.out_drop(product(attention.Wo, context))  # type: ignore[no-any-return]
+
+    def transformed(self, hidden: Tensor) -> Tensor:
+        return hidden + product(self.layer.mlp, self.layer.mlp_norm(hidden))
+
+    def _turned(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Rotary positions (arXiv 2104.09864), in float32: pairs (i, i + E / 2) of each head turn by an angle."""
+        by_head = rows.float().unflatten(-1, (self.heads, -1))  # (T, H, E)
+        first, second = by_head.chunk(2, dim=-1)
+        quarter = torch.cat((-second, first), dim=-1)  # every pair turned by 90 degrees
+        turned = by_head * cosines[:, None] + quarter * sines[:, None]
+        return turned.flatten(1).to(rows.dtype)
+
+
+def modernbert(stock: Any) -> View:
+    encoder, config = stock.model, stock.config
+
+    def embed(ids: Tensor, positions: Tensor, types: Tensor) -> Tensor:  # no segments; positions turn in the layers
+        return encoder.embeddings(input_ids=ids)  # type: ignore[no-any-return]
+
+    def head(rows: Tensor) -> Tensor:
+        return product(stock.classifier, stock.drop(product(stock.head, rows)))
+
+    def block(layer: Any) -> ModernBlock:
+        return ModernBlock(
+            layer=layer,
+            rotary=encoder.rotary_emb,
+            heads=config.num_attention_heads,
+            attention_dropout=config.attention_dropout,
+            window=config.sliding_window if layer.attention_type == "sliding_attention" else None,
+        )
+
+    return View(
+        embed,
+        tuple(map(block, encoder.layers)),
+        encoder.final_norm,
+        head,
+        _reads(stock),
+        config.max_position_embeddings,
+    )
+
+
+def _reads(stock: Any) -> Reads:
+    if type(stock).__name__.endswith("ForQuestionAnswering"):
+        return "tokens"
+    return "mean" if stock.config.classifier_pooling == "mean" else "first"

@@ -1,0 +1,173 @@
+"""Families of BERT's kind: LayerNorm after every residual, absolute positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from searchkit.reduction.families.base import Reads, View
+from searchkit.reduction.product import product
+
+Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
+Head = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class PostNormBlock:
+    """The modules of one post-LayerNorm layer, whatever a family calls them."""
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    attention_output: nn.Module
+    attention_output_dropout: nn.Module
+    attention_norm: nn.Module
+    up: nn.Module
+    activation: Callable[[Tensor], Tensor]
+    down: nn.Module
+    output_dropout: nn.Module
+    output_norm: nn.Module
+    attention_dropout: float
+    heads: int
+    window: int | None = None
+
+    def projected(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return product(self.query, hidden), product(self.key, hidden), product(self.value, hidden)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        return product(self.value, hidden)
+
+    def attended(self, hidden: Tensor, context: Tensor) -> Tensor:
+        mixed = self.attention_output_dropout(product(self.attention_output, context))
+        return self.attention_norm(mixed + hidden)  # type: ignore[no-any-return]
+
+    def transformed(self, hidden: Tensor) -> Tensor:
+        grown = self.activation(product(self.up, hidden))
+        return self.output_norm(self.output_dropout(product(self.down, grown)) + hidden)  # type: ignore[no-any-return]
+
+
+def bert(stock: Any) -> View:
+    pooler = stock.bert.pooler  # a reader has none
+
+    def classify(first: Tensor) -> Tensor:
+        return stock.classifier(stock.dropout(pooler.activation(pooler.dense(first))))  # type: ignore[no-any-return]
+
+    return _bert_like(stock, stock.bert, _embeddings(stock.bert), classify)
+
+
+def roberta(stock: Any) -> View:
+    """BERT whose position ids begin after that of the padding token."""
+    first = stock.config.pad_token_id + 1
+    return _bert_like(stock, stock.roberta, _embeddings(stock.roberta, first), _dense_head(stock, torch.tanh), first)
+
+
+def electra(stock: Any) -> View:
+    """BERT whose embeddings may be narrower than its layers."""
+    embed = _embeddings(stock.electra)
+    project = getattr(stock.electra, "embeddings_project", None)
+
+    def embed_and_project(ids: Tensor, positions: Tensor, types: Tensor) -> Tensor:
+        narrow = embed(ids, positions, types)
+        return narrow if project is None else product(project, narrow)
+
+    return _bert_like(stock, stock.electra, embed_and_project, _dense_head(stock, functional.gelu))
+
+
+def _bert_like(stock: Any, encoder: Any, embed: Embed, classify: Head, first_position: int = 0) -> View:
+    """BERT, or a family that copied its encoder."""
+    head, reads = _head(stock, classify)
+    blocks = tuple(_bert_block(layer, stock.config) for layer in encoder.encoder.layer)
+    return View(embed, blocks, _as_it_is, head, reads, stock.config.max_position_embeddings - first_position)
+
+
+def _embeddings(encoder: Any, first_position: int = 0) -> Embed:
+    """Words, positions and segments, summed and normed; `first_position` is the position id of the first token."""
+    parts = encoder.embeddings
+    has_segments = parts.token_type_embeddings.num_embeddings > 1  # tokenizers mark them for RoBERTa too
+
+    def embed(ids: Tensor, positions: Tensor, types: Tensor) -> Tensor:
+        segments = parts.token_type_embeddings(types if has_segments else torch.zeros_like(types))
+        summed = parts.word_embeddings(ids) + segments + parts.position_embeddings(positions + first_position)
+        return parts.dropout(parts.LayerNorm(summed))  # type: ignore[no-any-return]
+
+    return embed
+
+
+def _bert_block(layer: Any, config: Any) -> PostNormBlock:
+    attention = layer.attention
+    return PostNormBlock(
+        query=attention.self.query,
+        key=attention.self.key,
+        value=attention.self.value,
+        attention_output=attention.output.dense,
+        attention_output_dropout=attention.output.dropout,
+        attention_norm=attention.output.LayerNorm,
+        up=layer.intermediate.dense,
+        activation=layer.intermediate.intermediate_act_fn,
+        down=layer.output.dense,
+        output_dropout=layer.output.dropout,
+        output_norm=layer.output.LayerNorm,
+        attention_dropout=config.attention_probs_dropout_prob,
+        heads=config.num_attention_heads,
+    )
+
+
+def distilbert(stock: Any) -> View:
+    embeddings, config = stock.distilbert.embeddings, stock.config
+
+    def embed(ids: Tensor, positions: Tensor, types: Tensor) -> Tensor:  # DistilBERT has no segments
+        summed = embeddings.word_embeddings(ids) + embeddings.position_embeddings(positions)
+        return embeddings.dropout(embeddings.LayerNorm(summed))  # type: ignore[no-any-return]
+
+    def classify(first: Tensor) -> Tensor:
+        return stock.classifier(stock.dropout(stock.pre_classifier(first).relu()))  # type: ignore[no-any-return]
+
+    head, reads = _head(stock, classify)
+    blocks = tuple(_distilbert_block(layer, config) for layer in stock.distilbert.transformer.layer)
+    return View(embed, blocks, _as_it_is, head, reads, config.max_position_embeddings)
+
+
+def _distilbert_block(layer: Any, config: Any) -> PostNormBlock:
+    attention = layer.attention
+    return PostNormBlock(
+        query=attention.q_lin,
+        key=attention.k_lin,
+        value=attention.v_lin,
+        attention_output=attention.out_lin,
+        attention_output_dropout=nn.Identity(),
+        attention_norm=layer.sa_layer_norm,
+        up=layer.ffn.lin1,
+        activation=layer.ffn.activation,
+        down=layer.ffn.lin2,
+        output_dropout=layer.ffn.dropout,
+        output_norm=layer.output_layer_norm,
+        attention_dropout=config.attention_dropout,
+        heads=config.n_heads,
+    )
+
+
+def _dense_head(stock: Any, activation: Callable[[Tensor], Tensor]) -> Head:
+    """The two-layer classifier of RoBERTa and ELECTRA, which differ in its activation."""
+
+    def classify(first: Tensor) -> Tensor:
+        parts = stock.classifier
+        return parts.out_proj(parts.dropout(activation(parts.dense(parts.dropout(first)))))  # type: ignore[no-any-return]
+
+    return classify
+
+
+def _head(stock: Any, classify: Head) -> tuple[Head, Reads]:
+    """The span head of a reader, which reads every token, or the classification head given."""
+    if not hasattr(stock, "qa_outputs"):
+        return classify, "first"
+    dropout = getattr(stock, "dropout", nn.Identity())  # DistilBERT's reader has one
+    return lambda rows: product(stock.qa_outputs, dropout(rows)), "tokens"
+
+
+def _as_it_is(hidden: Tensor) -> Tensor:
+    return hidden

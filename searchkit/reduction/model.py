@@ -1,0 +1,260 @@
+"""A stock Hugging Face model that can run under a reduction plan; saved and loaded as the stock model it is.
+
+Axes: B examples, T tokens in all, D width, C outputs of the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from searchkit.errors import DataError
+from searchkit.reduction.cost import Shape
+from searchkit.reduction.encoder import Restored, Trace, encode
+from searchkit.reduction.families import check_supported, view_of
+from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Layout, Tokens
+from searchkit.reduction.relaxed import Faded, Relaxation, fade
+from searchkit.reduction.scorers import PREDICTORS, Scorer
+from searchkit.reduction.scorers.base import summed
+
+PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's weights
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """logits (B, C), or (T, C) where the head reads every token, and the trace of the pass."""
+
+    logits: Tensor
+    trace: Trace
+
+
+class AdaptiveModel(nn.Module):
+    """A stock `...ForSequenceClassification` or `...ForQuestionAnswering` (`.stock`) on packed tokens, under a plan.
+
+    Trained scorers live beside it (`.predictors`); which ones there are, and what else a recipe found (thresholds,
+    lengths), stands in the stock config under `searchkit`, and so travels with the checkpoint.
+    """
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.stock = stock
+        self.view = view_of(stock)
+        self.head = head_of(stock.config, type(stock).__name__)
+        self.shape = Shape.of_config(stock.config, tokens_read=self.view.reads == "tokens")
+        self.predictors = nn.ModuleDict()
+        for name, settings in self.found.get("predictors", {}).items():
+            self._attach(name, settings)
+        self.train(stock.training)
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What a recipe left in the config: `predictors`, `thresholds`, `lengths`."""
+        return getattr(self.stock.config, "searchkit", None) or {}
+
+    def note(self, name: str, value: Any) -> None:
+        """Leave `value` (JSON) in the config under `name`."""
+        self.stock.config.searchkit = {**self.found, name: value}
+
+    def attach(self, name: str, **settings: Any) -> nn.ModuleList:
+        """Add untrained predictors of a kind, one per layer (one alone for "input"); those there already stay."""
+        if name not in self.predictors:
+            self.note("predictors", {**self.found.get("predictors", {}), name: settings})
+            self._attach(name, settings)
+            self.predictors[name].to(next(self.stock.parameters()).device)
+        return cast(nn.ModuleList, self.predictors[name])
+
+    def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
+        count = 1 if name == "input" else self.shape.layers
+        self.predictors[name] = nn.ModuleList(
+            PREDICTORS[name](self.shape.width, self.shape.heads, **settings) for _ in range(count)
+        )
+
+    def predictor(self, name: str, layer: int) -> Scorer:
+        """The trained scorer of a layer."""
+        if name not in self.predictors:
+            raise ValueError(f"the plan scores by {name!r}, but the model was trained without it")
+        return cast(Scorer, cast(nn.ModuleList, self.predictors[name])[layer])
+
+    def forward(
+        self, tokens: Tokens, plan: ReductionPlan, skip: Collection[int] = (), embedded: Tensor | None = None
+    ) -> Predicted:
+        """Predict under a plan, without the layers in `skip`; `embedded` saves embedding the tokens again."""
+        encoding = encode(
+            self.view.blocks,
+            self.embed(tokens) if embedded is None else embedded,
+            tokens.layout,
+            plan,
+            predictors=self.predictor,
+            training=self.training,
+            restore=self.view.reads == "tokens" or not _keeps_first(plan),
+            skip=skip,
+        )
+        if encoding.restored is not None:
+            return Predicted(self._read(encoding.restored, tokens.layout), encoding.trace)
+        return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.trace)
+
+    def fade(
+        self,
+        tokens: Tokens,
+        plan: ReductionPlan,
+        relaxation: Relaxation,
+        embedded: Tensor | None = None,
+        attention_dropout: bool = True,
+    ) -> tuple[Tensor, Faded]:
+        """The relaxed pass: logits as `forward` gives them, and what faded where."""
+        faded = fade(
+            self.view.blocks,
+            self.embed(tokens) if embedded is None else embedded,
+            tokens.layout,
+            plan,
+            relaxation,
+            predictors=self.predictor,
+            training=self.training,
+            attention_dropout=attention_dropout,
+        )
+        if self.view.reads == "tokens" or not _keeps_first(plan):
+            return self._read(faded.restored, tokens.layout), faded
+        return self._pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
+
+    def _read(self, restored: Restored, layout: Layout) -> Tensor:
+        """Heads read the buffer: every token, or the first ones."""
+        if self.view.reads != "tokens":
+            return self._pooled(restored.hidden, layout, (~restored.discarded).float())
+        logits = self.view.head(self.view.finish(restored.hidden))
+        return logits.masked_fill(restored.discarded[:, None], UNREACHABLE)
+
+    def _pooled(self, hidden: Tensor, layout: Layout, alive: Tensor | None = None) -> Tensor:
+        if self.view.reads == "first":
+            return self.view.head(self.view.finish(hidden[layout.first]))
+        finished = self.view.finish(hidden)
+        present = torch.ones_like(finished[:, 0]) if alive is None else alive.to(finished.dtype)
+        means = summed(finished * present[:, None], layout) / summed(present, layout)[:, None]
+        return self.view.head(means)
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        """(T, D) embeddings of the tokens at their positions."""
+        longest, limit = tokens.layout.longest, self.view.limit
+        if longest > limit:
+            raise ValueError(f"an example has {longest} tokens, the encoder takes {limit}")
+        return self.view.embed(tokens.ids, tokens.layout.positions, tokens.types)
+
+    @classmethod
+    def load(cls, source: str, labels: int | None = None, head: str = "classification") -> AdaptiveModel:
+        """Load from a Hugging Face folder or hub name, in float32, from safetensors only, without remote code.
+
+        `labels` outputs are given to a newly initialised `head`; a checkpoint that has such a head must agree. A folder
+        that searchkit wrote brings its head and its predictors along. Raises DataError in one line for whatever cannot
+        be used.
+        """
+        import transformers
+
+        config = load_config(source)
+        architecture = next(iter(config.architectures or ()), "")
+        if labels is None:
+            head = head_of(config, architecture).name
+        else:
+            wanted = HEADS[head].auto_class.removeprefix("AutoModel")
+            if architecture.endswith(wanted) and config.num_labels != labels:
+                raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {labels}")
+            config.num_labels = labels
+        with quiet_transformers():
+            try:
+                stock = getattr(transformers, HEADS[head].auto_class).from_pretrained(
+                    source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                )
+            except (OSError, ValueError, RuntimeError) as error:
+                raise DataError(f"{source}: cannot load the weights: {_one_line(error)}") from error
+            except Exception as error:
+                if type(error).__module__.startswith("safetensors"):
+                    raise DataError(f"{source}: the safetensors file is damaged: {_one_line(error)}") from error
+                raise
+        model = cls(stock)
+        if model.predictors:
+            model._load_predictors(Path(source).expanduser())
+        return model
+
+    def save(self, folder: Path) -> None:
+        """Write config and safetensors; the stock class's `from_pretrained(folder)` loads them, predictors aside."""
+        from safetensors.torch import save_file
+
+        with quiet_transformers():
+            self.stock.save_pretrained(folder)
+        if self.predictors:
+            save_file(
+                {name: part.contiguous() for name, part in self.predictors.state_dict().items()},
+                folder / PREDICTORS_FILE,
+            )
+
+    def _load_predictors(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        try:
+            self.predictors.load_state_dict(load_file(folder / PREDICTORS_FILE))
+        except Exception as error:
+            raise DataError(f"{folder / PREDICTORS_FILE}: cannot load the predictors: {_one_line(error)}") from error
+
+    def restore(self, folder: Path) -> None:
+        """Take over weights, predictors and notes that `save` wrote for the same architecture."""
+        from safetensors.torch import load_file
+
+        other = load_config(str(folder))
+        self.stock.config.searchkit = getattr(other, "searchkit", None) or {}
+        for name, settings in self.found.get("predictors", {}).items():
+            self.attach(name, **settings)
+        self.stock.load_state_dict(load_file(folder / "model.safetensors"))
+        if self.predictors:
+            self._load_predictors(folder)
+
+
+def _keeps_first(plan: ReductionPlan) -> bool:
+    return all(reducer is None or "cls" in reducer.protect for reducer in plan.places)
+
+
+def load_config(source: str) -> Any:
+    """The transformers config of a folder or hub name, of a supported family; DataError says what is wrong."""
+    from transformers import AutoConfig
+
+    path = Path(source).expanduser()
+    if not path.exists() and source.startswith((".", "/", "~")):
+        raise DataError(f"{source}: there is no such model folder")
+    if path.is_file() or (path.is_dir() and not (path / "config.json").is_file()):
+        raise DataError(f"{source}: not a Hugging Face model folder: it has no config.json")
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        raise DataError(
+            f"{source}: no safetensors weights (only these are read, never pickles); convert the checkpoint"
+        )
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        hint = "" if path.is_dir() else "; without network access give a local folder"
+        raise DataError(f"{source}: cannot read the model's config: {_one_line(error)}{hint}") from error
+    check_supported(config.model_type, source)
+    return config
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no 'newly initialised' tables from transformers: searchkit says itself what it does."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,180 @@
+"""The forward pass with reducers softened for training: nothing is dropped, tokens fade by weights in [0, 1].
+
+The contract: with weights of exactly 0 and 1 the result is that of `encode` under the same decisions, to 1e-5 in
+float32 at any scale of the logits. A faded token is a key of that weight in every later attention (`weighted_softmax`),
+so a weight of 0 is its absence; multiplying states or probabilities alone, as the published codes do, is not.
+
+Axes: B examples, T tokens in all, D width, P places (the input, then the layers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from searchkit.reduction.attention import AttentionMap, attend
+from searchkit.reduction.encoder import Predictors, Restored
+from searchkit.reduction.families import Block
+from searchkit.reduction.plan import Reducer, ReductionPlan
+from searchkit.reduction.ragged import Layout
+from searchkit.reduction.scorers import SCORERS, Scorer, Seen
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a relaxation decides from, for one place: its number (the input is 0), scorer, what it saw and said.
+
+    scores: (T,) float32; protected: (T,) bool; alive: (T,) weights so far; layout: of the whole examples
+    """
+
+    place: int
+    reducer: Reducer
+    scorer: Scorer
+    seen: Seen
+    scores: Tensor
+    protected: Tensor
+
+    @property
+    def alive(self) -> Tensor:
+        assert self.seen.alive is not None, "a relaxed pass always has weights"
+        return self.seen.alive
+
+    @property
+    def layout(self) -> Layout:
+        return self.seen.layout
+
+
+class Relaxation(Protocol):
+    """A place's decision, softened."""
+
+    @property
+    def fades_states(self) -> bool:
+        """Whether a token's state is multiplied by its weight where it fades (PoWER-BERT, LTP)."""
+
+    def weights(self, decision: Decision) -> Tensor:
+        """(T,) in [0, 1], by which the weights so far are multiplied; protected tokens stay at 1 whatever is said."""
+
+
+@dataclass(frozen=True)
+class Hard:
+    """The decisions of the reducers themselves: `encode`'s result without dropping anything."""
+
+    fades_states: bool = False
+
+    def weights(self, decision: Decision) -> Tensor:
+        rows, living = decision.layout.select(decision.alive > 0)
+        kept = decision.reducer.kept(decision.scores[rows], decision.layout, living)
+        return torch.zeros_like(decision.scores).index_fill(0, rows[kept], 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Faded:
+    """A relaxed pass: hidden (T, D) of all tokens, alive (P, T) the weights after each place, and the buffer.
+
+    scores: place -> (T,) what its scorer said, for the places that have a reducer
+    """
+
+    hidden: Tensor
+    alive: Tensor
+    scores: dict[int, Tensor]
+    restored: Restored
+
+
+def fade(
+    blocks: Sequence[Block],
+    hidden: Tensor,
+    layout: Layout,
+    plan: ReductionPlan,
+    relaxation: Relaxation,
+    *,
+    predictors: Predictors | None = None,
+    training: bool = False,
+    attention_dropout: bool = True,
+    skip: Collection[int] = (),
+) -> Faded:
+    """`encode` in its relaxed form; `plan` says where a reducer stands and how it scores, `relaxation` what it does."""
+    run = _Pass(hidden, layout, relaxation, predictors)
+    run.reduce(plan.input, 0, blocks[0])
+    for number, (block, reducer) in enumerate(zip(blocks, plan.reducers, strict=True)):
+        at = {} if reducer is None or number in skip else {reducer.site: reducer}
+        run.values = None
+        run.reduce(at.get("before_attention"), number + 1, block)
+        if number not in skip:
+            later = at.get("between") or at.get("after_layer")
+            dropout = block.attention_dropout if training and attention_dropout else 0.0
+            attention = run.attend(block, dropout, later)
+            run.reduce(at.get("between"), number + 1, block, attention)
+            run.hidden = block.transformed(run.hidden)
+            run.remember()
+            run.reduce(at.get("after_layer"), number + 1, block, attention)
+        run.history.append(run.alive)
+    discarded = run.discarded
+    restored = Restored(run.buffer.masked_fill(discarded[:, None], 0.0), discarded)
+    return Faded(run.hidden, torch.stack(run.history), run.scores, restored)
+
+
+class _Pass:
+    """All tokens, with the weights they have left."""
+
+    def __init__(self, hidden: Tensor, layout: Layout, relaxation: Relaxation, predictors: Predictors | None) -> None:
+        self.hidden, self.layout, self.relaxation, self.predictors = hidden, layout, relaxation, predictors
+        self.alive = torch.ones(
+            len(hidden), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32)
+        )
+        self.buffer = hidden
+        self.discarded = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+        self.values: Tensor | None = None
+        self.history: list[Tensor] = []
+        self.scores: dict[int, Tensor] = {}
+
+    def attend(self, block: Block, dropout: float, later: Reducer | None) -> AttentionMap | None:
+        query, key, value = block.projected(self.hidden, self.layout.positions)
+        context, attention = attend(
+            query,
+            key,
+            value,
+            self.layout,
+            heads=block.heads,
+            window=block.window,
+            dropout=dropout,
+            with_map=later is not None and self.scorer(later, 1).needs_attention,
+            weights=self.alive,
+        )
+        self.hidden, self.values = block.attended(self.hidden, context), value
+        return attention
+
+    def scorer(self, reducer: Reducer, place: int) -> Scorer:
+        if reducer.scorer in SCORERS:
+            return SCORERS[reducer.scorer]
+        assert self.predictors is not None, f"the model has no trained scorer {reducer.scorer!r}"
+        return self.predictors(reducer.scorer, max(place - 1, 0))
+
+    def reduce(self, reducer: Reducer | None, place: int, block: Block, attention: AttentionMap | None = None) -> None:
+        if place == 0:
+            self.history.append(self.alive)
+        if reducer is None:
+            return
+        hidden, values = self.hidden, self.values
+        scorer = self.scorer(reducer, place)
+        compute = lambda: block.values(hidden) if values is None else values  # noqa: E731
+        seen = Seen(hidden, self.layout, self.layout, compute, attention, self.alive)
+        self.scores[place] = scores = scorer.score(seen)
+        protected = reducer.protected(self.layout, self.layout)
+        decision = Decision(place, reducer, scorer, seen, scores, protected)
+        weights = self.relaxation.weights(decision).masked_fill(protected, 1.0)
+        before, self.alive = self.alive, self.alive * weights
+        if self.relaxation.fades_states:
+            self.hidden = hidden * weights[:, None].to(hidden.dtype)
+        if reducer.fate == "discard":
+            self.discarded = self.discarded | ((self.alive <= 0) & (before > 0))
+        if place == 0:
+            self.history[0] = self.alive
+
+    def remember(self) -> None:
+        """Where a token is still there, its state replaces what the buffer has of it (Transkimmer's forwarding)."""
+        alive = self.alive[:, None].to(self.buffer.dtype)
+        self.buffer = self.buffer * (1 - alive) + self.hidden.to(self.buffer.dtype) * alive

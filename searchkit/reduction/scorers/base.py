@@ -1,0 +1,88 @@
+"""What a scorer is: one real number per token, from what the layer computes anyway or from a small trained part.
+
+Axes: B examples, T tokens that are alive (in a relaxed pass: all), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from searchkit.reduction.attention import AttentionMap
+from searchkit.reduction.ragged import Layout
+
+Scale = Literal["relative", "probability"]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a scorer may look at.
+
+    hidden: (T, D) the states at the reducer's site; whole: the layout of the unreduced examples; values: the
+    layer's attention values (T, D), computed on demand; attention: the layer's map where the scorer needs it; alive: (T,)
+    weights of a relaxed pass, None where tokens are dropped physically and all are alive
+    """
+
+    hidden: Tensor
+    layout: Layout
+    whole: Layout
+    values: Callable[[], Tensor]
+    attention: AttentionMap | None = None
+    alive: Tensor | None = None
+
+    @property
+    def map(self) -> AttentionMap:
+        assert self.attention is not None, "the encoder keeps the map for the scorers that need it"
+        return self.attention
+
+    @property
+    def counts(self) -> Tensor:
+        """(B,) tokens alive in each example; in a relaxed pass their summed weights."""
+        if self.alive is None:
+            return self.layout.lengths
+        return summed(self.alive, self.layout)
+
+    def shares(self, positive: Tensor) -> Tensor:
+        """(T,) positive scores divided by their sum over the example's living tokens."""
+        present = positive if self.alive is None else positive * self.alive
+        return present / summed(present, self.layout).clamp(min=1e-30)[self.layout.examples]
+
+    def softmax(self, logits: Tensor) -> Tensor:
+        """(T,) softmax over the example's living tokens."""
+        dead = None if self.alive is None else self.alive <= 0
+        voting = logits.detach() if dead is None else logits.detach().masked_fill(dead, -torch.inf)
+        peak = torch.full_like(self.layout.lengths, -torch.inf, dtype=logits.dtype)
+        peak = peak.scatter_reduce(0, self.layout.examples, voting, "amax")
+        return self.shares((logits - peak[self.layout.examples]).clamp(max=0.0).exp())
+
+
+class Scorer(Protocol):
+    """One number per token; more is better.
+
+    scale: what a threshold on it means. "relative": scores are shares that sum to one over an example's living tokens,
+    and a threshold eta asks for eta / n of n of them; "probability": a threshold in (0, 1]; None: ranks only.
+    """
+
+    @property
+    def scale(self) -> Scale | None: ...
+    @property
+    def needs_attention(self) -> bool: ...
+    @property
+    def needs_values(self) -> bool: ...
+
+    def score(self, seen: Seen) -> Tensor:
+        """(T,) float32."""
+
+    def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
+        """(B,) int64 multiply-accumulates that scoring these tokens costs, attention and values aside."""
+
+
+def summed(values: Tensor, layout: Layout) -> Tensor:
+    """(T,) -> (B,) sum within each example."""
+    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
+        0, layout.examples, values
+    )
