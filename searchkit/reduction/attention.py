@@ -31,7 +31,8 @@ class AttentionMap:
 
         The published codes score after dropout, which only adds noise in training, and let pad queries vote.
         """
-        column_sums = (self.voters[:, None, None, :] @ self.probabilities).sum((1, 2))  # (B, L)
+        with torch.autocast(self.voters.device.type, enabled=False):  # it would take a product of float32 to bfloat16
+            column_sums = (self.voters[:, None, None, :] @ self.probabilities).sum((1, 2))  # (B, L)
         return self.layout.unpad(column_sums)
 
     def diagonal(self) -> Tensor:

@@ -23,7 +23,6 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
-from searchkit.reduction.scorers.base import summed
 
 PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's weights
 
@@ -52,6 +51,7 @@ class AdaptiveModel(nn.Module):
         self.predictors = nn.ModuleDict()
         for name, settings in self.found.get("predictors", {}).items():
             self._attach(name, settings)
+        self.learned = nn.ParameterDict()  # what a stage of training learns beside, such as thresholds
         self.train(stock.training)
 
     @property
@@ -76,6 +76,15 @@ class AdaptiveModel(nn.Module):
         self.predictors[name] = nn.ModuleList(
             PREDICTORS[name](self.shape.width, self.shape.heads, **settings) for _ in range(count)
         )
+
+    def learn(self, name: str, initial: Tensor) -> nn.Parameter:
+        """Add a parameter that a stage of training learns and settles at its end."""
+        self.learned[name] = nn.Parameter(initial.to(next(self.stock.parameters()).device))
+        return cast(nn.Parameter, self.learned[name])
+
+    def settled(self, name: str) -> list[float]:
+        """Its final values; the parameter is gone."""
+        return [float(value) for value in self.learned.pop(name).detach()]
 
     def predictor(self, name: str, layer: int) -> Scorer:
         """The trained scorer of a layer."""
@@ -135,9 +144,10 @@ class AdaptiveModel(nn.Module):
         if self.view.reads == "first":
             return self.view.head(self.view.finish(hidden[layout.first]))
         finished = self.view.finish(hidden)
-        present = torch.ones_like(finished[:, 0]) if alive is None else alive.to(finished.dtype)
-        means = summed(finished * present[:, None], layout) / summed(present, layout)[:, None]
-        return self.view.head(means)
+        present = torch.ones(len(hidden), device=hidden.device) if alive is None else alive
+        sums = layout.pad(finished * present[:, None]).sum(1)  # (B, D), in float32 at least
+        means = sums / layout.pad(present).sum(1)[:, None]
+        return self.view.head(means.to(finished.dtype))
 
     def embed(self, tokens: Tokens) -> Tensor:
         """(T, D) embeddings of the tokens at their positions."""
@@ -207,6 +217,7 @@ class AdaptiveModel(nn.Module):
 
         other = load_config(str(folder))
         self.stock.config.searchkit = getattr(other, "searchkit", None) or {}
+        self.learned.clear()
         for name, settings in self.found.get("predictors", {}).items():
             self.attach(name, **settings)
         self.stock.load_state_dict(load_file(folder / "model.safetensors"))

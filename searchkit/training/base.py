@@ -96,6 +96,29 @@ class Stage:
     rates: Mapping[str, float] = field(default_factory=dict)
 
 
+class Scheduled(Protocol):
+    """The fields that every recipe's main stage is made from."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def stage_of(
+    name: str, recipe: Scheduled, epochs: int | None = None, rates: Mapping[str, float] | None = None
+) -> Stage:
+    """A stage with the recipe's schedule, for `epochs` epochs if they are not its own."""
+    count = recipe.epochs if epochs is None else epochs
+    return Stage(name, count, recipe.batch_size, recipe.learning_rate, recipe.warmup, recipe.weight_decay, rates or {})
+
+
 # Yields the losses of one optimiser step; each is back-propagated and freed before the next one is computed.
 Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
 
@@ -107,10 +130,14 @@ def as_tokens(data: Encoded) -> Tokens:
     return Tokens(torch.as_tensor(data.ids).long(), torch.as_tensor(data.types).long(), layout)
 
 
-def task_loss(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-    """The loss of the task on whole inputs."""
-    logits = model(batch.tokens, ReductionPlan.unreduced(model.shape.layers)).logits
-    yield model.head.loss(logits, batch.labels, batch.layout)
+def task_loss(plan: ReductionPlan | None = None) -> Losses:
+    """The loss of the task under a plan, by default on whole inputs."""
+
+    def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        logits = model(batch.tokens, plan or ReductionPlan.unreduced(model.shape.layers)).logits
+        yield model.head.loss(logits, batch.labels, batch.layout)
+
+    return losses
 
 
 def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
@@ -273,6 +300,10 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
         torch.cuda.set_device(where.device)
         arguments._n_gpu = 1  # one device by choice: DataParallel would bypass the packed forward pass
     return arguments
+
+
+def check_scheduled(recipe: Scheduled) -> None:
+    check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
 
 
 def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:

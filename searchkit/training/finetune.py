@@ -9,7 +9,7 @@ from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
-from searchkit.training.base import Stage, Where, check_schedule, fit, task_loss
+from searchkit.training.base import Where, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.input import InputReducer
 from searchkit.training.plans import plan_of
 
@@ -35,7 +35,7 @@ class FineTune:
     scale = None  # nothing was trained under thresholds; lengths need no training
 
     def __post_init__(self) -> None:
-        check_schedule(self.epochs, self.batch_size, self.learning_rate, self.warmup)
+        check_scheduled(self)
 
     def places(self, layers: int) -> int:
         return layers + (self.input is not None)
@@ -46,8 +46,7 @@ class FineTune:
         return None if self.input is None else self.input.like
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        stage = Stage("finetune", self.epochs, self.batch_size, self.learning_rate, self.warmup, self.weight_decay)
-        fit(model, data, stage, task_loss, where)
+        fit(model, data, stage_of("finetune", self), task_loss(), where)
         if self.input is not None:
             self.input.train(model, data, where)
 

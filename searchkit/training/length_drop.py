@@ -20,7 +20,7 @@ from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
-from searchkit.training.base import Batch, Stage, Where, check_schedule, fit
+from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.plans import plan_of
 
@@ -54,7 +54,7 @@ class LengthDrop:
     scale: ClassVar[Scale] = "relative"
 
     def __post_init__(self) -> None:
-        check_schedule(self.epochs, self.batch_size, self.learning_rate, self.warmup)
+        check_scheduled(self)
         if not 0 < self.bound < 1:
             raise StudyError(f"bound must be in (0, 1), got {self.bound=}")
         if self.sandwich < 0:
@@ -66,12 +66,11 @@ class LengthDrop:
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
         self.start.train(model, data, where)
-        stage = Stage("lengthdrop", self.epochs, self.batch_size, self.learning_rate, self.warmup, self.weight_decay)
 
         def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
             return self._sandwich(model, batch, np.random.default_rng((where.seed, step)))
 
-        fit(model, data, stage, losses, where)
+        fit(model, data, stage_of("lengthdrop", self), losses, where)
 
     def places(self, layers: int) -> int:
         return self.start.places(layers)

@@ -51,8 +51,9 @@ class ModernBlock:
         return hidden + product(self.layer.mlp, self.layer.mlp_norm(hidden))
 
     def _turned(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Rotary positions (arXiv 2104.09864), in float32: pairs (i, i + E / 2) of each head turn by an angle."""
-        by_head = rows.float().unflatten(-1, (self.heads, -1))  # (T, H, E)
+        """Rotary positions (arXiv 2104.09864), at least in float32: pairs (i, i + E / 2) of a head turn by an angle."""
+        precise = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        by_head = precise.reshape(len(rows), self.heads, -1)  # (T, H, E)
         first, second = by_head.chunk(2, dim=-1)
         quarter = torch.cat((-second, first), dim=-1)  # every pair turned by 90 degrees
         turned = by_head * cosines[:, None] + quarter * sines[:, None]

@@ -23,8 +23,8 @@ class Seen:
     """What a scorer may look at.
 
     hidden: (T, D) the states at the reducer's site; whole: the layout of the unreduced examples; values: the
-    layer's attention values (T, D), computed on demand; attention: the layer's map where the scorer needs it; alive: (T,)
-    weights of a relaxed pass, None where tokens are dropped physically and all are alive
+    layer's attention values (T, D), computed on demand; attention: the layer's map where the scorer needs it; alive:
+    (T,) weights of a relaxed pass, None where tokens are dropped physically and all are alive
     """
 
     hidden: Tensor

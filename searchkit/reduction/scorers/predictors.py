@@ -35,7 +35,7 @@ class Contribution(nn.Module):
 
 
 class Gate(nn.Module):
-    """Transkimmer's skim predictor: LayerNorm, D -> F, LayerNorm, GELU, F -> 2 (arXiv 2205.07324, sec. 4.1).
+    """Transkimmer's skim predictor: LayerNorm, D -> F, LayerNorm, GELU, F -> 2 (arXiv 2205.07324).
 
     Published with F = D. `logits` are (skim, keep); the score is the probability of keeping. The last bias starts at
     keep = +5, skim = -5, so that a fresh gate keeps everything.

@@ -15,8 +15,8 @@ from searchkit.reduction.scorers.base import Scale, Seen
 class AttentionReceived:
     """s_j = sum over heads h and real queries i of A[h, i, j] (LAT sec. 3.1; the diagonal counts, as in its code).
 
-    Without `diagonal` the tokens' attention to themselves is left out (PoWER-BERT sec. 3.2). With `mean` the sum is
-    divided by heads and queries, so that the scores of an example are shares (LTP eq. 2, on real tokens only).
+    Without `diagonal` the tokens' attention to themselves is left out (PoWER-BERT). With `mean` the sum is
+    divided by heads and queries, so that the scores of an example are shares (LTP, on real tokens only).
     """
 
     mean: bool = False

@@ -1,0 +1,120 @@
+"""LTP, Learned Token Pruning: a threshold per layer on the attention a token receives (arXiv 2107.00910).
+
+Soft stage: the state is multiplied by sigmoid((s - theta) / T), loss = task + lambda * sum over layers of the mean
+share of tokens left. Hard stage: thresholds fixed, tokens dropped, the rest trained on.
+
+Deviations from the published code. Its scores sum to n_real / n_padded, so its thresholds only hold at one padded
+length and pads enter its penalty; here scores are shares of the real tokens and thresholds are relative to uniform
+(theta times the number of living tokens), as are T and the ramp they start from. Faded tokens also fade as keys, [CLS]
+stays, and tokens are really dropped: the published code never removes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from searchkit.errors import StudyError
+from searchkit.records import Candidate
+from searchkit.reduction.heads import HEADS
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.relaxed import Decision
+from searchkit.reduction.scorers import Scale
+from searchkit.reduction.scorers.base import summed
+from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.finetune import FineTune
+from searchkit.training.plans import plan_of
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+
+@dataclass(frozen=True)
+class LTP:
+    """epochs: of the soft stage; hard_epochs: of the hard one.
+
+    penalty: lambda, published 0.01 to 0.2; temperature: T, in multiples of the uniform share (published 1e-4 to 2e-3 of
+    128 tokens); final: the last layer's threshold to start from, layer l of L starting at final * (l - 1) / L
+    """
+
+    epochs: int = 3
+    hard_epochs: int = 2
+    start: FineTune = field(default_factory=FineTune)
+    batch_size: int = 32
+    learning_rate: float = 2e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    penalty: float = 0.1
+    temperature: float = 0.1
+    final: float = 1.0
+    threshold_rate: float = 2e-3
+    fate: str = "discard"
+
+    heads = tuple(HEADS)
+    scale: ClassVar[Scale] = "relative"
+
+    def __post_init__(self) -> None:
+        check_scheduled(self)
+        if self.hard_epochs < 0:
+            raise StudyError(f"hard_epochs must not be negative, got {self.hard_epochs=}")
+        for name in ("penalty", "temperature", "final", "threshold_rate"):
+            if not getattr(self, name) > 0:
+                raise StudyError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def like(self) -> Reducer:
+        return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
+
+    @property
+    def input_like(self) -> Reducer | None:
+        return self.start.input_like
+
+    def places(self, layers: int) -> int:
+        return self.start.places(layers)
+
+    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
+        return plan_of(candidate, layers, self.like, self)
+
+    def describe(self) -> dict[str, Any]:
+        return {"recipe": "LTP", **asdict(self)}
+
+    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+        self.start.train(model, data, where)
+        layers = model.shape.layers
+        model.learn("thresholds", self.final * torch.arange(layers) / layers)
+
+        def finish(model: AdaptiveModel) -> None:
+            learned = [max(threshold, 0.0) for threshold in model.settled("thresholds")]
+            model.note("thresholds", [0.0] * (self.places(layers) - layers) + learned)
+
+        rates = {"learned.thresholds": self.threshold_rate}
+        fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, where, finish)
+        if self.hard_epochs:
+            plan = self.plan(Candidate.of(thresholds=tuple(model.found["thresholds"])), layers)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(plan), where)
+
+    def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        everywhere = ReductionPlan((self.like,) * model.shape.layers)
+        logits, faded = model.fade(batch.tokens, everywhere, Sigmoid(model.learned["thresholds"], self.temperature))
+        shares = (
+            torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]]) / batch.layout.lengths
+        )  # (N, B)
+        yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * shares.sum(0).mean()
+
+
+@dataclass(frozen=True, eq=False)
+class Sigmoid:
+    """sigmoid((s n - theta_l) / T), s n being the score in multiples of the uniform share."""
+
+    thresholds: Tensor
+    temperature: float
+    fades_states: bool = True
+
+    def weights(self, decision: Decision) -> Tensor:
+        relative = decision.scores * decision.seen.counts[decision.layout.examples]
+        return torch.sigmoid((relative - self.thresholds[decision.place - 1]) / self.temperature)

@@ -1,0 +1,125 @@
+"""PoWER-BERT: learn how much each rank of tokens matters, read lengths off it, retrain at them (arXiv 2001.08950).
+
+Configuration search: in layer l the token ranked r by attention received (without its own) is multiplied by a learnable
+w_l[r] in [0, 1], with the penalty lambda * sum_l l * sum_r w_l[r]. Lengths are the masses sum_r w_l[r], made
+non-increasing. Retraining drops tokens at these lengths.
+
+Deviations from the published code: ranks are relative to the example's own length (`levels` of them), so that lengths
+are shares and pads neither rank nor count; faded tokens also fade as keys, without which the limit of w = 0 is not
+dropping; the order of tokens never changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from searchkit.errors import StudyError
+from searchkit.records import Candidate
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import Reducer, ReductionPlan, TopK, ranks
+from searchkit.reduction.relaxed import Decision
+from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.finetune import FineTune
+from searchkit.training.plans import plan_of
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+
+@dataclass(frozen=True)
+class PowerBert:
+    """epochs: of the configuration search; retrain_epochs: at the lengths it found.
+
+    penalty: lambda, published 1e-4 to 7e-3; soft_rate: the learning rate of w, published 1e-4 to 3e-3
+    """
+
+    epochs: int = 3
+    retrain_epochs: int = 2
+    start: FineTune = field(default_factory=FineTune)
+    batch_size: int = 32
+    learning_rate: float = 3e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    penalty: float = 1e-3
+    soft_rate: float = 3e-3
+    levels: int = 64
+
+    heads = ("classification", "regression")  # the paper restores nothing, so no token can be read
+    scale = None
+
+    def __post_init__(self) -> None:
+        check_scheduled(self)
+        if self.retrain_epochs < 0:
+            raise StudyError(f"retrain_epochs must not be negative, got {self.retrain_epochs=}")
+        if not (self.penalty > 0 and self.soft_rate > 0):
+            raise StudyError(f"penalty and soft_rate must be positive, got {self.penalty=}, {self.soft_rate=}")
+        if self.levels < 2:
+            raise StudyError(f"levels must be at least 2, got {self.levels=}")
+
+    @property
+    def like(self) -> Reducer:
+        return Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal", fate="discard")
+
+    @property
+    def input_like(self) -> Reducer | None:
+        return self.start.input_like
+
+    def places(self, layers: int) -> int:
+        return self.start.places(layers)
+
+    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
+        return plan_of(candidate, layers, self.like, self)
+
+    def describe(self) -> dict[str, Any]:
+        return {"recipe": "PowerBert", **asdict(self)}
+
+    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+        self.start.train(model, data, where)
+        layers = model.shape.layers
+        model.learn("soft_extract", torch.ones(layers, self.levels))
+
+        def finish(model: AdaptiveModel) -> None:
+            lengths = lengths_of(model.learned.pop("soft_extract"))
+            model.note("lengths", [1.0] * (self.places(layers) - layers) + lengths)
+
+        rates = {"learned.soft_extract": self.soft_rate}
+        fit(model, data, stage_of("power-search", self, rates=rates), self._search, where, finish)
+        if self.retrain_epochs:
+            plan = self.plan(Candidate.of(lengths=tuple(model.found["lengths"])), layers)
+            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(plan), where)
+
+    def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        extract = model.learned["soft_extract"]
+        with torch.no_grad():
+            extract.clamp_(0.0, 1.0)
+        everywhere = ReductionPlan((self.like,) * model.shape.layers)
+        logits, _ = model.fade(batch.tokens, everywhere, SoftExtract(extract))
+        depth = torch.arange(1, len(extract) + 1, device=extract.device)
+        yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * (depth * extract.sum(1)).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class SoftExtract:
+    """w_l[r] of the token of rank r, the ranks scaled to the (N, K) weights."""
+
+    extract: Tensor
+    fades_states: bool = True
+
+    def weights(self, decision: Decision) -> Tensor:
+        living = decision.scores.masked_fill(decision.alive <= 0, -math.inf).masked_fill(decision.protected, math.inf)
+        layout = decision.layout
+        level = ranks(living, layout) * self.extract.shape[1] // layout.lengths[layout.examples]
+        return self.extract[decision.place - 1][level]
+
+
+def lengths_of(extract: Tensor) -> list[float]:
+    """The share of tokens each layer keeps: the mean weight, never growing with depth, at least one level."""
+    shares = extract.detach().clamp(0.0, 1.0).mean(1).clamp(min=1 / extract.shape[1])
+    return list(accumulate((float(share) for share in shares), min))

@@ -1,0 +1,70 @@
+"""Saliency of the training examples' tokens: gradient x input at the embeddings, streamed to disk once.
+
+N examples, T tokens in all, D width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.training.base import Batch, Where, batch_of
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+TOKEN_BUDGET = 4096
+
+
+def dumped(model: AdaptiveModel, data: Encoded, where: Where, *, gold: bool) -> NDArray[np.float32]:
+    """(T,) the saliency of every token, memory-mapped from `where.folder`, where it is written if it is not there.
+
+    Example i's tokens stand where `data` has them, so nothing depends on the order of batches; a dump that was
+    interrupted is made again. With `gold` the right output is explained, otherwise the predicted one.
+    """
+    path = where.folder / "saliency.npy"
+    if not path.is_file():
+        _dump(model, data, where, gold, path)
+    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(data.ids),))
+    batches = data.batches(TOKEN_BUDGET)
+    model.eval()
+    for number, rows in enumerate(batches, start=1):
+        batch = batch_of(data, torch.as_tensor(rows), where.device)
+        found = saliency(model, batch, gold=gold).cpu().numpy()
+        written[token_rows(data, rows)] = found
+        where.progress("train saliency", number, len(batches))
+    written.flush()
+    partial.rename(path)
+
+
+def saliency(model: AdaptiveModel, batch: Batch, *, gold: bool) -> Tensor:
+    """(T,) || gradient x embedding || over the width, of the output explained (AdapLeR)."""
+    embedded = model.embed(batch.tokens).detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(batch.tokens, ReductionPlan.unreduced(model.shape.layers), embedded=embedded).logits
+        explained = model.head.evidence(logits, batch.labels if gold else None, batch.layout).sum()
+        (gradient,) = torch.autograd.grad(explained, embedded)
+    found: Tensor = torch.linalg.vector_norm((gradient * embedded.detach()).float(), dim=1)
+    return found
+
+
+def token_rows(data: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the tokens of these examples stand in `data`, packed."""
+    lengths = data.lengths[rows]
+    ends = np.cumsum(lengths)
+    found: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)
+    return found

@@ -1,0 +1,155 @@
+"""Transkimmer: a gate before every layer decides, token by token, who goes on (arXiv 2205.07324).
+
+A hard Gumbel-softmax sample (tau = 1) with a straight-through gradient decides; skimmed tokens are absent from every
+later attention and keep their last state in the buffer. Loss = task + coefficient * mean over layers
+of the share of tokens kept.
+
+Deviations from the published code: the mask acts before the softmax, as absence (its own multiplies probabilities
+afterwards, which is not dropping); no noise in evaluation; pads are never candidates, and the share is of real tokens
+unless `measure` says "padded"; `measure="macs"` penalises what is computed, gates included, and `target` sets a goal
+for the measure, reached by two Lagrange multipliers (ToP's scheme), in the place of a coefficient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from searchkit.errors import StudyError
+from searchkit.records import Candidate
+from searchkit.reduction.cost import macs
+from searchkit.reduction.encoder import Trace
+from searchkit.reduction.heads import HEADS
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.relaxed import Decision
+from searchkit.reduction.scorers import Scale
+from searchkit.reduction.scorers.base import summed
+from searchkit.reduction.scorers.predictors import Gate
+from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.finetune import FineTune
+from searchkit.training.plans import plan_of
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+MEASURES = ("tokens", "padded", "macs")
+
+
+@dataclass(frozen=True)
+class Transkimmer:
+    """start: a fine-tuning before, None to begin with the pretrained model as published.
+
+    width: of the gates, None for the encoder's as published; coefficient: of the skim loss, published 0.2 to 0.5;
+    measure: "tokens" (share of the real tokens), "padded" (the paper's, of the batch's longest) or "macs"; target: the
+    measure's goal in (0, 1], None for a fixed coefficient; multiplier_rate: learning rate of the multipliers
+    """
+
+    epochs: int = 3
+    start: FineTune | None = None
+    batch_size: int = 32
+    learning_rate: float = 2e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    width: int | None = None
+    gate_rate: float = 1e-3
+    coefficient: float = 0.5
+    measure: Literal["tokens", "padded", "macs"] = "tokens"
+    target: float | None = None
+    multiplier_rate: float = 2e-2
+
+    heads = tuple(HEADS)
+    scale: ClassVar[Scale] = "probability"
+
+    def __post_init__(self) -> None:
+        check_scheduled(self)
+        if self.measure not in MEASURES:
+            raise StudyError(f"measure is one of {', '.join(MEASURES)}, got {self.measure=}")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise StudyError(f"target must be in (0, 1], got {self.target=}")
+        if self.width is not None and self.width < 1:
+            raise StudyError(f"width must be at least 1, got {self.width=}")
+        if not (self.coefficient >= 0 and self.gate_rate > 0 and self.multiplier_rate > 0):
+            raise StudyError(
+                f"coefficient must not be negative and rates positive, got {self.coefficient=}, {self.gate_rate=}, "
+                f"{self.multiplier_rate=}"
+            )
+
+    @property
+    def like(self) -> Reducer:
+        return Reducer(TopK(ratio=1.0), site="before_attention", scorer="gate")
+
+    @property
+    def input_like(self) -> Reducer | None:
+        return None if self.start is None else self.start.input_like
+
+    def places(self, layers: int) -> int:
+        return layers + (self.input_like is not None)
+
+    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
+        return plan_of(candidate, layers, self.like, self)
+
+    def describe(self) -> dict[str, Any]:
+        return {"recipe": "Transkimmer", **asdict(self)}
+
+    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+        if self.start is not None:
+            self.start.train(model, data, where)
+        model.attach("gate", hidden=self.width)
+        rates = {"predictors.gate": self.gate_rate}
+        if self.target is not None:
+            model.learn("multipliers", torch.zeros(2))
+            rates["learned.multipliers"] = self.multiplier_rate
+
+        def finish(model: AdaptiveModel) -> None:
+            model.learned.clear()
+            layers = model.shape.layers
+            model.note("thresholds", [0.0] * (self.places(layers) - layers) + [0.5] * layers)  # the gates' own choice
+
+        fit(model, data, stage_of("transkimmer", self, rates=rates), self._losses, where, finish)
+
+    def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        logits, faded = model.fade(batch.tokens, ReductionPlan((self.like,) * model.shape.layers), StraightThrough())
+        kept = torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]], 1)  # (B, N)
+        excess = self._measured(model, kept, batch) - (self.target or 0.0)
+        task = model.head.loss(logits, batch.labels, batch.layout)
+        if self.target is None:
+            yield task + self.coefficient * excess
+            return
+        multipliers = model.learned["multipliers"]
+        yield task + multipliers[0] * excess + multipliers[1] * excess**2
+        assert multipliers.grad is not None
+        multipliers.grad.neg_()  # the model descends, the multipliers climb
+
+    def _measured(self, model: AdaptiveModel, kept: Tensor, batch: Batch) -> Tensor:
+        """The share that is kept, of (B, N) kept tokens: what the skim loss pulls down."""
+        lengths = batch.layout.lengths
+        if self.measure == "padded":
+            return kept.mean() / batch.layout.longest
+        if self.measure == "tokens":
+            return (kept.mean(1) / lengths).mean()
+        gate = cast(Gate, model.predictor("gate", 0))
+        scored = torch.cat([lengths[:, None].to(kept), kept[:, :-1]], 1)  # a gate reads what the one before it left
+        scoring = (gate.up.weight.numel() + gate.down.weight.numel()) * scored
+        whole = macs(Trace.of_unreduced(lengths, model.shape.layers), model.shape)
+        return (macs(Trace(lengths, kept, kept, scoring), model.shape).sum() / whole.sum()).float()
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """A hard sample of the gate forward, the soft one's gradient backward; without `noise` the gate's own choice."""
+
+    noise: bool = True
+    fades_states: bool = False
+
+    def weights(self, decision: Decision) -> Tensor:
+        logits = cast(Gate, decision.scorer).logits(decision.seen.hidden)
+        if self.noise:
+            return F.gumbel_softmax(logits, tau=1.0, hard=True)[:, 1]
+        soft = logits.softmax(-1)[:, 1]
+        return (soft >= 0.5).to(soft.dtype) - soft.detach() + soft
