@@ -57,7 +57,9 @@ class Supernet:
     @property
     def places(self) -> int:
         """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
-        return self.recipe.places(self.layers)
+        from searchkit.training.plans import places
+
+        return places(self.recipe, self.layers)
 
     @property
     def layers(self) -> int:
@@ -70,7 +72,7 @@ class Supernet:
 
     def describe(self) -> dict[str, Any]:
         """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
-        return {"model": _identity(self.model), "recipe": self.recipe.describe(), "format": FORMAT}
+        return {"model": _identity(self.model), "recipe": _settings(self.recipe), "format": FORMAT}
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
@@ -202,6 +204,11 @@ def _writable(folder: Path) -> Path:
     except OSError as error:
         raise StoreError(f"{folder}: cannot write there: {error.strerror}") from error
     return folder
+
+
+def _settings(recipe: Any) -> dict[str, Any]:
+    """A recipe as JSON: its name and its fields."""
+    return {"recipe": type(recipe).__name__, **asdict(recipe)}
 
 
 def _identity(model: str | Scratch) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit.errors import StudyError, TrialError
+from searchkit.evaluate.baselines import baseline_plan
 from searchkit.records import Candidate, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.reduction.encoder import Trace
@@ -24,6 +25,7 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.training.base import Recipe, as_tokens
+from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded, Labels
@@ -105,8 +107,10 @@ class SupernetBench:
         return as_tokens(self.data.take(rows)).to(self.device)
 
     def subject(self, candidate: Candidate) -> Subject:
-        plan = self.recipe.plan(candidate, self.model.shape.layers)
-        return Subject(self, candidate, plan)
+        layers = self.model.shape.layers
+        if "baseline" in candidate:
+            return Subject(self, candidate, baseline_plan(candidate, layers, self.data.marks, self.model.head.name))
+        return Subject(self, candidate, plan(self.recipe, candidate, layers))
 
     @cached_property
     def unreduced(self) -> Subject:

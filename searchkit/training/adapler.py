@@ -14,8 +14,8 @@ probabilities is off, as published.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit.errors import StudyError
-from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import everywhere, with_input
 from searchkit.training.saliency import dumped, token_rows
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class AdapLeR:
     """
 
     epochs: int = 5
-    start: FineTune = field(default_factory=FineTune)
+    start: FineTune | None = field(default_factory=FineTune)
+    input: InputReducer | None = None
     initial: Literal["pretrained", "finetuned"] = "pretrained"
     batch_size: int = 32
     learning_rate: float = 3e-5
@@ -87,22 +88,9 @@ class AdapLeR:
     def like(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="contribution", fate="discard")
 
-    @property
-    def input_like(self) -> Reducer | None:
-        return self.start.input_like
-
-    def places(self, layers: int) -> int:
-        return self.start.places(layers)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return plan_of(candidate, layers, self.like, self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "AdapLeR", **asdict(self)}
-
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
         pretrained = {name: weight.clone() for name, weight in model.stock.state_dict().items()}
-        self.start.train(model, data, where)
+        begin(self, model, data, where)
         saliency = dumped(model, data, where, gold=self.explain == "gold")
         if self.initial == "pretrained":
             model.stock.load_state_dict(pretrained)
@@ -121,7 +109,7 @@ class AdapLeR:
         def finish(model: AdaptiveModel) -> None:
             model.settled("theta")
             eta = [min(max(value, LOWEST), HIGHEST) for value in model.settled("eta")]
-            model.note("thresholds", [0.0] * (self.places(layers) - layers) + eta)
+            model.note("thresholds", with_input(self, eta, 0.0))
 
         fit(model, data, stage_of("adapler", self, rates=rates), losses, where, finish)
 
@@ -133,8 +121,8 @@ class AdapLeR:
             eta.clamp_(LOWEST, HIGHEST)
         probe = torch.ones_like(theta, requires_grad=True)
         soft = SoftRemoval(eta, slope, probe)
-        everywhere = ReductionPlan((self.like,) * model.shape.layers)
-        logits, faded = model.fade(batch.tokens, everywhere, soft, attention_dropout=False)
+        reducers = everywhere(self, model.shape.layers)
+        logits, faded = model.fade(batch.tokens, reducers, soft, attention_dropout=False)
         task = model.head.loss(logits, batch.labels, layout)
         left = torch.stack([summed(alive, layout) for alive in faded.alive[1:]])  # (N, B) soft tokens per layer
         shortened = torch.autograd.grad(task + self.phi * left.sum(0).mean(), [eta, probe], retain_graph=True)

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from searchkit.errors import DataError, StudyError
 from searchkit.progress import Progress
-from searchkit.records import Candidate
 from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel, quiet_transformers
-from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.scorers import Scale
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
+    from searchkit.training.input import InputReducer
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +44,20 @@ class Recipe(Protocol):
     def scale(self) -> Scale | None:
         """What thresholds mean for a model trained this way; None: it has no score that a threshold could turn."""
 
-    def places(self, layers: int) -> int:
-        """How many values `lengths` and `thresholds` have: the layers, and the input where it has a reducer."""
+    @property
+    def like(self) -> Reducer:
+        """Its reducer, length and threshold aside."""
+
+    @property
+    def start(self) -> Recipe | None:
+        """The recipe that is run before; None to begin with the model as it is."""
+
+    @property
+    def input(self) -> InputReducer | None:
+        """The reducer before the first attention, if any, which is trained after `start`."""
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
         """Train `model` in place; continue from whatever `where.folder` holds of an interrupted training."""
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        """What a candidate means; what it does not name is not reduced. StudyError: it does not fit the encoder."""
-
-    def describe(self) -> dict[str, Any]:
-        """What identifies the recipe in a fingerprint, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,14 @@ def task_loss(plan: ReductionPlan | None = None) -> Losses:
         yield model.head.loss(logits, batch.labels, batch.layout)
 
     return losses
+
+
+def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+    """What comes before a recipe's own stages: the recipe it starts from, and its input's reducer."""
+    if recipe.start is not None:
+        recipe.start.train(model, data, where)
+    if recipe.input is not None:
+        recipe.input.train(model, data, where)
 
 
 def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:

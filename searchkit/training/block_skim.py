@@ -12,24 +12,24 @@ always stay.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from searchkit.errors import StudyError
-from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import everywhere, with_input
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -45,6 +45,7 @@ class BlockSkim:
 
     epochs: int = 2
     start: FineTune | None = None
+    input: InputReducer | None = None
     batch_size: int = 16
     learning_rate: float = 3e-5
     warmup: float = 0.06
@@ -68,34 +69,20 @@ class BlockSkim:
         protect = ("cls", "question")
         return Reducer(TopK(ratio=1.0), site="after_layer", scorer="block", fate=self.fate, protect=protect)
 
-    @property
-    def input_like(self) -> Reducer | None:
-        return None if self.start is None else self.start.input_like
-
-    def places(self, layers: int) -> int:
-        return layers + (self.input_like is not None)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return plan_of(candidate, layers, self.like, self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "BlockSkim", **asdict(self)}
-
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        if self.start is not None:
-            self.start.train(model, data, where)
+        begin(self, model, data, where)
         model.attach("block")
 
         def finish(model: AdaptiveModel) -> None:
             layers = model.shape.layers
-            model.note("thresholds", [0.0] * (self.places(layers) - layers) + [0.5] * layers)
+            model.note("thresholds", with_input(self, [0.5] * layers, 0.0))
 
         rates = {"predictors.block": self.scorer_rate}
         fit(model, data, stage_of("block-skim", self, rates=rates), self._losses, where, finish)
 
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         watch = Supervised(answer_tokens(batch.layout, batch.labels), self.balance)
-        logits, _ = model.fade(batch.tokens, ReductionPlan((self.like,) * model.shape.layers), watch)
+        logits, _ = model.fade(batch.tokens, everywhere(self, model.shape.layers), watch)
         task = model.head.loss(logits, batch.labels, batch.layout)
         yield task + self.factor * torch.stack(watch.losses).sum()
 

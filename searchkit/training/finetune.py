@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, TopK
 from searchkit.training.base import Where, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.input import InputReducer
-from searchkit.training.plans import plan_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 class FineTune:
     """The task's loss for `epochs` epochs with AdamW, linear warm-up over `warmup` of the steps, then linear decay.
 
-    input: a reducer before the first attention, trained afterwards; every recipe that starts here has it too.
+    A fine-tuned model can be searched as it is: LAT's reducer needs no trained part.
     """
 
     epochs: int = 3
@@ -37,22 +35,15 @@ class FineTune:
     def __post_init__(self) -> None:
         check_scheduled(self)
 
-    def places(self, layers: int) -> int:
-        return layers + (self.input is not None)
+    @property
+    def start(self) -> None:
+        return None
 
     @property
-    def input_like(self) -> Reducer | None:
-        """The input's reducer, its length and threshold aside."""
-        return None if self.input is None else self.input.like
+    def like(self) -> Reducer:
+        return Reducer(TopK(ratio=1.0))
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
         fit(model, data, stage_of("finetune", self), task_loss(), where)
         if self.input is not None:
             self.input.train(model, data, where)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        """A fine-tuned model can be searched as it is: LAT's reducer needs no trained part."""
-        return plan_of(candidate, layers, Reducer(TopK(ratio=1.0)), self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "FineTune", **asdict(self)}

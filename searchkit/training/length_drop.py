@@ -8,8 +8,8 @@ fractions of each example's own tokens; pads neither vote nor count; LayerDrop i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -20,9 +20,10 @@ from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import places, plan
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -37,10 +38,13 @@ class LengthDrop:
     kl_direction: "student-teacher" is KL(student || teacher), what the published code computes; "teacher-student" is
         KL(teacher || student), the usual distillation loss.
     layer_drop: probability of leaving out a layer, drawn for each student pass.
+    thresholds: if not 0, every second random pass drops by thresholds drawn from [0, thresholds] instead of by lengths,
+        so that both can be searched together (no paper).
     """
 
     epochs: int = 3
-    start: FineTune = field(default_factory=FineTune)
+    start: FineTune | None = field(default_factory=FineTune)
+    input: InputReducer | None = None
     batch_size: int = 32
     learning_rate: float = 5e-5
     warmup: float = 0.06
@@ -49,6 +53,8 @@ class LengthDrop:
     sandwich: int = 2
     kl_direction: Direction = "student-teacher"
     layer_drop: float = 0.0
+    thresholds: float = 0.0
+    fate: str = "freeze"
 
     heads = tuple(HEADS)
     scale: ClassVar[Scale] = "relative"
@@ -61,30 +67,23 @@ class LengthDrop:
             raise StudyError(f"sandwich must not be negative, got {self.sandwich=}")
         if self.kl_direction not in ("student-teacher", "teacher-student"):
             raise StudyError(f"kl_direction is 'student-teacher' or 'teacher-student', got {self.kl_direction=}")
+        if not self.thresholds >= 0:
+            raise StudyError(f"thresholds must not be negative, got {self.thresholds=}")
         if not 0 <= self.layer_drop < 1:
             raise StudyError(f"layer_drop must be in [0, 1), got {self.layer_drop=}")
 
+    @property
+    def like(self) -> Reducer:
+        """LAT's score as shares, which rank alike and which thresholds (LTP's) can turn too."""
+        return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
+
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        self.start.train(model, data, where)
+        begin(self, model, data, where)
 
         def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
             return self._sandwich(model, batch, np.random.default_rng((where.seed, step)))
 
         fit(model, data, stage_of("lengthdrop", self), losses, where)
-
-    def places(self, layers: int) -> int:
-        return self.start.places(layers)
-
-    @property
-    def input_like(self) -> Reducer | None:
-        return self.start.input_like
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        """Lengths by LAT's score; thresholds on the same attention as shares (LTP's score), without being trained."""
-        return plan_of(candidate, layers, Reducer(TopK(ratio=1.0), scorer="attention_mean"), self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "LengthDrop", **asdict(self)}
 
     def _sandwich(self, model: AdaptiveModel, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
         passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens
@@ -94,13 +93,20 @@ class LengthDrop:
         teacher = full.detach()
         yield model.head.loss(full, batch.labels, batch.layout) / passes
         del full
-        places, like = self.places(layers), Reducer(TopK(ratio=1.0))
-        for lengths in (smallest(places, self.bound), *(drawn(places, self.bound, rng) for _ in range(self.sandwich))):
-            plan = ReductionPlan.of_places(like, layers, lengths=lengths, input_like=self.input_like)
-            student = model(tokens, plan, self._skipped(layers, rng), shared).logits
+        for candidate in self._students(places(self, layers), rng):
+            student = model(tokens, plan(self, candidate, layers), self._skipped(layers, rng), shared).logits
             yield model.head.divergence(student, teacher, batch.layout, self.kl_direction) / passes
         assert shared.grad is not None
         yield (embedded * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
+
+    def _students(self, count: int, rng: np.random.Generator) -> Iterator[Candidate]:
+        """The smallest lengths, then random ones; every second of these with thresholds instead, if there are any."""
+        yield Candidate.of(lengths=smallest(count, self.bound))
+        for number in range(self.sandwich):
+            if number % 2 and self.thresholds:
+                yield Candidate.of(thresholds=tuple(rng.uniform(0, self.thresholds, count).tolist()))
+            else:
+                yield Candidate.of(lengths=drawn(count, self.bound, rng))
 
     def _skipped(self, layers: int, rng: np.random.Generator) -> frozenset[int]:
         """LayerDrop for one pass; at least one layer stays (the published code can drop them all)."""

@@ -12,8 +12,8 @@ stays, and tokens are really dropped: the published code never removes one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,14 @@ from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import everywhere, plan, with_input
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -44,7 +45,8 @@ class LTP:
 
     epochs: int = 3
     hard_epochs: int = 2
-    start: FineTune = field(default_factory=FineTune)
+    start: FineTune | None = field(default_factory=FineTune)
+    input: InputReducer | None = None
     batch_size: int = 32
     learning_rate: float = 2e-5
     warmup: float = 0.06
@@ -70,37 +72,24 @@ class LTP:
     def like(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
-    @property
-    def input_like(self) -> Reducer | None:
-        return self.start.input_like
-
-    def places(self, layers: int) -> int:
-        return self.start.places(layers)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return plan_of(candidate, layers, self.like, self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "LTP", **asdict(self)}
-
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        self.start.train(model, data, where)
+        begin(self, model, data, where)
         layers = model.shape.layers
         model.learn("thresholds", self.final * torch.arange(layers) / layers)
 
         def finish(model: AdaptiveModel) -> None:
             learned = [max(threshold, 0.0) for threshold in model.settled("thresholds")]
-            model.note("thresholds", [0.0] * (self.places(layers) - layers) + learned)
+            model.note("thresholds", with_input(self, learned, 0.0))
 
         rates = {"learned.thresholds": self.threshold_rate}
         fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, where, finish)
         if self.hard_epochs:
-            plan = self.plan(Candidate.of(thresholds=tuple(model.found["thresholds"])), layers)
-            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(plan), where)
+            found = plan(self, Candidate.of(thresholds=tuple(model.found["thresholds"])), layers)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(found), where)
 
     def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-        everywhere = ReductionPlan((self.like,) * model.shape.layers)
-        logits, faded = model.fade(batch.tokens, everywhere, Sigmoid(model.learned["thresholds"], self.temperature))
+        reducers = everywhere(self, model.shape.layers)
+        logits, faded = model.fade(batch.tokens, reducers, Sigmoid(model.learned["thresholds"], self.temperature))
         shares = (
             torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]]) / batch.layout.lengths
         )  # (N, B)

@@ -1,41 +1,53 @@
-"""From a candidate to a plan, the same way for every recipe."""
+"""From a candidate to a plan, the same way for every recipe.
+
+Places are the input, where the recipe gives it a reducer, and the layers.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.plan import Reducer, ReductionPlan
-from searchkit.reduction.scorers import Scale
+from searchkit.reduction.plan import ReductionPlan
+
+if TYPE_CHECKING:
+    from searchkit.training.base import Recipe
 
 
-class Reducing(Protocol):
-    """What of a recipe its plans depend on."""
-
-    @property
-    def scale(self) -> Scale | None: ...
-    @property
-    def input_like(self) -> Reducer | None: ...
+def places(recipe: Recipe, layers: int) -> int:
+    """How many values the `lengths` and `thresholds` of a candidate have."""
+    return layers + (recipe.input is not None)
 
 
-def plan_of(candidate: Candidate, layers: int, like: Reducer, recipe: Reducing) -> ReductionPlan:
-    """Reducers like `like` with the candidate's `lengths` and `thresholds`; either may be missing."""
-    thresholds = _values(candidate, "thresholds")
+def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
+    """The recipe's reducer at every layer and none at the input, for a relaxed pass, which does not ask for lengths."""
+    return ReductionPlan((recipe.like,) * layers)
+
+
+def with_input(recipe: Recipe, of_layers: list[float], of_input: float) -> list[float]:
+    """A value per place from one per layer."""
+    return of_layers if recipe.input is None else [of_input, *of_layers]
+
+
+def plan(recipe: Recipe, candidate: Candidate, layers: int) -> ReductionPlan:
+    """The plan of a candidate's `lengths` and `thresholds`; what it does not name is not reduced.
+
+    StudyError: they do not fit the encoder, or the recipe trained no score that a threshold could turn.
+    """
+    lengths, thresholds = _values(candidate, "lengths"), _values(candidate, "thresholds")
     if thresholds is not None and any(thresholds) and recipe.scale is None:
         raise StudyError(f"{type(recipe).__name__} trains no score that thresholds could turn; search its lengths")
-    lengths = _values(candidate, "lengths")
-    places = layers + (recipe.input_like is not None)
     for name, values in (("lengths", lengths), ("thresholds", thresholds)):
-        if values is not None and len(values) != places:
-            where = f"{layers} layers" + (" and an input reducer" if recipe.input_like else "")
+        if values is not None and len(values) != places(recipe, layers):
+            where = f"{layers} layers" + (" and an input reducer" if recipe.input else "")
             raise StudyError(f"the encoder has {where}, the candidate's {name} are {values!r}")
     return ReductionPlan.of_places(
-        like,
+        recipe.like,
         layers,
         lengths=lengths,
         thresholds=None if thresholds is None else [float(item) for item in thresholds],
-        input_like=recipe.input_like,
+        input_like=None if recipe.input is None else recipe.input.like,
     )
 
 

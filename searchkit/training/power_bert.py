@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,11 +23,12 @@ from torch import Tensor
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK, ranks
+from searchkit.reduction.plan import Reducer, TopK, ranks
 from searchkit.reduction.relaxed import Decision
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import everywhere, plan, with_input
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -42,7 +43,8 @@ class PowerBert:
 
     epochs: int = 3
     retrain_epochs: int = 2
-    start: FineTune = field(default_factory=FineTune)
+    start: FineTune | None = field(default_factory=FineTune)
+    input: InputReducer | None = None
     batch_size: int = 32
     learning_rate: float = 3e-5
     warmup: float = 0.06
@@ -67,40 +69,27 @@ class PowerBert:
     def like(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal", fate="discard")
 
-    @property
-    def input_like(self) -> Reducer | None:
-        return self.start.input_like
-
-    def places(self, layers: int) -> int:
-        return self.start.places(layers)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return plan_of(candidate, layers, self.like, self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "PowerBert", **asdict(self)}
-
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        self.start.train(model, data, where)
+        begin(self, model, data, where)
         layers = model.shape.layers
         model.learn("soft_extract", torch.ones(layers, self.levels))
 
         def finish(model: AdaptiveModel) -> None:
             lengths = lengths_of(model.learned.pop("soft_extract"))
-            model.note("lengths", [1.0] * (self.places(layers) - layers) + lengths)
+            model.note("lengths", with_input(self, lengths, 1.0))
 
         rates = {"learned.soft_extract": self.soft_rate}
         fit(model, data, stage_of("power-search", self, rates=rates), self._search, where, finish)
         if self.retrain_epochs:
-            plan = self.plan(Candidate.of(lengths=tuple(model.found["lengths"])), layers)
-            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(plan), where)
+            found = plan(self, Candidate.of(lengths=tuple(model.found["lengths"])), layers)
+            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(found), where)
 
     def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]
         with torch.no_grad():
             extract.clamp_(0.0, 1.0)
-        everywhere = ReductionPlan((self.like,) * model.shape.layers)
-        logits, _ = model.fade(batch.tokens, everywhere, SoftExtract(extract))
+        reducers = everywhere(self, model.shape.layers)
+        logits, _ = model.fade(batch.tokens, reducers, SoftExtract(extract))
         depth = torch.arange(1, len(extract) + 1, device=extract.device)
         yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * (depth * extract.sum(1)).sum()
 

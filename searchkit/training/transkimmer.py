@@ -13,27 +13,27 @@ for the measure, reached by two Lagrange multipliers (ToP's scheme), in the plac
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from searchkit.errors import StudyError
-from searchkit.records import Candidate
 from searchkit.reduction.cost import macs
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
-from searchkit.training.base import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.plans import plan_of
+from searchkit.training.input import InputReducer
+from searchkit.training.plans import everywhere, with_input
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -45,18 +45,21 @@ MEASURES = ("tokens", "padded", "macs")
 class Transkimmer:
     """start: a fine-tuning before, None to begin with the pretrained model as published.
 
-    width: of the gates, None for the encoder's as published; coefficient: of the skim loss, published 0.2 to 0.5;
-    measure: "tokens" (share of the real tokens), "padded" (the paper's, of the batch's longest) or "macs"; target: the
-    measure's goal in (0, 1], None for a fixed coefficient; multiplier_rate: learning rate of the multipliers
+    width: of the gates, None for the encoder's as published; bias: how sure of keeping they begin (a few hundred steps
+    do not bring them down from the published 5); gate_rate: their learning rate; coefficient: of the skim loss,
+    published 0.2 to 0.5; measure: "tokens" (share of the real tokens), "padded" (the paper's, of the longest in the
+    batch) or "macs"; target: the measure's goal in (0, 1], None for a fixed coefficient; multiplier_rate: of theirs
     """
 
     epochs: int = 3
     start: FineTune | None = None
+    input: InputReducer | None = None
     batch_size: int = 32
     learning_rate: float = 2e-5
     warmup: float = 0.06
     weight_decay: float = 0.01
     width: int | None = None
+    bias: float = 5.0
     gate_rate: float = 1e-3
     coefficient: float = 0.5
     measure: Literal["tokens", "padded", "macs"] = "tokens"
@@ -84,23 +87,9 @@ class Transkimmer:
     def like(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="gate")
 
-    @property
-    def input_like(self) -> Reducer | None:
-        return None if self.start is None else self.start.input_like
-
-    def places(self, layers: int) -> int:
-        return layers + (self.input_like is not None)
-
-    def plan(self, candidate: Candidate, layers: int) -> ReductionPlan:
-        return plan_of(candidate, layers, self.like, self)
-
-    def describe(self) -> dict[str, Any]:
-        return {"recipe": "Transkimmer", **asdict(self)}
-
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        if self.start is not None:
-            self.start.train(model, data, where)
-        model.attach("gate", hidden=self.width)
+        begin(self, model, data, where)
+        model.attach("gate", hidden=self.width, bias=self.bias)
         rates = {"predictors.gate": self.gate_rate}
         if self.target is not None:
             model.learn("multipliers", torch.zeros(2))
@@ -109,12 +98,12 @@ class Transkimmer:
         def finish(model: AdaptiveModel) -> None:
             model.learned.clear()
             layers = model.shape.layers
-            model.note("thresholds", [0.0] * (self.places(layers) - layers) + [0.5] * layers)  # the gates' own choice
+            model.note("thresholds", with_input(self, [0.5] * layers, 0.0))  # the gates' own choice
 
         fit(model, data, stage_of("transkimmer", self, rates=rates), self._losses, where, finish)
 
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-        logits, faded = model.fade(batch.tokens, ReductionPlan((self.like,) * model.shape.layers), StraightThrough())
+        logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())
         kept = torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]], 1)  # (B, N)
         excess = self._measured(model, kept, batch) - (self.target or 0.0)
         task = model.head.loss(logits, batch.labels, batch.layout)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from searchkit.reduction.plan import constant_ratio_counts
 from searchkit.reduction.heads import kl_divergence as divergence
+from searchkit.reduction.plan import constant_ratio_counts
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Recipes: they learn, they repeat, they go on after an interruption, and what they save the stock class loads."""
+"""Training: it learns, it repeats, it goes on after an interruption; LengthDrop's own rules."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.supernet import Scratch, Supernet
-from searchkit.tasks import Encoded, Generated, word_tokenizer
-from searchkit.training import RECIPES, FineTune, LengthDrop
-from searchkit.training.base import Batch, EpochBatches, Where, as_tokens
+from searchkit.tasks import Encoded
+from searchkit.training import FineTune, LengthDrop
+from searchkit.training.base import Batch, EpochBatches, as_tokens
 from searchkit.training.length_drop import drawn, smallest
-
-TASK = Generated(train=160, search=40, report=40)
-SCRATCH = Scratch(layers=2, width=16, heads=2, feed_forward=16)
+from searchkit.training.plans import plan
+from tests.training.recipes import SCRATCH, data_for, trained, untrained, weights, where
 
 
 @pytest.fixture(autouse=True)
@@ -34,63 +31,15 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data() -> Encoded:
-    return TASK.encode(TASK.tables(0).train, word_tokenizer(TASK.words()))
-
-
-def untrained(seed: int = 0) -> AdaptiveModel:
-    supernet = Supernet(SCRATCH, FineTune())
-    return supernet.build(word_tokenizer(TASK.words()), labels=2, max_length=TASK.max_length, seed=seed)
-
-
-def small(recipe: str) -> FineTune | LengthDrop:
-    if recipe == "finetune":
-        return FineTune(epochs=2, learning_rate=1e-3, batch_size=16)
-    return LengthDrop(
-        epochs=2, learning_rate=1e-3, batch_size=16, start=FineTune(epochs=1, learning_rate=1e-3), layer_drop=0.2
-    )
-
-
-def weights(classifier: AdaptiveModel) -> torch.Tensor:
-    return torch.cat([weight.detach().flatten() for weight in classifier.parameters()])
-
-
-def train(recipe: str, data: Encoded, folder: Path, progress: object = lambda *_: None, seed: int = 0) -> torch.Tensor:
-    classifier = untrained()
-    small(recipe).train(classifier, data, Where(folder, torch.device("cpu"), seed, progress))  # type: ignore[arg-type]
-    return weights(classifier)
+    return data_for("classification")
 
 
 class StoppedError(Exception):
     """What stands for a kill: it leaves the training at a step of our choice."""
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_training_is_a_function_of_the_seed(recipe: str, data: Encoded, tmp_path: Path) -> None:
-    first, again = train(recipe, data, tmp_path / "a"), train(recipe, data, tmp_path / "b")
-    other = train(recipe, data, tmp_path / "c", seed=1)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_an_interrupted_training_ends_with_the_same_weights(recipe: str, data: Encoded, tmp_path: Path) -> None:
-    undisturbed = train(recipe, data, tmp_path / "calm")
-    for stop_at in (3, 5, 4, 6):  # steps since it was continued; checkpoints are every second one or so
-        taken = 0
-
-        def stop(phase: str, done: int, total: int, note: str = "", stop_at: int = stop_at) -> None:
-            nonlocal taken
-            taken += 1
-            if taken == stop_at:
-                raise StoppedError
-
-        with pytest.raises(StoppedError):
-            train(recipe, data, tmp_path / "rough", stop)
-    assert torch.equal(train(recipe, data, tmp_path / "rough"), undisturbed)
-
-
 def test_a_checkpoint_that_was_cut_while_it_was_written_is_left_out(data: Encoded, tmp_path: Path) -> None:
-    undisturbed = train("finetune", data, tmp_path / "calm")
+    undisturbed = weights(trained("finetune", "classification", tmp_path / "calm"))
     taken = 0
 
     def stop(phase: str, done: int, total: int, note: str = "") -> None:
@@ -100,11 +49,11 @@ def test_a_checkpoint_that_was_cut_while_it_was_written_is_left_out(data: Encode
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train("finetune", data, tmp_path / "rough", stop)
+        trained("finetune", "classification", tmp_path / "rough", progress=stop)
     newest = max((tmp_path / "rough").rglob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     state = newest / "trainer_state.json"
     state.write_bytes(state.read_bytes()[:20])
-    assert torch.equal(train("finetune", data, tmp_path / "rough"), undisturbed)
+    assert torch.equal(weights(trained("finetune", "classification", tmp_path / "rough")), undisturbed)
     assert not newest.exists()
 
 
@@ -117,7 +66,7 @@ def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> 
     FineTune(epochs=30, learning_rate=3e-3, batch_size=16).train(
         classifier,
         data,
-        Where(tmp_path, torch.device("cpu"), 0, lambda *_: None),  # type: ignore[arg-type]
+        where(tmp_path),
     )
     with torch.no_grad():
         logits = classifier.eval()(tokens, plan).logits
@@ -178,7 +127,7 @@ def test_an_epoch_holds_every_example_once_in_batches_of_similar_length() -> Non
 
 def test_a_candidate_of_another_depth_is_the_studys_fault() -> None:
     with pytest.raises(StudyError, match="the encoder has 3 layers"):
-        FineTune().plan(Candidate.of(lengths=(1.0, 0.5)), layers=3)
+        plan(FineTune(), Candidate.of(lengths=(1.0, 0.5)), 3)
 
 
 @pytest.mark.parametrize(

@@ -37,15 +37,15 @@ class Contribution(nn.Module):
 class Gate(nn.Module):
     """Transkimmer's skim predictor: LayerNorm, D -> F, LayerNorm, GELU, F -> 2 (arXiv 2205.07324).
 
-    Published with F = D. `logits` are (skim, keep); the score is the probability of keeping. The last bias starts at
-    keep = +5, skim = -5, so that a fresh gate keeps everything.
+    Published with F = D. `logits` are (skim, keep); the score is the probability of keeping. The last bias starts
+    around keep = +`bias`, skim = -`bias` (5 as published), so that a fresh gate keeps everything.
     """
 
     scale: Final[Scale] = "probability"
     needs_attention: Final = False
     needs_values: Final = False
 
-    def __init__(self, width: int, heads: int, hidden: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, hidden: int | None = None, bias: float = 5.0) -> None:
         super().__init__()
         hidden = hidden or width
         self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, hidden)
@@ -54,7 +54,7 @@ class Gate(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            self.down.bias.copy_(torch.tensor([-5.0, 5.0]) + 0.02 * torch.randn(2))
+            self.down.bias.copy_(torch.tensor([-bias, bias]) + 0.02 * torch.randn(2))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(T, D) -> (T, 2)"""
