@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from searchkit.reduction.cost import Shape, macs, published_macs
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.plan import ReductionPlan
-from tests.reduction.models import LAYERS, STOCK, classifier, tokens
+from tests.reduction.models import LAYERS, MODELS, classifier, tokens
 
 
 def _flops_of_fused_attention(q: Any, k: Any, v: Any, *rest: Any, out_shape: Any = None, **named: Any) -> int:
@@ -23,12 +23,10 @@ REPAIRED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _flops_o
 
 
 @pytest.mark.parametrize("lengths", [(1.0, 1.0, 1.0), (0.8, 0.5, 0.25), (0.5, 0.5, 0.5), (1.0, 0.1, 0.1), (7, 3, 1)])
-@pytest.mark.parametrize("family", sorted(STOCK))
-def test_macs_equal_torchs_flop_counter_on_physically_reduced_passes(family: str, lengths: tuple[float, ...]) -> None:
-    model, ids = (
-        classifier(family),
-        [[3] * 20, [4] * 20, [5] * 20],
-    )  # equal lengths: a padded bucket would count its pads
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_macs_equal_torchs_flop_counter_on_physically_reduced_passes(name: str, lengths: tuple[float, ...]) -> None:
+    model = MODELS[name]()
+    ids = [[3] * 20, [4] * 20, [5] * 20]  # equal lengths: a padded bucket would count its pads
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=REPAIRED) as counter:
         result = model(tokens(ids), ReductionPlan.of_lengths(lengths))
     assert int(2 * macs(result.trace, model.shape).sum()) == counter.get_total_flops()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.encoder import encode
+from searchkit.reduction.families import Block
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from tests.reduction.models import LAYERS, STOCK, classifier, examples, padded, tokens
+from tests.reduction.models import LAYERS, MODELS, STOCK, classifier, examples, padded, tokens
 
 PLANS = {
     "decay": (0.8, 0.5, 0.3),
@@ -85,7 +87,7 @@ def test_dropping_follows_the_equations_of_lat(family: str, plan: str) -> None:
             start, stop = int(ours.layout.offsets[row]), int(ours.layout.offsets[row + 1])
             assert ours.layout.positions[start:stop].tolist() == kept[-1]
             assert ours.trace.feed_forward[row].tolist() == [len(layer) for layer in kept]
-            torch.testing.assert_close(model.view.head(hidden[:1])[0], logits[row], atol=1e-5, rtol=0)
+            torch.testing.assert_close(model.view.head(_pooled(model, hidden)[None])[0], logits[row], atol=1e-5, rtol=0)
             first = sum(map(len, ids[:row]))
             torch.testing.assert_close(ours.restored.hidden[first : first + len(example)], buffer, atol=1e-5, rtol=0)
 
@@ -97,25 +99,37 @@ def _lat(
     hidden = model.embed(tokens([example]))
     buffer, alive, kept = hidden.clone(), list(range(len(example))), []
     for block, length in zip(model.view.blocks, lengths, strict=True):
-        q, k, v = block.query(hidden), block.key(hidden), block.value(hidden)
-        width = q.shape[1] // block.heads
-        context, received = torch.zeros_like(q), [0.0] * len(alive)
-        for head in range(block.heads):
-            part = slice(head * width, (head + 1) * width)
-            for i in range(len(alive)):
-                scores = torch.stack([q[i, part] @ k[j, part] / math.sqrt(width) for j in range(len(alive))])
-                weights = scores.softmax(0)
-                context[i, part] = sum(weights[j] * v[j, part] for j in range(len(alive)))
-                received = [total + float(weight) for total, weight in zip(received, weights, strict=True)]
-        hidden = block.attention_norm(block.attention_output(context) + hidden)
+        context, received = _attention(block, hidden, alive)
+        hidden = block.attended(hidden, context)
         wanted = length if isinstance(length, int) else math.ceil(length * len(example) - 1e-9)
         ranking = sorted(range(1, len(alive)), key=lambda j: -received[j])
         stay = sorted([0, *ranking[: max(min(wanted, len(alive)), 1) - 1]])
         hidden, alive = hidden[stay], [alive[j] for j in stay]
-        hidden = block.output_norm(block.down(block.activation(block.up(hidden))) + hidden)
+        hidden = block.transformed(hidden)
         buffer[alive] = hidden
         kept.append(alive)
     return kept, hidden, buffer
+
+
+def _attention(block: Block, hidden: Tensor, alive: list[int]) -> tuple[Tensor, list[float]]:
+    """The context of every token of one example and the attention that each received; `alive` are their positions."""
+    q, k, v = block.projected(hidden, torch.tensor(alive))
+    width = q.shape[1] // block.heads
+    context, received = torch.zeros_like(q), [0.0] * len(alive)
+    for head, i in itertools.product(range(block.heads), range(len(alive))):
+        part = slice(head * width, (head + 1) * width)
+        near = [j for j in range(len(alive)) if block.window is None or abs(alive[i] - alive[j]) <= block.window]
+        weights = torch.stack([q[i, part] @ k[j, part] / math.sqrt(width) for j in near]).softmax(0)
+        for j, weight in zip(near, weights, strict=True):
+            context[i, part] += weight * v[j, part]
+            received[j] += float(weight)
+    return context, received
+
+
+def _pooled(model: AdaptiveModel, hidden: Tensor) -> Tensor:
+    """What the head reads of one example's survivors (T', D)."""
+    finished = model.view.finish(hidden)
+    return finished.mean(0) if model.view.reads == "mean" else finished[0]
 
 
 def test_pads_of_any_content_influence_nothing() -> None:
@@ -172,9 +186,9 @@ def test_a_plan_of_another_depth_is_refused() -> None:
         classifier("bert")(tokens([[1, 2]]), ReductionPlan.unreduced(2))
 
 
-@pytest.mark.parametrize("family", sorted(STOCK))
-def test_gradients_reach_every_weight_of_the_layers_that_run(family: str) -> None:
-    model = classifier(family)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_gradients_reach_every_weight_of_the_layers_that_run(name: str) -> None:
+    model = MODELS[name]()
     model.train()
     model(tokens(examples(4)), ReductionPlan.of_lengths((0.9, 0.6, 0.4))).logits.square().sum().backward()
     silent = [name for name, weight in model.stock.named_parameters() if weight.grad is None or not weight.grad.any()]
