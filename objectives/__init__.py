@@ -1,9 +1,36 @@
 """What searches optimise: quality, cost, latency. An objective is one function and four words."""
 
+from objectives.answers import exact_match, f1
 from objectives.flops import flops, macs
 from objectives.latency import latency
-from objectives.quality import accuracy
+from objectives.quality import accuracy, macro_f1, matthews
+from objectives.regression import mse, pearson, spearman
 
-__all__ = ["OBJECTIVES", "accuracy", "flops", "latency", "macs"]
+__all__ = [
+    "OBJECTIVES",
+    "accuracy",
+    "exact_match",
+    "f1",
+    "flops",
+    "latency",
+    "macro_f1",
+    "macs",
+    "matthews",
+    "mse",
+    "pearson",
+    "spearman",
+]
 
-OBJECTIVES = {"accuracy": accuracy, "flops": flops, "macs": macs, "latency": latency()}
+OBJECTIVES = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "matthews": matthews,
+    "mse": mse,
+    "pearson": pearson,
+    "spearman": spearman,
+    "exact_match": exact_match,
+    "f1": f1,
+    "flops": flops,
+    "macs": macs,
+    "latency": latency(),
+}

@@ -119,6 +119,7 @@ class Supernet:
             attention_probs_dropout_prob=scratch.dropout,
             max_position_embeddings=max_length,
             num_labels=labels,
+            initializer_range=0.02 * (768 / scratch.width) ** 0.5,  # BERT's 0.02 is meant for its width
         )
         kind = "QuestionAnswering" if head == "question_answering" else "SequenceClassification"
         return AdaptiveModel(getattr(transformers, f"BertFor{kind}")(config))

@@ -6,20 +6,41 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from searchkit.tasks.answers import Answers, best_answers
     from searchkit.tasks.base import Encoded, Tables, Task
     from searchkit.tasks.classification import TextClassification
     from searchkit.tasks.generated import Generated
+    from searchkit.tasks.generated_questions import GeneratedQuestions
+    from searchkit.tasks.question_answering import QuestionAnswering
+    from searchkit.tasks.regression import TextRegression
     from searchkit.tasks.words import word_tokenizer
 
 _HOME: Final[dict[str, str]] = {
+    "Answers": "answers",
     "Encoded": "base",
     "Generated": "generated",
+    "GeneratedQuestions": "generated_questions",
+    "QuestionAnswering": "question_answering",
     "Tables": "base",
     "Task": "base",
     "TextClassification": "classification",
+    "TextRegression": "regression",
+    "best_answers": "answers",
     "word_tokenizer": "words",
 }
-__all__ = ["Encoded", "Generated", "Tables", "Task", "TextClassification", "word_tokenizer"]
+__all__ = [
+    "Answers",
+    "Encoded",
+    "Generated",
+    "GeneratedQuestions",
+    "QuestionAnswering",
+    "Tables",
+    "Task",
+    "TextClassification",
+    "TextRegression",
+    "best_answers",
+    "word_tokenizer",
+]
 
 
 def __getattr__(name: str) -> Any:

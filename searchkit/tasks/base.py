@@ -6,12 +6,15 @@ N examples, T tokens in all.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from searchkit.tasks.answers import Answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +28,17 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. NumPy arrays only, so it travels cheaply."""
+    """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. Arrays and texts, so it travels cheaply.
+
+    Where answers are sought in a text, an example is a window of it, and `answers` says which question it belongs to.
+    """
 
     ids: NDArray[np.int32]  # (T,)
     types: NDArray[np.int32]  # (T,) token type (segment) ids
     offsets: NDArray[np.int64]  # (N + 1,)
     labels: Labels  # (N,) class indices int64, (N,) numbers float32, or (N, 2) an answer's first and last token int64
     marks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # (T,) tokens of a kind: "sep", "question"
+    answers: Answers | None = None  # questions only
 
     def __post_init__(self) -> None:
         for name, dtype in {"ids": np.int32, "types": np.int32, "offsets": np.int64}.items():
@@ -51,6 +58,8 @@ class Encoded:
             raise ValueError("every example must hold at least one token")
         if len(self.types) != len(self.ids) or len(self.labels) != len(self.offsets) - 1:
             raise ValueError(f"lengths disagree: {len(self.ids)=} {len(self.types)=} {len(self)=} {len(self.labels)=}")
+        if self.answers and (len(self.answers.questions), len(self.answers.begins)) != (len(self), len(self.ids)):
+            raise ValueError(f"answers are of {len(self.answers.questions)} windows, the examples are {len(self)}")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,7 +77,8 @@ class Encoded:
         # token t of the result is token t - (its example's new start) + (its example's old start) of this one
         tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
         marks = {name: mark[tokens] for name, mark in self.marks.items()}
-        return Encoded(self.ids[tokens], self.types[tokens], offsets, self.labels[chosen], marks)
+        answers = self.answers.take(chosen, tokens) if self.answers else None
+        return Encoded(self.ids[tokens], self.types[tokens], offsets, self.labels[chosen], marks, answers)
 
     def batches(self, token_budget: int) -> list[NDArray[np.int64]]:
         """Example indices, shortest first (stable), cut so that examples x longest <= `token_budget`.
@@ -89,24 +99,26 @@ class Encoded:
 
     def digest(self) -> str:
         """32 hex digits of the content, the same on every machine."""
+        arrays = [self.ids, self.types, self.offsets, self.labels, *(self.marks[name] for name in sorted(self.marks))]
+        if self.answers:
+            arrays += [self.answers.questions, self.answers.begins, self.answers.ends]
         digest = hashlib.blake2b(digest_size=16)
-        for array in (
-            self.ids,
-            self.types,
-            self.offsets,
-            self.labels,
-            *(self.marks[name] for name in sorted(self.marks)),
-        ):
+        for array in arrays:
             digest.update(len(array).to_bytes(8, "little"))
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+        if self.answers:
+            digest.update(json.dumps([self.answers.contexts, self.answers.golds, self.answers.nullable]).encode())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The raw rows of a task: columns `text`, `text_pair` (pairs only) and `label` (class index, int64), index 0..n-1.
+    """The raw rows of a task, index 0..n-1. No row stands in two splits. `labels` are the names of the outputs.
 
-    No row stands in two splits. `labels` are the names of the classes in index order.
+    Texts have the columns `text`, `text_pair` (pairs only) and `label`: a class index (int64; the outputs are the
+    classes in index order) or a number (float32; one output). Questions have `question`, `context`, `answers` (a tuple
+    of right texts, ("",) if there is none) and `start` (the first character of the first of them, -1 if there is none);
+    their outputs are "start" and "end".
     """
 
     train: pd.DataFrame

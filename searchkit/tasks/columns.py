@@ -1,4 +1,4 @@
-"""From the columns of a file to texts and class indices: what is missing, of the wrong type or unknown is named."""
+"""From the columns of a file to texts, classes and numbers: what is missing, of the wrong type or unknown is named."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def texts(part: Part, columns: Sequence[str]) -> pd.DataFrame:
     """Columns `text` and, for two columns, `text_pair`; every value a string. Raises DataError naming file and row."""
     names = ("text", "text_pair")[: len(columns)]
     return pd.DataFrame(
-        {name: pd.Series(_strings(part, column), dtype="str") for name, column in zip(names, columns, strict=True)}
+        {name: pd.Series(strings(part, column), dtype="str") for name, column in zip(names, columns, strict=True)}
     )
 
 
-def _strings(part: Part, column: str) -> list[str]:
-    values: list[Any] = _present(part, column).tolist()
+def strings(part: Part, column: str) -> list[str]:
+    """The column, every value a string. Raises DataError naming file and row."""
+    values: list[Any] = present(part, column).tolist()
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise DataError(f"{_place(part, column, row)}: a text is needed, got {type(value).__name__} {value!r}")
+            raise DataError(f"{place(part, column, row)}: a text is needed, got {type(value).__name__} {value!r}")
     return values
 
 
@@ -49,9 +50,21 @@ def indices(part: Part, column: str, known: Sequence[Class]) -> NDArray[np.int64
     index = {name: number for number, name in enumerate(known)}
     for code, value in enumerate(distinct):
         if value not in index:
-            place = _place(part, column, int(np.argmax(codes == code)))
-            raise DataError(f"{place}: the label {value!r} is not in the train split, which has {list(known)}")
+            where = place(part, column, int(np.argmax(codes == code)))
+            raise DataError(f"{where}: the label {value!r} is not in the train split, which has {list(known)}")
     return np.array([index[value] for value in distinct], dtype=np.int64)[codes]
+
+
+def numbers(part: Part, column: str) -> NDArray[np.float32]:
+    """(rows,) the number of every row. Raises DataError for what is no finite number."""
+    values: list[Any] = present(part, column).tolist()
+    largest = float(np.finfo(np.float32).max)
+    for row, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DataError(f"{place(part, column, row)}: a number is needed, got {type(value).__name__} {value!r}")
+        if not abs(value) <= largest:
+            raise DataError(f"{place(part, column, row)}: the number {value!r} is not finite in float32")
+    return np.array(values, dtype=np.float32)
 
 
 def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bool:
@@ -62,11 +75,11 @@ def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bo
 
 def _distinct(part: Part, column: str) -> tuple[NDArray[np.int64], list[Class]]:
     """The distinct labels in order of appearance, and (rows,) which of them each row has."""
-    values = _present(part, column)
+    values = present(part, column)
     try:
         codes, distinct = pd.factorize(values.astype(object))
     except TypeError as error:
-        raise DataError(f"{_place(part, column, 0)}: a label is a number or a name, got {values.iloc[0]!r}") from error
+        raise DataError(f"{place(part, column, 0)}: a label is a number or a name, got {values.iloc[0]!r}") from error
     plain = [_plain(part, column, int(np.argmax(codes == code)), value) for code, value in enumerate(distinct)]
     # 1 and 1.0, and the like, are one class
     unique = list(dict.fromkeys(plain))
@@ -83,20 +96,21 @@ def _plain(part: Part, column: str, row: int, value: object) -> Class:
     if isinstance(value, str):
         return value
     if isinstance(value, float | np.floating):
-        raise DataError(f"{_place(part, column, row)}: the label {value!r} is no class; regression is not supported")
-    raise DataError(f"{_place(part, column, row)}: a label is a number or a name, got {value!r}")
+        raise DataError(f"{place(part, column, row)}: the label {value!r} is no class; TextRegression learns numbers")
+    raise DataError(f"{place(part, column, row)}: a label is a number or a name, got {value!r}")
 
 
-def _present(part: Part, column: str) -> pd.Series[Any]:
-    """The column, if it is there and no value is missing."""
+def present(part: Part, column: str) -> pd.Series[Any]:
+    """The column, if it is there and no value is missing. Raises DataError naming file and row."""
     if column not in part.rows:
         raise DataError(f"{part.where}: {unknown('column', column, map(str, part.rows.columns))}")
     values: pd.Series[Any] = part.rows[column]
     missing = values.isna().to_numpy()
     if missing.any():
-        raise DataError(f"{_place(part, column, int(np.argmax(missing)))}: the value is missing")
+        raise DataError(f"{place(part, column, int(np.argmax(missing)))}: the value is missing")
     return values
 
 
-def _place(part: Part, column: str, row: int) -> str:
+def place(part: Part, column: str, row: int) -> str:
+    """Where a bad value stands, for the message."""
     return f"{part.where} ({part.split} split), column {column!r}, row {row} (the first is 0)"

@@ -19,7 +19,7 @@ CHUNK: Final = 1024  # rows tokenised at once
 
 def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
     """Tokenise `text` (and `text_pair`), the longer of the two cut first. DataError: the tokenizer does not fit."""
-    _check_tokenizer(tokenizer, max_length)
+    check_tokenizer(tokenizer, max_length)
     texts = table["text"].tolist()
     pairs = table["text_pair"].tolist() if "text_pair" in table else None
     ids: list[list[int]] = []
@@ -36,7 +36,7 @@ def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_le
         )
         ids += out["input_ids"]
         types += out["token_type_ids"]
-    _check_first(ids, tokenizer)
+    check_first(ids, tokenizer)
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
     return Encoded(
         ids=flat,
@@ -53,7 +53,8 @@ def labels_of(table: pd.DataFrame) -> Labels:
     return table["label"].to_numpy(dtype=dtype, copy=True)
 
 
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """DataError: it has not the special tokens of a BERT-like encoder, or takes fewer than `max_length` tokens."""
     for name in ("cls_token", "sep_token"):
         if getattr(tokenizer, name) is None:
             raise DataError(f"the tokenizer has no {name}; searchkit needs the tokenizer of a BERT-like encoder")
@@ -61,6 +62,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Non
         raise DataError(f"{max_length=} is more than the tokenizer allows ({tokenizer.model_max_length}); lower it")
 
 
-def _check_first(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> None:
+def check_first(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> None:
+    """DataError: the examples do not begin with [CLS]."""
     if ids and ids[0][0] != tokenizer.cls_token_id:
         raise DataError(f"the tokenizer does not put {tokenizer.cls_token} first, so it has no place for the class")

@@ -79,7 +79,7 @@ class Generated:
         """As many words of each kind as make every word equally frequent; the forms are dealt at random."""
         sizes = _sizes(sum(self.length) / 2)
         rng = np.random.default_rng([self.seed, STREAMS["lexicon"]])
-        forms = rng.permutation(_forms())[: sum(sizes)]
+        forms = rng.permutation(word_forms())[: sum(sizes)]
         return Lexicon(*(tuple(kind.tolist()) for kind in np.split(forms, np.cumsum(sizes)[:-1])))
 
     def words(self) -> list[str]:
@@ -152,7 +152,7 @@ def _sizes(mean_length: float) -> tuple[int, int, int, int]:
     return side, side, round(WORDS_PER_TOKEN * negators), round(WORDS_PER_TOKEN * (mean_length - evidence - negators))
 
 
-def _forms() -> list[str]:
+def word_forms() -> list[str]:
     """All words of two syllables, like "bado": 4,900 of them, all of one length."""
     syllables = [consonant + vowel for consonant in CONSONANTS for vowel in VOWELS]
     return [first + second for first in syllables for second in syllables]

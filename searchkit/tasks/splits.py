@@ -1,4 +1,4 @@
-"""Carving a split out of another: seeded, stratified by label, with equal texts on one side."""
+"""Carving a split out of another: seeded, stratified by label, with equal texts (or whole groups) on one side."""
 
 from __future__ import annotations
 
@@ -9,19 +9,43 @@ from numpy.typing import NDArray
 from searchkit.errors import DataError
 
 
-def carve(table: pd.DataFrame, count: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+def carve(
+    table: pd.DataFrame, count: int, rng: np.random.Generator, stratified: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the rest, the carved): about `count` rows are carved, each label in proportion, one of each at least left.
+
+    Not `stratified`, for labels that are numbers: a random choice, whatever the labels are.
 
     Rows with the same text go to the same side, or the model would be scored on what it was trained on; the first of
     them counts, so repeated texts make the carved split a little larger. Both sides keep the order of the rows.
     """
     group, first = _groups(table)
-    labels = table["label"].to_numpy()[first]  # (groups,)
+    labels = table["label"].to_numpy()[first] if stratified else np.zeros(len(first), dtype=np.int64)  # (groups,)
     carved = np.zeros(len(labels), dtype=bool)
     carved[_stratified(labels, count, rng)] = True
     if not carved.any():
         raise DataError(f"{len(table)} rows are too few to carve {count} of them for another split")
     chosen = carved[group]
+    return table[~chosen].reset_index(drop=True), table[chosen].reset_index(drop=True)
+
+
+def carve_groups(
+    table: pd.DataFrame, count: int, rng: np.random.Generator, column: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the rest, the carved): whole groups of rows that share a value of `column`, until `count` rows or more are out.
+
+    The groups are taken in random order and one at least is left. Both sides keep the order of the rows.
+    """
+    group = table.groupby(column, sort=False).ngroup().to_numpy()  # (rows,)
+    sizes = np.bincount(group)
+    order = rng.permutation(len(sizes))[:-1]
+    before = np.cumsum(sizes[order]) - sizes[order]  # rows carved before each group
+    chosen = np.isin(group, order[before < count])
+    if not chosen.any():
+        raise DataError(
+            f"{len(table)} rows in {len(sizes)} group(s) are too few to carve {count} by whole groups; choose another "
+            f"column to group by"
+        )
     return table[~chosen].reset_index(drop=True), table[chosen].reset_index(drop=True)
 
 

@@ -1,0 +1,248 @@
+"""Every recipe and the joint space on SST-2 sentences and IMDB: the cheapest configuration within one point.
+
+Needs real data and a real model beside the checkout. One fine-tuning per task; every recipe goes on from it with the
+same number of passes over the training data, is searched on the search split (per space), and its front is measured on
+the report split. A row is the cheapest front member whose report accuracy is at most one point below the reference: the
+better of the fine-tuned model and the recipe's own unreduced model. `chosen_on_search` is the member a user would pick
+who sees the search split alone. MACs are unpadded, predictors and scores included; latency is that of the chosen member
+against the unreduced model, interleaved in this run. The baselines are configurations of the fine-tuned model, chosen
+on the report split itself, which favours them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.result import ROOT, finish
+from objectives import accuracy, latency, macs
+from searchkit.evaluate.baselines import baselines
+from searchkit.evaluate.subject import SupernetBench
+from searchkit.front import Front
+from searchkit.progress import Progress
+from searchkit.records import Candidate, Trial
+from searchkit.run import Conditions, Run
+from searchkit.study import load
+
+SHARED = ROOT.parent / "shared"
+POINT = 0.01
+SPACES = {
+    "length_drop": ("lengths", "thresholds", "joint"),
+    "power_bert": ("lengths",),
+    "ltp": ("lengths", "thresholds", "joint"),
+    "adapler": ("lengths", "thresholds", "joint"),
+    "transkimmer": ("lengths", "thresholds", "joint"),
+}
+TASKS: dict[str, dict[str, Any]] = {
+    "sst2_sentences": {"max_length": 128, "passes": 8, "batch_size": 32},
+    "imdb": {
+        "max_length": 384,
+        "passes": 4,
+        "batch_size": 16,
+        "train_limit": 2000,
+        "search_limit": 400,
+        "report_limit": 1000,
+    },
+}
+TIMED = {1: {"batches": 20, "rounds": 5}, 32: {"batches": 5, "rounds": 5}}  # by batch size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--runs", type=Path, help="keep runs here (and go on with what is there); default: a new folder"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--recipes", nargs="+", choices=SPACES, default=list(SPACES))
+    parser.add_argument("--evaluations", type=int, default=150)
+    parser.add_argument("--input", action="store_true", help="also with a reducer before the first attention")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as new:
+        runs = arguments.runs or Path(new)
+        rows = [
+            row
+            for task in arguments.tasks
+            for row in on_task(task, arguments.recipes, arguments.evaluations, arguments.input, runs / task)
+        ]
+    finish("family", {"evaluations": arguments.evaluations, "tasks": TASKS, "rows": rows})
+
+
+def on_task(
+    task: str, recipes: Sequence[str], evaluations: int, with_input: bool, runs: Path
+) -> Iterable[dict[str, Any]]:
+    settings = {"data": SHARED / "data" / task, "evaluations": evaluations, "front_latency": False, **TASKS[task]}
+    start = fine_tuned(settings, runs)
+    with start.opened():
+        bench = start.workbench("report").build()
+        assert isinstance(bench, SupernetBench)
+        reference = accuracy.measure(bench.unreduced).value
+        curves = baseline_curves(bench)
+        yield from baseline_rows(task, bench, curves, reference)
+        model = start.trained().folder
+    for recipe in recipes:
+        for space in SPACES[recipe]:
+            for added in (False, True) if with_input and recipe in ("length_drop", "ltp", "power_bert") else (False,):
+                given = {
+                    **settings,
+                    "model": model,
+                    "finetune_epochs": 0,
+                    "recipe": recipe,
+                    "space": space,
+                    "input": added,
+                }
+                run = run_of(given, runs)
+                yield searched(task, recipe, space + ("+input" if added else ""), run, reference, curves)
+
+
+def run_of(settings: Mapping[str, Any], runs: Path) -> Run:
+    loaded = load(ROOT / "studies" / "family.py", {name: str(value) for name, value in settings.items()})
+    return Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
+
+
+def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Run:
+    """The plain fine-tuned model of the task, as a run whose workbench can be used."""
+    from dataclasses import replace
+
+    from searchkit import Supernet
+    from searchkit.training import FineTune
+
+    run = run_of({**settings, "model": SHARED / "models" / "minilm-l6"}, runs)
+    supernet = Supernet(run.study.supernet.model, FineTune(epochs=2, batch_size=int(settings["batch_size"])))
+    study = replace(run.study, name="family-start", supernet=supernet)
+    return Run(study, replace(run.loaded, study=study), run.conditions, tell(study.name))
+
+
+def searched(
+    task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
+) -> dict[str, Any]:
+    """Train, search, and look the front up on the report split."""
+    with run.opened():
+        trials = list(run.searched().values())
+        bench = run.workbench("report").build()
+        assert isinstance(bench, SupernetBench)
+        own = accuracy.measure(bench.unreduced).value
+        floor = max(own, reference) - POINT
+        front = Front.of(trials, run.study.objectives)
+        best = max(value(trial, "accuracy") for trial in front)
+        near = [trial for trial in front if value(trial, "accuracy") >= best - 4 * POINT]
+        report = {trial.key: figures(bench, trial.ask.candidate) for trial in near}
+        within = [trial for trial in near if report[trial.key]["accuracy"] >= floor]
+        row: dict[str, Any] = {
+            "task": task,
+            "recipe": recipe,
+            "space": space,
+            "unreduced_accuracy": max(own, reference),
+        }
+        row |= {"own_unreduced_accuracy": own, "seconds": seconds(run), "front": len(front)}
+        if not within:
+            print("nothing within one point:", row, flush=True)
+            return {
+                **row,
+                "accuracy": None,
+                "macs_speedup": None,
+                "latency_speedup_b1": None,
+                "latency_speedup_b32": None,
+            }
+        chosen = min(within, key=lambda trial: report[trial.key]["macs"])
+        row |= shown(bench, chosen.ask.candidate, report[chosen.key], curves)
+        unreduced = next(value(trial, "accuracy") for trial in trials if value(trial, "macs") >= 0.999)
+        kept = [trial for trial in near if value(trial, "accuracy") >= unreduced - POINT]
+        picked = report[min(kept, key=lambda trial: value(trial, "macs")).key]
+        row["chosen_on_search"] = {"accuracy": picked["accuracy"], "macs_speedup": round(1 / picked["macs"], 3)}
+        print(row, flush=True)
+        return row
+
+
+def shown(
+    bench: SupernetBench, candidate: Candidate, report: Mapping[str, float], curves: Mapping[str, Any]
+) -> dict[str, Any]:
+    subject = bench.subject(candidate)
+    timed = {
+        f"latency_speedup_b{size}": round(latency(size, **given).measure(subject).beside["speedup"], 3)
+        for size, given in TIMED.items()
+    }
+    beside = {name: round(at_cost(curve, report["macs"]), 4) for name, curve in curves.items()}
+    return {
+        "accuracy": round(report["accuracy"], 4),
+        "macs_speedup": round(1 / report["macs"], 3),
+        **timed,
+        "baselines_at_equal_cost": beside,
+        "candidate": candidate.to_json(),
+    }
+
+
+def baseline_curves(bench: SupernetBench) -> dict[str, list[tuple[float, float]]]:
+    """(macs, accuracy) of every point of a baseline, by name, on the report split."""
+    layers = bench.model.shape.layers
+    families = {name: group for name, group in baselines(layers, layers).items() if name != "unreduced"}
+    measured = {name: [figures(bench, one) for one in group] for name, group in families.items()}
+    return {name: sorted((point["macs"], point["accuracy"]) for point in group) for name, group in measured.items()}
+
+
+def baseline_rows(
+    task: str, bench: SupernetBench, curves: Mapping[str, Sequence[tuple[float, float]]], reference: float
+) -> Iterable[dict[str, Any]]:
+    layers = bench.model.shape.layers
+    for name, group in baselines(layers, layers).items():
+        if name not in curves:
+            continue
+        good = [(cost, one) for one in group if (cost := within_point(bench, one, reference)) is not None]
+        row = {"task": task, "recipe": name, "space": "baseline", "unreduced_accuracy": reference}
+        if not good:
+            yield {
+                **row,
+                "accuracy": reference,
+                "macs_speedup": 1.0,
+                "latency_speedup_b1": 1.0,
+                "latency_speedup_b32": 1.0,
+            }
+            continue
+        candidate = min(good, key=lambda pair: pair[0])[1]
+        row |= shown(bench, candidate, figures(bench, candidate), curves)
+        print(row, flush=True)
+        yield row
+
+
+def within_point(bench: SupernetBench, candidate: Candidate, reference: float) -> float | None:
+    found = figures(bench, candidate)
+    return found["macs"] if found["accuracy"] >= reference - POINT else None
+
+
+def figures(bench: SupernetBench, candidate: Candidate) -> dict[str, float]:
+    subject = bench.subject(candidate)
+    return {"accuracy": accuracy.measure(subject).value, "macs": macs.measure(subject).value}
+
+
+def at_cost(curve: Sequence[tuple[float, float]], cost: float) -> float:
+    """A baseline's accuracy at this cost, between its points."""
+    costs, values = zip(*curve, strict=True)
+    return float(np.interp(cost, costs, values))
+
+
+def value(trial: Trial, name: str) -> float:
+    estimates: Mapping[str, Any] = getattr(trial.outcome, "estimates", {})
+    return float(estimates[name].value) if name in estimates else float("nan")
+
+
+def seconds(run: Run) -> dict[str, float]:
+    from searchkit.progress import Stopwatch
+
+    spent = {phase: Stopwatch(run.folder.seconds(phase)).before for phase in ("train", "search")}
+    return {phase: round(took, 1) for phase, took in spent.items()}
+
+
+def tell(name: str) -> Progress:
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        if done == total:
+            print(f"{name}: {phase} {done}/{total} {note}", flush=True)
+
+    return progress
+
+
+if __name__ == "__main__":
+    main()

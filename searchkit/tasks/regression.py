@@ -1,0 +1,98 @@
+"""Text regression: a number for each text, or pair of texts, of the hub or a folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.errors import DataError
+from searchkit.tasks import columns
+from searchkit.tasks.base import Encoded, Tables
+from searchkit.tasks.encode import encode_table
+from searchkit.tasks.files import Part
+from searchkit.tasks.source import Limit, Source
+from searchkit.tasks.splits import carve
+from searchkit.tasks.texts import described, text_columns, text_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TextRegression:
+    """Texts, or pairs of texts, with a number each; all else is as in `TextClassification`.
+
+    What is carved is a random choice of the train rows. The numbers are learnt as they are: scale them to a range of
+    about one if a pretrained encoder has trouble with theirs.
+    """
+
+    data: str
+    text: str | tuple[str, str] = "text"
+    label: str = "label"
+    max_length: int = 128  # tokens, special ones included
+    limit: Limit = None
+    search_fraction: float = 0.1  # of the train rows
+    report_fraction: float = 0.1
+    subset: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self._source, self._columns  # both check what they are made of
+
+    @property
+    def head(self) -> str:
+        return "regression"
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return text_columns(self.text, self.label, self.max_length)
+
+    @property
+    def _source(self) -> Source:
+        return Source(self.data, self.limit, self.search_fraction, self.report_fraction, self.subset, self.revision)
+
+    def tables(self, seed: int) -> Tables:
+        """Read, check, carve what is missing, limit."""
+        found = self._source.read()
+        numbers = Numbers.of_train(found["train"], self.label)
+        return text_tables(self._source, found, self._columns, numbers, partial(carve, stratified=False), seed)
+
+    def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """Tokenise a table, at most `max_length` tokens an example; the longer text of a pair is cut first."""
+        return encode_table(table, tokenizer, self.max_length)
+
+    def describe(self) -> dict[str, Any]:
+        return described("text-regression", self._source, self._columns, self.label, self.max_length)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A label column of numbers. `minus_one`: -1 is a number like any other, as it stands in train."""
+
+    column: str
+    minus_one: bool
+
+    @classmethod
+    def of_train(cls, parts: Sequence[Part], column: str) -> Numbers:
+        """DataError unless the train split has numbers that differ."""
+        found = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
+        if len(found) < 2:
+            raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {found.tolist()}")
+        return cls(column, bool((found == columns.UNLABELLED).any()))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def of(self, part: Part) -> NDArray[np.float32]:
+        """(rows,) the numbers."""
+        return columns.numbers(part, self.column)
+
+    def absent(self, parts: Sequence[Part]) -> bool:
+        return columns.unlabelled(parts, self.column, (columns.UNLABELLED,) if self.minus_one else ())

@@ -1,0 +1,63 @@
+"""What tasks on texts share, whatever their labels are: the columns, the three splits, the description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import pandas as pd
+
+from searchkit.tasks import columns
+from searchkit.tasks.base import Labels, Tables
+from searchkit.tasks.files import Part
+from searchkit.tasks.source import Carve, Source
+
+SHORTEST: Final = 8  # tokens: a pair with its special tokens, and a word or two of each text
+
+
+class Labelling(Protocol):
+    """How a label column is read, once the train split is known."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs."""
+
+    def of(self, part: Part) -> Labels:
+        """(rows,) the labels. Raises DataError naming file, column and row."""
+        ...
+
+    def absent(self, parts: Sequence[Part]) -> bool:
+        """Whether a test split was published without its labels."""
+        ...
+
+
+def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tuple[str, ...]:
+    """The one or two columns of text; ValueError for arguments that make no sense."""
+    pair = isinstance(text, tuple) and len(text) == 2
+    if not (isinstance(text, str) or pair):
+        raise ValueError(f"text must be a column or a pair of columns, got {text=}")
+    found = (text,) if isinstance(text, str) else text
+    if len({*found, label}) < len(found) + 1:
+        raise ValueError(f"text and label must be different columns, got {text=} {label=}")
+    if max_length < SHORTEST:
+        raise ValueError(f"max_length must be at least {SHORTEST}, got {max_length=}")
+    return found
+
+
+def text_tables(
+    source: Source, found: dict[str, list[Part]], texts: Sequence[str], labels: Labelling, carve: Carve, seed: int
+) -> Tables:
+    """Check, carve what is missing, limit. The same seed gives the same rows, on every machine."""
+    if "test" in found and labels.absent(found["test"]):
+        found = {split: parts for split, parts in found.items() if split != "test"}
+    given = {split: _table(parts, texts, labels) for split, parts in found.items()}
+    return Tables(**source.limited(source.three(given, carve, seed), seed), labels=labels.outputs)
+
+
+def described(kind: str, source: Source, texts: Sequence[str], label: str, max_length: int) -> dict[str, Any]:
+    """What identifies the data of a text task in a fingerprint."""
+    return {"kind": kind, **source.describe(), "text": list(texts), "label": label, "max_length": max_length}
+
+
+def _table(parts: Sequence[Part], texts: Sequence[str], labels: Labelling) -> pd.DataFrame:
+    return pd.concat([columns.texts(part, texts).assign(label=labels.of(part)) for part in parts], ignore_index=True)

@@ -1,0 +1,144 @@
+"""From questions and contexts to packed windows of tokens with answer spans, with a fast transformers tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.errors import DataError
+from searchkit.tasks.answers import Answers
+from searchkit.tasks.base import Encoded
+from searchkit.tasks.encode import CHUNK, check_first, check_tokenizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+SPECIALS: Final = 4  # special tokens of a pair: three for BERT, four for RoBERTa
+
+
+@dataclass(frozen=True)
+class Window:
+    """One example, L tokens. spans: (L, 2) characters in the context, -1 outside; asks: (L,) the question's tokens."""
+
+    question: int
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32]
+    spans: NDArray[np.int32]
+    asks: NDArray[np.bool_]
+
+
+def encode_questions(
+    table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int, question_length: int
+) -> Encoded:
+    """Tokenise `question` and `context` in windows of `max_length` tokens that share `stride` tokens of the context.
+
+    Labels are the first and last token of the first gold answer (`answers`, which begins at the character `start`), or
+    0, 0 in a window that does not hold it whole. A question is cut to `question_length` tokens. DataError: the
+    tokenizer does not fit.
+    """
+    check_tokenizer(tokenizer, max_length)
+    if not tokenizer.is_fast:
+        raise DataError("answers need a fast tokenizer, one that knows the characters of each token (tokenizer.json)")
+    windows = list(_windows(table, tokenizer, max_length, stride, question_length))
+    check_first([window.ids.tolist() for window in windows[:1]], tokenizer)
+    ids = _joined([window.ids for window in windows], np.int32)
+    spans = np.concatenate([np.empty((0, 2), np.int32), *(window.spans for window in windows)])
+    questions = np.array([window.question for window in windows], dtype=np.int64)
+    golds = tuple(tuple(dict.fromkeys(answers)) for answers in table["answers"])
+    same: dict[str, str] = {}
+    contexts = tuple(same.setdefault(context, context) for context in table["context"])
+    return Encoded(
+        ids=ids,
+        types=_joined([window.types for window in windows], np.int32),
+        offsets=np.cumsum([0, *(len(window.ids) for window in windows)], dtype=np.int64),
+        labels=_labels(table, windows),
+        marks={
+            "sep": ids == tokenizer.sep_token_id,
+            "question": _joined([window.asks for window in windows], np.bool_),
+        },
+        answers=Answers(questions, spans[:, 0].copy(), spans[:, 1].copy(), contexts, golds, nullable=("",) in golds),
+    )
+
+
+def _windows(
+    table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int, question_length: int
+) -> Iterator[Window]:
+    asked, contexts = table["question"].tolist(), table["context"].tolist()
+    for start in range(0, len(table), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        out = tokenizer(
+            _shortened(asked[chunk], tokenizer, question_length),
+            contexts[chunk],
+            truncation="only_second",
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        for number, row in enumerate(out["overflow_to_sample_mapping"]):
+            yield _window(start + row, out, number)
+
+
+def _window(question: int, out: Any, number: int) -> Window:
+    segment = np.array(out.sequence_ids(number), dtype=np.float32)  # (L,) 0 question, 1 context, nan special
+    spans = np.array(out["offset_mapping"][number], dtype=np.int32)  # (L, 2)
+    ids, types = (np.array(out[name][number], dtype=np.int32) for name in ("input_ids", "token_type_ids"))
+    return Window(question, ids, types, np.where(segment[:, None] == 1, spans, np.int32(-1)), segment == 0)
+
+
+def _shortened(questions: list[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[str]:
+    """The questions, those of more than `limit` tokens cut at the first one too many.
+
+    A word that is cut may become more pieces than it was, so what was cut is looked at again.
+    """
+    short = list(questions)
+    long = list(range(len(short)))
+    while long:
+        out = tokenizer([short[row] for row in long], add_special_tokens=False, return_offsets_mapping=True)
+        over = [(row, spans) for row, spans in zip(long, out["offset_mapping"], strict=True) if len(spans) > limit]
+        for row, spans in over:
+            short[row] = short[row][: min(spans[limit][0], len(short[row]) - 1)]
+        long = [row for row, _ in over]
+    return short
+
+
+def _labels(table: pd.DataFrame, windows: list[Window]) -> NDArray[np.int64]:
+    """(N, 2) the tokens of each window's answer."""
+    starts = table["start"].tolist()
+    stops = [start + len(answers[0]) for start, answers in zip(starts, table["answers"], strict=True)]
+    labels = np.zeros((len(windows), 2), dtype=np.int64)
+    edges = [None, *(window.question for window in windows), None]
+    for row, window in enumerate(windows):
+        start, stop = starts[window.question], stops[window.question]
+        if start >= 0:
+            alone = (edges[row] != window.question, edges[row + 2] != window.question)
+            labels[row] = answer_tokens(window.spans, start, stop, *alone)
+    return labels
+
+
+def answer_tokens(spans: NDArray[np.int32], start: int, stop: int, first: bool, last: bool) -> tuple[int, int]:
+    """First and last token of a window that have a part in the characters start..stop of the context; 0, 0 if some of
+    those tokens stand outside.
+
+    spans: (L, 2); first, last: whether the context begins and ends in this window. Characters without a token (blanks,
+    control characters) do not matter.
+    """
+    context = np.flatnonzero(spans[:, 0] >= 0)
+    held = np.flatnonzero((spans[:, 0] < stop) & (spans[:, 1] > start))
+    if not len(held):
+        return 0, 0
+    left, right = int(held[0]), int(held[-1])
+    whole_left = first or left > context[0] or spans[left, 0] <= start
+    whole_right = last or right < context[-1] or spans[right, 1] >= stop
+    return (left, right) if whole_left and whole_right else (0, 0)
+
+
+def _joined(arrays: list[Any], dtype: Any) -> Any:
+    return np.concatenate([np.empty(0, dtype), *arrays])

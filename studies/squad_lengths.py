@@ -1,0 +1,37 @@
+"""Question answering with fewer words at every layer: LengthDrop, and Drop-and-Restore for the span head (SQuAD)."""
+
+from objectives import exact_match, f1, latency, macs
+from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit.tasks import QuestionAnswering
+from searchkit.training import FineTune, LengthDrop
+
+
+def study(
+    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    data: str = "rajpurkar/squad",
+    max_length: int = 384,
+    train_limit: int | None = None,
+    search_limit: int | None = 1000,
+    report_limit: int | None = None,
+    finetune_epochs: int = 2,
+    epochs: int = 2,
+    fate: str = "freeze",
+    evaluations: int = 300,
+    seed: int = 0,
+) -> Study:
+    """`fate`: "freeze" gives dropped words back to the span head with their last state, "discard" rules them out."""
+    limits = {"train": train_limit, "search": search_limit, "report": report_limit}
+    start = FineTune(epochs=finetune_epochs, batch_size=16)
+    return Study(
+        name=f"squad-lengths-{fate}",
+        task=QuestionAnswering(
+            data, max_length=max_length, limit={split: rows for split, rows in limits.items() if rows}
+        ),
+        supernet=Supernet(model, recipe=LengthDrop(epochs=epochs, start=start, batch_size=16, fate=fate)),
+        space=Space(Lengths(levels=16)),
+        objectives=[f1, macs],
+        front_objectives=[exact_match, latency(batch_size=1)],
+        engine=NSGA2(population=24),
+        budget=Budget(evaluations=evaluations),
+        seed=seed,
+    )
