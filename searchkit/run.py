@@ -73,10 +73,11 @@ def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = sile
 
 
 def write(results: Results, folder: Folder) -> None:
-    """Tables, summary and plots."""
-    from searchkit.report import plots, table
+    """Tables, summary, text and plots."""
+    from searchkit.report import plots, table, text
 
     table.write(results, folder.path)
+    text.write(results, folder.path)
     plots.pareto(results, folder.path)
     plots.hypervolume(results, folder.path)
 
@@ -98,6 +99,10 @@ class Run:
     @cached_property
     def places(self) -> int:
         return self.study.supernet.places
+
+    @cached_property
+    def baselines(self) -> dict[str, tuple[Candidate, ...]]:
+        return baselines(self.study.supernet.layers, self.places)
 
     @cached_property
     def space(self) -> Space:
@@ -243,13 +248,12 @@ class Run:
     def reported(self) -> Results:
         """Measure the front and the baselines on the report split, and gather everything a report is made from."""
         trials = self.store("search").trials()
-        wanted = [candidate for group in baselines(self.places).values() for candidate in group]
+        wanted = [candidate for group in self.baselines.values() for candidate in group]
         wanted += [member.ask.candidate for member in Front.of(trials, self.study.objectives).members]
         return self.results(trials, self._measure_on_report(wanted))
 
     def results(self, trials: Sequence[Trial], measured: Mapping[str, Trial]) -> Results:
         """Everything a report is made from: the search's trials, and front and baselines on the report split."""
-        named = baselines(self.places)
         front = Front.of(trials, self.study.objectives)
         return Results(
             study={"name": self.study.name, "fingerprint": digest(self.description), **self.description},
@@ -257,7 +261,7 @@ class Run:
             front_objectives=tuple(self.study.front_objectives),
             trials=tuple(trials),
             report={member.key: measured[member.key] for member in front.members},
-            baselines={name: tuple(measured[one.key] for one in group) for name, group in named.items()},
+            baselines={name: tuple(measured[one.key] for one in group) for name, group in self.baselines.items()},
             environment=common([trial.environment for trial in trials if trial.environment]),
             seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
         )

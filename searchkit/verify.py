@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from searchkit.errors import StoreError, StudyError
-from searchkit.evaluate.baselines import baselines
 from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
@@ -26,7 +25,7 @@ def stored_results(folder: Folder) -> Results:
     trials = run.store("search", create=False).trials()
     measured = {trial.key: trial for trial in run.store("report", create=False).trials()}
     front = Front.of(trials, run.study.objectives)
-    wanted = {one.key for group in baselines(run.places).values() for one in group} | {one.key for one in front.members}
+    wanted = {one.key for group in run.baselines.values() for one in group} | {one.key for one in front.members}
     if not wanted <= measured.keys():
         command = f"searchkit run {shlex.quote(str(run.loaded.file))}"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")

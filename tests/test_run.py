@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import torch
 
 from searchkit import Front
 from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import Ray
 from searchkit.folder import Folder
 from searchkit.records import Trial
+from searchkit.report import table
 from searchkit.run import Conditions, Run, common, execute, write
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results
@@ -91,6 +94,85 @@ def test_a_report_can_be_written_again_from_the_store(home: Path) -> None:
     assert csv.read_text() == before
 
 
+def borrowing(home: Path, tmp_path: Path, text: str = SMALL) -> Path:
+    """A study in a folder of its own, with the supernet of `home`."""
+    (tmp_path / "runs").mkdir()
+    os.symlink(home / "runs" / "supernets", tmp_path / "runs" / "supernets")
+    return small_study(tmp_path, text)
+
+
+def test_the_four_baselines_stand_in_every_report(home: Path) -> None:
+    frame = pd.read_csv(folder_of(home).path / "baselines.csv")
+    assert list(dict.fromkeys(frame["family"])) == ["unreduced", "truncation", "random tokens", "constant ratio"]
+    assert frame["macs_report"][0] == 1.0
+    assert (frame["macs_report"][1:] < 1.0).all()
+    assert (frame["accuracy_report_n"] == 100).all()
+    summary = json.loads((folder_of(home).path / "summary.json").read_text())
+    assert {name: family["points"] for name, family in summary["baselines"].items()} == dict(
+        frame["family"].value_counts()
+    )
+    told = re.findall(r"^The front (?:beats|does not beat) ", (folder_of(home).path / "report.md").read_text(), re.M)
+    assert len(told) == 4
+
+
+def test_a_space_without_lengths_is_held_against_the_same_baselines(home: Path, tmp_path: Path) -> None:
+    text = (
+        SMALL.replace("Lengths", "Thresholds")
+        .replace("(levels=6)", "()")
+        .replace("evaluations: int = 24", "evaluations: int = 8")
+    )
+    results = execute(load(borrowing(home, tmp_path, text)), Conditions(runs=tmp_path / "runs", threads=1))
+    reference = stored_results(folder_of(home)).baselines
+    found = {name: values(list(trials)) for name, trials in results.baselines.items()}
+    assert {name: [outcome for _, outcome in trials] for name, trials in found.items()} == {
+        name: [trial.outcome for trial in trials] for name, trials in reference.items()
+    }
+    assert [trial.key for trial in results.baselines["unreduced"]] == [trial.key for trial in reference["unreduced"]]
+
+
+def test_a_run_from_before_measures_only_the_baselines_that_it_lacks(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
+    before = {"constant ratio": baselines(3, 3)["constant ratio"]}
+    with monkeypatch.context() as patched:
+        patched.setattr("searchkit.run.baselines", lambda layers, places: before)
+        execute(load(file), conditions)
+    with pytest.raises(StudyError, match="the run is not finished"):
+        stored_results(folder_of(tmp_path))
+    asked: list[str] = []
+
+    def watched(*arguments: Any) -> Any:
+        asked.extend(ask.candidate["baseline"] for ask in arguments[1])
+        return run(*arguments)
+
+    run = Inline.run
+    monkeypatch.setattr(Inline, "run", watched)
+    execute(load(file), conditions)
+    assert set(asked) == {"unreduced", "truncation", "random tokens"}
+    assert stored_results(folder_of(tmp_path)).baselines.keys() == baselines(3, 3).keys()
+
+
+QUESTIONS = (
+    SMALL.replace("accuracy, macs", "exact_match, f1, macs")
+    .replace("Generated(train=documents, search=120, report=100)", "GeneratedQuestions(documents, 60, 50)")
+    .replace("import Generated", "import GeneratedQuestions")
+    .replace("evaluations: int = 24", "evaluations: int = 8")
+)
+
+
+def test_a_study_of_questions_is_reported_by_its_own_objectives(tmp_path: Path) -> None:
+    results = execute(load(small_study(tmp_path, QUESTIONS)), Conditions(runs=tmp_path / "runs", threads=1))
+    path = folder_of(tmp_path).path
+    assert all(trial.status == "measured" for family in results.baselines.values() for trial in family)
+    assert {"exact_match_report", "f1_report", "macs_report"} <= set(pd.read_csv(path / "baselines.csv"))
+    family = json.loads((path / "summary.json").read_text())["baselines"]["truncation"]
+    assert family["points"] == len(family["trials"])
+    for name in ("summary.json", "report.md", "front.csv", "pareto.svg"):
+        assert "accuracy" not in (path / name).read_text()
+    assert table.console_table(results).row_count > 0
+
+
 def test_a_run_replays_and_values_repeat_to_the_last_digit(home: Path) -> None:
     assert replayed(folder_of(home)) == 24
     assert measured_again(folder_of(home), 5, Conditions(runs=home / "runs", threads=1)) == 5
@@ -134,10 +216,7 @@ def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
 
 
 def test_a_larger_budget_continues_the_run(tmp_path: Path, home: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    os.symlink(home / "runs" / "supernets", tmp_path / "runs" / "supernets")
-    file = small_study(tmp_path)
-    conditions = Conditions(runs=tmp_path / "runs", threads=1)
+    file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
     first = execute(load(file, {"evaluations": "10"}), conditions)
     second = execute(load(file), conditions)
     reference = reopened(folder_of(home), Conditions(runs=home / "runs")).store("search", create=False).trials()

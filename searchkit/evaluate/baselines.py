@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Final
+
+from searchkit.errors import StudyError, unknown
 from searchkit.records import Candidate
+from searchkit.reduction.plan import PROTECT, Reducer, ReductionPlan, TopK
 
-DROPS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)  # share of the tokens that every layer drops
+DROPS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)  # share of the tokens that every layer drops
+SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # of the tokens, that stay before the first layer
+SCORERS: Final = {"truncation": "position", "random tokens": "random"}
 
 
-def baselines(layers: int) -> dict[str, tuple[Candidate, ...]]:
-    """`unreduced`: every token everywhere. `constant ratio`: every layer keeps the same share of what it is given."""
-    constant = (tuple((1 - drop) ** layer for layer in range(1, layers + 1)) for drop in DROPS)
+def baselines(layers: int, places: int) -> dict[str, tuple[Candidate, ...]]:
+    """The four families by name, for an encoder with this many layers, and places that the recipe's lengths have.
+
+    `unreduced`: every token everywhere. `truncation`: the first tokens of each example. `random tokens`: any of them.
+    `constant ratio`: every layer keeps the same share of what it is given, by the recipe's own reducer; an input place
+    keeps all.
+    """
+    whole = (1.0,) * (places - layers)
+    decays = (whole + tuple((1 - drop) ** layer for layer in range(1, layers + 1)) for drop in DROPS)
     return {
-        "unreduced": (Candidate.of(lengths=(1.0,) * layers),),
-        "constant ratio": tuple(Candidate.of(lengths=lengths) for lengths in constant),
+        "unreduced": (Candidate.of(baseline="unreduced"),),
+        **{name: tuple(Candidate.of(baseline=name, share=share) for share in SHARES) for name in SCORERS},
+        "constant ratio": tuple(Candidate.of(lengths=lengths) for lengths in decays),
     }
+
+
+def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], head: str) -> ReductionPlan:
+    """What a candidate that names a `baseline` means, on any supernet: at most its input is cut.
+
+    The `share` counts [CLS] and what the task marks: separators stay, so that a text still ends, and so do questions
+    where `head` answers them. What is cut is gone: it cannot hold the answer.
+    """
+    name = str(candidate["baseline"])
+    if name == "unreduced":
+        return ReductionPlan.unreduced(layers)
+    if name not in SCORERS:
+        raise StudyError(unknown("baseline", name, ("unreduced", *SCORERS)))
+    share = candidate["share"]
+    if not isinstance(share, int | float):
+        raise StudyError(f"the share of a baseline is a number, got {share=}")
+    asked = set(marks) - (set() if head == "question_answering" else {"question"})
+    protect = tuple(kind for kind in PROTECT if kind == "cls" or kind in asked)
+    keep = TopK(ratio=float(share))
+    cut = Reducer(keep, site="before_attention", scorer=SCORERS[name], fate="discard", protect=protect)
+    return ReductionPlan((None,) * layers, input=cut)

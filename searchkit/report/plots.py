@@ -20,16 +20,26 @@ from searchkit import front
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Trial
-from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results
-from searchkit.report.summary import estimates, measured, reference
+from searchkit.report.results import (
+    CONSTANT_RATIO,
+    RANDOM_TOKENS,
+    TRUNCATION,
+    UNREDUCED,
+    Results,
+    estimates,
+    measured,
+)
+from searchkit.report.summary import reference
 from searchkit.report.table import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY, BLUE, VERMILION, GREEN, BLACK = "#999999", "#0072B2", "#D55E00", "#009E73", "#000000"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
 SETTINGS: Final[dict[str, Any]] = {"text.parse_math": False, "svg.hashsalt": "searchkit", "axes.unicode_minus": False}
-REACH: Final = 0.15  # how far axes may reach beyond the front and the unreduced model, in their own range
+REACH: Final = 0.15  # how far axes may reach beyond the front and the unreduced model, in their own range, for trials
+REACH_OF_BASELINES: Final = 0.5
 
 FRONT_ON_REPORT: Final[dict[str, Any]] = {
     "label": "front, report split,\n± one standard error",
@@ -60,15 +70,11 @@ UNREDUCED_MODEL: Final[dict[str, Any]] = {
     "linestyle": "none",
     "zorder": 3,
 }
-CONSTANT_RATIOS: Final[dict[str, Any]] = {
-    "label": "constant ratio, report split",
-    "color": GREEN,
-    "marker": "D",
-    "markersize": 5,
-    "markerfacecolor": "none",
-    "linestyle": ":",
-    "linewidth": 1.2,
-    "zorder": 2,
+_FAMILY: Final[dict[str, Any]] = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.2, "zorder": 2}
+FAMILIES: Final[dict[str, dict[str, Any]]] = {
+    CONSTANT_RATIO: {"color": GREEN, "marker": "D", "linestyle": ":", **_FAMILY},
+    TRUNCATION: {"color": SKY, "marker": "^", "linestyle": "-.", **_FAMILY},
+    RANDOM_TOKENS: {"color": PURPLE, "marker": "v", "linestyle": (0, (5, 2)), **_FAMILY},
 }
 TRIALS: Final[dict[str, Any]] = {
     "label": "all measured trials, search split",
@@ -120,7 +126,7 @@ def _draw_pareto(axes: Axes, results: Results) -> None:
     every = Points.of(results, results.trials)
     searched = Points.of(results, results.front)
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front))
-    constant = Points.of(results, results.baselines.get(CONSTANT_RATIO, ()))
+    families = {name: Points.of(results, results.baselines.get(name, ())) for name in FAMILIES}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()))
     axes.set_xlabel(_label(results.cost))
     axes.set_ylabel(_label(results.quality))
@@ -132,15 +138,16 @@ def _draw_pareto(axes: Axes, results: Results) -> None:
     axes.errorbar(reported.x, reported.y, reported.error, **FRONT_ON_REPORT)
     axes.plot(searched.x, searched.y, **FRONT_ON_SEARCH)
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
-    axes.plot(constant.x, constant.y, **CONSTANT_RATIOS)
+    for name, points in families.items():
+        axes.plot(points.x, points.y, label=f"{name}, report split", **FAMILIES[name])
     axes.plot(every.x, every.y, **TRIALS)
-    window = Window.around([searched, reported, unreduced], [every, constant])
+    window = Window.around([searched, reported, unreduced], every, list(families.values()))
     axes.set_xlim(*window.x)
     axes.set_ylim(*window.y)
-    hidden = [(window.outside(every), "trials"), (window.outside(constant), "constant ratios")]
-    notes = [f"{count} {what}" for count, what in hidden if count]
+    hidden = {name: window.outside(points) for name, points in {"trials": every, **families}.items()}
+    notes = [f"{name} {count}" for name, count in hidden.items() if count]
     if notes:
-        axes.set_xlabel(f"{_label(results.cost)}\n{' and '.join(notes)} beyond the axes")
+        axes.set_xlabel(f"{_label(results.cost)}\nbeyond the axes: {', '.join(notes)}")
     _legend(axes)
 
 
@@ -176,10 +183,12 @@ class Window:
     y: tuple[float, float]
 
     @classmethod
-    def around(cls, core: Sequence[Points], others: Sequence[Points]) -> Window:
+    def around(cls, core: Sequence[Points], trials: Points, baselines: Sequence[Points]) -> Window:
         """All of the core with its error bars, and of the others what is near: a hopeless trial must not squeeze it."""
-        near = cls._of(core).widened(REACH)
-        return cls._of([*core, *(near.inside(points) for points in others)]).widened(0.05)
+        whole = cls._of(core)
+        near, farther = whole.widened(REACH), whole.widened(REACH_OF_BASELINES)
+        others = [near.inside(trials), *(farther.inside(points) for points in baselines)]
+        return cls._of([*core, *others]).widened(0.05)
 
     @classmethod
     def _of(cls, groups: Sequence[Points]) -> Window:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Trial
+from searchkit.records import Estimate, Measured, Trial
 
 UNREDUCED = "unreduced"
+TRUNCATION = "truncation"
+RANDOM_TOKENS = "random tokens"
 CONSTANT_RATIO = "constant ratio"
 
 
@@ -45,3 +47,16 @@ class Results:
         lower = (objective for objective in self.objectives if objective.better == "lower")
         others = (objective for objective in self.objectives if objective != self.quality)
         return next(lower, next(others, self.quality))
+
+
+def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
+    """The estimates of a trial that was measured in all of the objectives, else None."""
+    if trial is None or not isinstance(trial.outcome, Measured):
+        return None
+    found = trial.outcome.estimates
+    return found if all(objective.name in found for objective in objectives) else None
+
+
+def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:
+    """The estimates of those that have them all."""
+    return [found for trial in trials if (found := estimates(trial, objectives)) is not None]

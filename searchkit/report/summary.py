@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from searchkit import front
-from searchkit.objective import Objective
-from searchkit.records import Estimate, Measured, Trial
-from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results
+from searchkit.records import Measured, Trial
+from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
+from searchkit.report.verdict import Verdict, verdicts
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -29,24 +30,12 @@ def summary(results: Results) -> dict[str, Any]:
         "hypervolume": _hypervolume(results),
         "unreduced": [outcome(trial) for trial in results.baselines.get(UNREDUCED, ())],
         "constant_ratio": against_constant_ratio(results),
+        "baselines": against_baselines(results),
         "front": [_member(results, trial) for trial in results.front],
     }
     finite = _finite(data)
     assert isinstance(finite, dict)
     return finite
-
-
-def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
-    """The estimates of a trial that was measured in all of the objectives, else None."""
-    if trial is None or not isinstance(trial.outcome, Measured):
-        return None
-    found = trial.outcome.estimates
-    return found if all(objective.name in found for objective in objectives) else None
-
-
-def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:
-    """The estimates of those that have them all."""
-    return [found for trial in trials if (found := estimates(trial, objectives)) is not None]
 
 
 def outcome(trial: Trial | None) -> dict[str, Any] | None:
@@ -67,12 +56,33 @@ def reference(results: Results) -> dict[str, float]:
     return front.in_units(point, results.objectives)
 
 
+def against_baselines(results: Results) -> dict[str, Any]:
+    """Every family of baselines: its trials on the report split and, where the study has a quality and a cost, at how
+    many of its `points` the front is `better` and `worse`, and whether it is `beaten` (see `Verdict`).
+    """
+    found = verdicts(results)
+    return {
+        name: {"trials": [_told(trial) for trial in trials], **(_counts(found[name]) if name in found else {})}
+        for name, trials in results.baselines.items()
+    }
+
+
+def _told(trial: Trial) -> dict[str, Any]:
+    return {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
+
+
+def _counts(verdict: Verdict) -> dict[str, Any]:
+    return {**asdict(verdict), "beaten": verdict.beaten}
+
+
 def against_constant_ratio(results: Results) -> dict[str, Any]:
     """Front members against the constant-ratio baseline, both on the report split, by the point estimates.
 
     `dominated` of its `points` are dominated by a member, `members_dominated` of the `members` by one of its points;
-    `beaten` says that all its points are. The hypervolumes share a reference point, the worst of both and of unreduced.
+    `beaten` is the verdict of `against_baselines`. The hypervolumes share a reference point, the worst of both and of
+    unreduced.
     """
+    verdict = verdicts(results).get(CONSTANT_RATIO)
     objectives = results.objectives
     own = front.losses(measured((results.report.get(trial.key) for trial in results.front), objectives), objectives)
     other = front.losses(measured(results.baselines.get(CONSTANT_RATIO, ()), objectives), objectives)
@@ -81,7 +91,7 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
     counts = {
         "points": len(other),
         "dominated": dominated,
-        "beaten": 0 < len(other) == dominated,
+        "beaten": verdict is not None and verdict.beaten,
         "members": len(own),
         "members_dominated": _dominated(own, other),
     }

@@ -14,14 +14,16 @@ from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
 from searchkit.report.results import Results
 from searchkit.report.summary import summary
+from searchkit.report.verdict import sentences
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-__all__ = ["console_table", "front_frame", "summary", "trials_frame", "write"]
+__all__ = ["baselines_frame", "console_table", "front_frame", "summary", "trials_frame", "write"]
 
 CONSOLE_ROWS = 12
+CONSOLE_POINTS = 3  # of a family of baselines
 SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
 
 
@@ -42,18 +44,30 @@ def trials_frame(results: Results) -> pd.DataFrame:
     return _frame(rows, ["number", "key", "status", "on_front", *_OUTCOME_COLUMNS])
 
 
+def baselines_frame(results: Results) -> pd.DataFrame:
+    """One row per baseline, all on the report split; columns as in the front, after the name of the family."""
+    every = [(family, trial) for family, trials in results.baselines.items() for trial in trials]
+    told = dict.fromkeys(name for _, trial in every for name in _candidate(trial.ask.candidate) if name != "baseline")
+    return _frame([{"family": family, **_baseline_row(results, trial, told)} for family, trial in every], ["family"])
+
+
 def write(results: Results, folder: Path) -> None:
-    """front.csv, front.parquet, trials.parquet and summary.json in the folder; StoreError if unwritable."""
-    front, trials = front_frame(results), trials_frame(results)
+    """front and baselines as .csv and .parquet, trials.parquet and summary.json; StoreError if unwritable."""
+    front, trials, baselines = front_frame(results), trials_frame(results), baselines_frame(results)
     replace_whole(folder / "front.csv", front.to_csv(index=False).encode())
     replace_whole(folder / "front.parquet", _parquet(front))
+    replace_whole(folder / "baselines.csv", baselines.to_csv(index=False).encode())
+    replace_whole(folder / "baselines.parquet", _parquet(baselines))
     replace_whole(folder / "trials.parquet", _parquet(trials))
     text = json.dumps(summary(results), indent=2, allow_nan=False, ensure_ascii=False)
     replace_whole(folder / "summary.json", (text + "\n").encode())
 
 
 def console_table(results: Results) -> Table:
-    """The front for the terminal: at most 12 members, evenly picked with both ends, values on the report split."""
+    """The front for the terminal, the baselines below it, and whether they are beaten; values on the report split.
+
+    At most 12 members, and 3 points of a family, evenly picked with both ends.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -64,17 +78,22 @@ def console_table(results: Results) -> Table:
         f"{len(picked)} of {len(members)} candidates" if len(picked) < len(members) else f"{len(members)} candidates"
     )
     name = escape(str(results.study.get("name", "search")))
-    caption = "report split, ± one standard error; optimism is search minus report"
-    table = Table(title=f"{name}: front, {shown}", caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+    caption = "\n".join(["report split, ± one standard error; optimism is search minus report", *sentences(results)])
+    table = Table(title=f"{name}: front, {shown}", caption=escape(caption), box=SIMPLE_HEAD, pad_edge=False)
     for objective in (*results.objectives, *results.front_objectives):
         table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
     for objective in _optimistic(results):
         table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
-    dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items})
+    dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items}) or ["candidate"]
     for dimension in dimensions:
         table.add_column(escape(spoken(dimension)), overflow="fold")
     for trial in picked:
         table.add_row(*(escape(cell) for cell in _cells(results, trial, dimensions)))
+    table.add_section()
+    for family, trials in results.baselines.items():
+        for trial in evenly(trials, CONSOLE_POINTS):
+            cells = [*values(results, trial), *("" for _ in _optimistic(results)), named(family, trial.ask.candidate)]
+            table.add_row(*(escape(cell) for cell in cells))
     return table
 
 
@@ -107,17 +126,28 @@ def _decimals(estimate: Estimate) -> int | None:
     return min(9, max(0, -math.floor(math.log10(error / 3))))
 
 
+def values(results: Results, measured: Trial | None) -> list[str]:
+    """One cell for each objective, of a trial on the report split."""
+    return [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+
+
+def named(family: str, candidate: Candidate) -> str:
+    """A baseline by its family and what tells it from the others: `truncation .3`."""
+    return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name != "baseline")])
+
+
 def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[str]:
     measured = results.report.get(trial.key)
-    cells = [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+    cells = values(results, measured)
     for objective in _optimistic(results):
         search, report = _estimate(trial, objective), _estimate(measured, objective)
         optimism = _optimism(search, report)
         cells.append("-" if optimism is None or report is None else f"{optimism:+.{_decimals(report) or 4}f}")
-    return cells + [_short(trial.ask.candidate, dimension) for dimension in dimensions]
+    return cells + [short(trial.ask.candidate, dimension) for dimension in dimensions]
 
 
-def _short(candidate: Candidate, dimension: str) -> str:
+def short(candidate: Candidate, dimension: str) -> str:
+    """The value of a dimension, numbers with at most two decimals."""
     if dimension not in candidate:
         return "-"
     value = candidate[dimension]
@@ -172,6 +202,18 @@ def _front_row(results: Results, trial: Trial) -> dict[str, Any]:
     return row
 
 
+def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
+    """`told`: what of a candidate has a column."""
+    candidate = _candidate(trial.ask.candidate)
+    row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in told}}
+    objectives = (*results.objectives, *results.front_objectives)
+    for objective in objectives:
+        row |= _columns(f"{objective.name}_report", _estimate(trial, objective))
+    for objective in objectives:
+        row |= _beside(objective, _estimate(trial, objective))
+    return row
+
+
 def _front_columns(results: Results) -> list[str]:
     """The columns that stand even without a row."""
     splits = [f"{objective.name}_{split}" for objective in results.objectives for split in ("search", "report")]
@@ -191,7 +233,7 @@ def _beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]
     return {name if name.startswith(prefix) else prefix + name: value for name, value in figures.items()}
 
 
-_TEXTS = ("key", "status", "failure_kind", "failure_message", "pruned_why")
+_TEXTS = ("family", "key", "status", "failure_kind", "failure_message", "pruned_why")
 _OUTCOME_COLUMNS = ("failure_kind", "failure_message", "pruned_why", "pruned_after_examples", "seconds")
 
 

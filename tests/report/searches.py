@@ -34,6 +34,10 @@ def trial(
     return Trial(Ask(number, Candidate.of(values)), Measured(estimates), 0.5, {"device": "cpu"})
 
 
+def cut(baseline: str, share: float, accuracy: float, macs: float) -> Trial:
+    return trial(0, accuracy, macs, 400, baseline=baseline, share=share)
+
+
 def staircase(**changes: Any) -> Results:
     """Front: asks 1, 2, 3, cheapest first; 0 is dominated, 4 failed, 5 was pruned; on the report split 2 failed."""
     first, second, third = trial(1, 0.6, 0.2), trial(2, 0.8, 0.4), trial(3, 0.9, 0.8)
@@ -50,7 +54,9 @@ def staircase(**changes: Any) -> Results:
             third.key: trial(3, 0.85, 0.81, 400, 8.0),
         },
         "baselines": {
-            "unreduced": (trial(0, 0.9, 1.0, 400, 10.0, lengths=(1.0, 1.0)),),
+            "unreduced": (trial(0, 0.9, 1.0, 400, 10.0, baseline="unreduced"),),
+            "truncation": (cut("truncation", 0.8, 0.86, 0.9), cut("truncation", 0.2, 0.45, 0.25)),
+            "random tokens": (cut("random tokens", 0.8, 0.5, 0.9), cut("random tokens", 0.2, 0.4, 0.3)),
             "constant ratio": (trial(1, 0.5, 0.3, 400), trial(2, 0.84, 0.9, 400), trial(3, 0.7, 0.5, 400)),
         },
         "environment": {"device": "cpu", "threads": 2},
@@ -75,3 +81,28 @@ def noisy(count: int = 120, hopeless: int = 0, name: str = "demo") -> Results:
         for member in results.front
     }
     return staircase(trials=results.trials, report=report, study=results.study, baselines=results.baselines)
+
+
+def questions() -> Results:
+    """The staircase as a search for answers: exact match in the place of accuracy, and an F1 that never changes."""
+
+    def asked(trial: Trial) -> Trial:
+        if not isinstance(trial.outcome, Measured):
+            return trial
+        found = dict(trial.outcome.estimates)
+        quality = found.pop("accuracy")
+        found |= {"exact_match": quality, "f1": Estimate(0.5, 0.01, quality.n)}
+        return Trial(trial.ask, Measured(found), trial.seconds, trial.environment)
+
+    plain = staircase()
+    return staircase(
+        study={"name": "questions"},
+        objectives=(
+            Objective("exact_match", "fraction", "higher", unmeasurable),
+            Objective("f1", "fraction", "higher", unmeasurable),
+            MACS,
+        ),
+        trials=tuple(map(asked, plain.trials)),
+        report={key: asked(trial) for key, trial in plain.report.items()},
+        baselines={name: tuple(map(asked, trials)) for name, trials in plain.baselines.items()},
+    )

@@ -17,7 +17,7 @@ from searchkit.front import hypervolume, losses, reference_point
 from searchkit.records import Measured
 from searchkit.report import plots
 from searchkit.report.results import Results
-from tests.report.searches import noisy, staircase, trial
+from tests.report.searches import cut, noisy, questions, staircase, trial
 
 
 @contextmanager
@@ -40,13 +40,15 @@ def test_both_splits_and_the_baselines_are_drawn_where_they_were_measured() -> N
     with drawn(staircase()) as axes:
         assert line(axes, "front, search split") == ([0.2, 0.4, 0.8], [0.6, 0.8, 0.9])
         assert line(axes, "constant ratio, report split") == ([0.3, 0.5, 0.9], [0.5, 0.7, 0.84])
+        assert line(axes, "truncation, report split") == ([0.25, 0.9], [0.45, 0.86])
+        assert line(axes, "random tokens, report split") == ([0.3, 0.9], [0.4, 0.5])
         assert line(axes, "unreduced model, report split") == ([1.0], [0.9])
         assert line(axes, "all measured trials, search split")[0] == [0.2, 0.4, 0.8, 0.9]
         (bars,) = axes.containers
         assert list(bars.lines[0].get_xdata()) == [0.21, 0.81]
         (segments,) = [item.get_segments() for item in bars.lines[2]]
         np.testing.assert_allclose([segment[:, 1] for segment in segments], [(0.57, 0.59), (0.84, 0.86)])
-        assert len(labels(axes)) == 5
+        assert len(labels(axes)) == 7
 
 
 def test_the_legend_names_only_what_is_there() -> None:
@@ -55,9 +57,24 @@ def test_the_legend_names_only_what_is_there() -> None:
 
 
 def test_kinds_of_points_differ_without_colour() -> None:
-    kinds = (plots.FRONT_ON_SEARCH, plots.UNREDUCED_MODEL, plots.CONSTANT_RATIOS, plots.TRIALS)
+    kinds = (plots.FRONT_ON_SEARCH, plots.UNREDUCED_MODEL, plots.TRIALS, *plots.FAMILIES.values())
     markers = [kind["marker"] for kind in kinds] + [plots.FRONT_ON_REPORT["fmt"][0]]
-    assert len(set(markers)) == 5
+    assert len(set(markers)) == 7
+    lines = [str(kind["linestyle"]) for kind in kinds if kind["linestyle"] != "none"] + ["-"]
+    assert len(set(lines)) == 5
+
+
+def test_baselines_far_below_do_not_squeeze_the_front_and_are_counted() -> None:
+    far = {
+        name: tuple(cut(name, share, share / 10, share) for share in (0.3, 0.6))
+        for name in ("truncation", "random tokens")
+    }
+    with drawn(noisy()) as axes:
+        before = axes.get_ylim()
+    plain = noisy()
+    with drawn(staircase(trials=plain.trials, report=plain.report, baselines=plain.baselines | far)) as axes:
+        assert axes.get_ylim() == before
+        assert axes.get_xlabel().endswith("beyond the axes: truncation 2, random tokens 2")
 
 
 def test_hopeless_trials_do_not_squeeze_the_front_and_are_counted() -> None:
@@ -67,7 +84,7 @@ def test_hopeless_trials_do_not_squeeze_the_front_and_are_counted() -> None:
     with drawn(noisy(hopeless=9)) as axes:
         assert axes.get_ylim()[0] > 0.5
         assert axes.get_ylim() == pytest.approx(before, abs=0.05)
-        assert "9 trials beyond the axes" in axes.get_xlabel()
+        assert axes.get_xlabel().endswith("beyond the axes: trials 9")
 
 
 def test_the_whole_front_is_inside_the_axes() -> None:
@@ -114,6 +131,24 @@ def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{figure}.{kind}" for figure in ("pareto", "hypervolume") for kind in ("png", "svg")
     }
+
+
+def test_the_legend_stands_beside_the_axes_and_inside_the_figure(tmp_path: Path) -> None:
+    with plots._figure(staircase(), tmp_path / "pareto") as axes:
+        plots._draw_pareto(axes, staircase())
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= axes.get_window_extent().x1
+    assert legend.x1 <= figure.bbox.x1
+    assert legend.y0 >= figure.bbox.y0
+
+
+def test_a_search_for_answers_is_drawn_by_its_own_objectives(tmp_path: Path) -> None:
+    with drawn(questions()) as axes:
+        assert axes.get_ylabel() == "exact match (fraction, higher is better)"
+        assert line(axes, "truncation, report split") == ([0.25, 0.9], [0.45, 0.86])
+    plots.hypervolume(questions(), tmp_path)
 
 
 def test_the_title_says_study_and_examples() -> None:

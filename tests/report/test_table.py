@@ -16,7 +16,8 @@ from rich.console import Console
 from searchkit.errors import StoreError
 from searchkit.records import Ask, Candidate, Estimate, Failed, Trial
 from searchkit.report import table
-from tests.report.searches import ACCURACY, MACS, noisy, staircase, trial
+from searchkit.report.text import write as write_text
+from tests.report.searches import ACCURACY, MACS, cut, noisy, questions, staircase, trial
 
 
 def test_the_front_has_a_row_per_member_cheapest_first() -> None:
@@ -58,13 +59,29 @@ def test_failed_and_pruned_trials_are_rows_with_their_reason() -> None:
 def test_files_hold_the_frames_and_nothing_else_is_left(tmp_path: Path) -> None:
     results = staircase()
     table.write(results, tmp_path / "run")
-    names = {"front.csv", "front.parquet", "trials.parquet", "summary.json"}
+    names = {"front.csv", "front.parquet", "baselines.csv", "baselines.parquet", "trials.parquet", "summary.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run" / "front.parquet"), table.front_frame(results))
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "run" / "trials.parquet"), table.trials_frame(results))
-    csv = pd.read_csv(tmp_path / "run" / "front.csv")
-    pd.testing.assert_frame_equal(csv, table.front_frame(results), check_dtype=False)
+    for name, frame in (("front", table.front_frame(results)), ("baselines", table.baselines_frame(results))):
+        csv = pd.read_csv(tmp_path / "run" / f"{name}.csv")
+        pd.testing.assert_frame_equal(csv, frame, check_dtype=False)
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == table.summary(results)
+
+
+def test_every_baseline_has_a_row_with_its_family_and_share() -> None:
+    frame = table.baselines_frame(staircase())
+    families = ["unreduced", *["truncation"] * 2, *["random tokens"] * 2, *["constant ratio"] * 3]
+    assert list(frame["family"]) == families
+    assert list(frame["share"][1:5]) == [0.8, 0.2, 0.8, 0.2]
+    assert frame["share"][[0, 5, 6, 7]].isna().all()
+    row = frame.iloc[1].to_dict()
+    assert (row["accuracy_report"], row["accuracy_report_se"], row["macs_report"]) == (0.86, 0.01, 0.9)
+    assert row["macs_ratio_of_padded"] == 0.9 / 4
+    assert frame["latency_report"][0] == 10.0
+    assert list(frame["lengths_2"][5:]) == [0.01, 0.02, 0.03]
+    assert list(frame)[:5] == ["family", "key", "share", "lengths_1", "lengths_2"]
+    assert "baseline" not in frame
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +110,9 @@ def test_columns_of_mixed_kinds_become_json_text(tmp_path: Path) -> None:
 def test_a_search_without_measured_trials_still_makes_tables(tmp_path: Path) -> None:
     failed = Trial(Ask(0, Candidate.of(lengths=(1.0,))), Failed("nan", "loss"), 0.1)
     for trials in ((), (failed,)):
-        results = staircase(trials=trials, report={})
+        results = staircase(trials=trials, report={}, baselines={})
         table.write(results, tmp_path)
-        assert len(pd.read_csv(tmp_path / "front.csv")) == 0
+        assert len(pd.read_csv(tmp_path / "front.csv")) == len(pd.read_csv(tmp_path / "baselines.csv")) == 0
         assert len(pd.read_parquet(tmp_path / "trials.parquet")) == len(trials)
         assert table.console_table(results).row_count == 0
 
@@ -114,8 +131,36 @@ def test_the_terminal_shows_values_with_their_errors() -> None:
     assert "1 .03" in text
 
 
+def test_the_terminal_shows_the_baselines_below_the_front_and_what_beats_them() -> None:
+    text = printed(staircase())
+    rows = [line.strip() for line in text.splitlines()]
+    assert any(re.fullmatch(r"0\.860 ± 0\.010 +0\.9 +- +truncation \.8", row) for row in rows)
+    assert any(re.fullmatch(r"0\.900 ± 0\.010 +1 +10\.00 ± 0\.20 +unreduced", row) for row in rows)
+    assert any(row.endswith("constant ratio 1 .03") for row in rows)
+    assert "The front beats random tokens: better at 2 of 2 points, worse at none." in text
+    assert "The front does not beat constant ratio: better at 1 of 3 points, worse at 1." in text
+
+
+def test_the_terminal_shows_three_points_of_a_family_with_both_ends() -> None:
+    shares = [0.8, 0.6, 0.45, 0.3, 0.2]
+    text = printed(staircase(baselines={"truncation": tuple(cut("truncation", share, 0.5, 0.5) for share in shares)}))
+    assert re.findall(r"truncation (\.\d+)", text) == [".8", ".45", ".2"]
+
+
+def test_a_search_for_answers_is_told_by_its_own_objectives(tmp_path: Path) -> None:
+    results = questions()
+    table.write(results, tmp_path)
+    write_text(results, tmp_path)
+    front, baselines = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("front", "baselines"))
+    assert {"exact_match_report", "f1_report", "exact_match_optimism", "f1_optimism"} <= set(front)
+    assert {"exact_match_report", "f1_report", "macs_report"} <= set(baselines)
+    assert "exact match" in printed(results)
+    for written in tmp_path.glob("*.[jmc]*"):
+        assert "accuracy" not in written.read_text()
+
+
 def test_the_terminal_shows_at_most_twelve_members_with_both_ends() -> None:
-    results = staircase(trials=tuple(trial(i, i / 100, i / 100) for i in range(1, 41)), report={})
+    results = staircase(trials=tuple(trial(i, i / 100, i / 100) for i in range(1, 41)), report={}, baselines={})
     text = printed(results)
     picked = [round(100 * float(length)) for length in re.findall(r" 1 (\.\d+) *$", text, re.MULTILINE)]
     assert "12 of 40 candidates" in text

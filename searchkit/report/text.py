@@ -1,0 +1,55 @@
+"""The report in words, as Markdown: whether the baselines are beaten, the front, the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from searchkit.files import replace_whole
+from searchkit.records import Candidate
+from searchkit.report.results import Results
+from searchkit.report.table import named, short, spoken, values
+from searchkit.report.verdict import sentences
+
+
+def write(results: Results, folder: Path) -> None:
+    """report.md in the folder; StoreError if unwritable."""
+    replace_whole(folder / "report.md", markdown(results).encode())
+
+
+def markdown(results: Results) -> str:
+    """Values are those of the report split."""
+    objectives = [f"{spoken(one.name)} ({one.unit})" for one in (*results.objectives, *results.front_objectives)]
+    front = [[*values(results, results.report.get(one.key)), _candidate(one.ask.candidate)] for one in results.front]
+    baselines = [
+        [*values(results, trial), named(family, trial.ask.candidate)]
+        for family, trials in results.baselines.items()
+        for trial in trials
+    ]
+    parts = [
+        f"# {_escaped(str(results.study.get('name', 'search')))}",
+        f"{len(results.front)} candidates are on the front of {len(results.trials)} evaluations. They were chosen on "
+        "the search split; every value below is of the report split, with one standard error.",
+        *sentences(results),
+        "![quality over cost](pareto.png)",
+        "## Front",
+        _table([*objectives, "candidate"], front),
+        "## Baselines",
+        _table([*objectives, "baseline"], baselines),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _candidate(candidate: Candidate) -> str:
+    return ", ".join(f"{spoken(name)} {short(candidate, name)}" for name, _ in candidate.items)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_escaped, cells))} |" for cells in lines)
+
+
+def _escaped(text: str) -> str:
+    """Marks of Markdown and HTML shown as they are, on one line."""
+    plain = " ".join(text.split())
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in plain)

@@ -1,0 +1,168 @@
+"""Verdicts on the baselines against points placed by hand."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searchkit.records import Trial
+from searchkit.report.results import Results
+from searchkit.report.summary import summary
+from searchkit.report.text import markdown, write
+from searchkit.report.verdict import Verdict, sentences, verdicts
+from tests.report.searches import ACCURACY, LATENCY, MACS, cut, noisy, questions, staircase, trial
+
+# The members of the staircase on the report split are (accuracy, macs) = (.58, .21) and (.85, .81); every accuracy has
+# a standard error of .01, so that differences of more than .01414 count.
+
+
+def meeting(*points: tuple[float, float], **changes: Any) -> Results:
+    """The staircase with truncations at these (accuracy, macs)."""
+    truncations = tuple(cut("truncation", 0.5, accuracy, macs) for accuracy, macs in points)
+    return staircase(baselines={"truncation": truncations}, **changes)
+
+
+def front_of(*members: tuple[float, float, float]) -> dict[str, Any]:
+    """Trials and report of members with these (accuracy on search, accuracy on report, macs)."""
+    trials = tuple(trial(number, search, macs) for number, (search, _, macs) in enumerate(members))
+    report = {own.key: trial(own.ask.number, at, macs, 400) for own, (_, at, macs) in zip(trials, members, strict=True)}
+    return {"trials": trials, "report": report}
+
+
+def test_the_families_of_the_staircase_are_judged_as_by_hand() -> None:
+    assert verdicts(staircase()) == {
+        "unreduced": Verdict(1, 0, 1),  # (.9, 1.0): what is cheaper has .85
+        "truncation": Verdict(2, 1, 0),  # (.86, .9) is met by .85, within the error; (.45, .25) by .58
+        "random tokens": Verdict(2, 2, 0),  # .5 by .85; .4 by .58
+        "constant ratio": Verdict(3, 1, 1),  # (.5, .3) by .58; (.84, .9) by .85; (.7, .5) by .58
+    }
+    beaten = [name for name, verdict in verdicts(staircase()).items() if verdict.beaten]
+    assert beaten == ["truncation", "random tokens"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [(0.835, (1, 1, 0)), (0.837, (1, 0, 0)), (0.85, (1, 0, 0)), (0.863, (1, 0, 0)), (0.865, (1, 0, 1))],
+)
+def test_only_differences_beyond_the_combined_standard_error_count(
+    accuracy: float, expected: tuple[int, int, int]
+) -> None:
+    assert verdicts(meeting((accuracy, 0.9)))["truncation"] == Verdict(*expected)
+
+
+def test_members_that_cost_more_than_the_baseline_do_not_stand_for_the_front() -> None:
+    assert verdicts(meeting((0.7, 0.81)))["truncation"] == Verdict(1, 1, 0)  # exactly as costly
+    assert verdicts(meeting((0.7, 0.80)))["truncation"] == Verdict(1, 0, 1)
+
+
+def test_the_member_is_chosen_by_the_search_split_not_by_its_luck_on_the_report_split() -> None:
+    lucky, chosen = (0.70, 0.80, 0.3), (0.75, 0.60, 0.5)  # of these two, the search prefers the second
+    assert verdicts(meeting((0.7, 0.6), **front_of(lucky, chosen)))["truncation"] == Verdict(1, 0, 1)
+
+
+def test_a_baseline_cheaper_than_the_whole_front_cannot_be_beaten_but_can_win() -> None:
+    found = verdicts(meeting((0.3, 0.1), (0.58, 0.1), (0.6, 0.1)))["truncation"]
+    assert found == Verdict(3, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected", "why"),
+    [
+        ([(0.6, 0.58, 0.2), (0.9, 0.89, 0.8)], Verdict(1, 1, 0), "beats the unreduced model: a cheaper"),
+        ([(0.6, 0.58, 0.2), (0.9, 0.88, 0.8)], Verdict(1, 0, 1), "does not beat the unreduced model: what is cheaper"),
+        ([(0.9, 0.95, 1.0)], Verdict(1, 0, 0), "does not beat the unreduced model: nothing is cheaper"),
+    ],
+)
+def test_the_unreduced_model_is_beaten_by_what_is_as_good_and_cheaper(
+    members: list[tuple[float, float, float]], expected: Verdict, why: str
+) -> None:
+    unreduced = {"unreduced": staircase().baselines["unreduced"]}  # .9 at 1.0
+    results = staircase(baselines=unreduced, **front_of(*members))
+    assert verdicts(results) == {"unreduced": expected}
+    assert why in sentences(results)[0]
+
+
+def spoilt(results: Results) -> Results:
+    """The same with a front that guesses, however much it costs, on the report split."""
+    report = {key: trial(one.ask.number, 0.2, 0.2, 400) for key, one in results.report.items()}
+    return replace(results, report=report)
+
+
+def test_a_front_made_worse_says_of_every_family_that_it_does_not_beat_it(tmp_path: Path) -> None:
+    from tests.report.test_table import printed
+
+    assert "does not beat truncation" not in printed(staircase())
+    results = spoilt(staircase())
+    console = " ".join(printed(results).split())
+    write(results, tmp_path)
+    for text in (console, markdown(results), (tmp_path / "report.md").read_text()):
+        assert "The front does not beat the unreduced model: what is cheaper is worse." in text
+        assert "The front does not beat truncation: better at none of 2 points, worse at 2." in text
+        assert "The front does not beat random tokens: better at none of 2 points, worse at 2." in text
+        assert "The front does not beat constant ratio: better at none of 3 points, worse at 3." in text
+    assert not any(family["beaten"] for family in summary(results)["baselines"].values())
+    assert not summary(results)["constant_ratio"]["beaten"]
+
+
+def test_the_summary_holds_every_family_with_its_points_and_verdict() -> None:
+    found = summary(staircase())["baselines"]
+    assert list(found) == ["unreduced", "truncation", "random tokens", "constant ratio"]
+    counts = {name: found["truncation"][name] for name in ("points", "better", "worse", "beaten")}
+    assert counts == {"points": 2, "better": 1, "worse": 0, "beaten": True}
+    first, _ = found["truncation"]["trials"]
+    assert first["candidate"] == {"baseline": "truncation", "share": 0.8}
+    assert first["report"]["accuracy"]["value"] == 0.86
+
+
+def test_the_first_quality_and_the_first_cost_decide_wherever_they_stand() -> None:
+    plain = verdicts(staircase())
+    assert verdicts(staircase(objectives=(MACS, ACCURACY))) == plain
+    assert verdicts(questions()) == plain
+
+
+@pytest.mark.parametrize("objectives", [(MACS, LATENCY), (ACCURACY, replace(MACS, better="higher"))])
+def test_without_a_quality_or_a_cost_there_is_no_verdict(objectives: Any) -> None:
+    measured = tuple(trial(number, 0.5, 0.5, 400, 2.0) for number in range(2))
+    results = staircase(objectives=objectives, trials=measured, report={one.key: one for one in measured})
+    assert verdicts(results) == {}
+    assert set(summary(results)["baselines"]["truncation"]) == {"trials"}
+    assert "beat" not in markdown(results)
+
+
+def test_baselines_that_failed_are_no_points() -> None:
+    failed: Trial = staircase().trials[4]
+    truncations = (failed, cut("truncation", 0.2, 0.45, 0.25))
+    assert verdicts(staircase(baselines={"truncation": truncations, "random tokens": (failed,)})) == {
+        "truncation": Verdict(1, 1, 0)
+    }
+
+
+def test_a_front_without_members_beats_nothing() -> None:
+    found = verdicts(staircase(report={}))
+    assert {name: verdict.points for name, verdict in found.items()} == {
+        "unreduced": 1,
+        "truncation": 2,
+        "random tokens": 2,
+        "constant ratio": 3,
+    }
+    assert not any(verdict.better or verdict.worse or verdict.beaten for verdict in found.values())
+
+
+def test_the_text_has_a_line_for_every_member_and_every_baseline() -> None:
+    lines = markdown(staircase()).splitlines()
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len(rows) == 2 + 3 + 2 + 8  # two heads of two lines
+    assert "| 0.850 ± 0.010 | 0.81 | 8.00 ± 0.20 | lengths 1 .03 |" in rows
+    assert "| 0.450 ± 0.010 | 0.25 | - | truncation .2 |" in rows
+    assert len({row.count("|") for row in rows}) == 1
+
+
+@pytest.mark.parametrize("name", ["<b>x</b>", "a|b", "[a](b)", "# a\n# b"])
+def test_names_are_shown_as_they_are_in_the_text(name: str) -> None:
+    first, *_ = markdown(noisy(12, name=name)).splitlines()
+    assert re.sub(r"\\(.)", r"\1", first) == f"# {' '.join(name.split())}"
+    assert not re.search(r"(?<!\\)[<\[|]", first)
