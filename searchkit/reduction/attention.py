@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from searchkit.reduction.ragged import Layout
+
+ABSENT: Final = 1e-30  # a key of no more weight than this is not there
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,24 +74,51 @@ def attend(
         probabilities = (logits if mask is None else logits.masked_fill(~mask, -math.inf)).softmax(-1)
     else:
         seen = present[:, None, None, :]
-        probabilities = weighted_softmax(logits, seen if mask is None else seen * mask)
+        probabilities = weighted_softmax(logits, seen if mask is None else seen * mask, layout.mask[:, None, None, :])
     kept = F.dropout(probabilities, dropout) if dropout else probabilities
     context = layout.unpad(_merged(kept.to(v.dtype) @ v))
     return context, AttentionMap(probabilities, present, layout) if with_map else None
 
 
-def weighted_softmax(logits: Tensor, weights: Tensor) -> Tensor:
+def weighted_softmax(logits: Tensor, weights: Tensor, real: Tensor | None = None) -> Tensor:
     """w_j exp(z_j) / sum_k w_k exp(z_k) over the last axis, for weights in [0, 1] that broadcast to the logits.
 
-    Stable at any scale: the largest logit that has weight is subtracted. A key of weight 0 gets exactly 0, and still a
-    finite gradient with respect to its weight (straight-through estimators need it): its exponential is cut at that of
-    the strongest present key. Rows without any weight are 0.
+    A key of weight 0 gets exactly 0 at any scale of the logits, and still a finite gradient with respect to its weight
+    (straight-through estimators need it): its exponential is cut at that of the strongest present key. Rows without any
+    weight are 0. real: False where a key is a pad, whose weight needs no gradient.
     """
-    absent = weights <= 1e-30
-    peak = logits.detach().masked_fill(absent, -math.inf).amax(-1, keepdim=True)
-    peak = peak.masked_fill(peak == -math.inf, 0.0)
-    shares = weights * (logits - peak).clamp(max=0.0).exp()
-    return shares / shares.sum(-1, keepdim=True).clamp(min=1e-38)
+    return _WeightedSoftmax.apply(logits, weights, real)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _WeightedSoftmax(torch.autograd.Function):
+    """Written out because autograd would keep and traverse a dozen maps of (B, H, L, L) where two are enough."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, weights: Tensor, real: Tensor | None) -> Tensor:
+        absent = weights <= ABSENT
+        shares = (logits + weights.clamp(min=ABSENT).log().masked_fill(absent, -math.inf)).softmax(-1)
+        if absent.all(-1).any():
+            shares = shares.nan_to_num(0.0)
+        ctx.save_for_backward(logits, weights, shares, real)
+        return shares
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (grad,), (logits, weights, shares, real) = grads, ctx.saved_tensors
+        to_logits = torch.ops.aten._softmax_backward_data(grad, shares, -1, shares.dtype)
+        if not ctx.needs_input_grad[1]:
+            return to_logits, None, None
+        absent = weights <= ABSENT
+        to_weights = to_logits.sum_to_size(weights.shape) / weights.clamp(min=ABSENT)  # log w moves like z
+        returning = absent if real is None else absent & real
+        if returning.any():
+            peak = logits.masked_fill(absent, -math.inf).amax(-1, keepdim=True)
+            peak = peak.masked_fill(peak == -math.inf, 0.0)
+            raised = (logits - peak).clamp(max=0.0).exp()
+            whole = (weights * raised).sum(-1, keepdim=True).clamp(min=ABSENT)
+            change = raised / whole * (grad - (grad * shares).sum(-1, keepdim=True))
+            to_weights = torch.where(absent, change.sum_to_size(weights.shape), to_weights)
+        return to_logits, to_weights, None
 
 
 def _mask(layout: Layout, window: int | None) -> Tensor | None:

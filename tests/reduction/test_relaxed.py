@@ -62,13 +62,17 @@ def test_the_hard_limit_of_the_relaxed_pass_is_physical_dropping(scorer: str, si
             ReductionPlan.of_places(like, LAYERS, thresholds=(medium,) * LAYERS, lengths=(0.8, 0.8, 0.3)),
         ]
     for plan in plans:
+        apart, rounding = [], []
         for batch in (1, 2, 3, 8):
             given = tokens(examples(batch, seed=batch))
             dropped, faded = both(model.float(), given, plan)
             exactly, faded_exactly = both(model.double(), given, plan)
             torch.testing.assert_close(faded_exactly, exactly, atol=1e-9, rtol=0)
-            rounding = (dropped - exactly).abs().max().item()  # 6e-5 at worst, where logits of 100 amplify float32
-            torch.testing.assert_close(faded, dropped, atol=max(1e-5, rounding), rtol=0)
+            apart.append((faded - dropped).abs().max().item())
+            rounding.append((dropped - exactly).abs().max().item())
+        # logits of 100 amplify float32 rounding: there no two ways to compute the same agree better than this
+        allowed = 1e-5 if scale <= 1 else max(1e-5, 3 * max(rounding))
+        assert max(apart) <= allowed, (apart, rounding)
 
 
 def both(model: AdaptiveModel, given: Tokens, plan: ReductionPlan) -> tuple[torch.Tensor, torch.Tensor]:
