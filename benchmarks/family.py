@@ -108,11 +108,10 @@ def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Run:
     """The plain fine-tuned model of the task, as a run whose workbench can be used."""
     from dataclasses import replace
 
-    from searchkit import Supernet
     from searchkit.training import FineTune
 
     run = run_of({**settings, "model": SHARED / "models" / "minilm-l6"}, runs)
-    supernet = Supernet(run.study.supernet.model, FineTune(epochs=2, batch_size=int(settings["batch_size"])))
+    supernet = replace(run.study.supernet, recipe=FineTune(epochs=2, batch_size=int(settings["batch_size"])))
     study = replace(run.study, name="family-start", supernet=supernet)
     return Run(study, replace(run.loaded, study=study), run.conditions, tell(study.name))
 

@@ -49,10 +49,19 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Supernet:
-    """`model` (a Hugging Face folder, a hub name, or `Scratch`) trained by `recipe`."""
+    """`model` (a Hugging Face folder, a hub name, or `Scratch`) trained by `recipe`.
+
+    attention_dropout: of attention probabilities in training, None for the checkpoint's own; 0 lets training use the
+    fused kernel, which on a CPU makes a pass over texts of 300 tokens more than twice as fast
+    """
 
     model: str | Scratch
     recipe: Recipe
+    attention_dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention_dropout is not None and not 0 <= self.attention_dropout < 1:
+            raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
 
     @property
     def places(self) -> int:
@@ -72,7 +81,8 @@ class Supernet:
 
     def describe(self) -> dict[str, Any]:
         """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
-        return {"model": _identity(self.model), "recipe": _settings(self.recipe), "format": FORMAT}
+        settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
+        return {"model": _identity(self.model), **settings}
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
@@ -107,7 +117,7 @@ class Supernet:
 
         torch.manual_seed(seed)
         if not isinstance(self.model, Scratch):
-            return AdaptiveModel.load(self.model, labels, head)
+            return AdaptiveModel.load(self.model, labels, head, attention_dropout=self.attention_dropout)
         scratch = self.model
         config = transformers.BertConfig(
             vocab_size=len(tokenizer),
@@ -116,7 +126,7 @@ class Supernet:
             num_attention_heads=scratch.heads,
             intermediate_size=scratch.feed_forward,
             hidden_dropout_prob=scratch.dropout,
-            attention_probs_dropout_prob=scratch.dropout,
+            attention_probs_dropout_prob=scratch.dropout if self.attention_dropout is None else self.attention_dropout,
             max_position_embeddings=max_length,
             num_labels=labels,
             initializer_range=0.02 * (768 / scratch.width) ** 0.5,  # BERT's 0.02 is meant for its width

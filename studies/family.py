@@ -43,7 +43,7 @@ def study(
             max_length=max_length,
             limit={split: rows for split, rows in limits.items() if rows},
         ),
-        supernet=Supernet(model, recipe=trained),
+        supernet=Supernet(model, recipe=trained, attention_dropout=0.0 if max_length > 128 else None),
         space=space_of(space, trained),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1)] if front_latency else [],

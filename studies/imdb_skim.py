@@ -28,6 +28,7 @@ def study(
         ),
         supernet=Supernet(
             model,
+            attention_dropout=0.0,
             recipe=Transkimmer(
                 epochs=epochs,
                 start=FineTune(epochs=finetune_epochs, batch_size=16),

@@ -27,7 +27,9 @@ def study(
         task=QuestionAnswering(
             data, max_length=max_length, limit={split: rows for split, rows in limits.items() if rows}
         ),
-        supernet=Supernet(model, recipe=LengthDrop(epochs=epochs, start=start, batch_size=16, fate=fate)),
+        supernet=Supernet(
+            model, recipe=LengthDrop(epochs=epochs, start=start, batch_size=16, fate=fate), attention_dropout=0.0
+        ),
         space=Space(Lengths(levels=16)),
         objectives=[f1, macs],
         front_objectives=[exact_match, latency(batch_size=1)],

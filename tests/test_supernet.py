@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from searchkit.errors import StoreError
+from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.supernet import Scratch, Supernet, Trained, fingerprint, train
@@ -90,3 +90,22 @@ def test_a_damaged_record_is_said_so(trained: Trained, cache: Path) -> None:
             train(SUPERNET, TASK, TASK.tables(0), seed=0, cache=cache, device=CPU)
     finally:
         record.write_text(whole)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
+def test_attention_dropout_can_be_set_whatever_a_family_calls_it(family: str, tmp_path: Path) -> None:
+    from tests.reduction.models import classifier
+
+    classifier(family).save(tmp_path)
+    own = Supernet(str(tmp_path), FineTune())
+    changed = Supernet(str(tmp_path), FineTune(), attention_dropout=0.25)
+    built = changed.build(None, labels=3, max_length=32, seed=0)  # type: ignore[arg-type]
+    assert {block.attention_dropout for block in built.view.blocks} == {0.25}
+    kept = own.build(None, labels=3, max_length=32, seed=0)  # type: ignore[arg-type]
+    assert {block.attention_dropout for block in kept.view.blocks} != {0.25}
+    assert own.describe() != changed.describe()
+
+
+def test_an_impossible_attention_dropout_is_refused() -> None:
+    with pytest.raises(StudyError, match=r"attention_dropout must be in \[0, 1\)"):
+        Supernet(Scratch(), FineTune(), attention_dropout=1.0)

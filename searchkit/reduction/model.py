@@ -157,7 +157,14 @@ class AdaptiveModel(nn.Module):
         return self.view.embed(tokens.ids, tokens.layout.positions, tokens.types)
 
     @classmethod
-    def load(cls, source: str, labels: int | None = None, head: str = "classification") -> AdaptiveModel:
+    def load(
+        cls,
+        source: str,
+        labels: int | None = None,
+        head: str = "classification",
+        *,
+        attention_dropout: float | None = None,
+    ) -> AdaptiveModel:
         """Load from a Hugging Face folder or hub name, in float32, from safetensors only, without remote code.
 
         `labels` outputs are given to a newly initialised `head`; a checkpoint that has such a head must agree. A folder
@@ -175,6 +182,9 @@ class AdaptiveModel(nn.Module):
             if architecture.endswith(wanted) and config.num_labels != labels:
                 raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {labels}")
             config.num_labels = labels
+        if attention_dropout is not None:  # the families have two names for it
+            name = "attention_dropout" if hasattr(config, "attention_dropout") else "attention_probs_dropout_prob"
+            setattr(config, name, attention_dropout)
         with quiet_transformers():
             try:
                 stock = getattr(transformers, HEADS[head].auto_class).from_pretrained(
