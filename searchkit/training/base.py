@@ -246,7 +246,7 @@ def _trainer(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Losses
             return DataLoader(examples, batch_sampler=batches, collate_fn=lambda rows: {"rows": torch.tensor(rows)})
 
         def create_optimizer(self, model: Any = None) -> Any:
-            self.optimizer = torch.optim.AdamW(_groups(trained, stage), lr=stage.learning_rate)
+            self.optimizer = torch.optim.AdamW(_groups(trained, stage), lr=stage.learning_rate, fused=True)
             return self.optimizer
 
         def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
