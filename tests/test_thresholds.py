@@ -244,7 +244,7 @@ def test_about_a_third_of_a_joint_space_keeps_one_dimension_alone() -> None:
 def test_the_third_row_of_a_joint_space_is_the_model_as_it_was_trained() -> None:
     ramp = tuple(k / 10 for k in range(12))
     row = JOINT.started({"thresholds": ramp}).sample(3, rng())[2]
-    trained = (0.0, *[k / 10 for k in range(1, 11)], 1.25)  # 1.1 lies in the middle of 1.0 and 1.2
+    trained = (0.0, *[k / 10 for k in range(1, 11)], 1.0)  # 1.1 is nearer to 1.0 than to 1.25
     assert JOINT.decode(row) == Candidate.of(lengths=(1.0,) * 12, thresholds=trained)
     both = JOINT.started({"thresholds": ramp, "lengths": (0.5,) * 12}).sample(3, rng())[2]
     assert JOINT.decode(both) == Candidate.of(lengths=(0.5,) * 12, thresholds=trained)
