@@ -1,0 +1,92 @@
+"""The published search's first population, its front and area, and what its front gets wrong (T-LAT-2, 7, 8)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from searchkit.front import nondominated
+from searchkit.reduction.cost import Shape, published_macs
+from searchkit.reduction.plan import constant_ratio_counts
+
+TOKENS, LAYERS = 384, 12
+BERT_BASE = Shape(layers=LAYERS, width=768, feed_forward=3072, heads=12, labels=2)
+# T-LAT-2: the drop ratios of the authors' first population
+RATIOS = (
+    *(0.18056, 0.16372, 0.14844, 0.13497, 0.1224, 0.11111, 0.09964, 0.09057, 0.08073, 0.07229),
+    *(0.06419, 0.05556, 0.04889, 0.04167, 0.03526, 0.02915, 0.02326, 0.01724, 0.01124, 0.00546),
+)
+DIGITS = 5e-6  # bisection ends where a length jumps; their ratios are given to 5 digits and stand on the longer side
+
+Points = list[tuple[int, float]]  # (MACs, score)
+
+
+def lengths(ratio: float) -> tuple[int, ...]:
+    return constant_ratio_counts(TOKENS, LAYERS, ratio)
+
+
+def cost(genome: tuple[int, ...]) -> int:
+    return published_macs(list(zip((TOKENS, *genome[:-1]), genome, strict=True)), BERT_BASE, head=0)
+
+
+def score(genome: tuple[int, ...]) -> float:
+    """The synthetic score of T-LAT-7."""
+    weights = np.linspace(1, 0.2, LAYERS)
+    return float(88.5 - 60 * np.mean(weights * np.exp(-6 * np.minimum(np.array(genome) / 172.8, 1))))
+
+
+def test_the_first_population_spaces_the_mean_length_evenly() -> None:
+    """T-LAT-2: their approx_ratio is the mean of our lengths; bisection left them within 0.0022 of even spacing."""
+    mean = [float(np.mean(lengths(ratio))) / TOKENS for ratio in RATIOS]
+    lowest = float(np.mean(lengths(0.2))) / TOKENS
+    assert lowest == pytest.approx(0.3159722, abs=1e-7)
+    even = [lowest + (1 - lowest) * place / 21 for place in range(1, 21)]
+    assert mean == pytest.approx(even, abs=2.2e-3)
+
+
+def published_front(points: Points) -> Points:
+    """Their sweep: sorted by (MACs, score), strict improvements, and the first and the last element always stay."""
+    ordered = sorted(points)
+    front, best = [ordered[0]], ordered[0][1]
+    for point in ordered[1:-1]:
+        if point[1] > best:
+            front.append(point)
+            best = point[1]
+    return [*front, ordered[-1]]
+
+
+def area(front: Points, low: int, high: int) -> float:
+    """Their "hyper-volume": a left Riemann sum, in the unit of the score."""
+    return sum((later[0] - one[0]) * one[1] for one, later in pairwise(front)) / (high - low)
+
+
+def first_population() -> Points:
+    genomes = [lengths(0.2), (TOKENS,) * LAYERS, *(lengths(ratio - DIGITS) for ratio in RATIOS)]
+    return [(cost(genome), score(genome)) for genome in genomes]
+
+
+def test_front_and_area_of_the_first_population_are_the_authors() -> None:
+    """T-LAT-7, iteration 0: front 13, area 88.16430845."""
+    points = first_population()
+    front = published_front(points)
+    costs = [macs for macs, _ in points]
+    assert len(front) == 13
+    assert area(front, min(costs), max(costs)) == pytest.approx(88.16430845, abs=1e-6)
+
+
+def ours(points: Points) -> Points:
+    losses = np.array([(macs, -value) for macs, value in points], dtype=float)
+    return sorted(points[row] for row in np.flatnonzero(nondominated(losses)))
+
+
+def test_the_published_front_keeps_dominated_points_and_equal_costs_and_ours_does_not() -> None:
+    """T-LAT-8, on five points: the last stays though it is dominated, and 2 MACs stand twice."""
+    points = [(1, 0.5), (2, 0.6), (2, 0.7), (3, 0.65), (4, 0.6)]
+    published = published_front(points)
+    assert (4, 0.6) in published
+    assert [macs for macs, _ in published].count(2) == 2
+    front = ours(points)
+    assert front == [(1, 0.5), (2, 0.7)]
+    assert len({macs for macs, _ in front}) == len(front)
