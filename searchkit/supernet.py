@@ -31,18 +31,25 @@ FORMAT = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split)."""
+    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split).
+
+    initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
+    for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
+    """
 
     layers: int = 4
     width: int = 64
     heads: int = 4
     feed_forward: int = 256
     dropout: float = 0.1
+    initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "feed_forward"):
             if getattr(self, name) < 1:
                 raise StudyError(f"Scratch: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.initializer_range < 1:
+            raise StudyError(f"Scratch: initializer_range must be in (0, 1), got {self.initializer_range}")
         if self.width % self.heads:
             raise StudyError(f"Scratch: width must be a multiple of heads, got {self.width=}, {self.heads=}")
 
@@ -129,7 +136,7 @@ class Supernet:
             attention_probs_dropout_prob=scratch.dropout if self.attention_dropout is None else self.attention_dropout,
             max_position_embeddings=max_length,
             num_labels=labels,
-            initializer_range=0.02 * (768 / scratch.width) ** 0.5,  # BERT's 0.02 is meant for its width
+            initializer_range=scratch.initializer_range,
         )
         kind = "QuestionAnswering" if head == "question_answering" else "SequenceClassification"
         return AdaptiveModel(getattr(transformers, f"BertFor{kind}")(config))
