@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.errors import DataError, StudyError
+from searchkit.errors import DataError, StudyError, unknown
 from searchkit.progress import Progress
 from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel, quiet_transformers
-from searchkit.reduction.plan import Reducer, ReductionPlan
+from searchkit.reduction.plan import FATES, Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.scorers import Scale
 
@@ -315,6 +315,12 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
 
 def check_scheduled(recipe: Scheduled) -> None:
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
+
+
+def check_fate(fate: str) -> None:
+    """Refused when the recipe is made, not after hours of training."""
+    if fate not in FATES:
+        raise StudyError(unknown("fate", fate, FATES))
 
 
 def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:

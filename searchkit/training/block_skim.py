@@ -26,7 +26,7 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input import InputReducer
 from searchkit.training.plans import everywhere, with_input
@@ -60,6 +60,7 @@ class BlockSkim:
 
     def __post_init__(self) -> None:
         check_scheduled(self)
+        check_fate(self.fate)
         for name in ("scorer_rate", "factor", "balance"):
             if not getattr(self, name) > 0:
                 raise StudyError(f"{name} must be positive, got {getattr(self, name)}")

@@ -20,7 +20,7 @@ from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
+from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input import InputReducer
 from searchkit.training.plans import places, plan
@@ -61,6 +61,7 @@ class LengthDrop:
 
     def __post_init__(self) -> None:
         check_scheduled(self)
+        check_fate(self.fate)
         if not 0 < self.bound < 1:
             raise StudyError(f"bound must be in (0, 1), got {self.bound=}")
         if self.sandwich < 0:

@@ -26,7 +26,7 @@ from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
 from searchkit.training.input import InputReducer
 from searchkit.training.plans import everywhere, plan, with_input
@@ -62,6 +62,7 @@ class LTP:
 
     def __post_init__(self) -> None:
         check_scheduled(self)
+        check_fate(self.fate)
         if self.hard_epochs < 0:
             raise StudyError(f"hard_epochs must not be negative, got {self.hard_epochs=}")
         for name in ("penalty", "temperature", "final", "threshold_rate"):

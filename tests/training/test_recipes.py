@@ -14,7 +14,7 @@ from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded
-from searchkit.training import FineTune, LengthDrop
+from searchkit.training import LTP, BlockSkim, FineTune, LengthDrop
 from searchkit.training.base import Batch, EpochBatches, as_tokens
 from searchkit.training.length_drop import drawn, smallest
 from searchkit.training.plans import plan
@@ -144,3 +144,9 @@ def test_a_candidate_of_another_depth_is_the_studys_fault() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         LengthDrop(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", [LengthDrop, LTP, BlockSkim])
+def test_an_unknown_fate_is_refused_when_the_recipe_is_made(recipe: type) -> None:
+    with pytest.raises(StudyError, match="unknown fate 'freze'; did you mean 'freeze'"):
+        recipe(fate="freze")
