@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from searchkit.reduction.attention import AttentionMap, attend
+from searchkit.reduction.attention import attend
 from searchkit.reduction.families import Block
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout
@@ -128,11 +128,9 @@ class _Pass:
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.scoring: dict[int, Tensor] = {}
 
-    def attend(self, block: Block, training: bool, later: Reducer | None) -> AttentionMap | None:
-        """The attention part; its map if a later reducer of the layer scores by it."""
-        with_map = (
-            later is not None and self.scorer(later, 0).needs_attention and later.may_drop(self.whole, self.layout)
-        )
+    def attend(self, block: Block, training: bool, later: Reducer | None) -> Tensor | None:
+        """The attention part; what a later reducer's scorer reads of the map, if it has to score."""
+        scored = later is not None and later.may_drop(self.whole, self.layout)
         query, key, value = block.projected(self.hidden, self.layout.positions)
         context, attention = attend(
             query,
@@ -142,7 +140,7 @@ class _Pass:
             heads=block.heads,
             window=block.window,
             dropout=block.attention_dropout if training else 0.0,
-            with_map=with_map,
+            read=self.scorer(later, 0).read if later is not None and scored else None,
         )
         self.hidden, self.values = block.attended(self.hidden, context), value
         return attention
@@ -154,7 +152,7 @@ class _Pass:
             raise ValueError(f"the plan scores by {reducer.scorer!r}, but the model has no trained scorers")
         return self.predictors(reducer.scorer, layer)
 
-    def reduce(self, reducer: Reducer | None, layer: int, block: Block, attention: AttentionMap | None = None) -> None:
+    def reduce(self, reducer: Reducer | None, layer: int, block: Block, attention: Tensor | None = None) -> None:
         """Drop what the reducer drops, and charge its scores."""
         if reducer is None or not reducer.may_drop(self.whole, self.layout):
             return

@@ -14,13 +14,14 @@ from torch.nn import functional as F
 
 def product(layer: nn.Module, rows: Tensor) -> Tensor:
     """`layer(rows)` for a layer that treats every row of (T, D) alone."""
-    extra = _rounded(len(rows)) - len(rows) if _compiles_per_shape(rows) else 0
+    extra = _rounded(len(rows)) - len(rows) if compiles_per_shape(rows) else 0
     if not extra:
         return layer(rows)  # type: ignore[no-any-return]
     return layer(F.pad(rows, (0, 0, 0, extra)))[: len(rows)]  # type: ignore[no-any-return]
 
 
-def _compiles_per_shape(rows: Tensor) -> bool:
+def compiles_per_shape(rows: Tensor) -> bool:
+    """Whether a product with `rows` pays for a shape that is new."""
     return rows.is_cpu and (rows.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 

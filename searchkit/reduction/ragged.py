@@ -1,11 +1,11 @@
 """Packed tokens of a batch and where each example begins. Pads appear only inside attention, and are masked.
 
-Axes: B examples, T tokens in all, L the longest example, D width (or any trailing shape).
+Axes: B examples, T tokens in all, L places of a padded example, D width (or any trailing shape).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,11 +20,13 @@ class Layout:
     offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
     marks: name -> (T,) bool, tokens of a kind ("sep", "question"); whole examples only, `select` leaves them behind
+    room: examples are padded to at least so many places
     """
 
     offsets: Tensor
     positions: Tensor
     marks: Mapping[str, Tensor] = field(default_factory=dict)
+    room: int = 0
 
     @classmethod
     def of_lengths(cls, lengths: Tensor, marks: Mapping[str, Tensor] | None = None) -> Layout:
@@ -50,14 +52,19 @@ class Layout:
         return int(self.lengths.max())
 
     @cached_property
+    def width(self) -> int:
+        """L, the places of an example in the padded arrangement."""
+        return max(self.longest, self.room)
+
+    @cached_property
     def farthest(self) -> int:
         """The highest position."""
         return int(self.positions.max())
 
     @cached_property
     def is_even(self) -> bool:
-        """All examples have the same number of tokens, so packed and padded are the same memory."""
-        return self.longest * len(self.lengths) == len(self.positions)
+        """No example needs a pad, so packed and padded are the same memory."""
+        return self.width * len(self.lengths) == len(self.positions)
 
     @cached_property
     def examples(self) -> Tensor:
@@ -70,12 +77,12 @@ class Layout:
     def slots(self) -> Tensor:
         """(T,) the row of each token in the padded (B * L) arrangement."""
         within = torch.arange(len(self.positions), device=self.offsets.device) - self.offsets[self.examples]
-        return self.examples * self.longest + within
+        return self.examples * self.width + within
 
     @cached_property
     def mask(self) -> Tensor:
         """(B, L) True where a token stands."""
-        return torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None]
+        return torch.arange(self.width, device=self.offsets.device) < self.lengths[:, None]
 
     @property
     def first(self) -> Tensor:
@@ -84,7 +91,7 @@ class Layout:
 
     def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """(T, ...) -> (B, L, ...), `fill` where there is no token."""
-        shape = (len(self.lengths), self.longest, *values.shape[1:])
+        shape = (len(self.lengths), self.width, *values.shape[1:])
         if self.is_even:
             return values.reshape(shape)
         padded = values.new_full((shape[0] * shape[1], *shape[2:]), fill)
@@ -101,9 +108,55 @@ class Layout:
         kept_before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
         return rows, Layout(kept_before[self.offsets], self.positions[rows])
 
+    def buckets(self, places: int, recurring: bool) -> list[Layout]:
+        """Neighbouring examples that fit into `places` = examples * L² together, or one alone; cut once, then kept.
+
+        With `recurring` the numbers of examples are powers of two and L is rounded up, so that shapes recur.
+        """
+        if (places, recurring) not in self._buckets:
+            cuts = _cuts(self.lengths.tolist(), places, recurring)
+            self._buckets[places, recurring] = [self._part(*cut) for cut in cuts]
+        return self._buckets[places, recurring]
+
+    @cached_property
+    def _buckets(self) -> dict[tuple[int, bool], list[Layout]]:
+        return {}
+
+    def _part(self, first: int, after: int, room: int) -> Layout:
+        """The layout of examples `first` to before `after`."""
+        if after - first == len(self.lengths) and room == self.width:
+            return self
+        offsets = self.offsets[first : after + 1]
+        start, stop = int(offsets[0]), int(offsets[-1])
+        return Layout(offsets - start, self.positions[start:stop], room=room)
+
     def rows_in(self, whole: Layout) -> Tensor:
         """(T,) where each token stands in the unreduced layout `whole` of the same examples."""
         return whole.offsets[self.examples] + self.positions
+
+
+def _cuts(lengths: Sequence[int], places: int, recurring: bool) -> Iterator[tuple[int, int, int]]:
+    """(first, after the last, room) of every bucket."""
+    first = 0
+    while first < len(lengths):
+        longest, after = lengths[first], first + 1
+        while after < len(lengths):
+            wider = max(longest, lengths[after])
+            if (after + 1 - first) * (_recurring(wider) if recurring else wider) ** 2 > places:
+                break
+            longest, after = wider, after + 1
+        if recurring:
+            after = first + (1 << (after - first).bit_length() - 1)
+            longest = max(lengths[first:after])
+        alone = after == first + 1 and longest <= 64
+        yield first, after, _recurring(longest) if recurring and not alone else longest
+        first = after
+
+
+def _recurring(length: int) -> int:
+    """Up to the next of the lengths that recur: steps of 8, and of 16 beyond 64."""
+    step = 8 if length <= 64 else 16
+    return -(-length // step) * step
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from searchkit.reduction.attention import AttentionMap, attend
+from searchkit.reduction.attention import attend
 from searchkit.reduction.encoder import Predictors, Restored
 from searchkit.reduction.families import Block
 from searchkit.reduction.plan import Reducer, ReductionPlan
@@ -131,7 +131,7 @@ class _Pass:
         self.history: list[Tensor] = []
         self.scores: dict[int, Tensor] = {}
 
-    def attend(self, block: Block, dropout: float, later: Reducer | None) -> AttentionMap | None:
+    def attend(self, block: Block, dropout: float, later: Reducer | None) -> Tensor | None:
         query, key, value = block.projected(self.hidden, self.layout.positions)
         context, attention = attend(
             query,
@@ -141,7 +141,7 @@ class _Pass:
             heads=block.heads,
             window=block.window,
             dropout=dropout,
-            with_map=later is not None and self.scorer(later, 1).needs_attention,
+            read=None if later is None else self.scorer(later, 1).read,
             weights=self.alive,
         )
         self.hidden, self.values = block.attended(self.hidden, context), value
@@ -153,7 +153,7 @@ class _Pass:
         assert self.predictors is not None, f"the model has no trained scorer {reducer.scorer!r}"
         return self.predictors(reducer.scorer, max(place - 1, 0))
 
-    def reduce(self, reducer: Reducer | None, place: int, block: Block, attention: AttentionMap | None = None) -> None:
+    def reduce(self, reducer: Reducer | None, place: int, block: Block, attention: Tensor | None = None) -> None:
         if place == 0:
             self.history.append(self.alive)
         if reducer is None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from searchkit.records import Candidate
-from searchkit.reduction.attention import attend
+from searchkit.reduction.attention import AttentionMap, attend
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout
-from searchkit.reduction.scorers import PREDICTORS
-from searchkit.reduction.scorers.block import BlockScorer, diagonal_blocks
+from searchkit.reduction.scorers import PREDICTORS, Seen
+from searchkit.reduction.scorers.block import BlockScorer, squares_of
 from searchkit.training import LTP, BlockSkim, PowerBert
 from searchkit.training.base import batch_of
 from searchkit.training.block_skim import answer_tokens
@@ -59,12 +59,15 @@ def test_multiplying_states_by_zero_as_published_is_not_dropping() -> None:
         states, layout = model.embed(tokens(ids)), tokens(ids).layout
         for number, block in enumerate(model.view.blocks):
             context, seen = attend(
-                *block.projected(states, layout.positions), layout, heads=block.heads, with_map=number == 0
+                *block.projected(states, layout.positions),
+                layout,
+                heads=block.heads,
+                read=lambda map: map.received() - map.diagonal(),
             )
             states = block.attended(states, context)
             if number == 0:
                 assert seen is not None
-                scores = (seen.received() - seen.diagonal()).index_fill(0, torch.tensor([0]), math.inf)
+                scores = seen.index_fill(0, torch.tensor([0]), math.inf)
                 states[scores.argsort(descending=True)[4:]] = 0
             states = block.transformed(states)
         published = model.view.head(states[:1])
@@ -80,9 +83,9 @@ def test_published_ltp_scores_shrink_with_padding_and_ours_do_not() -> None:
         assert float(attention.sum(0).sum() / (real + pads)) == pytest.approx(expected)
     layout = Layout.of_lengths(torch.tensor([real, 128]))  # ours: in company of an example of any length
     states = torch.randn(148, 16)
-    _, seen = attend(states, states, states, layout, heads=2, with_map=True)
+    _, seen = attend(states, states, states, layout, heads=2, read=AttentionMap.received)
     assert seen is not None
-    shares = seen.received() / (2 * layout.lengths[layout.examples])
+    shares = seen / (2 * layout.lengths[layout.examples])
     assert shares[:real].sum().item() == pytest.approx(1.0, abs=1e-5)
     assert shares[real:].sum().item() == pytest.approx(1.0, abs=1e-5)
 
@@ -120,21 +123,22 @@ def test_the_block_scorer_has_the_published_size() -> None:
 
 
 def test_blocks_are_the_squares_on_the_diagonal_of_each_examples_map() -> None:
-    """Against slicing the map of one example at a time, with a last block that is not full."""
+    """Against slicing the softmax of one example at a time, with a last block that is not full."""
     torch.manual_seed(0)
     layout = Layout.of_lengths(torch.tensor([70, 9, 32]))
-    states = torch.randn(111, 16)
-    _, seen = attend(states, states, states, layout, heads=2, with_map=True)
-    assert seen is not None
-    squares, block = diagonal_blocks(seen)
+    states, scorer = torch.randn(111, 16), BlockScorer(16, 2)
+    _, near = attend(states, states, states, layout, heads=2, read=scorer.read)
+    squares, block = squares_of(Seen(states, layout, layout, lambda: states, near))
     assert block.tolist() == [0] * 32 + [1] * 32 + [2] * 6 + [3] * 9 + [4] * 32
     number = 0
-    for row, length in enumerate((70, 9, 32)):
+    for alone, length in zip(states.split([70, 9, 32]), (70, 9, 32), strict=True):
+        parted = alone.reshape(length, 2, 8).transpose(0, 1)
+        probabilities = (parted @ parted.mT / 8**0.5).softmax(-1)
         for start in range(0, length, 32):
             size = min(32, length - start)
             expected = torch.zeros(2, 32, 32)
             part = slice(start, start + size)
-            expected[:, :size, :size] = seen.probabilities[row, :, part, part]
+            expected[:, :size, :size] = probabilities[:, part, part]
             torch.testing.assert_close(squares[number], expected)
             number += 1
     assert number == len(squares)

@@ -41,7 +41,7 @@ def scaled(scale: float) -> AdaptiveModel:
 def able(scorer: str, site: str) -> bool:
     """Scorers of attention need an attention before them."""
     known = SCORERS.get(scorer) or PREDICTORS[scorer]
-    return site != "before_attention" or not known.needs_attention
+    return site != "before_attention" or known.read is None
 
 
 CASES = [(scorer, site) for scorer in (*SCORERS, *LAYER_PREDICTORS) for site in SITES if able(scorer, site)]

@@ -43,9 +43,9 @@ def test_relative_scores_are_shares_of_each_example(scorer: str) -> None:
     model, given = scaled(1.0), tokens(examples(4, seed=1))
     block, hidden, layout = model.view.blocks[0], model.embed(given), given.layout
     query, key, value = block.projected(hidden, layout.positions)
-    _, attention = attend(query, key, value, layout, heads=block.heads, with_map=True)
-    seen = Seen(hidden, layout, layout, lambda: value, attention)
-    scores = (SCORERS[scorer] if scorer in SCORERS else model.predictor(scorer, 0)).score(seen)
+    known = SCORERS[scorer] if scorer in SCORERS else model.predictor(scorer, 0)
+    _, attention = attend(query, key, value, layout, heads=block.heads, read=known.read)
+    scores = known.score(Seen(hidden, layout, layout, lambda: value, attention))
     for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False):
         assert scores[start:stop].sum().item() == pytest.approx(1.0, abs=1e-5)
 
@@ -114,9 +114,9 @@ def test_a_predictors_charge_is_what_torch_counts(scorer: str) -> None:
     with torch.no_grad():
         hidden = model.embed(given)
         query, key, value = block.projected(hidden, layout.positions)
-        _, attention = attend(query, key, value, layout, heads=block.heads, with_map=True)
-        seen = Seen(hidden, layout, layout, lambda: value, attention)
         part = model.predictor(scorer, 0)
+        _, attention = attend(query, key, value, layout, heads=block.heads, read=part.read)
+        seen = Seen(hidden, layout, layout, lambda: value, attention)
         with FlopCounterMode(display=False) as counter:
             part.score(seen)
     charged = int(part.macs(layout, width=model.shape.width, heads=model.shape.heads).sum())

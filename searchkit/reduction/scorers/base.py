@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from searchkit.reduction.attention import AttentionMap
+from searchkit.reduction.attention import Read
 from searchkit.reduction.ragged import Layout
 
 Scale = Literal["relative", "probability"]
@@ -23,20 +23,21 @@ class Seen:
     """What a scorer may look at.
 
     hidden: (T, D) the states at the reducer's site; whole: the layout of the unreduced examples; values: the
-    layer's attention values (T, D), computed on demand; attention: the layer's map where the scorer needs it; alive:
-    (T,) weights of a relaxed pass, None where tokens are dropped physically and all are alive
+    layer's attention values (T, D), computed on demand; attention: (T, ...) what the scorer's `read` took from the
+    layer's map; alive: (T,) weights of a relaxed pass, None where tokens are dropped physically and all are alive
     """
 
     hidden: Tensor
     layout: Layout
     whole: Layout
     values: Callable[[], Tensor]
-    attention: AttentionMap | None = None
+    attention: Tensor | None = None
     alive: Tensor | None = None
 
     @property
-    def map(self) -> AttentionMap:
-        assert self.attention is not None, "the encoder keeps the map for the scorers that need it"
+    def of_map(self) -> Tensor:
+        """What was read of the attention map."""
+        assert self.attention is not None, "the encoder reads the map for the scorers that ask for it"
         return self.attention
 
     @property
@@ -65,12 +66,13 @@ class Scorer(Protocol):
 
     scale: what a threshold on it means. "relative": scores are shares that sum to one over an example's living tokens,
     and a threshold eta asks for eta / n of n of them; "probability": a threshold in (0, 1]; None: ranks only.
+    read: what it needs of each bucket's attention map, a row per token; None where it needs no map, which is faster.
     """
 
     @property
     def scale(self) -> Scale | None: ...
     @property
-    def needs_attention(self) -> bool: ...
+    def read(self) -> Read | None: ...
     @property
     def needs_values(self) -> bool: ...
 

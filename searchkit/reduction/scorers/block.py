@@ -1,6 +1,6 @@
 """Block-Skim's scorer: how likely a block of tokens holds the answer, from its square of the attention map.
 
-Axes: T tokens, H heads, L the longest example, N blocks of the batch, S = 32 tokens of a block.
+Axes: T tokens, H heads, L places of a padded example, N blocks of the batch, S = 32 tokens of a block.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ class BlockScorer(nn.Module):
     """
 
     scale: Final[Scale] = "probability"
-    needs_attention: Final = True
     needs_values: Final = False
 
     def __init__(self, width: int, heads: int) -> None:
@@ -39,9 +38,12 @@ class BlockScorer(nn.Module):
         self.convolutions = nn.Sequential(convolution(), convolution())
         self.out = nn.Linear(heads * (SIZE // 4) ** 2, 2)
 
+    def read(self, attention: AttentionMap) -> Tensor:
+        return own_blocks(attention)
+
     def logits(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """(N, 2) for (no answer, answer), and (T,) the block of each token."""
-        squares, block = diagonal_blocks(seen.map)
+        squares, block = squares_of(seen)
         dtype = self.out.weight.dtype
         return self.out(self.convolutions(squares.to(dtype)).flatten(1)).float(), block
 
@@ -54,23 +56,26 @@ class BlockScorer(nn.Module):
         return (first + second + self.out.weight.numel()) * _blocks(layout)[1]
 
 
-def diagonal_blocks(attention: AttentionMap) -> tuple[Tensor, Tensor]:
-    """(N, H, S, S) the map's squares on the diagonal, one per block that has tokens, and (T,) the block of each token.
+def own_blocks(attention: AttentionMap) -> Tensor:
+    """(T, H, S) what each token gives the tokens of its own block, 0 where there is none.
 
     Queries count with their weight, so that what a relaxed pass has removed is as absent as what is gone.
     """
     layout, heads = attention.layout, attention.probabilities.shape[1]
     block, _ = _blocks(layout)
-    slot = layout.positions % SIZE
-    longest = layout.longest
-    column = torch.full((int(block.max()) + 1, SIZE), longest, device=slot.device)  # `longest` is the column of zeros
-    column[block, slot] = layout.slots - layout.examples * longest
-    voting = attention.probabilities * attention.voters[:, None, :, None]
-    rows = layout.unpad(voting.transpose(1, 2))  # (T, H, L)
-    rows = nn.functional.pad(rows, (0, 1))
-    near = rows.gather(2, column[block][:, None, :].expand(-1, heads, -1))  # (T, H, S)
-    squares = near.new_zeros(len(column), SIZE, heads, SIZE).index_put((block, slot), near)
-    return squares.transpose(1, 2), block
+    column = torch.full((int(block.max()) + 1, SIZE), layout.width, device=block.device)  # a column of zeros
+    column[block, layout.positions % SIZE] = layout.slots - layout.examples * layout.width
+    rows = layout.unpad(attention.probabilities.transpose(1, 2))  # (T, H, L)
+    near = nn.functional.pad(rows, (0, 1)).gather(2, column[block][:, None, :].expand(-1, heads, -1))
+    return near * layout.unpad(attention.voters)[:, None, None]
+
+
+def squares_of(seen: Seen) -> tuple[Tensor, Tensor]:
+    """(N, H, S, S) the map's squares on the diagonal, one per block that has tokens; (T,) the block of each token."""
+    near, layout = seen.of_map, seen.layout
+    block, counts = _blocks(layout)
+    squares = near.new_zeros(int(counts.sum()), SIZE, *near.shape[1:])
+    return squares.index_put((block, layout.positions % SIZE), near).transpose(1, 2), block
 
 
 def _blocks(layout: Layout) -> tuple[Tensor, Tensor]:

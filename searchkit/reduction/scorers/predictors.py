@@ -19,7 +19,7 @@ class Contribution(nn.Module):
     """AdapLeR's contribution predictor: D -> F, GELU, F -> 1, softmax over the living tokens (arXiv 2203.08991)."""
 
     scale: Final[Scale] = "relative"
-    needs_attention: Final = False
+    read: Final = None
     needs_values: Final = False
 
     def __init__(self, width: int, heads: int, hidden: int = 32) -> None:
@@ -42,7 +42,7 @@ class Gate(nn.Module):
     """
 
     scale: Final[Scale] = "probability"
-    needs_attention: Final = False
+    read: Final = None
     needs_values: Final = False
 
     def __init__(self, width: int, heads: int, hidden: int | None = None, bias: float = 5.0) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from searchkit.reduction.attention import AttentionMap
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers.base import Scale, Seen
 
@@ -21,21 +22,21 @@ class AttentionReceived:
 
     mean: bool = False
     diagonal: bool = True
-    needs_attention: bool = True
     needs_values: bool = False
 
     @property
     def scale(self) -> Scale | None:
         return "relative" if self.mean else None
 
+    def read(self, attention: AttentionMap) -> Tensor:
+        received = attention.received() if self.diagonal else attention.received() - attention.diagonal()
+        return received / attention.probabilities.shape[1] if self.mean else received
+
     def score(self, seen: Seen) -> Tensor:
-        received = seen.map.received()
-        if not self.diagonal:
-            received = received - seen.map.diagonal()
+        received = seen.of_map
         if not self.mean:
             return received
-        votes = seen.counts.to(received.dtype) * seen.map.probabilities.shape[1]
-        shares = received / votes[seen.layout.examples]
+        shares = received / seen.counts.to(received.dtype)[seen.layout.examples]
         return shares if seen.alive is None else shares * (seen.alive > 0)
 
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
@@ -47,7 +48,7 @@ class ValueNorm:
     """The Euclidean norm of the token's attention value, as a share; no attention map is needed."""
 
     scale: Scale = "relative"
-    needs_attention: bool = False
+    read: None = None
     needs_values: bool = True
 
     def score(self, seen: Seen) -> Tensor:
@@ -62,7 +63,7 @@ class Position:
     """Earlier tokens first: with it a length is a truncation."""
 
     scale: None = None
-    needs_attention: bool = False
+    read: None = None
     needs_values: bool = False
 
     def score(self, seen: Seen) -> Tensor:
@@ -80,7 +81,7 @@ class Random:
     """
 
     scale: None = None
-    needs_attention: bool = False
+    read: None = None
     needs_values: bool = False
 
     def score(self, seen: Seen) -> Tensor:
