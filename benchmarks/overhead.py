@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Free:
 
     def build(self) -> Free:
         return self
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Nothing is shared."""
 
     def subject(self, candidate: Candidate) -> Candidate:
         return candidate

@@ -16,7 +16,7 @@ from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
 from searchkit.reduction.cost import macs as macs_of
-from searchkit.reduction.cost import published_macs
+from searchkit.reduction.cost import published_macs, unreduced_macs
 from searchkit.reduction.encoder import Trace
 
 
@@ -32,8 +32,8 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
     shape = subject.bench.model.shape
     own = macs_of(subject.trace, shape)
     lengths = torch.as_tensor(subject.bench.data.lengths)
-    unreduced = macs_of(Trace.of_unreduced(lengths, shape.layers), shape)
-    padded = macs_of(Trace.of_unreduced(torch.tensor([subject.bench.padded_to]), shape.layers), shape)
+    unreduced = unreduced_macs(lengths, shape)
+    padded = unreduced_macs(torch.tensor([subject.bench.padded_to]), shape)
     ratio = float(own.sum() / unreduced.sum())
     # standard error of a ratio of sums, from the residuals (Cochran, Sampling Techniques, eq. 6.13)
     n = len(own)

@@ -107,7 +107,7 @@ class Run:
     @cached_property
     def space(self) -> Space:
         """The study's space, for this encoder, starting from what training found."""
-        return self.study.space.bound(self.places).started(self.trained().found)
+        return self.study.bound_space.started(self.trained().found)
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -76,13 +76,19 @@ class Study:
             if scale != recipe.scale:
                 raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
+    @property
+    def bound_space(self) -> Space:
+        """The space for this encoder: what is dropped after the last attention is idle where heads read [CLS] alone."""
+        late = self.supernet.recipe.like.site != "before_attention"
+        return self.space.bound(self.supernet.places, last_idle=late and self.supernet.reads_first_only(self.task.head))
+
     def describe(self) -> dict[str, Any]:
         """What identifies the search, as JSON; without the budget, which can grow, and without `front_objectives`."""
         return {
             "name": self.name,
             "task": self.task.describe(),
             "supernet": self.supernet.describe(),
-            "space": self.space.bound(self.supernet.places).describe(),
+            "space": self.bound_space.describe(),
             "objectives": [objective.describe() for objective in self.objectives],
             "engine": self.engine.describe(),
             "seed": self.seed,

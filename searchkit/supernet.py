@@ -86,6 +86,15 @@ class Supernet:
 
         return int(load_config(self.model).num_hidden_layers)
 
+    def reads_first_only(self, head: str) -> bool:
+        """Whether this kind of head, on this encoder, sees each example's first token alone."""
+        if isinstance(self.model, Scratch):
+            return head != "question_answering"
+        from searchkit.reduction.families import reads
+        from searchkit.reduction.model import load_config
+
+        return reads(load_config(self.model), head) == "first"
+
     def describe(self) -> dict[str, Any]:
         """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}

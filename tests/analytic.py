@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,9 @@ class FormulaBench:
     @property
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Nothing is shared."""
 
     def subject(self, candidate: Candidate) -> Point:
         mishap = self.mishaps.get(Point(candidate).lengths[0])

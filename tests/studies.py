@@ -22,7 +22,7 @@ SMALL = dedent(
                 Scratch(layers=3, width=16, heads=2, feed_forward=32),
                 recipe=LengthDrop(epochs=1, learning_rate=1e-3, start=FineTune(epochs=1, learning_rate=1e-3)),
             ),
-            space=Space(Lengths(levels=6)),
+            space=Space(Lengths(levels=16)),
             objectives=[accuracy, macs],
             engine=NSGA2(population=8),
             budget=Budget(evaluations=evaluations),

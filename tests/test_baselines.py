@@ -13,8 +13,8 @@ from searchkit.errors import StudyError
 from searchkit.evaluate.baselines import DROPS, SHARES, baselines
 from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.records import Candidate
-from searchkit.reduction.cost import macs as macs_of
-from searchkit.reduction.encoder import Trace, encode
+from searchkit.reduction.cost import unreduced_macs
+from searchkit.reduction.encoder import encode
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -154,7 +154,7 @@ def test_what_is_left_is_all_that_is_paid_for(baseline: str, share: float) -> No
     bench = bench_of(classifier("bert"), ids, marks)
     lengths = [len(example) for example in ids]
     left, whole = (
-        macs_of(Trace.of_unreduced(torch.tensor(counts), LAYERS), bench.model.shape).sum()
+        unreduced_macs(torch.tensor(counts), bench.model.shape).sum()
         for counts in ([max(2, wanted(length, share)) for length in lengths], lengths)
     )
     assert macs.measure(cut(bench, baseline, share)).value == pytest.approx(float(left / whole), rel=1e-12)

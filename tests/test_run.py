@@ -118,7 +118,7 @@ def test_the_four_baselines_stand_in_every_report(home: Path) -> None:
 def test_a_space_without_lengths_is_held_against_the_same_baselines(home: Path, tmp_path: Path) -> None:
     text = (
         SMALL.replace("Lengths", "Thresholds")
-        .replace("(levels=6)", "()")
+        .replace("(levels=16)", "()")
         .replace("evaluations: int = 24", "evaluations: int = 8")
     )
     results = execute(load(borrowing(home, tmp_path, text)), Conditions(runs=tmp_path / "runs", threads=1))
@@ -225,7 +225,7 @@ def test_a_larger_budget_continues_the_run(tmp_path: Path, home: Path) -> None:
 
 
 def test_a_folder_of_another_study_is_refused_and_left_alone(home: Path, tmp_path: Path) -> None:
-    other = small_study(tmp_path, SMALL.replace("levels=6", "levels=5"))
+    other = small_study(tmp_path, SMALL.replace("levels=16", "levels=5"))
     before = {path: path.read_bytes() for path in folder_of(home).path.iterdir() if path.suffix != ".log"}
     with pytest.raises(StudyError, match=r"holds a run of another study \(different: space\)"):
         execute(load(other), Conditions(runs=home / "runs"))

@@ -55,7 +55,7 @@ def test_parameters_are_typed_by_their_annotations(tmp_path: Path, given: dict[s
         ("def study(:", {}, ":1: SyntaxError"),
         ("import nothing_like_this\n", {}, ":1: ModuleNotFoundError"),
         ("\ndef study():\n    return 1 / 0\n", {}, ":3: ZeroDivisionError"),
-        (SMALL.replace("levels=6", "levels=0"), {}, "levels"),
+        (SMALL.replace("levels=16", "levels=0"), {}, "levels"),
         (SMALL.replace("[accuracy, macs]", "[accuracy, accuracy]"), {}, "different names"),
         (SMALL.replace("[accuracy, macs]", "[]"), {}, "at least one objective"),
         (SMALL.replace("epochs=1", "epochs=0"), {}, "epochs must be at least 1"),

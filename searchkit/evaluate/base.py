@@ -17,6 +17,9 @@ class Bench(Protocol):
 
     def subject(self, candidate: Candidate) -> Any: ...
 
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """These candidates will be measured next: what they share may be computed now, once for all."""
+
 
 class Workbench(Protocol):
     """Plain data from which a bench is built, in this process or in another one."""

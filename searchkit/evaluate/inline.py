@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import measure
+from searchkit.evaluate.trial import measure_together
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ class Inline:
         self._objectives = tuple(objectives)
 
     def run(self, asks: Sequence[Ask]) -> Iterator[Trial]:
-        for ask in asks:
-            yield measure(ask, self._bench, self._objectives)
+        return measure_together(asks, self._bench, self._objectives)
 
     def __enter__(self) -> Self:
         return self

@@ -5,8 +5,9 @@ Axes: N examples, C classes, B examples of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
+from searchkit.evaluate.prefix import Cache, Walk, can_share
 from searchkit.records import Candidate, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.reduction.encoder import Trace
@@ -31,12 +33,19 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded, Labels
 
 
+log = logging.getLogger(__name__)
+
+# logits (N, C), or (T, C) where every token is read, and trace of a whole split, in the data's order, on the CPU
+Passes = tuple[Tensor, Trace]
+
+
 @dataclass(frozen=True, eq=False)
 class SupernetWorkbench:
     """Weights, data and conditions, as plain arrays that travel between processes.
 
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
-    padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice
+    padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
+    cache_bytes: what may be kept of prefixes that later candidates may share
     """
 
     config: Mapping[str, Any]
@@ -49,6 +58,7 @@ class SupernetWorkbench:
     dtype: str = "auto"
     threads: int = 0
     token_budget: int = 4096
+    cache_bytes: int = 1 << 29
 
     @classmethod
     def of_folder(
@@ -65,7 +75,7 @@ class SupernetWorkbench:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
         model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).eval()
-        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget)
+        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, Cache(self.cache_bytes))
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
@@ -88,6 +98,8 @@ class SupernetBench:
     data: Encoded
     padded_to: int
     token_budget: int
+    cache: Cache = field(default_factory=lambda: Cache(0))
+    _prepared: dict[str, Passes] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
@@ -107,10 +119,48 @@ class SupernetBench:
         return as_tokens(self.data.take(rows)).to(self.device)
 
     def subject(self, candidate: Candidate) -> Subject:
+        return Subject(self, candidate, self.plan(candidate), self._prepared.pop(candidate.key, None))
+
+    def plan(self, candidate: Candidate) -> ReductionPlan:
+        """What the candidate, or the baseline it names, means here."""
         layers = self.model.shape.layers
         if "baseline" in candidate:
-            return Subject(self, candidate, baseline_plan(candidate, layers, self.data.marks, self.model.head.name))
-        return Subject(self, candidate, plan(self.recipe, candidate, layers))
+            return baseline_plan(candidate, layers, self.data.marks, self.model.head.name)
+        return plan(self.recipe, candidate, layers)
+
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Make the passes of these candidates together; their subjects then have them."""
+        passes = self.passes([self.plan(candidate) for candidate in candidates])
+        self._prepared.update(zip((candidate.key for candidate in candidates), passes, strict=True))
+
+    def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
+        """Every plan on the whole split. What a plan gets does not depend on the others, nor on what was kept."""
+        like = self.recipe.like
+        shared = [can_share(plan, like) for plan in plans]
+        if not all(shared):
+            log.info(
+                "%d of %d candidates score in another way than the recipe and are evaluated alone",
+                shared.count(False),
+                len(plans),
+            )
+        together = [plan for plan, can in zip(plans, shared, strict=True) if can]
+        self.cache.begin(together)
+        done: list[list[tuple[Tensor, Trace]]] = [[] for _ in plans]
+        with torch.inference_mode():
+            for number, (_, tokens) in enumerate(self.batches):
+                walked = iter(Walk(self.model, tokens, together, like, self.cache, number).predicted())
+                for plan, can, parts in zip(plans, shared, done, strict=True):
+                    predicted = next(walked) if can else self.model(tokens, plan)
+                    parts.append((predicted.logits.float().cpu(), predicted.trace.cpu()))
+        return [self._in_order(parts) for parts in done]
+
+    def _in_order(self, parts: Sequence[tuple[Tensor, Trace]]) -> Passes:
+        """Logits and trace of all batches in the data's order."""
+        order = np.concatenate([rows for rows, _ in self.batches])
+        logits = torch.cat([logits for logits, _ in parts])
+        back = torch.as_tensor(order).argsort()
+        rows = back if len(logits) == len(order) else _rows_of(self.data.lengths[order], back)
+        return logits[rows], Trace.concatenated([trace for _, trace in parts]).take(back)
 
     @cached_property
     def unreduced(self) -> Subject:
@@ -120,33 +170,30 @@ class SupernetBench:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One candidate on a bench."""
+    """One candidate on a bench; `prepared` are its passes, where they were made with those of others."""
 
     bench: SupernetBench
     candidate: Candidate
     plan: ReductionPlan
+    prepared: Passes | None = None
 
     @property
     def labels(self) -> Labels:
         return self.bench.data.labels
 
     def forward(self, tokens: Tokens) -> tuple[Tensor, Trace]:
-        """One pass over a batch: logits (B, C), or (T, C) of every token, float32, and the trace."""
+        """One pass over a batch, as the exported model makes it: logits (B, C), or (T, C), float32, and the trace."""
         with torch.inference_mode():
             result = self.bench.model(tokens, self.plan)
         return result.logits.float(), result.trace
 
     @cached_property
-    def passes(self) -> tuple[Tensor, Trace]:
+    def passes(self) -> Passes:
         """logits (N, C), or (T, C) of every token, and trace of the whole split, in the data's order, on the CPU."""
-        done = [(rows, *self.forward(tokens)) for rows, tokens in self.bench.batches]
-        order = np.concatenate([rows for rows, _, _ in done])
-        logits = torch.cat([logits.cpu() for _, logits, _ in done])
-        if not torch.isfinite(logits).all():
+        (made,) = [self.prepared] if self.prepared is not None else self.bench.passes([self.plan])
+        if not torch.isfinite(made[0]).all():
             raise TrialError("the model's logits are not finite", kind="nan")
-        back = torch.as_tensor(order).argsort()
-        rows = back if len(logits) == len(order) else _rows_of(self.bench.data.lengths[order], back)
-        return logits[rows], Trace.concatenated([trace.cpu() for _, _, trace in done]).take(back)
+        return made
 
     @property
     def logits(self) -> NDArray[np.float32]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,24 @@ from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Trial
 
 if TYPE_CHECKING:
     from searchkit.objective import Objective
+
+
+log = logging.getLogger(__name__)
+
+
+def measure_together(asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective]) -> Iterator[Trial]:
+    """Measure all asks, which may share computation; the time it takes is spread over them evenly."""
+    start = time.perf_counter()
+    try:
+        bench.prepare([ask.candidate for ask in asks])
+    except StudyError:
+        raise
+    except Exception:  # of one of them or of all at once: alone, each has its own outcome
+        log.warning("%d candidates cannot be computed together; now one by one", len(asks), exc_info=True)
+    share = (time.perf_counter() - start) / max(len(asks), 1)
+    for ask in asks:
+        trial = measure(ask, bench, objectives)
+        yield replace(trial, seconds=trial.seconds + share)
 
 
 def measure(ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None) -> Trial:

@@ -91,6 +91,23 @@ def attend(
     return torch.cat(contexts), torch.cat(seen) if seen else None
 
 
+def attend_from_first(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    *,
+    heads: int,
+    window: int | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """`attend` for the first token of each example alone: query (B, D), key and value (T, D); the context (B, D)."""
+    mask = _mask(layout, window)
+    q, k, v = (_heads(part, heads) for part in (query[:, None], layout.pad(key), layout.pad(value)))
+    mask = None if mask is None else mask[:, :, :1]
+    return _merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)).squeeze(1)
+
+
 def _attention(
     query: Tensor, key: Tensor, layout: Layout, heads: int, window: int | None, weights: Tensor | None
 ) -> AttentionMap:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from searchkit.reduction.encoder import Trace
+from searchkit.reduction.families.base import Reads
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Shape:
     """The sizes of an encoder and its head that its cost depends on.
 
     gated: the feed-forward part has a third product (GeGLU); embedding: the width of the embeddings where they are
-    projected to `width` (ELECTRA); tokens_read: the head reads every token, without a hidden layer unless `deep_head`
+    projected to `width` (ELECTRA); reads: what the head reads: each example's first token (then the last layer computes
+    no other), their mean, or every token, without a hidden layer unless `deep_head`
     """
 
     layers: int
@@ -31,11 +33,11 @@ class Shape:
     labels: int
     gated: bool = False
     embedding: int | None = None
-    tokens_read: bool = False
+    reads: Reads = "first"
     deep_head: bool = True
 
     @classmethod
-    def of_config(cls, config: Any, *, tokens_read: bool = False) -> Shape:
+    def of_config(cls, config: Any, *, reads: Reads = "first") -> Shape:
         """From a transformers config; the families spell the same sizes differently."""
         feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
         embedding = getattr(config, "embedding_size", config.hidden_size)
@@ -48,29 +50,37 @@ class Shape:
             config.num_labels,
             gated=modern,
             embedding=None if embedding == config.hidden_size else embedding,
-            tokens_read=tokens_read,
-            deep_head=modern or not tokens_read,
+            reads=reads,
+            deep_head=modern or reads != "tokens",
         )
 
 
 def macs(trace: Trace, shape: Shape) -> Tensor:
     """(B,) float64 MACs of each example.
 
-    Per layer with n tokens in attention and m in the feed-forward part: 4 d^2 n for the projections, 2 d n^2 for QK^T
-    and AV (in local attention too, which is computed whole and masked), 2 d f m for the feed-forward part (3 d f m if
-    gated), and what the scores cost. The head reads one token, or all: d^2 + d * labels for each (d * labels for a
-    reader's linear head).
+    Per layer with n tokens in attention, q of which ask, and m in the feed-forward part: 2 d^2 n for keys and values,
+    2 d^2 q for queries and output, 2 d n q for QK^T and AV (in local attention too, which is computed whole and
+    masked), 2 d f m for the feed-forward part (3 d f m if gated), and what the scores cost. q is n but for the last
+    layer of a model that reads first tokens, where q = m = 1. The head reads one token, or all: d^2 + d * labels for
+    each (d * labels for a reader's linear head).
     """
-    attention, feed_forward = trace.attention.double(), trace.feed_forward.double()
+    attention, queries, feed_forward = (
+        column.double() for column in (trace.attention, trace.queries, trace.feed_forward)
+    )
     per_layer = (
-        4 * shape.width**2 * attention
-        + 2 * shape.width * attention**2
+        2 * shape.width**2 * (attention + queries)
+        + 2 * shape.width * attention * queries
         + (3 if shape.gated else 2) * shape.width * shape.feed_forward * feed_forward
         + trace.scoring
     )
     head = shape.width * (shape.labels + (shape.width if shape.deep_head else 0))
-    read = trace.tokens.double() if shape.tokens_read else 1.0
+    read = trace.tokens.double() if shape.reads == "tokens" else 1.0
     return per_layer.sum(1) + head * read + (shape.embedding or 0) * shape.width * trace.tokens
+
+
+def unreduced_macs(lengths: Tensor, shape: Shape) -> Tensor:
+    """(B,) float64 MACs of examples of these (B,) lengths with nothing dropped."""
+    return macs(Trace.of_unreduced(lengths, shape.layers, first_only=shape.reads == "first"), shape)
 
 
 def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int, norms_and_mask: bool = False) -> int:

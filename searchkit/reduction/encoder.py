@@ -5,15 +5,16 @@ Axes: B examples, T tokens in all, D width, N layers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from searchkit.reduction.attention import attend
+from searchkit.reduction.attention import attend, attend_from_first
 from searchkit.reduction.families import Block
-from searchkit.reduction.plan import Reducer, ReductionPlan
+from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import SCORERS, Scorer, Seen
 
@@ -25,21 +26,28 @@ Predictors = Callable[[str, int], Scorer]
 class Trace:
     """What a pass computed: int64, per example (B,) or per example and layer (B, N).
 
-    tokens: (B,) tokens of the whole example; attention: tokens that entered attention; feed_forward: tokens that
-    entered the feed-forward part; scoring: the multiply-accumulates spent on scores, 0 where a length drops nothing
-    from the example; the input's stand in layer 0
+    tokens: (B,) tokens of the whole example; attention: tokens that entered attention, as keys and values; queries:
+    those of them that asked; feed_forward: tokens that entered the feed-forward part; scoring: the multiply-accumulates
+    spent on scores, 0 where a length drops nothing from the example; the input's stand in layer 0
     """
 
     tokens: Tensor
     attention: Tensor
+    queries: Tensor
     feed_forward: Tensor
     scoring: Tensor
 
     @classmethod
-    def of_unreduced(cls, lengths: Tensor, layers: int) -> Trace:
+    def of_unreduced(cls, lengths: Tensor, layers: int, *, first_only: bool = False) -> Trace:
         """The trace of examples of these (B,) lengths with nothing dropped."""
         full = lengths[:, None].expand(-1, layers)
-        return cls(lengths, full, full, torch.zeros_like(full))
+        return cls.of_kept(lengths, full, torch.zeros_like(full), first_only=first_only)
+
+    @classmethod
+    def of_kept(cls, lengths: Tensor, kept: Tensor, scoring: Tensor, *, first_only: bool = False) -> Trace:
+        """The trace where `kept` (B, N) tokens enter both parts of a layer."""
+        asked = torch.cat([kept[:, :-1], torch.ones_like(kept[:, -1:])], 1) if first_only else kept
+        return cls(lengths, kept, asked, asked, scoring)
 
     @classmethod
     def concatenated(cls, traces: Sequence[Trace]) -> Trace:
@@ -87,52 +95,61 @@ def encode(
     predictors: Predictors | None = None,
     training: bool = False,
     restore: bool = False,
+    first_only: bool = False,
     skip: Collection[int] = (),
 ) -> Encoding:
     """Run `hidden` (T, D), packed as `layout`, through the blocks, dropping tokens as the plan says.
 
     With `restore` the result carries the buffer: it starts as the embeddings, and survivors of each layer write their
-    output to their original place. Layers in `skip` are left out (LayerDrop), with their reducers.
+    output to their original place. With `first_only` the last layer computes each example's first token and no other.
+    Layers in `skip` are left out (LayerDrop), with their reducers.
     """
     if len(plan.reducers) != len(blocks):
         raise ValueError(f"the plan has {len(plan.reducers)} layers, the encoder {len(blocks)}")
-    run = _Pass(hidden, layout, predictors, restore)
-    run.reduce(plan.input, 0, blocks[0])
+    state = State(hidden, layout, predictors, restore)
+    state.reduce(plan.input, 0, blocks[0])
     for number, (block, reducer) in enumerate(zip(blocks, plan.reducers, strict=True)):
         if number in skip:
-            run.note(run.nothing, run.nothing)
+            state.leave_out()
             continue
         at = {reducer.site: reducer} if reducer is not None else {}
-        run.values = None
-        run.reduce(at.get("before_attention"), number, block)
-        in_attention = run.layout.lengths
+        state.reduce(at.get("before_attention"), number, block)
+        if first_only and number == len(blocks) - 1:
+            state.finish_first(block, training)
+            continue
         later = at.get("between") or at.get("after_layer")
-        attention = run.attend(block, training, later)
-        run.reduce(at.get("between"), number, block, attention)
-        run.note(in_attention, run.layout.lengths)
-        run.hidden = block.transformed(run.hidden)
-        run.remember()
-        run.reduce(at.get("after_layer"), number, block, attention)
-    return run.result()
+        scores = later is not None and later.may_drop(state.whole, state.layout)
+        state.attend(block, number, later if scores else None, training)
+        state.reduce(at.get("between"), number, block)
+        state.transform(block.transformed(state.hidden))
+        state.reduce(at.get("after_layer"), number, block)
+    return state.result()
 
 
-class _Pass:
+class State:
     """The tokens on their way through the layers: what is alive, what it cost so far, and the buffer."""
 
     def __init__(self, hidden: Tensor, layout: Layout, predictors: Predictors | None, restore: bool) -> None:
         self.hidden, self.layout, self.whole, self.predictors = hidden, layout, layout, predictors
         self.nothing = torch.zeros_like(layout.lengths)
-        self.values: Tensor | None = None
+        self.values: Tensor | None = None  # of the current layer, once it has attended
+        self.read: Tensor | None = None  # what a scorer took from its map
+        self.attended = self.nothing  # (B,) tokens that entered its attention
         self.buffer = hidden if restore else None
         self.discarded = torch.zeros_like(layout.positions, dtype=torch.bool) if restore else None
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self.scoring: dict[int, Tensor] = {}
 
-    def attend(self, block: Block, training: bool, later: Reducer | None) -> Tensor | None:
-        """The attention part; what a later reducer's scorer reads of the map, if it has to score."""
-        scored = later is not None and later.may_drop(self.whole, self.layout)
+    def fork(self) -> State:
+        """A state that goes its own way from here; tensors are shared, none is ever changed in place."""
+        other = copy.copy(self)
+        other.seen, other.scoring = list(self.seen), dict(self.scoring)
+        return other
+
+    def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
+        """The attention part, with what the scorer of a later reducer reads of the map."""
         query, key, value = block.projected(self.hidden, self.layout.positions)
-        context, attention = attend(
+        context, self.read = attend(
             query,
             key,
             value,
@@ -140,10 +157,39 @@ class _Pass:
             heads=block.heads,
             window=block.window,
             dropout=block.attention_dropout if training else 0.0,
-            read=self.scorer(later, 0).read if later is not None and scored else None,
+            read=None if scored_by is None else self.scorer(scored_by, layer).read,
         )
         self.hidden, self.values = block.attended(self.hidden, context), value
-        return attention
+        self.attended = self.layout.lengths
+
+    def finish_first(self, block: Block, training: bool = False) -> None:
+        """The whole layer, for each example's first token alone."""
+        first = self.layout.first
+        query, key, value = block.projected(self.hidden, self.layout.positions, first)
+        context = attend_from_first(
+            query,
+            key,
+            value,
+            self.layout,
+            heads=block.heads,
+            window=block.window,
+            dropout=block.attention_dropout if training else 0.0,
+        )
+        one = torch.ones_like(self.nothing)
+        self.seen.append((self.layout.lengths, one, one))
+        self.hidden = block.transformed(block.attended(self.hidden[first], context))
+        self.layout = Layout.of_lengths(one)
+
+    def transform(self, hidden: Tensor) -> None:
+        """`hidden` (T', D) is what the feed-forward part made of the survivors; they write it to their buffer."""
+        self.seen.append((self.attended, self.attended, self.layout.lengths))
+        self.hidden = hidden
+        if self.buffer is not None:
+            self.buffer = self.buffer.index_copy(0, self.layout.rows_in(self.whole), hidden.to(self.buffer.dtype))
+
+    def leave_out(self) -> None:
+        """A layer that is not computed."""
+        self.seen.append((self.nothing, self.nothing, self.nothing))
 
     def scorer(self, reducer: Reducer, layer: int) -> Scorer:
         if reducer.scorer in SCORERS:
@@ -152,45 +198,44 @@ class _Pass:
             raise ValueError(f"the plan scores by {reducer.scorer!r}, but the model has no trained scorers")
         return self.predictors(reducer.scorer, layer)
 
-    def reduce(self, reducer: Reducer | None, layer: int, block: Block, attention: Tensor | None = None) -> None:
+    def reduce(self, reducer: Reducer | None, layer: int, block: Block) -> None:
         """Drop what the reducer drops, and charge its scores."""
         if reducer is None or not reducer.may_drop(self.whole, self.layout):
             return
-        scorer, hidden, layout = self.scorer(reducer, layer), self.hidden, self.layout
-        with torch.no_grad():  # selection is not differentiable
-            values = self.values  # of this layer, or, before its attention, yet to be computed
-            seen = Seen(
-                hidden, layout, self.whole, lambda: block.values(hidden) if values is None else values, attention
-            )
-            scores = scorer.score(seen)
-            kept = reducer.kept(scores, self.whole, layout)
-        self._charge(reducer, scorer, layer, block)
-        if self.discarded is not None and reducer.fate == "discard":
-            self.discarded = self.discarded.index_fill(0, layout.rows_in(self.whole)[~kept], True)
-        rows, self.layout = layout.select(kept)
-        self.hidden = hidden[rows]
+        rows = self.keep(reducer, layer, block, self.ranked(reducer, layer, block))
+        self.hidden = self.hidden[rows]
 
-    def _charge(self, reducer: Reducer, scorer: Scorer, layer: int, block: Block) -> None:
-        layout, width = self.layout, self.hidden.shape[-1]
+    def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
+        """The tokens in the order of their scores; for other reducers too that score and protect alike."""
+        hidden, values = self.hidden, self.values if reducer.site != "before_attention" else None
+        with torch.no_grad():  # selection is not differentiable
+            compute = lambda: block.values(hidden) if values is None else values  # noqa: E731
+            scores = self.scorer(reducer, layer).score(Seen(hidden, self.layout, self.whole, compute, self.read))
+            return reducer.ranked(scores, self.whole, self.layout)
+
+    def keep(self, reducer: Reducer, layer: int, block: Block, ranked: Ranked) -> Tensor:
+        """Charge the reducer and leave it the layout it keeps; the rows (T',) of what is left."""
+        self._charge(reducer, layer, block)
+        kept = reducer.stays(ranked)
+        if self.discarded is not None and reducer.fate == "discard":
+            self.discarded = self.discarded.index_fill(0, self.layout.rows_in(self.whole)[~kept], True)
+        rows, self.layout = self.layout.select(kept)
+        return rows
+
+    def _charge(self, reducer: Reducer, layer: int, block: Block) -> None:
+        layout, width, scorer = self.layout, self.hidden.shape[-1], self.scorer(reducer, layer)
         cost = scorer.macs(layout, width=width, heads=block.heads)
-        if scorer.needs_values and self.values is None:
+        if scorer.needs_values and reducer.site == "before_attention":
             cost = cost + width**2 * layout.lengths
         if reducer.threshold is None:  # a length that drops nothing from an example needs no scores of it
             cost = torch.where(reducer.counts(self.whole, layout) < layout.lengths, cost, self.nothing)
         self.scoring[layer] = self.scoring.get(layer, self.nothing) + cost
-
-    def note(self, in_attention: Tensor, in_feed_forward: Tensor) -> None:
-        self.seen.append((in_attention, in_feed_forward))
-
-    def remember(self) -> None:
-        """Survivors write their state to their place in the buffer."""
-        if self.buffer is not None:
-            self.buffer = self.buffer.index_copy(0, self.layout.rows_in(self.whole), self.hidden.to(self.buffer.dtype))
 
     def result(self) -> Encoding:
         restored = None
         if self.buffer is not None and self.discarded is not None:
             restored = Restored(self.buffer.masked_fill(self.discarded[:, None], 0.0), self.discarded)
         scoring = torch.stack([self.scoring.get(layer, self.nothing) for layer in range(len(self.seen))], 1)
-        attention, feed_forward = (torch.stack(column, 1) for column in zip(*self.seen, strict=True))
-        return Encoding(self.hidden, self.layout, Trace(self.whole.lengths, attention, feed_forward, scoring), restored)
+        attention, queries, feed_forward = (torch.stack(column, 1) for column in zip(*self.seen, strict=True))
+        trace = Trace(self.whole.lengths, attention, queries, feed_forward, scoring)
+        return Encoding(self.hidden, self.layout, trace, restored)

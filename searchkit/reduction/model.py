@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from searchkit.errors import DataError
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Restored, Trace, encode
+from searchkit.reduction.encoder import Encoding, Restored, Trace, encode
 from searchkit.reduction.families import check_supported, view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
 from searchkit.reduction.plan import ReductionPlan
@@ -47,7 +47,7 @@ class AdaptiveModel(nn.Module):
         self.stock = stock
         self.view = view_of(stock)
         self.head = head_of(stock.config, type(stock).__name__)
-        self.shape = Shape.of_config(stock.config, tokens_read=self.view.reads == "tokens")
+        self.shape = Shape.of_config(stock.config, reads=self.view.reads)
         self.predictors = nn.ModuleDict()
         for name, settings in self.found.get("predictors", {}).items():
             self._attach(name, settings)
@@ -96,6 +96,7 @@ class AdaptiveModel(nn.Module):
         self, tokens: Tokens, plan: ReductionPlan, skip: Collection[int] = (), embedded: Tensor | None = None
     ) -> Predicted:
         """Predict under a plan, without the layers in `skip`; `embedded` saves embedding the tokens again."""
+        restore = self.needs_buffer(plan)
         encoding = encode(
             self.view.blocks,
             self.embed(tokens) if embedded is None else embedded,
@@ -103,11 +104,25 @@ class AdaptiveModel(nn.Module):
             plan,
             predictors=self.predictor,
             training=self.training,
-            restore=self.view.reads == "tokens" or not _keeps_first(plan),
+            restore=restore,
+            first_only=self.reads_first_only and not restore and not self.training,
             skip=skip,
         )
+        return self.read(encoding, tokens.layout)
+
+    @property
+    def reads_first_only(self) -> bool:
+        """The head sees each example's first token alone, so the last layer need not compute any other."""
+        return self.view.reads == "first"
+
+    def needs_buffer(self, plan: ReductionPlan) -> bool:
+        """Whether the head reads Drop-and-Restore's buffer: every token, or first tokens that the plan may drop."""
+        return self.view.reads == "tokens" or not _keeps_first(plan)
+
+    def read(self, encoding: Encoding, layout: Layout) -> Predicted:
+        """What the head makes of an encoding of examples whose whole layout is `layout`."""
         if encoding.restored is not None:
-            return Predicted(self._read(encoding.restored, tokens.layout), encoding.trace)
+            return Predicted(self._read(encoding.restored, layout), encoding.trace)
         return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.trace)
 
     def fade(
@@ -129,7 +144,7 @@ class AdaptiveModel(nn.Module):
             training=self.training,
             attention_dropout=attention_dropout,
         )
-        if self.view.reads == "tokens" or not _keeps_first(plan):
+        if self.needs_buffer(plan):
             return self._read(faded.restored, tokens.layout), faded
         return self._pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
 

@@ -107,16 +107,35 @@ class Reducer:
         minimum = torch.zeros_like(alive.lengths).index_add_(0, alive.examples, self.protected(whole, alive).long())
         return torch.minimum(self.keep.wanted(whole.lengths).maximum(minimum).clamp(min=1), alive.lengths)
 
+    def ranked(self, scores: Tensor, whole: Layout, alive: Layout) -> Ranked:
+        """The tokens of `alive` in the order of their scores (T,), protected ones first."""
+        protected = self.protected(whole, alive)
+        return Ranked(scores, protected, ranks(scores.float().masked_fill(protected, math.inf), alive), whole, alive)
+
     def kept(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
         """(T,) True for the tokens of `alive` that stay, given their scores (T,); the earlier of equals goes first."""
-        protected = self.protected(whole, alive)
-        rank = ranks(scores.float().masked_fill(protected, math.inf), alive)
-        stays = rank < self.counts(whole, alive)[alive.examples]
+        return self.stays(self.ranked(scores, whole, alive))
+
+    def stays(self, ranked: Ranked) -> Tensor:
+        """(T,) True for the tokens that stay."""
+        alive, rank, scores = ranked.alive, ranked.rank, ranked.scores
+        within = rank < self.counts(ranked.whole, alive)[alive.examples]
         if self.threshold is None:
-            return stays
+            return within
         relative = scale_of(self.scorer) == "relative"
         passes = scores * alive.lengths[alive.examples] >= self.threshold if relative else scores >= self.threshold
-        return stays & (protected | passes | (rank == 0))
+        return within & (ranked.protected | passes | (rank == 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Tokens alive in the order of their scores: (T,) each. `rank` is 0 for an example's first to keep."""
+
+    scores: Tensor
+    protected: Tensor
+    rank: Tensor
+    whole: Layout
+    alive: Layout
 
 
 def ranks(scores: Tensor, layout: Layout) -> Tensor:

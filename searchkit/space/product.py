@@ -28,14 +28,16 @@ class Space:
     Immutable, and free of state: every random choice comes from the generator passed in.
 
     Candidates are canonical: a threshold that a length already implies is off. Where `Lengths(basis="tokens")` keeps
-    one token, that is the protected first one, and no threshold at this place or a later one changes anything. So
-    several legal genomes may decode to one candidate; `canonical` gives the one that stands for them, and `encode` and
-    `genomes` hand out no other.
+    one token, that is the protected first one, and no threshold at this place or a later one changes anything. With
+    `last_idle` what the last place drops is never looked at: its length is that of the place before, its threshold off.
+    So several legal genomes may decode to one candidate; `canonical` gives the one that stands for them, and `encode`
+    and `genomes` hand out no other.
     """
 
     dimensions: tuple[Dimension, ...]
+    last_idle: bool
 
-    def __init__(self, *dimensions: Dimension) -> None:
+    def __init__(self, *dimensions: Dimension, last_idle: bool = False) -> None:
         names = [dimension.name for dimension in dimensions]
         if not names:
             raise StudyError("a space needs at least one dimension, got none")
@@ -45,17 +47,19 @@ class Space:
         if len(layers) > 1:
             raise StudyError(f"the dimensions of a space are for one encoder, got {layers=}")
         object.__setattr__(self, "dimensions", dimensions)
+        object.__setattr__(self, "last_idle", last_idle)
 
-    def bound(self, layers: int) -> Space:
-        """The same space for an encoder of that many layers."""
-        return Space(*(dimension.bound(layers) for dimension in self.dimensions))
+    def bound(self, layers: int, *, last_idle: bool = False) -> Space:
+        """The same space for an encoder of that many layers, the last of which may make no use of what it drops."""
+        return Space(*(dimension.bound(layers) for dimension in self.dimensions), last_idle=last_idle)
 
     def started(self, values: Mapping[str, tuple[float, ...]]) -> Space:
         """The same space, to be searched from what training found: dimension -> one number per layer.
 
         Names that the space does not have are ignored.
         """
-        return Space(*(own.started(values[own.name]) if own.name in values else own for own in self.dimensions))
+        started = (own.started(values[own.name]) if own.name in values else own for own in self.dimensions)
+        return Space(*started, last_idle=self.last_idle)
 
     @cached_property
     def _blocks(self) -> tuple[tuple[Dimension, slice], ...]:
@@ -77,7 +81,7 @@ class Space:
 
     @cached_property
     def size(self) -> int:
-        """How many distinct candidates there are, exactly; an upper bound where a length may imply thresholds."""
+        """How many distinct candidates there are, exactly; an upper bound where some genomes stand for others."""
         return math.prod(dimension.size for dimension in self.dimensions)
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
@@ -116,16 +120,22 @@ class Space:
 
     def decode(self, genome: Genome) -> Candidate:
         """The canonical candidate of a legal genome; ValueError for an illegal one."""
-        candidate = self._candidate(genome)  # every block must be legal, also where it changes nothing
-        return candidate if self._implied is None else self._candidate(self.canonical(genome))
+        self._candidate(genome)  # every block must be legal, also where it changes nothing
+        return self._candidate(self.canonical(genome))
 
     def canonical(self, genome: Genome) -> Genome:
-        """(W,) the one genome that stands for all those of its candidate: thresholds off where one token is left."""
-        if self._implied is None:
-            return genome
-        lengths, thresholds = self._implied
+        """(W,) the one genome that stands for all those of its candidate."""
         canonical = genome.copy()
-        canonical[thresholds][genome[lengths] == 0] = 0  # the lowest length is one token, off is index 0
+        if self.last_idle:
+            for dimension, block in self._blocks:
+                own = canonical[block]
+                if isinstance(dimension, Lengths):
+                    own[-1] = own[-2] if len(own) > 1 else dimension.bounds[1][-1]
+                elif isinstance(dimension, Thresholds):
+                    own[-1] = 0
+        if self._implied is not None:
+            lengths, thresholds = self._implied
+            canonical[thresholds][canonical[lengths] == 0] = 0  # the lowest length is one token, off is index 0
         return canonical
 
     def encode(self, candidate: Candidate) -> Genome:
@@ -140,16 +150,16 @@ class Space:
         """Every canonical genome once."""
         for blocks in _product([dimension.genomes for dimension in self.dimensions]):
             genome = tuple(itertools.chain.from_iterable(blocks))
-            if self._implied is None or self.canonical(np.array(genome)).tolist() == list(genome):
+            if self.canonical(np.array(genome)).tolist() == list(genome):
                 yield genome
 
     def all(self) -> Iterator[Candidate]:
-        """Every candidate once: `size` of them, or fewer where a length may imply thresholds."""
+        """Every candidate once: `size` of them, or fewer where some genomes stand for others."""
         return (self.decode(np.array(genome, dtype=np.int64)) for genome in self.genomes())
 
     def describe(self) -> dict[str, Any]:
         """What identifies the space in a fingerprint, as JSON."""
-        return {"dimensions": [dimension.describe() for dimension in self.dimensions]}
+        return {"dimensions": [dimension.describe() for dimension in self.dimensions], "last_idle": self.last_idle}
 
     @cached_property
     def _implied(self) -> tuple[slice, slice] | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from searchkit.errors import StudyError
-from searchkit.reduction.cost import macs
+from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
@@ -125,8 +125,8 @@ class Transkimmer:
         gate = cast(Gate, model.predictor("gate", 0))
         scored = torch.cat([lengths[:, None].to(kept), kept[:, :-1]], 1)  # a gate reads what the one before it left
         scoring = (gate.up.weight.numel() + gate.down.weight.numel()) * scored
-        whole = macs(Trace.of_unreduced(lengths, model.shape.layers), model.shape)
-        return (macs(Trace(lengths, kept, kept, scoring), model.shape).sum() / whole.sum()).float()
+        trace = Trace.of_kept(lengths, kept, scoring, first_only=model.shape.reads == "first")
+        return (macs(trace, model.shape).sum() / unreduced_macs(lengths, model.shape).sum()).float()
 
 
 @dataclass(frozen=True)

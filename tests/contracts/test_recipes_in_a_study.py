@@ -23,7 +23,7 @@ TASKS = {
 
 def study(name: str, head: str, space: Space | None = None) -> Study:
     recipe = SMALL[name]()
-    joint = (Lengths(levels=6),) if recipe.scale is None else (Lengths(levels=6), Thresholds(recipe.scale))
+    joint = (Lengths(levels=24),) if recipe.scale is None else (Lengths(levels=6), Thresholds(recipe.scale))
     return Study(
         name=f"{name}-{head}",
         task=TASKS[head],
@@ -71,7 +71,7 @@ def test_a_model_without_any_trained_predictor_can_be_searched(tmp_path: Path) -
         name="plain",
         task=TASKS["classification"],
         supernet=Supernet(SCRATCH, FineTune(epochs=1)),
-        space=Space(Lengths(levels=6)),
+        space=Space(Lengths(levels=24)),
         objectives=[accuracy, macs],
         engine=Random(),
         budget=Budget(evaluations=8),

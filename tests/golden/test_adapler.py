@@ -61,7 +61,7 @@ def test_soft_removal_at_an_endless_slope_is_physical_removal(tmp_path: Path) ->
         hard = model(given, plan(recipe, Candidate.of(thresholds=tuple(eta.tolist())), 2))
     torch.testing.assert_close(logits, hard.logits, atol=1e-5, rtol=0)
     left = torch.stack([faded.alive[place].sum() for place in (1, 2)])
-    assert left.tolist() == hard.trace.feed_forward.sum(0).tolist()
+    assert left.tolist() == hard.trace.attention.sum(0).tolist()
     assert left[-1] < given.layout.lengths.sum()
 
 
@@ -72,7 +72,7 @@ def test_an_adaptive_layer_that_removes_nothing_costs_what_its_predictor_adds() 
     lengths = torch.tensor([24])
     plain = Trace.of_unreduced(lengths, 12)
     predictors = torch.full((1, 12), 24 * (768 * 32 + 32))
-    ratio = float(macs(plain, base) / macs(Trace(lengths, plain.attention, plain.attention, predictors), base))
+    ratio = float(macs(plain, base) / macs(Trace.of_kept(lengths, plain.attention, predictors), base))
     assert ratio == pytest.approx(0.9966, abs=2e-4)
 
 

@@ -60,7 +60,7 @@ def told(head: str, labels: NDArray[Any], outputs: NDArray[Any]) -> Told:
     n = len(labels)
     data = Encoded(np.full(n, 2, np.int32), np.zeros(n, np.int32), np.arange(n + 1, dtype=np.int64), labels)
     width = outputs.shape[1]
-    return Told(bench(head, data, width), Candidate.of(), ReductionPlan.unreduced(1), outputs.astype(np.float32))
+    return Told(bench(head, data, width), Candidate.of(), ReductionPlan.unreduced(1), told=outputs.astype(np.float32))
 
 
 def classes(right: list[int], predicted: list[int], count: int = 4) -> Told:
@@ -147,7 +147,7 @@ def questions() -> Told:
     logits = np.zeros((len(data.ids), 2), dtype=np.float32)
     for question, (first, last) in enumerate([(3, 4), (3, 4), (3, 3), (0, 0)]):
         logits[data.offsets[question] + first, 0] = logits[data.offsets[question] + last, 1] = 9.0
-    return Told(bench("question_answering", data), Candidate.of(), ReductionPlan.unreduced(1), logits)
+    return Told(bench("question_answering", data), Candidate.of(), ReductionPlan.unreduced(1), told=logits)
 
 
 def test_answers_are_scored_question_by_question() -> None:

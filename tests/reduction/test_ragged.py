@@ -39,3 +39,18 @@ def test_selecting_keeps_the_chosen_tokens_their_order_and_their_positions(
     assert smaller.positions.tolist() == [p for picks in expected for p in picks]
     assert torch.equal(smaller.rows_in(layout), rows)
     assert smaller.examples.tolist() == [b for b, picks in enumerate(expected) for _ in picks]
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 20_000), st.booleans())
+def test_buckets_cut_a_batch_into_neighbours_that_fit(lengths: list[int], places: int, recurring: bool) -> None:
+    layout = Layout.of_lengths(torch.tensor(lengths))
+    buckets = layout.buckets(places, recurring)
+    assert [size for bucket in buckets for size in bucket.lengths.tolist()] == lengths
+    assert torch.equal(torch.cat([bucket.positions for bucket in buckets]), layout.positions)
+    for bucket in buckets:
+        count = len(bucket.lengths)
+        assert bucket.width >= bucket.longest
+        assert count == 1 or count * bucket.width**2 <= places
+        if recurring:
+            assert count.bit_count() == 1
+            assert bucket.width % 8 == 0 or (count == 1 and bucket.width == bucket.longest <= 64)

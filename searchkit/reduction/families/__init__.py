@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from searchkit.errors import DataError
-from searchkit.reduction.families.base import Block, View
+from searchkit.reduction.families.base import Block, Reads, View
 from searchkit.reduction.families.modernbert import modernbert
 from searchkit.reduction.families.post_norm import bert, distilbert, electra, roberta
 
-__all__ = ["FAMILIES", "Block", "View", "check_supported", "view_of"]
+__all__ = ["FAMILIES", "Block", "View", "check_supported", "reads", "view_of"]
 
 FAMILIES: Final[dict[str, Callable[[Any], View]]] = {
     "bert": bert,
@@ -27,6 +27,13 @@ def check_supported(model_type: str, where: str) -> None:
         raise DataError(
             f"{where}: model_type {model_type!r} is not supported; supported families: {', '.join(FAMILIES)}"
         )
+
+
+def reads(config: Any, head: str) -> Reads:
+    """What this kind of head reads of an encoder with this config, as its view will say."""
+    if head == "question_answering":
+        return "tokens"
+    return "mean" if getattr(config, "classifier_pooling", "cls") == "mean" else "first"
 
 
 def view_of(stock: Any) -> View:

@@ -28,8 +28,13 @@ class Block(Protocol):
     def window(self) -> int | None:
         """A token sees those at most so many positions away; None sees all."""
 
-    def projected(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value (T, D) of tokens (T, D) that stood at `positions` (T,)."""
+    def projected(
+        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value (T, D) of tokens (T, D) that stood at `positions` (T,).
+
+        asking: (R,) the rows whose queries are wanted, where not all are; the query is then (R, D)
+        """
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value (T, D) alone."""

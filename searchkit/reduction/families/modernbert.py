@@ -31,17 +31,27 @@ class ModernBlock:
     attention_dropout: float
     window: int | None
 
-    def projected(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        fused = product(self.layer.attn.Wqkv, self.layer.attn_norm(hidden))  # (T, 3 * D)
-        query, key, value = fused.chunk(3, dim=-1)
+    def projected(
+        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        normed, width = self.layer.attn_norm(hidden), hidden.shape[-1]
+        if asking is None:
+            query, key, value = product(self.layer.attn.Wqkv, normed).chunk(3, dim=-1)
+        else:
+            query = self._part(normed[asking], 0, width)
+            key, value = self._part(normed, width, 3 * width).chunk(2, dim=-1)
         cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)  # (T, E)
-        return self._turned(query, cosines, sines), self._turned(key, cosines, sines), value
+        asked = (cosines, sines) if asking is None else (cosines[asking], sines[asking])
+        return self._turned(query, *asked), self._turned(key, cosines, sines), value
 
     def values(self, hidden: Tensor) -> Tensor:
-        fused, width = self.layer.attn.Wqkv, hidden.shape[-1]
-        bias = None if fused.bias is None else fused.bias[2 * width :]
-        layer = partial(functional.linear, weight=fused.weight[2 * width :], bias=bias)
-        return product(layer, self.layer.attn_norm(hidden))  # type: ignore[arg-type]
+        return self._part(self.layer.attn_norm(hidden), 2 * hidden.shape[-1], None)
+
+    def _part(self, normed: Tensor, start: int, stop: int | None) -> Tensor:
+        """These outputs of the fused projection to query, key and value."""
+        fused = self.layer.attn.Wqkv
+        bias = None if fused.bias is None else fused.bias[start:stop]
+        return product(partial(functional.linear, weight=fused.weight[start:stop], bias=bias), normed)  # type: ignore[arg-type]
 
     def attended(self, hidden: Tensor, context: Tensor) -> Tensor:
         attention = self.layer.attn

@@ -36,8 +36,11 @@ class PostNormBlock:
     heads: int
     window: int | None = None
 
-    def projected(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return product(self.query, hidden), product(self.key, hidden), product(self.value, hidden)
+    def projected(
+        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = hidden if asking is None else hidden[asking]
+        return product(self.query, rows), product(self.key, hidden), product(self.value, hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
         return product(self.value, hidden)
