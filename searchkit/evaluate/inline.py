@@ -1,17 +1,20 @@
-"""Evaluates asks one after the other in this process."""
+"""Evaluates asks in this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import measure_together
+from searchkit.evaluate.trial import measure_together, neighbours
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
     from searchkit.objective import Objective
+
+
+TOGETHER: Final = 12  # asks that share prefixes; what an interruption may cost, and how often progress is told
 
 
 class Inline:
@@ -22,7 +25,8 @@ class Inline:
         self._objectives = tuple(objectives)
 
     def run(self, asks: Sequence[Ask]) -> Iterator[Trial]:
-        return measure_together(asks, self._bench, self._objectives)
+        for group in neighbours(asks, -(-len(asks) // TOGETHER)):
+            yield from measure_together(group, self._bench, self._objectives)
 
     def __enter__(self) -> Self:
         return self

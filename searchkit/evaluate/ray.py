@@ -6,13 +6,13 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import measure
+from searchkit.evaluate.trial import measure, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # an ask whose worker died is tried this often
-IN_FLIGHT = 2  # asks per worker: one runs, one waits, so that no worker idles during a round trip
+IN_FLIGHT = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
+SHARES = 3  # groups of a generation per worker
 
 
 class _Worker:
@@ -34,25 +35,34 @@ class _Worker:
     def ready(self) -> bool:
         return True
 
-    def measure(self, ask: Ask, names: Sequence[str], before: Trial | None) -> Trial:
-        return measure(ask, self._bench, [self._objectives[name] for name in names], before)
+    def measure(self, asks: Sequence[Ask], names: Sequence[str]) -> list[Trial]:
+        return list(measure_together(asks, self._bench, [self._objectives[name] for name in names]))
+
+    def add(self, before: Trial, names: Sequence[str]) -> list[Trial]:
+        return [measure(before.ask, self._bench, [self._objectives[name] for name in names], before)]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An ask, the objectives to measure, what is known already, and how often it was tried."""
+    """Asks to measure together, the objectives, what is known already of a single one, and how often it was tried."""
 
-    ask: Ask
+    asks: tuple[Ask, ...]
     names: tuple[str, ...]
     before: Trial | None = None
     attempt: int = 1
+
+    def again(self) -> list[_Job]:
+        """After its worker died: each ask by itself, so that one that kills workers takes no other along."""
+        return [_Job((ask,), self.names, self.before, self.attempt + 1) for ask in self.asks]
 
 
 class Ray:
     """`workers` long-lived actors on the cluster at `address`, or on a local one that ends with the evaluator.
 
-    Objectives that are timed are measured in a second phase, one ask after the other on one worker, while the others
-    idle. An ask whose worker dies is tried again on a new worker, `ATTEMPTS` times in all, and then is `Failed`.
+    Asks are measured in groups of neighbours, which share prefixes; `SHARES` groups per worker leave the others
+    something to do while one takes long. Objectives that are timed are measured in a second phase, one ask after the
+    other on one worker, while the others idle. An ask whose worker dies is tried again on a new worker, alone,
+    `ATTEMPTS` times in all, and then is `Failed`.
     """
 
     def __init__(
@@ -84,12 +94,13 @@ class Ray:
     def run(self, asks: Sequence[Ask]) -> Iterator[Trial]:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
-        measured = self._dispatch([_Job(ask, together) for ask in asks], len(self._workers), IN_FLIGHT)
+        groups = [_Job(group, together) for group in neighbours(asks, SHARES * len(self._workers))]
+        measured = self._dispatch(groups, len(self._workers), IN_FLIGHT)
         if not alone:
             yield from measured
             return
         first = sorted(measured, key=lambda trial: trial.ask.number)
-        yield from self._dispatch([_Job(trial.ask, alone, trial) for trial in first], workers=1, in_flight=1)
+        yield from self._dispatch([_Job((trial.ask,), alone, trial) for trial in first], workers=1, in_flight=1)
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +133,14 @@ class Ray:
         while waiting or running:
             while waiting and min(load) < in_flight:
                 slot, job = load.index(min(load)), waiting.popleft()
-                reference = self._workers[slot].measure.remote(job.ask, job.names, job.before)
+                worker = self._workers[slot]
+                add, new = worker.add.remote, worker.measure.remote
+                reference = add(job.before, job.names) if job.before else new(job.asks, job.names)
                 running[reference] = (job, slot)
                 load[slot] += 1
             (reference,), _ = self._ray.wait(list(running), num_returns=1)
             try:
-                trial = self._ray.get(reference)
+                trials = self._ray.get(reference)
             except self._ray.exceptions.RayTaskError as error:
                 cause = error.cause if isinstance(error.cause, Exception) else error
                 raise cause from None  # `measure` lets through only what stops the whole study
@@ -137,12 +150,12 @@ class Ray:
                 load[slot] = 0
                 waiting.extendleft(reversed(bystanders))
                 if suspect.attempt < ATTEMPTS:
-                    waiting.append(replace(suspect, attempt=suspect.attempt + 1))
+                    waiting.extend(suspect.again())
                 else:
-                    yield _died(suspect, error)
+                    yield from (_died(ask, error) for ask in suspect.asks)
             else:
                 load[running.pop(reference)[1]] -= 1
-                yield trial
+                yield from trials
 
     def _replace(self, slot: int, error: Exception, running: dict[Any, tuple[_Job, int]]) -> list[_Job]:
         """Start a new worker in `slot`; the jobs the dead one had, in the order it took them: the first was running."""
@@ -153,9 +166,9 @@ class Ray:
         return [running.pop(reference)[0] for reference in lost]
 
 
-def _died(job: _Job, error: Exception) -> Trial:
+def _died(ask: Ask, error: Exception) -> Trial:
     message = f"the worker died {ATTEMPTS} times while it measured this candidate"
-    return Trial(job.ask, Failed("worker-died", message, str(error)), seconds=0.0)
+    return Trial(ask, Failed("worker-died", message, str(error)), seconds=0.0)
 
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:

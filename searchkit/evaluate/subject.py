@@ -162,9 +162,10 @@ class SupernetBench:
         rows = back if len(logits) == len(order) else _rows_of(self.data.lengths[order], back)
         return logits[rows], Trace.concatenated([trace for _, trace in parts]).take(back)
 
-    @cached_property
+    @property
     def unreduced(self) -> Subject:
-        """The supernet with nothing dropped: the baseline of every cost."""
+        """The supernet with nothing dropped: the baseline of every cost. Not kept: a bench and all it holds would be
+        garbage only once Python looks for cycles."""
         return Subject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -34,6 +35,18 @@ def measure_together(asks: Sequence[Ask], bench: Bench, objectives: Sequence[Obj
     for ask in asks:
         trial = measure(ask, bench, objectives)
         yield replace(trial, seconds=trial.seconds + share)
+
+
+def neighbours(asks: Sequence[Ask], groups: int) -> list[tuple[Ask, ...]]:
+    """At most `groups` even groups; asks that agree from the first place on come together: they share prefixes."""
+
+    def places(ask: Ask) -> list[tuple[str, ...]]:
+        values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
+        return [tuple(map(str, place)) for place in itertools.zip_longest(*values)]
+
+    order = sorted(asks, key=places)
+    size = max(1, -(-len(order) // max(groups, 1)))
+    return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
 
 
 def measure(ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None) -> Trial:
