@@ -6,6 +6,7 @@ Axes: B examples, T tokens in all, D width, N layers.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 
@@ -78,12 +79,16 @@ class Restored:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """hidden (T', D) and layout of the tokens that reached the end, the trace, `restored` if asked for."""
+    """hidden (T', D) and layout of the tokens that reached the end, the trace on demand, `restored` if asked for."""
 
     hidden: Tensor
     layout: Layout
-    trace: Trace
+    traced: Callable[[], Trace]
     restored: Restored | None
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        return self.traced()
 
 
 def encode(
@@ -138,12 +143,12 @@ class State:
         self.buffer = hidden if restore else None
         self.discarded = torch.zeros_like(layout.positions, dtype=torch.bool) if restore else None
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.scoring: dict[int, Tensor] = {}
+        self.scoring: list[_Scoring] = []
 
     def fork(self) -> State:
         """A state that goes its own way from here; tensors are shared, none is ever changed in place."""
         other = copy.copy(self)
-        other.seen, other.scoring = list(self.seen), dict(self.scoring)
+        other.seen, other.scoring = list(self.seen), list(self.scoring)
         return other
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
@@ -202,19 +207,27 @@ class State:
         """Drop what the reducer drops, and charge its scores."""
         if reducer is None or not reducer.may_drop(self.whole, self.layout):
             return
-        rows = self.keep(reducer, layer, block, self.ranked(reducer, layer, block))
+        if len(self.nothing) == 1 and reducer.threshold is None and self.discarded is None:
+            self._charge(reducer, layer, block)
+            rows = reducer.best(self.scores(reducer, layer, block), self.whole, self.layout)
+            self.layout = Layout(self.layout.offsets.clamp(max=len(rows)), self.layout.positions[rows])
+        else:
+            rows = self.keep(reducer, layer, block, self.ranked(reducer, layer, block))
         self.hidden = self.hidden[rows]
 
-    def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
-        """The tokens in the order of their scores; for other reducers too that score and protect alike."""
+    def scores(self, reducer: Reducer, layer: int, block: Block) -> Tensor:
+        """(T,) what the reducer's scorer says."""
         hidden, values = self.hidden, self.values if reducer.site != "before_attention" else None
         with torch.no_grad():  # selection is not differentiable
             compute = lambda: block.values(hidden) if values is None else values  # noqa: E731
-            scores = self.scorer(reducer, layer).score(Seen(hidden, self.layout, self.whole, compute, self.read))
-            return reducer.ranked(scores, self.whole, self.layout)
+            return self.scorer(reducer, layer).score(Seen(hidden, self.layout, self.whole, compute, self.read))
+
+    def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
+        """The tokens in the order of their scores; for other reducers too that score and protect alike."""
+        return reducer.ranked(self.scores(reducer, layer, block), self.whole, self.layout)
 
     def keep(self, reducer: Reducer, layer: int, block: Block, ranked: Ranked) -> Tensor:
-        """Charge the reducer and leave it the layout it keeps; the rows (T',) of what is left."""
+        """Charge the reducer and leave the layout of what it keeps; the rows (T',) of that."""
         self._charge(reducer, layer, block)
         kept = reducer.stays(ranked)
         if self.discarded is not None and reducer.fate == "discard":
@@ -223,19 +236,44 @@ class State:
         return rows
 
     def _charge(self, reducer: Reducer, layer: int, block: Block) -> None:
-        layout, width, scorer = self.layout, self.hidden.shape[-1], self.scorer(reducer, layer)
-        cost = scorer.macs(layout, width=width, heads=block.heads)
-        if scorer.needs_values and reducer.site == "before_attention":
-            cost = cost + width**2 * layout.lengths
-        if reducer.threshold is None:  # a length that drops nothing from an example needs no scores of it
-            cost = torch.where(reducer.counts(self.whole, layout) < layout.lengths, cost, self.nothing)
-        self.scoring[layer] = self.scoring.get(layer, self.nothing) + cost
+        """Note what is scored; how much that costs is computed if someone asks."""
+        scorer, width = self.scorer(reducer, layer), self.hidden.shape[-1]
+        self.scoring.append(_Scoring(layer, reducer, scorer, self.whole, self.layout, width, block.heads))
 
     def result(self) -> Encoding:
         restored = None
         if self.buffer is not None and self.discarded is not None:
             restored = Restored(self.buffer.masked_fill(self.discarded[:, None], 0.0), self.discarded)
-        scoring = torch.stack([self.scoring.get(layer, self.nothing) for layer in range(len(self.seen))], 1)
-        attention, queries, feed_forward = (torch.stack(column, 1) for column in zip(*self.seen, strict=True))
-        trace = Trace(self.whole.lengths, attention, queries, feed_forward, scoring)
+        trace = functools.partial(_trace, self.whole.lengths, self.seen, self.scoring)
         return Encoding(self.hidden, self.layout, trace, restored)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scoring:
+    """Tokens that a reducer scored at a layer."""
+
+    layer: int
+    reducer: Reducer
+    scorer: Scorer
+    whole: Layout
+    layout: Layout
+    width: int
+    heads: int
+
+    def macs(self) -> Tensor:
+        """(B,) what that cost; a length that drops nothing from an example needs no scores of it."""
+        cost = self.scorer.macs(self.layout, width=self.width, heads=self.heads)
+        if self.scorer.needs_values and self.reducer.site == "before_attention":
+            cost = cost + self.width**2 * self.layout.lengths
+        if self.reducer.threshold is not None:
+            return cost
+        shorter = self.reducer.counts(self.whole, self.layout) < self.layout.lengths
+        return torch.where(shorter, cost, torch.zeros_like(cost))
+
+
+def _trace(lengths: Tensor, seen: Sequence[tuple[Tensor, Tensor, Tensor]], scorings: Sequence[_Scoring]) -> Trace:
+    attention, queries, feed_forward = (torch.stack(column, 1) for column in zip(*seen, strict=True))
+    scoring = torch.zeros_like(attention)
+    for one in scorings:
+        scoring[:, one.layer] += one.macs()
+    return Trace(lengths, attention, queries, feed_forward, scoring)

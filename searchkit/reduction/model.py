@@ -5,9 +5,10 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -29,10 +30,14 @@ PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's we
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """logits (B, C), or (T, C) where the head reads every token, and the trace of the pass."""
+    """logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
 
     logits: Tensor
-    trace: Trace
+    traced: Callable[[], Trace]
+
+    @cached_property
+    def trace(self) -> Trace:
+        return self.traced()
 
 
 class AdaptiveModel(nn.Module):
@@ -122,8 +127,8 @@ class AdaptiveModel(nn.Module):
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
         """What the head makes of an encoding of examples whose whole layout is `layout`."""
         if encoding.restored is not None:
-            return Predicted(self._read(encoding.restored, layout), encoding.trace)
-        return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.trace)
+            return Predicted(self._read(encoding.restored, layout), encoding.traced)
+        return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.traced)
 
     def fade(
         self,

@@ -6,6 +6,7 @@ of the others. Places are the layers and, before the first attention, the input.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -91,21 +92,36 @@ class Reducer:
 
     def may_drop(self, whole: Layout, alive: Layout) -> bool:
         """Whether scores have to be computed: a threshold always needs them, a length only where it is shorter."""
-        return self.threshold is not None or bool((self.counts(whole, alive) < alive.lengths).any())
+        if self.threshold is not None:
+            return True
+        key = ("may drop", self.keep, self.protect, _other(whole, alive))
+        if key not in alive.memo:
+            alive.memo[key] = bool((self.counts(whole, alive) < alive.lengths).any())
+        return bool(alive.memo[key])
 
     def protected(self, whole: Layout, alive: Layout) -> Tensor:
         """(T,) True for tokens of `alive` that are never dropped."""
-        kept = torch.zeros_like(alive.positions, dtype=torch.bool)
-        for name in self.protect:
-            kept |= alive.positions == 0 if name == "cls" else whole.marked(name)[alive.rows_in(whole)]
-        return kept
+        key = ("protected", self.protect, _other(whole, alive))
+        if key not in alive.memo:
+            marks = [
+                alive.positions == 0 if name == "cls" else whole.marked(name)[alive.rows_in(whole)]
+                for name in self.protect
+            ] or [torch.zeros_like(alive.positions, dtype=torch.bool)]
+            alive.memo[key] = functools.reduce(torch.logical_or, marks)
+        return alive.memo[key]  # type: ignore[no-any-return]
 
     def counts(self, whole: Layout, alive: Layout) -> Tensor:
         """(B,) tokens that the length lets through: at least the protected, at most what is alive."""
         if self.keep is None:
             return alive.lengths
-        minimum = torch.zeros_like(alive.lengths).index_add_(0, alive.examples, self.protected(whole, alive).long())
-        return torch.minimum(self.keep.wanted(whole.lengths).maximum(minimum).clamp(min=1), alive.lengths)
+        key = ("counts", self.keep, self.protect, _other(whole, alive))
+        if key not in alive.memo:
+            wanted = self.keep.wanted(whole.lengths).clamp(min=1)
+            if self.protect != ("cls",):  # which is one token
+                protected = self.protected(whole, alive).long()
+                wanted = wanted.maximum(torch.zeros_like(alive.lengths).index_add_(0, alive.examples, protected))
+            alive.memo[key] = wanted.minimum(alive.lengths)
+        return alive.memo[key]  # type: ignore[no-any-return]
 
     def ranked(self, scores: Tensor, whole: Layout, alive: Layout) -> Ranked:
         """The tokens of `alive` in the order of their scores (T,), protected ones first."""
@@ -116,6 +132,11 @@ class Reducer:
         """(T,) True for the tokens of `alive` that stay, given their scores (T,); the earlier of equals goes first."""
         return self.stays(self.ranked(scores, whole, alive))
 
+    def best(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
+        """(T',) `kept` as rows, for a length alone and a batch of a single example: one sort of its scores does."""
+        order = scores.float().masked_fill(self.protected(whole, alive), math.inf).argsort(descending=True, stable=True)
+        return order[: int(self.counts(whole, alive))].sort().values
+
     def stays(self, ranked: Ranked) -> Tensor:
         """(T,) True for the tokens that stay."""
         alive, rank, scores = ranked.alive, ranked.rank, ranked.scores
@@ -125,6 +146,11 @@ class Reducer:
         relative = scale_of(self.scorer) == "relative"
         passes = scores * alive.lengths[alive.examples] >= self.threshold if relative else scores >= self.threshold
         return within & (ranked.protected | passes | (rank == 0))
+
+
+def _other(whole: Layout, alive: Layout) -> Layout | None:
+    """`whole` as part of a key in the memo of `alive`, which must not refer to itself."""
+    return None if whole is alive else whole
 
 
 @dataclass(frozen=True, eq=False)

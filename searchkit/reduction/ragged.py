@@ -5,9 +5,10 @@ Axes: B examples, T tokens in all, L places of a padded example, D width (or any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,6 +84,11 @@ class Layout:
     def mask(self) -> Tensor:
         """(B, L) True where a token stands."""
         return torch.arange(self.width, device=self.offsets.device) < self.lengths[:, None]
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """What reducers found out about these tokens, so that it is computed once for all that ask."""
+        return {}
 
     @property
     def first(self) -> Tensor:
