@@ -55,5 +55,15 @@ def _score(text: str, right: tuple[str, ...]) -> tuple[float, float]:
     return float(percent["exact_match"]) / 100, float(percent["f1"]) / 100
 
 
-exact_match = Objective("exact_match", unit="fraction", better="higher", measure=_exact_match)
-f1 = Objective("f1", unit="fraction", better="higher", measure=_f1)
+def _exact(subject: Subject) -> NDArray[np.float64]:
+    """(Q,) 1 where a question is answered exactly."""
+    return _scores(subject, "exact_match")[:, 0]
+
+
+def _overlaps(subject: Subject) -> NDArray[np.float64]:
+    """(Q,) F1 of each question."""
+    return _scores(subject, "f1")[:, 1]
+
+
+exact_match = Objective("exact_match", unit="fraction", better="higher", measure=_exact_match, examples=_exact)
+f1 = Objective("f1", unit="fraction", better="higher", measure=_f1, examples=_overlaps)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
@@ -62,5 +64,11 @@ def _as_published(subject: Subject) -> float:
     return published_macs(counts, shape, head=head) / whole
 
 
-macs = Objective("macs", unit="of unreduced", better="lower", measure=_macs)
-flops = Objective("flops", unit="of unreduced", better="lower", measure=_flops)
+def _per_example(subject: Subject) -> NDArray[np.float64]:
+    """(N,) MACs of each example."""
+    per_example: NDArray[np.float64] = macs_of(subject.trace, subject.bench.model.shape).numpy()
+    return per_example
+
+
+macs = Objective("macs", unit="of unreduced", better="lower", measure=_macs, examples=_per_example)
+flops = Objective("flops", unit="of unreduced", better="lower", measure=_flops, examples=_per_example)

@@ -67,6 +67,11 @@ def _of_classes(subject: Subject, name: str, metric: Callable[[Tensor, Tensor, i
     return bootstrapped(score, subject.predictions, subject.labels)
 
 
-accuracy = Objective("accuracy", unit="fraction", better="higher", measure=_accuracy)
+def _right(subject: Subject) -> NDArray[np.float64]:
+    """(N,) 1 where the prediction is the label."""
+    return subject.correct.astype(np.float64)
+
+
+accuracy = Objective("accuracy", unit="fraction", better="higher", measure=_accuracy, examples=_right)
 macro_f1 = Objective("macro_f1", unit="fraction", better="higher", measure=_macro_f1)
 matthews = Objective("matthews", unit="correlation", better="higher", measure=_matthews)

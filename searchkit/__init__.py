@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from searchkit.engines import NSGA2, Random
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
+    from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
     from searchkit.objective import Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
@@ -35,6 +36,7 @@ _HOME: Final[dict[str, str]] = {
     "NSGA2": "engines",
     "Objective": "objective",
     "Pruned": "records",
+    "Racing": "evaluate.racing",
     "Random": "engines",
     "Scratch": "supernet",
     "SearchkitError": "errors",
@@ -63,6 +65,7 @@ __all__ = [
     "Measured",
     "Objective",
     "Pruned",
+    "Racing",
     "Random",
     "Scratch",
     "SearchkitError",

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from searchkit.records import Estimate
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from searchkit.evaluate.subject import Subject
 
 
@@ -17,7 +20,9 @@ class Objective:
     """One axis of the front.
 
     `measure` takes a `Subject` (the supernet under one plan, on one split) and returns an `Estimate` in `unit`. An
-    `exclusive` objective is timed: nothing else of searchkit runs on the device while it is measured.
+    `exclusive` objective is timed: nothing else of searchkit runs on the device while it is measured. `examples` gives
+    what the value is made of, for racing: for each example (question) a quality in [0, 1] whose mean is the value, or
+    for each example a cost, on any scale; None where the value is not a sum over examples.
     """
 
     name: str
@@ -25,6 +30,7 @@ class Objective:
     better: Literal["higher", "lower"]
     measure: Callable[[Subject], Estimate]
     exclusive: bool = False
+    examples: Callable[[Subject], NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):

@@ -169,12 +169,16 @@ OUTCOMES: Final[dict[str, type[Measured] | type[Pruned] | type[Failed]]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, ...)."""
+    """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, ...).
+
+    examples: objective -> what its value is made of, where racing needs it; not stored, since it can be measured again
+    """
 
     ask: Ask
     outcome: Outcome
     seconds: float
     environment: Mapping[str, Scalar] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:

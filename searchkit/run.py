@@ -18,7 +18,7 @@ from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
-from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
+from searchkit.records import Ask, Candidate, Failed, Measured, Pruned, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.report.results import Results
 from searchkit.search import search
@@ -170,6 +170,7 @@ class Run:
             device=self._worker_device,
             dtype=self.conditions.dtype,
             threads=self._threads,
+            shards=self.study.racing.shards if self.study.racing and self.study.race and split == "search" else 1,
         )
 
     def evaluator(self, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
@@ -240,6 +241,7 @@ class Run:
                 store,
                 evaluations=wanted,
                 population=study.engine.population,
+                race=study.race,
                 seen=lambda done: tell("search", len(done), wanted, _note(done, study.objectives)),
             )
         watch.write()
@@ -296,5 +298,7 @@ def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
 
 def _note(done: Mapping[str, Trial], objectives: Sequence[Objective]) -> str:
     measured = [trial.outcome.estimates for trial in done.values() if isinstance(trial.outcome, Measured)]
-    failed = len(done) - len(measured)
-    return f"{len(measured)} measured" + (f", {failed} failed" if failed else "")
+    counts = {"measured": len(measured)}
+    for kind, name in ((Pruned, "stopped early"), (Failed, "failed")):
+        counts[name] = sum(isinstance(trial.outcome, kind) for trial in done.values())
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "measured")

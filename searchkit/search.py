@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from searchkit.engines.base import Engine
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator
+from searchkit.evaluate.racing import Race
+from searchkit.front import Front
 from searchkit.records import Ask, Failed, Trial
 
 
@@ -26,14 +29,17 @@ def search(
     *,
     evaluations: int,
     population: int,
+    race: Race | None = None,
     seen: Callable[[Mapping[str, Trial]], None] = lambda done: None,
 ) -> dict[str, Trial]:
     """Search until `evaluations` distinct candidates are stored or the space is exhausted; key -> trial.
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
-    `seen` is called with all trials whenever one has been stored.
+    `seen` is called with all trials whenever one has been stored. In a race, new candidates are held against the front
+    as it was when the engine was last told.
     """
     done = {trial.key: trial for trial in store.trials()}
+    told: list[Trial] = []
     stored = {trial.ask.number: trial for trial in done.values()}
     while len(done) < evaluations:
         asked = engine.ask(population)
@@ -41,7 +47,10 @@ def search(
             break
         check_replay(asked, stored)
         fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
-        for trial in evaluator.run(fresh[: evaluations - len(done)]):
+        fresh = fresh[: evaluations - len(done)]
+        if race is not None and fresh:
+            race = race.against(_rivals(race, told, evaluator, done))
+        for trial in evaluator.run(fresh, race):
             store.append(trial)
             done[trial.key] = trial
             seen(done)
@@ -49,7 +58,17 @@ def search(
             break  # the budget ended inside this generation; a larger one continues it
         _stop_if_nothing_works(asked, done)
         engine.tell([done[ask.key] for ask in asked])
+        told += [done[ask.key] for ask in asked]
     return done
+
+
+def _rivals(race: Race, told: Sequence[Trial], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
+    """The front of what was told, with the examples of its members; those of an earlier process are measured again."""
+    front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
+    missing = [done[key].ask for key in front if not done[key].examples]
+    for trial in evaluator.run(missing, race.against([])) if missing else ():
+        done[trial.key] = replace(done[trial.key], examples=trial.examples)
+    return [done[key] for key in front if done[key].examples]
 
 
 def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:

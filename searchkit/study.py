@@ -9,11 +9,12 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import SearchkitError, StudyError, unknown
+from searchkit.evaluate.racing import Race, Racing
 from searchkit.space import Thresholds
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Study:
     """Everything that decides the outcome of a search.
 
     `objectives` are what the search trades off, on the search split; `front_objectives` are measured on the final front
-    only, beside the others, on the report split (latency, usually).
+    only, beside the others, on the report split (latency, usually). `racing` stops candidates early that the front
+    beats, where there are two objectives, a quality and a cost, that are known per example; None measures all in full.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Study:
     engine: EngineConfig
     budget: Budget
     front_objectives: Sequence[Objective] = ()
+    racing: Racing | None = field(default_factory=Racing)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +85,11 @@ class Study:
         late = self.supernet.recipe.like.site != "before_attention"
         return self.space.bound(self.supernet.places, last_idle=late and self.supernet.reads_first_only(self.task.head))
 
+    @property
+    def race(self) -> Race | None:
+        """How new candidates are stopped early; None where racing is off or the objectives do not allow it."""
+        return Race.of(self.racing, self.objectives)
+
     def describe(self) -> dict[str, Any]:
         """What identifies the search, as JSON; without the budget, which can grow, and without `front_objectives`."""
         return {
@@ -91,6 +99,7 @@ class Study:
             "space": self.bound_space.describe(),
             "objectives": [objective.describe() for objective in self.objectives],
             "engine": self.engine.describe(),
+            "racing": asdict(self.racing) if self.racing and self.race else None,
             "seed": self.seed,
         }
 

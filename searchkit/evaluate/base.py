@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from searchkit.records import Ask, Candidate, Scalar, Trial
+from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
+
+if TYPE_CHECKING:
+    from searchkit.evaluate.racing import Race
 
 
 class Bench(Protocol):
@@ -17,8 +20,11 @@ class Bench(Protocol):
 
     def subject(self, candidate: Candidate) -> Any: ...
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """These candidates will be measured next: what they share may be computed now, once for all."""
+    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+        """These candidates will be measured next: what they share may be computed now, once for all.
+
+        In a race: the verdict on those that lost, by key.
+        """
 
 
 class Workbench(Protocol):
@@ -33,7 +39,8 @@ class Evaluator(Protocol):
     Use it as a context manager: it may hold processes.
     """
 
-    def run(self, asks: Sequence[Ask]) -> Iterator[Trial]: ...
+    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+        """With a race, trials bring their `examples`, and candidates that its rivals beat are `Pruned`."""
 
     def __enter__(self) -> Self: ...
 

@@ -11,6 +11,7 @@ from searchkit.evaluate.trial import measure_together, neighbours
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
+    from searchkit.evaluate.racing import Race
     from searchkit.objective import Objective
 
 
@@ -24,9 +25,9 @@ class Inline:
         self._bench = workbench.build()
         self._objectives = tuple(objectives)
 
-    def run(self, asks: Sequence[Ask]) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         for group in neighbours(asks, -(-len(asks) // TOGETHER)):
-            yield from measure_together(group, self._bench, self._objectives)
+            yield from measure_together(group, self._bench, self._objectives, race)
 
     def __enter__(self) -> Self:
         return self

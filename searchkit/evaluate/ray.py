@@ -6,7 +6,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,7 @@ from searchkit.evaluate.trial import measure, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
+    from searchkit.evaluate.racing import Race
     from searchkit.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ class _Worker:
     def ready(self) -> bool:
         return True
 
-    def measure(self, asks: Sequence[Ask], names: Sequence[str]) -> list[Trial]:
-        return list(measure_together(asks, self._bench, [self._objectives[name] for name in names]))
+    def measure(self, asks: Sequence[Ask], names: Sequence[str], race: Race | None) -> list[Trial]:
+        return list(measure_together(asks, self._bench, [self._objectives[name] for name in names], race))
 
     def add(self, before: Trial, names: Sequence[str]) -> list[Trial]:
         return [measure(before.ask, self._bench, [self._objectives[name] for name in names], before)]
@@ -49,11 +50,12 @@ class _Job:
     asks: tuple[Ask, ...]
     names: tuple[str, ...]
     before: Trial | None = None
+    race: Any = None  # a reference to it, so that it travels once
     attempt: int = 1
 
     def again(self) -> list[_Job]:
         """After its worker died: each ask by itself, so that one that kills workers takes no other along."""
-        return [_Job((ask,), self.names, self.before, self.attempt + 1) for ask in self.asks]
+        return [replace(self, asks=(ask,), attempt=self.attempt + 1) for ask in self.asks]
 
 
 class Ray:
@@ -91,10 +93,11 @@ class Ray:
         self._workers = [self._start() for _ in range(workers)]
         self._wait_until_ready()
 
-    def run(self, asks: Sequence[Ask]) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
-        groups = [_Job(group, together) for group in neighbours(asks, SHARES * len(self._workers))]
+        shared = None if race is None else self._ray.put(race)
+        groups = [_Job(group, together, race=shared) for group in neighbours(asks, SHARES * len(self._workers))]
         measured = self._dispatch(groups, len(self._workers), IN_FLIGHT)
         if not alone:
             yield from measured
@@ -135,7 +138,7 @@ class Ray:
                 slot, job = load.index(min(load)), waiting.popleft()
                 worker = self._workers[slot]
                 add, new = worker.add.remote, worker.measure.remote
-                reference = add(job.before, job.names) if job.before else new(job.asks, job.names)
+                reference = add(job.before, job.names) if job.before else new(job.asks, job.names, job.race)
                 running[reference] = (job, slot)
                 load[slot] += 1
             (reference,), _ = self._ray.wait(list(running), num_returns=1)

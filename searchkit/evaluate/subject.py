@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.prefix import Cache, Walk, can_share
-from searchkit.records import Candidate, Scalar
+from searchkit.evaluate.racing import Heat, Race
+from searchkit.records import Candidate, Pruned, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
@@ -45,7 +46,7 @@ class SupernetWorkbench:
 
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
-    cache_bytes: what may be kept of prefixes that later candidates may share
+    cache_bytes: what may be kept of prefixes that later candidates may share; shards: parts of the split, for racing
     """
 
     config: Mapping[str, Any]
@@ -59,6 +60,7 @@ class SupernetWorkbench:
     threads: int = 0
     token_budget: int = 4096
     cache_bytes: int = 1 << 29
+    shards: int = 1
 
     @classmethod
     def of_folder(
@@ -75,7 +77,8 @@ class SupernetWorkbench:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
         model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).eval()
-        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, Cache(self.cache_bytes))
+        cache = Cache(self.cache_bytes)
+        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, cache, self.shards)
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
@@ -99,6 +102,7 @@ class SupernetBench:
     padded_to: int
     token_budget: int
     cache: Cache = field(default_factory=lambda: Cache(0))
+    parts: int = 1
     _prepared: dict[str, Passes] = field(default_factory=dict)
 
     @cached_property
@@ -114,6 +118,20 @@ class SupernetBench:
         """Example numbers (B,) and tokens of every batch, sorted by length; made once, kept on the device."""
         return [(rows, self.tokens(rows)) for rows in self.data.batches(self.token_budget)]
 
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The split in `parts` parts drawn at random, the same in every process; whole questions together."""
+        units = np.arange(len(self.data)) if self.data.answers is None else self.data.answers.questions
+        drawn = np.random.default_rng(0).permutation(units.max() + 1)
+        parts = np.array_split(drawn, min(self.parts, len(drawn)))
+        budget = self.cache.budget // len(parts)
+        shards = []
+        for part in parts:
+            rows = np.flatnonzero(np.isin(units, part))
+            bench = replace(self, data=self.data.take(rows), cache=Cache(budget), parts=1)
+            shards.append(Shard(bench, rows, np.sort(part)))
+        return shards
+
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """These examples, packed, on the device."""
         return as_tokens(self.data.take(rows)).to(self.device)
@@ -128,37 +146,60 @@ class SupernetBench:
             return baseline_plan(candidate, layers, self.data.marks, self.model.head.name)
         return plan(self.recipe, candidate, layers)
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Make the passes of these candidates together; their subjects then have them."""
-        passes = self.passes([self.plan(candidate) for candidate in candidates])
-        self._prepared.update(zip((candidate.key for candidate in candidates), passes, strict=True))
+    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> dict[str, Pruned]:
+        """Make the passes of these candidates together; their subjects then have them. Who loses the race, by key."""
+        plans = [self.plan(candidate) for candidate in candidates]
+        heats = [Heat(race) for _ in plans] if race is not None and race.rivals else None
+        lost: dict[str, Pruned] = {}
+        going, done = list(range(len(plans))), [[] for _ in plans]  # type: list[int], list[list[Passes]]
+        for shard in self.shards:
+            for one, made in zip(going, shard.bench.walked([plans[one] for one in going]), strict=True):
+                done[one].append(made)
+            if heats is None or shard is self.shards[-1]:
+                continue
+            for one in list(going):
+                subject = Subject(shard.bench, candidates[one], plans[one], done[one][-1])
+                verdict = heats[one].stops(subject, shard.units, shard.rows)
+                if verdict is not None:
+                    lost[candidates[one].key] = verdict
+                    going.remove(one)
+        for one in going:
+            self._prepared[candidates[one].key] = self._joined(done[one])
+        return lost
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Every plan on the whole split. What a plan gets does not depend on the others, nor on what was kept."""
+        by_shard = [shard.bench.walked(plans) for shard in self.shards]
+        return [self._joined(parts) for parts in zip(*by_shard, strict=True)]
+
+    def _joined(self, parts: Sequence[Passes]) -> Passes:
+        """The passes of all shards as those of the split."""
+        if len(parts) == 1:
+            return parts[0]
+        return self._in_order(np.concatenate([shard.rows for shard in self.shards]), parts)
+
+    def walked(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
+        """Every plan on the data as one shard."""
         like = self.recipe.like
         shared = [can_share(plan, like) for plan in plans]
         if not all(shared):
-            log.info(
-                "%d of %d candidates score in another way than the recipe and are evaluated alone",
-                shared.count(False),
-                len(plans),
-            )
+            alone = shared.count(False)
+            log.info("%d of %d candidates do not score as the recipe does and are evaluated alone", alone, len(plans))
         together = [plan for plan, can in zip(plans, shared, strict=True) if can]
         self.cache.begin(together)
-        done: list[list[tuple[Tensor, Trace]]] = [[] for _ in plans]
+        done: list[list[Passes]] = [[] for _ in plans]
         with torch.inference_mode():
             for number, (_, tokens) in enumerate(self.batches):
                 walked = iter(Walk(self.model, tokens, together, like, self.cache, number).predicted())
                 for plan, can, parts in zip(plans, shared, done, strict=True):
                     predicted = next(walked) if can else self.model(tokens, plan)
                     parts.append((predicted.logits.float().cpu(), predicted.trace.cpu()))
-        return [self._in_order(parts) for parts in done]
-
-    def _in_order(self, parts: Sequence[tuple[Tensor, Trace]]) -> Passes:
-        """Logits and trace of all batches in the data's order."""
         order = np.concatenate([rows for rows, _ in self.batches])
-        logits = torch.cat([logits for logits, _ in parts])
-        back = torch.as_tensor(order).argsort()
+        return [self._in_order(order, parts) for parts in done]
+
+    def _in_order(self, order: NDArray[np.int64], parts: Sequence[Passes]) -> Passes:
+        """Passes that come in this order of examples, in the data's order."""
+        logits, back = torch.cat([logits for logits, _ in parts]), torch.as_tensor(order).argsort()
         rows = back if len(logits) == len(order) else _rows_of(self.data.lengths[order], back)
         return logits[rows], Trace.concatenated([trace for _, trace in parts]).take(back)
 
@@ -167,6 +208,15 @@ class SupernetBench:
         """The supernet with nothing dropped: the baseline of every cost. Not kept: a bench and all it holds would be
         garbage only once Python looks for cycles."""
         return Subject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A part of a split: a bench of its own, its examples' `rows` in the split, its `units` (examples or questions)."""
+
+    bench: SupernetBench
+    rows: NDArray[np.int64]
+    units: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

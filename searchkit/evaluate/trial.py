@@ -13,28 +13,39 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.base import Bench
-from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Trial
+from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Trial
 
 if TYPE_CHECKING:
+    from searchkit.evaluate.racing import Race
     from searchkit.objective import Objective
 
 
 log = logging.getLogger(__name__)
 
 
-def measure_together(asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective]) -> Iterator[Trial]:
+def measure_together(
+    asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], race: Race | None = None
+) -> Iterator[Trial]:
     """Measure all asks, which may share computation; the time it takes is spread over them evenly."""
     start = time.perf_counter()
+    lost: Mapping[str, Pruned] = {}
     try:
-        bench.prepare([ask.candidate for ask in asks])
+        lost = bench.prepare([ask.candidate for ask in asks], race)
     except StudyError:
         raise
     except Exception:  # of one of them or of all at once: alone, each has its own outcome
-        log.warning("%d candidates cannot be computed together; now one by one", len(asks), exc_info=True)
+        if len(asks) > 1:
+            log.warning("%d candidates cannot be computed together; now one by one", len(asks), exc_info=True)
+            for ask in asks:
+                yield from measure_together([ask], bench, objectives, race)
+            return
     share = (time.perf_counter() - start) / max(len(asks), 1)
     for ask in asks:
-        trial = measure(ask, bench, objectives)
-        yield replace(trial, seconds=trial.seconds + share)
+        if ask.key in lost:
+            yield Trial(ask, lost[ask.key], share, dict(bench.environment))
+        else:
+            trial = measure(ask, bench, objectives, race=race)
+            yield replace(trial, seconds=trial.seconds + share)
 
 
 def neighbours(asks: Sequence[Ask], groups: int) -> list[tuple[Ask, ...]]:
@@ -49,23 +60,39 @@ def neighbours(asks: Sequence[Ask], groups: int) -> list[tuple[Ask, ...]]:
     return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
 
 
-def measure(ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None) -> Trial:
-    """Measure `objectives` on the ask's candidate; with `before`, add them to what that trial already measured."""
+def measure(
+    ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None, race: Race | None = None
+) -> Trial:
+    """Measure `objectives` on the ask's candidate; with `before`, add them to what that trial already measured.
+
+    In a race, with the examples that make the trial a rival.
+    """
     start = time.perf_counter()
     known = before.outcome if before else None
     if known is not None and not isinstance(known, Measured):
         assert before is not None
         return before
-    outcome = _outcome(ask, bench, objectives, dict(known.estimates) if known else {})
+    examples: dict[str, Any] = {}
+    outcome = _outcome(ask, bench, objectives, dict(known.estimates) if known else {}, race, examples)
     seconds = time.perf_counter() - start + (before.seconds if before else 0.0)
-    return Trial(ask, outcome, seconds, dict(bench.environment))
+    return Trial(ask, outcome, seconds, dict(bench.environment), examples)
 
 
-def _outcome(ask: Ask, bench: Bench, objectives: Iterable[Objective], estimates: dict[str, Estimate]) -> Outcome:
+def _outcome(
+    ask: Ask,
+    bench: Bench,
+    objectives: Iterable[Objective],
+    estimates: dict[str, Estimate],
+    race: Race | None,
+    examples: dict[str, Any],
+) -> Outcome:
     try:
         subject = bench.subject(ask.candidate)
         for objective in objectives:
             estimates[objective.name] = _finite(objective.name, objective.measure(subject))
+        for objective in (race.quality, race.cost) if race else ():
+            assert objective.examples is not None
+            examples[objective.name] = objective.examples(subject)
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
     except TrialError as error:

@@ -1,0 +1,166 @@
+"""Stops candidates that a front member beats: the sequential test behind it.
+
+A candidate and a rival are compared on the same examples, shard by shard, in an order that is random with respect to
+the outcomes. N examples make up the split; after n of them the differences d = candidate - rival are known. The claim
+on trial is that over all N they sum to zero or more, in other words that the candidate is at least as good on the whole
+split, which is what the search without racing would see. Evidence against the claim is the wealth of a gambler who bets
+that the next difference falls below what the claim demands on average of those that are left (Waudby-Smith and Ramdas,
+"Estimating means of bounded random variables by betting", 2023, sampling without replacement). If the claim is true the
+wealth ever exceeds 1 / a with probability at most a (Ville), so it may be looked at after every shard.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.errors import StudyError
+from searchkit.objective import Objective
+from searchkit.records import Pruned, Trial
+
+Floats = NDArray[np.float64]
+
+# Shares of the largest stake that cannot ruin the gambler. The wealth is the mean over them: no tuning, little loss.
+STAKES: Final = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])[:, None]
+
+
+def evidence(differences: Floats, population: int, claimed: float = 0.0) -> float:
+    """Log of the wealth after these differences, each in [-1, 1], against "their mean over the population >= claimed".
+
+    Infinite once the claim is impossible, whatever the examples that are left may bring.
+    """
+    known = np.concatenate([[0.0], np.cumsum(differences)])
+    left = population - np.arange(len(differences) + 1)
+    missing = claimed * population - known  # what the examples that are left must sum to, at least
+    if (missing > left + 1e-9).any():
+        return np.inf
+    if not len(differences):
+        return 0.0
+    demanded = missing[:-1] / left[:-1]
+    stakes = STAKES / np.maximum(1.0 - demanded, 1e-12)
+    with np.errstate(divide="ignore"):
+        logs = np.log1p(np.maximum(-stakes * (differences - demanded), -1.0)).sum(1)
+    return float(np.logaddexp.reduce(logs) - np.log(len(STAKES)))
+
+
+def interval(differences: Floats, population: int, error: float) -> tuple[float, float]:
+    """Where the mean difference over the population lies, at confidence 1 - `error` over all looks together."""
+    bar = math.log(2 / error)
+
+    def highest(signed: Floats) -> float:
+        low, high = -1.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (low, middle) if evidence(signed, population, middle) > bar else (middle, high)
+        return high
+
+    return -highest(-differences), highest(differences)
+
+
+@dataclass(frozen=True)
+class Racing:
+    """Stop a candidate as soon as a front member of no higher cost beats it, at this confidence.
+
+    A candidate that belongs on the front of the whole search split is stopped with probability at most
+    1 - `confidence`, whatever the number of looks and of rivals. The split is cut into `shards` at random; after each
+    the candidate is compared with the front as it was when the engine was last told, never with others in flight.
+    """
+
+    confidence: float = 0.999
+    shards: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise StudyError(f"racing: confidence must be in [0.5, 1), got {self.confidence=}")
+        if not 2 <= self.shards <= 1000:
+            raise StudyError(f"racing: shards must be from 2 to 1000, got {self.shards=}")
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """A measured trial of the front: the quality of each unit of the split, the cost of each example."""
+
+    key: str
+    quality: Floats
+    cost: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """The front that new candidates have to live up to, in these two objectives."""
+
+    quality: Objective
+    cost: Objective
+    error: float
+    rivals: tuple[Rival, ...] = ()
+
+    @classmethod
+    def of(cls, racing: Racing | None, objectives: Sequence[Objective]) -> Race | None:
+        """None where nothing can be raced: it takes two objectives, a quality and a cost, both known per example."""
+        able = [objective for objective in objectives if objective.examples is not None]
+        quality = [objective for objective in able if objective.better == "higher"]
+        cost = [objective for objective in able if objective.better == "lower"]
+        if racing is None or len(objectives) != 2 or not quality or not cost:
+            return None
+        return cls(quality[0], cost[0], 1 - racing.confidence)
+
+    def against(self, trials: Iterable[Trial]) -> Race:
+        """The same race against these trials, of which the examples are known."""
+        rivals = (
+            Rival(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
+        )
+        return replace(self, rivals=tuple(rivals))
+
+
+class Heat:
+    """One candidate in a race, shard by shard."""
+
+    def __init__(self, race: Race) -> None:
+        self._race = race
+        self._quality: list[Floats] = []
+        self._cost: list[Floats] = []
+        self._units: list[NDArray[np.int64]] = []
+        self._rows: list[NDArray[np.int64]] = []
+
+    def stops(self, subject: Any, units: NDArray[np.int64], rows: NDArray[np.int64]) -> Pruned | None:
+        """The verdict after one more shard: `units` and `rows` of the split that its qualities and costs belong to."""
+        race = self._race
+        assert race.quality.examples is not None
+        assert race.cost.examples is not None
+        self._quality.append(race.quality.examples(subject))
+        self._cost.append(race.cost.examples(subject))
+        self._units.append(units)
+        self._rows.append(rows)
+        own, costs = np.concatenate(self._quality), np.concatenate(self._cost)
+        seen, examples = np.concatenate(self._units), np.concatenate(self._rows)
+        share = race.error / (2 * max(len(race.rivals), 1))  # half for the cost, half for the quality, of each rival
+        for rival in sorted(race.rivals, key=lambda rival: -float(rival.quality.mean())):
+            differences, population = own - rival.quality[seen], len(rival.quality)
+            if not _costs_more(costs - rival.cost[examples], len(rival.cost), share):
+                continue
+            if evidence(differences, population) > -math.log(share):
+                low, high = interval(differences, population, race.error)
+                return Pruned(
+                    f"{race.quality.name} {own.mean():.3f}, behind {rival.key} by {-differences.mean():.3f} "
+                    f"({-high:.3f} to {-low:.3f} at {100 * (1 - race.error):g} %), which costs no more",
+                    len(own),
+                )
+        return None
+
+
+def _costs_more(excess: Floats, population: int, error: float) -> bool:
+    """Whether costs that exceed the rival's by `excess` on these examples do so on the whole population, nearly surely.
+
+    A normal bound on the mean with the correction for a finite population: costs vary little from their pattern over
+    lengths, and are exact at the end.
+    """
+    n = len(excess)
+    spread = float(excess.std(ddof=1)) if n > 1 else math.inf
+    margin = NormalDist().inv_cdf(1 - error) * spread * math.sqrt((1 - n / population) / n)
+    return float(excess.mean()) >= margin
