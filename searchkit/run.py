@@ -276,7 +276,9 @@ class Run:
         tell = watch.watching(self.progress)
         if not missing:
             return done
-        asks = [Ask(number, candidate) for number, candidate in enumerate(missing, start=len(done))]
+        # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
+        first = 1 + max((trial.ask.number for trial in done.values()), default=-1)
+        asks = [Ask(number, candidate) for number, candidate in enumerate(missing, start=first)]
         tell("report", 0, len(asks))
         with self.evaluator("report", self._report_objectives, len(asks)) as evaluator:
             for count, trial in enumerate(evaluator.run(asks), start=1):

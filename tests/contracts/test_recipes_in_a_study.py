@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from objectives import accuracy, f1, macs
-from searchkit import NSGA2, Budget, Lengths, Random, Space, Study, StudyError, Thresholds
+from searchkit import NSGA2, Budget, Lengths, Measured, Random, Space, Study, StudyError, Thresholds
 from searchkit.run import Conditions, execute
 from searchkit.study import Loaded
 from searchkit.supernet import Supernet
@@ -40,11 +40,13 @@ def test_a_recipe_trains_saves_reloads_searches_and_reports(name: str, head: str
     made = study(name, head)
     results = execute(Loaded(made, Path(__file__), {}), Conditions(runs=tmp_path, threads=1))
     assert len(results.trials) == 16
-    assert all(trial.status == "measured" for trial in results.trials), [trial.outcome for trial in results.trials]
+    assert all(trial.status != "failed" for trial in results.trials), [trial.outcome for trial in results.trials]
+    measured = [trial.outcome.estimates for trial in results.trials if isinstance(trial.outcome, Measured)]
     (unreduced,) = results.baselines["unreduced"]
     assert unreduced.outcome.estimates["macs"].value == 1.0  # type: ignore[union-attr]
-    costs = [trial.outcome.estimates["macs"].value for trial in results.trials]  # type: ignore[union-attr]
-    assert min(costs) < 0.9 or name == "block_skim"  # its convolutions cost more than two blocks of a tiny model save
+    assert (
+        min(estimates["macs"].value for estimates in measured) < 0.9 or name == "block_skim"
+    )  # its convolutions cost more than two blocks of a tiny model save
     again = execute(Loaded(made, Path(__file__), {}), Conditions(runs=tmp_path, threads=1))
     assert [trial.outcome for trial in again.trials] == [trial.outcome for trial in results.trials]
 
