@@ -9,6 +9,7 @@ import copy
 import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,16 +155,8 @@ class State:
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
         """The attention part, with what the scorer of a later reducer reads of the map."""
         query, key, value = block.projected(self.hidden, self.layout.positions)
-        context, self.read = attend(
-            query,
-            key,
-            value,
-            self.layout,
-            heads=block.heads,
-            window=block.window,
-            dropout=block.attention_dropout if training else 0.0,
-            read=None if scored_by is None else self.scorer(scored_by, layer).read,
-        )
+        read = None if scored_by is None else self.scorer(scored_by, layer).read
+        context, self.read = attend(query, key, value, self.layout, read=read, **_settings(block, training))
         self.hidden, self.values = block.attended(self.hidden, context), value
         self.attended = self.layout.lengths
 
@@ -171,15 +164,7 @@ class State:
         """The whole layer, for each example's first token alone."""
         first = self.layout.first
         query, key, value = block.projected(self.hidden, self.layout.positions, first)
-        context = attend_from_first(
-            query,
-            key,
-            value,
-            self.layout,
-            heads=block.heads,
-            window=block.window,
-            dropout=block.attention_dropout if training else 0.0,
-        )
+        context = attend_from_first(query, key, value, self.layout, **_settings(block, training))
         one = torch.ones_like(self.nothing)
         self.seen.append((self.layout.lengths, one, one))
         self.hidden = block.transformed(block.attended(self.hidden[first], context))
@@ -246,6 +231,12 @@ class State:
             restored = Restored(self.buffer.masked_fill(self.discarded[:, None], 0.0), self.discarded)
         trace = functools.partial(_trace, self.whole.lengths, self.seen, self.scoring)
         return Encoding(self.hidden, self.layout, trace, restored)
+
+
+def _settings(block: Block, training: bool) -> dict[str, Any]:
+    """What the block says of its attention."""
+    dropout = block.attention_dropout if training else 0.0
+    return {"heads": block.heads, "window": block.window, "dropout": dropout}
 
 
 @dataclass(frozen=True, eq=False)
