@@ -65,7 +65,7 @@ class Cache:
     """
 
     budget: int
-    nodes: dict[tuple[int, Prefix], Node] = field(default_factory=dict)
+    nodes: dict[tuple[int, bool, Prefix], Node] = field(default_factory=dict)  # by batch, restoring or not, prefix
     held: int = 0
     generation: int = 0
     seen: dict[Prefix, int] = field(default_factory=dict)  # in how many generations
@@ -81,15 +81,15 @@ class Cache:
     def wants(self, prefix: Prefix) -> bool:
         return self.budget > 0 and (len(prefix) <= 2 or self.seen.get(prefix, 0) > 1)
 
-    def keep(self, batch: int, prefix: Prefix, node: Node) -> None:
+    def keep(self, key: tuple[int, bool, Prefix], node: Node) -> None:
         """Hold the node if there is room, or room can be made of nodes that are worth less."""
-        worth = self._worth(prefix)
+        worth = self._worth(key[-1])
         while self.held + node.bytes > self.budget:
-            least = min(self.nodes, key=lambda key: self._worth(key[1]), default=None)
-            if least is None or self._worth(least[1]) >= worth:
+            least = min(self.nodes, key=lambda held: self._worth(held[-1]), default=None)
+            if least is None or self._worth(least[-1]) >= worth:
                 return
             self.held -= self.nodes.pop(least).bytes
-        self.nodes[batch, prefix] = node
+        self.nodes[key] = node
         self.held += node.bytes
 
     def _worth(self, prefix: Prefix) -> tuple[int, int]:
@@ -161,7 +161,8 @@ class Walk:
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
         """The layer's attention, computed or remembered."""
         prefix = prefix_of(self._plans[part[0]], layer)
-        known = self._cache.nodes.get((self._batch, prefix))
+        key = (self._batch, state.buffer is not None, prefix)
+        known = self._cache.nodes.get(key)
         if known is not None:
             return known
         block, branch = self._model.view.blocks[layer], state.fork()
@@ -173,7 +174,7 @@ class Walk:
         node = Node(branch)
         if self._cache.wants(prefix):
             node.whole = _rowwise(block, branch.hidden)
-            self._cache.keep(self._batch, prefix, node)
+            self._cache.keep(key, node)
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:

@@ -95,6 +95,19 @@ def test_a_reader_and_an_unprotected_first_token_keep_their_buffers_apart(fate: 
             assert same(one, walk(model, given, [plan], like)[0])
 
 
+def test_what_was_kept_for_plans_without_a_buffer_does_not_serve_those_with_one() -> None:
+    """Plans that may drop the first token are restored; they share a first layer with plans that are not."""
+    model, given, cache = model_of("bert", "random"), tokens(examples(5, seed=1)), Cache(1 << 30)
+    lengths = (0.5, 0.3, 0.3)
+    plain, restored = (ReductionPlan.of_lengths(lengths, protect=protect) for protect in (("cls",), ()))
+    assert model.needs_buffer(restored)
+    assert not model.needs_buffer(plain)
+    for plans in ([plain, restored], [restored, plain]):
+        cache.begin(plans)
+        for plan, one in zip(plans, walk(model, given, plans, Reducer(TopK(ratio=1.0)), cache=cache), strict=True):
+            assert same(one, walk(model, given, [plan], Reducer(TopK(ratio=1.0)))[0])
+
+
 @pytest.mark.parametrize("budget", [0, 20_000, 1 << 30])
 def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(budget: int) -> None:
     like = Reducer(TopK(ratio=1.0))
