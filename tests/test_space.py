@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.space import Choice, Integer, Lengths, Space
+from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
 from searchkit.space.base import power_law
 
 TWELVE = Lengths(16).bound(12)
@@ -327,6 +327,36 @@ def test_a_space_that_is_neutral_in_one_dimension_at_most_samples_its_dimensions
 
 
 # Identity
+
+
+@pytest.mark.parametrize(
+    ("space", "candidate", "canonical"),
+    [
+        (Space(Lengths(4)), {"lengths": (1.0, 0.5, 0.25)}, {"lengths": (1.0, 0.5, 0.5)}),
+        (Space(Lengths(4, last=0.25)), {"lengths": (1.0, 0.5, 0.25)}, {"lengths": (1.0, 0.5, 0.25)}),
+        (Space(Thresholds("relative")), {"thresholds": (0.0, 0.0, 1.0)}, {"thresholds": (0.0, 0.0, 0.0)}),
+    ],
+)
+def test_an_idle_last_place_stands_for_the_one_before(space: Space, candidate: Any, canonical: Any) -> None:
+    bound = space.bound(3, last_idle=True)
+    assert bound.decode(bound.encode(Candidate.of(candidate))) == Candidate.of(canonical)
+    plain = space.bound(3)
+    assert plain.decode(plain.encode(Candidate.of(candidate))) == Candidate.of(candidate)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize(
+    "lengths", [Lengths(4), Lengths(4, first=0.75), Lengths(4, last=0.5), Lengths(4, first=0.5, last=0.5)]
+)
+def test_candidates_of_a_space_with_an_idle_last_place_are_all_there_once(lengths: Lengths, layers: int) -> None:
+    """Against the canonical form of every candidate of the space without."""
+    bound = Space(lengths).bound(layers, last_idle=True)
+    every = [bound.decode(np.array(genome)) for genome in Space(lengths).bound(layers).genomes()]
+    listed = list(bound.all())
+    assert len(listed) == len(set(listed)) <= bound.size
+    assert set(listed) == set(every)
+    for one in listed:
+        assert bound.decode(bound.encode(one)) == one
 
 
 def test_the_description_tells_spaces_apart() -> None:

@@ -29,9 +29,9 @@ class Space:
 
     Candidates are canonical: a threshold that a length already implies is off. Where `Lengths(basis="tokens")` keeps
     one token, that is the protected first one, and no threshold at this place or a later one changes anything. With
-    `last_idle` what the last place drops is never looked at: its length is that of the place before, its threshold off.
-    So several legal genomes may decode to one candidate; `canonical` gives the one that stands for them, and `encode`
-    and `genomes` hand out no other.
+    `last_idle` what the last place drops is never looked at: its threshold is off, and its length that of the place
+    before unless it is pinned. So several legal genomes may decode to one candidate; `canonical` gives the one that
+    stands for them, and `encode` and `genomes` hand out no other.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -129,7 +129,7 @@ class Space:
         if self.last_idle:
             for dimension, block in self._blocks:
                 own = canonical[block]
-                if isinstance(dimension, Lengths):
+                if isinstance(dimension, Lengths) and dimension.last is None:
                     own[-1] = own[-2] if len(own) > 1 else dimension.bounds[1][-1]
                 elif isinstance(dimension, Thresholds):
                     own[-1] = 0

@@ -13,7 +13,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, AutoConf
 
 from searchkit.errors import DataError
 from searchkit.reduction.encoder import encode
-from searchkit.reduction.families import FAMILIES, view_of
+from searchkit.reduction.families import FAMILIES, reads, view_of
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout, Tokens
@@ -35,6 +35,12 @@ def stock_logits(model: AdaptiveModel, ids: list[list[int]], **inputs: Tensor) -
 def our_logits(model: AdaptiveModel, given: Tokens, plan: ReductionPlan = WHOLE) -> Tensor:
     with torch.no_grad():
         return model(given, plan).logits
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_what_a_head_reads_is_known_from_the_config_alone(name: str) -> None:
+    model = MODELS[name]()
+    assert reads(model.stock.config, model.head.name) == model.view.reads
 
 
 def test_every_family_is_tested() -> None:
