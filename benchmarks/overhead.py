@@ -13,8 +13,9 @@ from benchmarks.result import finish
 from searchkit import NSGA2, Candidate, Estimate, Lengths, Objective, Space
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.inline import Inline
+from searchkit.evaluate.racing import Race
 from searchkit.evaluate.ray import Ray
-from searchkit.records import Scalar
+from searchkit.records import Pruned, Scalar
 from searchkit.search import search
 from searchkit.store import Store
 
@@ -33,8 +34,9 @@ class Free:
     def build(self) -> Free:
         return self
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Nothing is shared."""
+    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+        """Nothing is shared, nothing stopped."""
+        return {}
 
     def subject(self, candidate: Candidate) -> Candidate:
         return candidate

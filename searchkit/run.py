@@ -233,6 +233,8 @@ class Run:
         tell("search", len(done), wanted)
         if len(done) >= wanted:
             return done
+        if study.racing and study.race is None:
+            log.info("racing is off: it takes two objectives, a quality and a cost, both known for each example")
         engine = study.engine.start(self.space, study.objectives, study.seed)
         with self.evaluator("search", study.objectives, study.engine.population) as evaluator:
             done = search(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from searchkit import Ask, Candidate, Estimate, Lengths, Objective, Space
 from searchkit.errors import StudyError
-from searchkit.records import Scalar
+from searchkit.evaluate.racing import Race
+from searchkit.records import Pruned, Scalar
 
 SPACE = Space(Lengths(levels=6)).bound(3)
 
@@ -51,8 +52,9 @@ class FormulaBench:
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
 
-    def prepare(self, candidates: Sequence[Candidate]) -> None:
-        """Nothing is shared."""
+    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+        """Nothing is shared, nothing stopped."""
+        return {}
 
     def subject(self, candidate: Candidate) -> Point:
         mishap = self.mishaps.get(Point(candidate).lengths[0])

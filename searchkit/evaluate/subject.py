@@ -77,8 +77,8 @@ class SupernetWorkbench:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
         model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).eval()
-        cache = Cache(self.cache_bytes)
-        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, cache, self.shards)
+        parts, room = self.shards, self.cache_bytes
+        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, room, parts)
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
@@ -101,9 +101,13 @@ class SupernetBench:
     data: Encoded
     padded_to: int
     token_budget: int
-    cache: Cache = field(default_factory=lambda: Cache(0))
+    cache_bytes: int = 0
     parts: int = 1
-    _prepared: dict[str, Passes] = field(default_factory=dict)
+    _prepared: dict[str, Passes] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def cache(self) -> Cache:
+        return Cache(self.cache_bytes)
 
     @cached_property
     def device(self) -> torch.device:
@@ -119,16 +123,21 @@ class SupernetBench:
         return [(rows, self.tokens(rows)) for rows in self.data.batches(self.token_budget)]
 
     @cached_property
+    def whole(self) -> Layout:
+        """The layout of all examples, on the CPU."""
+        return as_tokens(self.data).layout
+
+    @cached_property
     def shards(self) -> list[Shard]:
         """The split in `parts` parts drawn at random, the same in every process; whole questions together."""
         units = np.arange(len(self.data)) if self.data.answers is None else self.data.answers.questions
         drawn = np.random.default_rng(0).permutation(units.max() + 1)
         parts = np.array_split(drawn, min(self.parts, len(drawn)))
-        budget = self.cache.budget // len(parts)
+        room = self.cache_bytes // len(parts)
         shards = []
         for part in parts:
             rows = np.flatnonzero(np.isin(units, part))
-            bench = replace(self, data=self.data.take(rows), cache=Cache(budget), parts=1)
+            bench = replace(self, data=self.data.take(rows), cache_bytes=room, parts=1)
             shards.append(Shard(bench, rows, np.sort(part)))
         return shards
 
@@ -149,13 +158,17 @@ class SupernetBench:
     def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> dict[str, Pruned]:
         """Make the passes of these candidates together; their subjects then have them. Who loses the race, by key."""
         plans = [self.plan(candidate) for candidate in candidates]
-        heats = [Heat(race) for _ in plans] if race is not None and race.rivals else None
+        heats = (
+            [Heat(race, self._costs(race, *pair)) for pair in zip(candidates, plans, strict=True)]
+            if race and race.rivals
+            else []
+        )
         lost: dict[str, Pruned] = {}
         going, done = list(range(len(plans))), [[] for _ in plans]  # type: list[int], list[list[Passes]]
         for shard in self.shards:
             for one, made in zip(going, shard.bench.walked([plans[one] for one in going]), strict=True):
                 done[one].append(made)
-            if heats is None or shard is self.shards[-1]:
+            if not heats or shard is self.shards[-1]:
                 continue
             for one in list(going):
                 subject = Subject(shard.bench, candidates[one], plans[one], done[one][-1])
@@ -163,9 +176,17 @@ class SupernetBench:
                 if verdict is not None:
                     lost[candidates[one].key] = verdict
                     going.remove(one)
+            if not going:
+                break
         for one in going:
             self._prepared[candidates[one].key] = self._joined(done[one])
         return lost
+
+    def _costs(self, race: Race, candidate: Candidate, plan: ReductionPlan) -> NDArray[np.float64] | None:
+        """(N,) what each example will cost; None where its content decides."""
+        assert race.cost.examples is not None
+        trace = self.model.foretold(self.whole, plan)
+        return None if trace is None else race.cost.examples(Subject(self, candidate, plan, (torch.empty(0), trace)))
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Every plan on the whole split. What a plan gets does not depend on the others, nor on what was kept."""

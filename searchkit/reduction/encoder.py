@@ -165,14 +165,14 @@ class State:
         first = self.layout.first
         query, key, value = block.projected(self.hidden, self.layout.positions, first)
         context = attend_from_first(query, key, value, self.layout, **_settings(block, training))
-        one = torch.ones_like(self.nothing)
-        self.seen.append((self.layout.lengths, one, one))
+        self.attended = self.layout.lengths
+        self.saw_first()
         self.hidden = block.transformed(block.attended(self.hidden[first], context))
-        self.layout = Layout.of_lengths(one)
+        self.layout = Layout.of_lengths(torch.ones_like(self.nothing))
 
     def transform(self, hidden: Tensor) -> None:
         """`hidden` (T', D) is what the feed-forward part made of the survivors; they write it to their buffer."""
-        self.seen.append((self.attended, self.attended, self.layout.lengths))
+        self.saw()
         self.hidden = hidden
         if self.buffer is not None:
             self.buffer = self.buffer.index_copy(0, self.layout.rows_in(self.whole), hidden.to(self.buffer.dtype))
@@ -180,6 +180,15 @@ class State:
     def leave_out(self) -> None:
         """A layer that is not computed."""
         self.seen.append((self.nothing, self.nothing, self.nothing))
+
+    def saw(self) -> None:
+        """Note the tokens of a layer whose feed-forward part is for what is alive now."""
+        self.seen.append((self.attended, self.attended, self.layout.lengths))
+
+    def saw_first(self) -> None:
+        """Note those of a layer that is computed for first tokens alone."""
+        one = torch.ones_like(self.nothing)
+        self.seen.append((self.attended, one, one))
 
     def scorer(self, reducer: Reducer, layer: int) -> Scorer:
         if reducer.scorer in SCORERS:
@@ -193,7 +202,7 @@ class State:
         if reducer is None or not reducer.may_drop(self.whole, self.layout):
             return
         if len(self.nothing) == 1 and reducer.threshold is None and self.discarded is None:
-            self._charge(reducer, layer, block)
+            self.charge(reducer, layer, block)
             rows = reducer.best(self.scores(reducer, layer, block), self.whole, self.layout)
             self.layout = Layout(self.layout.offsets.clamp(max=len(rows)), self.layout.positions[rows])
         else:
@@ -213,14 +222,14 @@ class State:
 
     def keep(self, reducer: Reducer, layer: int, block: Block, ranked: Ranked) -> Tensor:
         """Charge the reducer and leave the layout of what it keeps; the rows (T',) of that."""
-        self._charge(reducer, layer, block)
+        self.charge(reducer, layer, block)
         kept = reducer.stays(ranked)
         if self.discarded is not None and reducer.fate == "discard":
             self.discarded = self.discarded.index_fill(0, self.layout.rows_in(self.whole)[~kept], True)
         rows, self.layout = self.layout.select(kept)
         return rows
 
-    def _charge(self, reducer: Reducer, layer: int, block: Block) -> None:
+    def charge(self, reducer: Reducer, layer: int, block: Block) -> None:
         """Note what is scored; how much that costs is computed if someone asks."""
         scorer, width = self.scorer(reducer, layer), self.hidden.shape[-1]
         self.scoring.append(_Scoring(layer, reducer, scorer, self.whole, self.layout, width, block.heads))
@@ -229,8 +238,44 @@ class State:
         restored = None
         if self.buffer is not None and self.discarded is not None:
             restored = Restored(self.buffer.masked_fill(self.discarded[:, None], 0.0), self.discarded)
-        trace = functools.partial(_trace, self.whole.lengths, self.seen, self.scoring)
+        trace = functools.partial(_trace, self.whole.lengths, self.seen, self.scoring)  # which does not hold on to self
         return Encoding(self.hidden, self.layout, trace, restored)
+
+
+def foretold(
+    blocks: Sequence[Block],
+    whole: Layout,
+    plan: ReductionPlan,
+    *,
+    width: int,
+    predictors: Predictors | None = None,
+    first_only: bool = False,
+) -> Trace | None:
+    """The trace that `encode` would give, without a pass; None where the content of the examples decides.
+
+    whole: their layout; width: D.
+    """
+    if not plan.foretellable:
+        return None
+    state = State(torch.empty(0, width), whole, predictors, restore=False)
+
+    def reduce(reducer: Reducer | None, layer: int, block: Block) -> None:
+        if reducer is not None and reducer.may_drop(whole, state.layout):
+            state.charge(reducer, layer, block)
+            state.layout = Layout.of_counts(reducer.counts(whole, state.layout))
+
+    reduce(plan.input, 0, blocks[0])
+    for number, (block, reducer) in enumerate(zip(blocks, plan.reducers, strict=True)):
+        at = {reducer.site: reducer} if reducer is not None else {}
+        reduce(at.get("before_attention"), number, block)
+        state.attended = state.layout.lengths
+        if first_only and number == len(blocks) - 1:
+            state.saw_first()
+            break
+        reduce(at.get("between"), number, block)
+        state.saw()
+        reduce(at.get("after_layer"), number, block)
+    return _trace(whole.lengths, state.seen, state.scoring)
 
 
 def _settings(block: Block, training: bool) -> dict[str, Any]:

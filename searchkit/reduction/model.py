@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from searchkit.errors import DataError
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Encoding, Restored, Trace, encode
+from searchkit.reduction.encoder import Encoding, Restored, Trace, encode, foretold
 from searchkit.reduction.families import check_supported, view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
 from searchkit.reduction.plan import ReductionPlan
@@ -114,6 +114,17 @@ class AdaptiveModel(nn.Module):
             skip=skip,
         )
         return self.read(encoding, tokens.layout)
+
+    def foretold(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
+        """The trace of a pass over examples of this layout, without the pass; None where their content decides."""
+        return foretold(
+            self.view.blocks,
+            whole,
+            plan,
+            width=self.shape.width,
+            predictors=self.predictor,
+            first_only=self.reads_first_only and not self.needs_buffer(plan),
+        )
 
     @property
     def reads_first_only(self) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import unknown
 from searchkit.reduction.ragged import Layout
-from searchkit.reduction.scorers import PREDICTORS, SCORERS, scale_of
+from searchkit.reduction.scorers import PLACED, PREDICTORS, SCORERS, scale_of
 
 # "between" is between attention (with its residual) and the feed-forward part
 SITES: Final = ("before_attention", "between", "after_layer")
@@ -116,12 +116,20 @@ class Reducer:
             return alive.lengths
         key = ("counts", self.keep, self.protect, _other(whole, alive))
         if key not in alive.memo:
+            alive.memo[key] = self._wanted(whole).minimum(alive.lengths)
+        return alive.memo[key]  # type: ignore[no-any-return]
+
+    def _wanted(self, whole: Layout) -> Tensor:
+        """(B,) what the length asks for: at least the protected tokens, which are all alive at any time, and one."""
+        assert self.keep is not None
+        key = ("wanted", self.keep, self.protect)
+        if key not in whole.memo:
             wanted = self.keep.wanted(whole.lengths).clamp(min=1)
             if self.protect != ("cls",):  # which is one token
-                protected = self.protected(whole, alive).long()
-                wanted = wanted.maximum(torch.zeros_like(alive.lengths).index_add_(0, alive.examples, protected))
-            alive.memo[key] = wanted.minimum(alive.lengths)
-        return alive.memo[key]  # type: ignore[no-any-return]
+                protected = self.protected(whole, whole).long()
+                wanted = wanted.maximum(torch.zeros_like(whole.lengths).index_add_(0, whole.examples, protected))
+            whole.memo[key] = wanted
+        return whole.memo[key]  # type: ignore[no-any-return]
 
     def ranked(self, scores: Tensor, whole: Layout, alive: Layout) -> Ranked:
         """The tokens of `alive` in the order of their scores (T,), protected ones first."""
@@ -224,12 +232,18 @@ class ReductionPlan:
         """The input's reducer, then the layers'."""
         return (self.input, *self.reducers)
 
+    @property
+    def foretellable(self) -> bool:
+        """Whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
+        given = [reducer for reducer in self.places if reducer is not None]
+        return all(reducer.threshold is None and reducer.scorer not in PLACED for reducer in given)
+
     def counts_at(self, tokens: int) -> tuple[tuple[int, int], ...] | None:
         """(tokens in attention, tokens in the feed-forward part) of each layer for one example of `tokens` tokens.
 
-        Protected tokens aside. None if the plan has thresholds: then the example's content decides.
+        Protected tokens aside. None where the example's content decides.
         """
-        if any(reducer is not None and reducer.threshold is not None for reducer in self.places):
+        if not self.foretellable:
             return None
         counts, whole = [], torch.tensor([tokens])
 

@@ -37,6 +37,12 @@ class Layout:
         positions = torch.arange(len(examples), device=lengths.device) - offsets[examples]
         return cls(offsets, positions, marks or {})
 
+    @classmethod
+    def of_counts(cls, counts: Tensor) -> Layout:
+        """A layout that knows how many tokens (B,) examples have, and not which."""
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return cls(offsets, counts.new_zeros(0))
+
     def marked(self, name: str) -> Tensor:
         """(T,) True for the tokens that carry this mark; ValueError where the task marked none."""
         if name not in self.marks:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from searchkit.reduction.cost import Shape, macs, published_macs, unreduced_macs
-from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.plan import SITES, Reducer, ReductionPlan, TopK
+from searchkit.reduction.scorers import PLACED, PREDICTORS, SCORERS
 from tests.reduction.models import LAYERS, MODELS, classifier, tokens
 
 
@@ -69,3 +73,47 @@ def test_the_published_protocols_integers_come_out_exactly(
     counts = list(zip((tokens_in, *lengths[:-1]), lengths, strict=True))
     assert published_macs(counts, BERT_BASE, head=head) == formula
     assert published_macs(counts, BERT_BASE, head=head, norms_and_mask=True) == profiled
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObject) -> None:
+    """Any family, head, scorer, site and protected tokens, with a reducer before the first attention or without."""
+    model = MODELS[name]()
+    scorers = [*SCORERS, *(one for one in PREDICTORS if one not in ("input", *PLACED))]
+    site, scorer = data.draw(st.sampled_from(SITES)), data.draw(st.sampled_from(scorers))
+    if site == "before_attention" and (SCORERS.get(scorer) or PREDICTORS[scorer]).read is not None:
+        site = "between"
+    for needed in {scorer, "input"} & set(PREDICTORS):
+        model.attach(needed)
+    protect = tuple(data.draw(st.lists(st.sampled_from(("cls", "sep")), unique=True)))
+    level = st.one_of(st.integers(1, 20), st.floats(0.05, 1.0))
+    places = [
+        data.draw(st.none() | st.builds(lambda one: TopK(count=one) if isinstance(one, int) else TopK(one), level))
+        for _ in range(LAYERS + 1)
+    ]
+    reducers = tuple(None if keep is None else Reducer(keep, None, site, scorer, "freeze", protect) for keep in places)
+    input_like = None if places[0] is None else Reducer(places[0], site="before_attention", scorer="input")
+    plan = ReductionPlan(reducers[1:], input_like)
+    ids = data.draw(st.lists(st.lists(st.integers(3, 9), min_size=2, max_size=24), min_size=1, max_size=5))
+    given_tokens = tokens(ids)
+    ends = torch.zeros(len(given_tokens.ids), dtype=torch.bool)
+    ends[given_tokens.layout.offsets[1:] - 1] = True
+    marked = replace(given_tokens, layout=replace(given_tokens.layout, marks={"sep": ends}))
+    with torch.no_grad():
+        made = model.eval()(marked, plan).trace
+    told = model.foretold(marked.layout, plan)
+    assert told is not None
+    for column in fields(made):
+        assert torch.equal(getattr(told, column.name), getattr(made, column.name)), column.name
+
+
+def test_what_the_content_decides_is_not_foretold() -> None:
+    model, layout = classifier("bert"), tokens([[3] * 9]).layout
+    by_threshold = ReductionPlan.of_places(
+        Reducer(threshold=0.5, scorer="attention_mean"), LAYERS, thresholds=(0.5,) * LAYERS
+    )
+    by_block = ReductionPlan.of_places(Reducer(TopK(1.0), scorer="block"), LAYERS, lengths=(0.5,) * LAYERS)
+    assert model.foretold(layout, by_threshold) is None
+    assert model.foretold(layout, by_block) is None

@@ -9,7 +9,7 @@ from searchkit.reduction.scorers.block import BlockScorer
 from searchkit.reduction.scorers.predictors import Contribution, Gate
 from searchkit.reduction.scorers.untrained import AttentionReceived, Position, Random, ValueNorm
 
-__all__ = ["PREDICTORS", "SCORERS", "Scale", "Scorer", "Seen", "scale_of"]
+__all__ = ["PLACED", "PREDICTORS", "SCORERS", "Scale", "Scorer", "Seen", "scale_of"]
 
 SCORERS: Final[dict[str, Scorer]] = {
     "attention_received": AttentionReceived(),
@@ -27,6 +27,9 @@ PREDICTORS: Final[dict[str, type[Contribution | Gate | BlockScorer]]] = {
     "block": BlockScorer,
     "input": Contribution,
 }
+
+# What these cost depends on which tokens are there, not on their number alone.
+PLACED: Final = ("block",)
 
 
 def scale_of(name: str) -> Scale | None:

@@ -1,0 +1,120 @@
+"""A bench whose split is cut for racing gives what one that is not cut gives; asks that go together, and when not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from searchkit import Candidate, StudyError
+from searchkit.evaluate.subject import SupernetBench
+from searchkit.evaluate.trial import measure_together, neighbours
+from searchkit.records import Measured
+from searchkit.supernet import Scratch, Supernet
+from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
+from searchkit.tasks.windows import encode_questions
+from searchkit.training import LengthDrop
+from tests.analytic import OBJECTIVES, FormulaBench, asks
+
+TASKS = {
+    "classification": Generated(train=20, search=90, report=20),
+    "question_answering": GeneratedQuestions(train=20, search=40, report=20),
+}
+CANDIDATES = [
+    Candidate.of(lengths=lengths)
+    for lengths in ((1.0, 1.0, 1.0), (1.0, 0.5, 0.5), (1.0, 0.5, 0.25), (0.5, 0.25, 0.1), (0.1, 0.1, 0.1))
+]
+
+
+def bench(head: str) -> SupernetBench:
+    task = TASKS[head]
+    tokenizer = word_tokenizer(task.words())
+    supernet = Supernet(Scratch(layers=3, width=16, heads=2, feed_forward=32), LengthDrop())
+    model = supernet.build(tokenizer, labels=2, max_length=task.max_length, seed=0, head=head).eval()
+    table, long = task.tables(0).search, head == "question_answering"  # long contexts, of several windows
+    data = (
+        encode_questions(table, tokenizer, 18, stride=4, question_length=6) if long else task.encode(table, tokenizer)
+    )
+    return SupernetBench(model, LengthDrop(), data, padded_to=task.max_length, token_budget=512, cache_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("head", TASKS)
+@pytest.mark.parametrize("parts", [3, 4])
+def test_a_split_in_parts_gives_the_passes_of_the_whole_in_its_order(head: str, parts: int) -> None:
+    whole = bench(head)
+    cut = replace(whole, parts=parts)
+    assert sorted(np.concatenate([shard.rows for shard in cut.shards])) == list(range(len(whole.data)))
+    plans = [whole.plan(one) for one in CANDIDATES]
+    for one, other in zip(whole.passes(plans), cut.passes(plans), strict=True):
+        torch.testing.assert_close(one[0], other[0], atol=1e-6, rtol=0)
+        for item in fields(one[1]):
+            assert torch.equal(getattr(one[1], item.name), getattr(other[1], item.name))
+
+
+def test_the_windows_of_a_question_are_in_one_part() -> None:
+    cut = replace(bench("question_answering"), parts=4)
+    assert cut.data.answers is not None
+    questions = cut.data.answers.questions
+    assert len(questions) > len(set(questions))  # some have several
+    for shard in cut.shards:
+        assert set(questions[shard.rows]) == set(shard.units)
+    assert sorted(np.concatenate([shard.units for shard in cut.shards])) == sorted(set(questions))
+
+
+def test_what_the_last_place_drops_is_never_looked_at_where_the_head_reads_the_first_token() -> None:
+    """So a space may take these for one candidate; where every token is read, it may not."""
+    lengths = [Candidate.of(lengths=(1.0, 0.5, last)) for last in (0.5, 0.25, 0.1)]
+    for head, idle in (("classification", True), ("question_answering", False)):
+        own = bench(head)
+        (logits, trace), *others = own.passes([own.plan(one) for one in lengths])
+        for other, seen in others:
+            assert torch.equal(logits, other) == idle
+            same = [torch.equal(getattr(trace, item.name), getattr(seen, item.name)) for item in fields(trace)]
+            assert all(same) == idle
+
+
+def test_parts_share_the_room_and_nothing_else() -> None:
+    cut = replace(bench("classification"), parts=4)
+    assert sum(shard.bench.cache_bytes for shard in cut.shards) <= cut.cache_bytes
+    cut.prepare(CANDIDATES)
+    caches = [shard.bench.cache for shard in cut.shards]
+    assert len({id(cache) for cache in caches}) == 4
+    assert all(0 < cache.held <= cut.cache_bytes // 4 for cache in caches)
+    assert not cut.cache.nodes
+
+
+def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None:
+    every = asks()
+    for groups in (1, 3, 7, len(every), 2 * len(every)):
+        made = neighbours(every, groups)
+        assert sorted(ask.number for group in made for ask in group) == list(range(len(every)))
+        assert len(made) <= groups
+        assert max(map(len, made)) - min(map(len, made[:-1] or made)) == 0
+    firsts = [{ask.candidate["lengths"][0] for ask in group} for group in neighbours(every, 8)]  # type: ignore[index]
+    assert all(len(one & other) <= 1 for one, other in pairwise(firsts))
+
+
+class Unwilling(FormulaBench):
+    """A bench that cannot compute several candidates together, or not even this one, or never."""
+
+    def prepare(self, candidates: Sequence[Candidate], race: Any = None) -> Mapping[str, Any]:
+        if len(candidates) > 1:
+            raise MemoryError("too many")
+        if "study" in self.mishaps.values():
+            raise StudyError("the study is wrong")
+        raise ZeroDivisionError("alone neither")
+
+
+def test_what_cannot_be_computed_together_is_measured_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    some = asks()[:5]
+    trials = list(measure_together(some, Unwilling({}), OBJECTIVES))
+    assert [trial.ask for trial in trials] == some
+    assert all(isinstance(trial.outcome, Measured) for trial in trials)
+    assert "5 candidates cannot be computed together; now one by one" in caplog.text
+    with pytest.raises(StudyError, match="the study is wrong"):
+        list(measure_together(some, Unwilling({2.0: "study"}), OBJECTIVES))
