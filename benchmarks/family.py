@@ -27,7 +27,7 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.progress import Progress
-from searchkit.records import Candidate, Trial
+from searchkit.records import Candidate, Measured, Trial
 from searchkit.run import Conditions, Run
 from searchkit.study import load
 
@@ -135,7 +135,7 @@ def found(
     task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> dict[str, Any]:
     with run.opened():
-        trials = list(run.searched().values())
+        trials = [trial for trial in run.searched().values() if isinstance(trial.outcome, Measured)]
         bench = run.workbench("report").build()
         assert isinstance(bench, SupernetBench)
         own = accuracy.measure(bench.unreduced).value
@@ -248,8 +248,8 @@ def at_cost(curve: Sequence[tuple[float, float]], cost: float) -> float:
 
 
 def value(trial: Trial, name: str) -> float:
-    estimates: Mapping[str, Any] = getattr(trial.outcome, "estimates", {})
-    return float(estimates[name].value) if name in estimates else float("nan")
+    assert isinstance(trial.outcome, Measured)
+    return float(trial.outcome.estimates[name].value)
 
 
 def seconds(run: Run) -> dict[str, float]:
