@@ -14,17 +14,18 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from searchkit.reduction.encoder import State
 from searchkit.reduction.families import Block
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
+from searchkit.reduction.product import rowwise
 from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.scorers import SCORERS
 
-FEWEST: Final = 16  # rows of a product
+FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
 Prefix = tuple[Reducer | None, ...]
+Key = tuple[int, bool, Prefix]  # batch, restoring or not, prefix
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Cache:
     """
 
     budget: int
-    nodes: dict[tuple[int, bool, Prefix], Node] = field(default_factory=dict)  # by batch, restoring or not, prefix
+    nodes: dict[Key, Node] = field(default_factory=dict)
     held: int = 0
     generation: int = 0
     seen: dict[Prefix, int] = field(default_factory=dict)  # in how many generations
@@ -81,7 +82,7 @@ class Cache:
     def wants(self, prefix: Prefix) -> bool:
         return self.budget > 0 and (len(prefix) <= 2 or self.seen.get(prefix, 0) > 1)
 
-    def keep(self, key: tuple[int, bool, Prefix], node: Node) -> None:
+    def keep(self, key: Key, node: Node) -> None:
         """Hold the node if there is room, or room can be made of nodes that are worth less."""
         worth = self._worth(key[-1])
         while self.held + node.bytes > self.budget:
@@ -148,7 +149,7 @@ class Walk:
             return
         first_only = layer == len(blocks) - 1 and self._model.reads_first_only and state.buffer is None
         for before, part in _split(group, lambda one: self._at(one, layer, later=False)):
-            self._work.separate += len(part) * len(state.hidden)
+            self._work.separate += len(part) * len(state.layout.positions)
             if first_only:
                 branch = state.fork()
                 branch.reduce(before, layer, blocks[layer])
@@ -160,20 +161,22 @@ class Walk:
 
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
         """The layer's attention, computed or remembered."""
-        prefix = prefix_of(self._plans[part[0]], layer)
-        key = (self._batch, state.buffer is not None, prefix)
+        key = self._key(state, layer, part[0])
         known = self._cache.nodes.get(key)
         if known is not None:
             return known
+        assert len(state.seen) == layer, "a node that was remembered a moment ago is gone"
         block, branch = self._model.view.blocks[layer], state.fork()
         branch.reduce(before, layer, block)
+        if branch.projected is None:
+            branch.projected = _projected(block, branch.hidden, branch.layout.positions)
         branch.attend(block, layer, self._like)
         if not branch.scorer(self._like, layer).needs_values:
             branch.values = None
         self._work.shared += len(branch.hidden)
         node = Node(branch)
-        if self._cache.wants(prefix):
-            node.whole = _rowwise(block, branch.hidden)
+        if self._cache.wants(key[-1]):
+            node.whole = rowwise(block.transformed, branch.hidden, fewest=FEWEST)
             self._cache.keep(key, node)
         return node
 
@@ -186,12 +189,39 @@ class Walk:
             if reducer is not None and reducer.site == "between" and reducer.may_drop(state.whole, state.layout):
                 rows = branch.keep(reducer, layer, block, node.ranked(reducer, layer, block))
             branches.append((branch, rows, reducer, members))
-        transformed = _transformed(node, block, [rows for _, rows, _, _ in branches])
-        for (branch, _, reducer, members), hidden in zip(branches, transformed, strict=True):
-            branch.transform(hidden)
-            if reducer is not None and reducer.site == "after_layer":
-                branch.reduce(reducer, layer, block)
+        known = [self._known(branch, layer + 1, members) for branch, _, _, members in branches]
+        fresh = [one for one, remembered in zip(branches, known, strict=True) if not remembered]
+        after = self._model.view.blocks[layer + 1] if self._attend_next(fresh, layer) else None
+        made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]))
+        for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
+            if not remembered:
+                hidden, branch.projected = next(made)
+                branch.transform(hidden)
+                if reducer is not None and reducer.site == "after_layer":
+                    branch.reduce(reducer, layer, block)
             self._layer(branch, layer + 1, members)
+
+    def _key(self, state: State, layer: int, one: int) -> Key:
+        return self._batch, state.buffer is not None, prefix_of(self._plans[one], layer)
+
+    def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
+        """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
+
+        They stay until they are used: what is kept meanwhile is deeper, and so worth less.
+        """
+        if layer >= len(self._model.view.blocks) - 1:
+            return False
+        return all(self._key(state, layer, one) in self._cache.nodes for one in members)
+
+    def _attend_next(self, branches: Sequence[tuple[State, Any, Reducer | None, list[int]]], layer: int) -> bool:
+        """Whether all tokens that leave the layer will be projected in the next, for all branches."""
+        if len(branches) < 2 or layer + 1 >= len(self._model.view.blocks) - self._model.reads_first_only:
+            return False
+        return not any(
+            (reducer is not None and reducer.site == "after_layer")
+            or any(self._at(one, layer + 1, later=False) for one in members)
+            for _, _, reducer, members in branches
+        )
 
     def _at(self, one: int, layer: int, *, later: bool) -> Reducer | None:
         """The plan's reducer at a layer, if it stands before attention (or later)."""
@@ -203,26 +233,45 @@ class Walk:
         self._results.update(dict.fromkeys(group, predicted))
 
 
-def _transformed(node: Node, block: Block, wanted: Sequence[Tensor | None]) -> list[Tensor]:
-    """The feed-forward part of the rows that each child keeps (None: all), computed once for a row."""
-    hidden = node.state.hidden
-    if node.whole is None and any(rows is None for rows in wanted):
-        node.whole = _rowwise(block, hidden)
-    if node.whole is not None:
-        return [node.whole if rows is None else node.whole[rows] for rows in wanted]
+def _made(
+    node: Node, block: Block, after: Block | None, wanted: Sequence[Tensor | None]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """The feed-forward part of the rows that each child keeps (None: all), and their projections by the next layer.
+
+    Each row is computed once for all children.
+    """
+    hidden, positions = node.state.hidden, node.state.layout.positions
+    rows, places = _union(wanted, hidden)
+    if rows is None and node.whole is None:
+        node.whole = rowwise(block.transformed, hidden, fewest=FEWEST)
+    if rows is None:
+        made = node.whole
+    elif node.whole is not None:
+        made = node.whole[rows]
+    else:
+        made = rowwise(block.transformed, hidden[rows], fewest=FEWEST)
+    assert made is not None
+    projected = None if after is None else _projected(after, made, positions if rows is None else positions[rows])
+
+    def of(one: Tensor | None, part: Tensor) -> Tensor:
+        return part if one is None or one is rows else part[one if places is None else places[one]]
+
+    return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
+
+
+def _union(wanted: Sequence[Tensor | None], hidden: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The rows that any child keeps, and where each row stands among them; None for all rows in their own places."""
     kept = [rows for rows in wanted if rows is not None]
+    if len(kept) < len(wanted):
+        return None, None
     if len(kept) == 1:
-        return [_rowwise(block, hidden[kept[0]])]
+        return kept[0], None
     union = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device).index_fill(0, torch.cat(kept), True)
-    places = union.cumsum(0) - 1
-    made = _rowwise(block, hidden[union])
-    return [made[places[rows]] for rows in kept]
+    return union.nonzero().squeeze(1), union.cumsum(0) - 1
 
 
-def _rowwise(block: Block, hidden: Tensor) -> Tensor:
-    """The feed-forward part; below `FEWEST` rows libraries take other ways to multiply, with other roundings."""
-    missing = max(FEWEST - len(hidden), 0)
-    return block.transformed(F.pad(hidden, (0, 0, 0, missing)))[: len(hidden)] if missing else block.transformed(hidden)
+def _projected(block: Block, hidden: Tensor, positions: Tensor) -> Tensor:
+    return rowwise(block.projected, hidden, positions, fewest=FEWEST)
 
 
 def _split(group: Sequence[int], key: Callable[[int], Reducer | bool | None]) -> Iterable[tuple[Any, list[int]]]:

@@ -76,7 +76,7 @@ class SupernetWorkbench:
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
-        model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).eval()
+        model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).frozen()
         parts, room = self.shards, self.cache_bytes
         return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, room, parts)
 

@@ -55,9 +55,7 @@ Read = Callable[[AttentionMap], Tensor]
 
 
 def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    projected: Tensor,
     layout: Layout,
     *,
     heads: int,
@@ -68,58 +66,60 @@ def attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention within each example.
 
-    query, key, value: (T, D). weights: (T,) in [0, 1], how much of each key is there: 1 is the token, 0 its absence, to
-    the last digit whatever the logits are (`weighted_softmax`); a query votes with the same weight. window: a query
-    sees keys whose original positions are at most so far away. Returns the context (T, D) and what was `read`.
+    projected: query, key and value side by side (T, 3 * D). weights: (T,) in [0, 1], how much of each key is there: 1
+    is the token, 0 its absence, to the last digit whatever the logits are (`weighted_softmax`); a query votes with the
+    same weight. window: a query sees keys whose original positions are at most so far away. Returns the context (T, D)
+    and what was `read`.
     """
     is_plain = read is None and weights is None
-    if is_plain and (not query.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):
-        q, k, v = (_heads(layout.pad(part), heads) for part in (query, key, value))
+    if is_plain and (not projected.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):
+        q, k, v = _heads(layout.spread(projected), 3, heads)
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(layout, window), dropout_p=dropout)
         return layout.unpad(_merged(context)), None
-    buckets = layout.buckets(PLACES // heads, compiles_per_shape(query)) if query.is_cpu else [layout]
+    buckets = layout.buckets(PLACES // heads, compiles_per_shape(projected)) if projected.is_cpu else [layout]
     sizes = [len(bucket.positions) for bucket in buckets]
-    parts = zip(*(torch.split(part, sizes) for part in (query, key, value)), strict=True)
     present = [None] * len(sizes) if weights is None else torch.split(weights, sizes)
     contexts, seen = [], []
-    for bucket, (q, k, v), weight in zip(buckets, parts, present, strict=True):
-        attention = _attention(q, k, bucket, heads, window, weight)
+    for bucket, part, weight in zip(buckets, torch.split(projected, sizes), present, strict=True):
+        q, k, v = _heads(bucket.spread(part), 3, heads)
+        attention = _attention(q, k, bucket, window, weight)
         if read is not None:
             seen.append(read(attention))
         kept = F.dropout(attention.probabilities, dropout) if dropout else attention.probabilities
-        contexts.append(bucket.unpad(_merged(kept.to(v.dtype) @ _heads(bucket.pad(v), heads))))
+        contexts.append(bucket.unpad(_merged(kept.to(v.dtype) @ v)))
     return torch.cat(contexts), torch.cat(seen) if seen else None
 
 
 def attend_from_first(
     query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    others: Tensor,
     layout: Layout,
     *,
     heads: int,
     window: int | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """`attend` for the first token of each example alone: query (B, D), key and value (T, D); the context (B, D)."""
+    """`attend` for the first token of each example alone: query (B, D), key and value side by side (T, 2 * D).
+
+    Returns the context (B, D).
+    """
     mask = _mask(layout, window)
-    q, k, v = (_heads(part, heads) for part in (query[:, None], layout.pad(key), layout.pad(value)))
+    (q,), (k, v) = _heads(query[:, None], 1, heads), _heads(layout.spread(others), 2, heads)
     mask = None if mask is None else mask[:, :, :1]
     return _merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)).squeeze(1)
 
 
-def _attention(
-    query: Tensor, key: Tensor, layout: Layout, heads: int, window: int | None, weights: Tensor | None
-) -> AttentionMap:
-    """The map of one bucket, with a softmax in float32 or more."""
+def _attention(query: Tensor, key: Tensor, layout: Layout, window: int | None, weights: Tensor | None) -> AttentionMap:
+    """The map of one bucket, from query and key (B, H, L, E), with a softmax in float32 or more."""
     mask = _mask(layout, window)
-    q, k = (_heads(layout.pad(part), heads) for part in (query, key))  # (B, H, L, E)
-    logits = _scaled_products(q, k)
+    logits = _scaled_products(query, key)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if weights is None:
         logits = logits if mask is None else logits.masked_fill(~mask, -math.inf)
         return AttentionMap(logits.softmax(-1, dtype=dtype), layout.mask.to(dtype), layout)
     present = layout.pad(weights.to(dtype))  # (B, L)
+    if layout.height > len(layout.lengths):
+        present = present + layout.vacant
     seen = present[:, None, None, :]
     weighted = weighted_softmax(logits.to(dtype), seen if mask is None else seen * mask, layout.mask[:, None, None, :])
     return AttentionMap(weighted, present, layout)
@@ -186,9 +186,9 @@ def _mask(layout: Layout, window: int | None) -> Tensor | None:
     return near[:, None] if mask is None else near[:, None] & (mask | ~layout.mask[:, None, :, None])
 
 
-def _heads(padded: Tensor, heads: int) -> Tensor:
-    """(B, L, D) -> (B, H, L, E)"""
-    return padded.reshape(*padded.shape[:2], heads, -1).transpose(1, 2)
+def _heads(padded: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, L, parts * D) -> as many (B, H, L, E)"""
+    return padded.reshape(*padded.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _merged(context: Tensor) -> Tensor:

@@ -138,6 +138,7 @@ class State:
     def __init__(self, hidden: Tensor, layout: Layout, predictors: Predictors | None, restore: bool) -> None:
         self.hidden, self.layout, self.whole, self.predictors = hidden, layout, layout, predictors
         self.nothing = torch.zeros_like(layout.lengths)
+        self.projected: Tensor | None = None  # query, key and value of the current layer, where they are known already
         self.values: Tensor | None = None  # of the current layer, once it has attended
         self.read: Tensor | None = None  # what a scorer took from its map
         self.attended = self.nothing  # (B,) tokens that entered its attention
@@ -154,17 +155,18 @@ class State:
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
         """The attention part, with what the scorer of a later reducer reads of the map."""
-        query, key, value = block.projected(self.hidden, self.layout.positions)
+        if self.projected is None:
+            self.projected = block.projected(self.hidden, self.layout.positions)
         read = None if scored_by is None else self.scorer(scored_by, layer).read
-        context, self.read = attend(query, key, value, self.layout, read=read, **_settings(block, training))
-        self.hidden, self.values = block.attended(self.hidden, context), value
-        self.attended = self.layout.lengths
+        context, self.read = attend(self.projected, self.layout, read=read, **_settings(block, training))
+        self.hidden, self.values = block.attended(self.hidden, context), self.projected.chunk(3, -1)[2]
+        self.attended, self.projected = self.layout.lengths, None
 
     def finish_first(self, block: Block, training: bool = False) -> None:
         """The whole layer, for each example's first token alone."""
         first = self.layout.first
-        query, key, value = block.projected(self.hidden, self.layout.positions, first)
-        context = attend_from_first(query, key, value, self.layout, **_settings(block, training))
+        query, others = block.projected_for(first, self.hidden, self.layout.positions)
+        context = attend_from_first(query, others, self.layout, **_settings(block, training))
         self.attended = self.layout.lengths
         self.saw_first()
         self.hidden = block.transformed(block.attended(self.hidden[first], context))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
@@ -114,6 +114,12 @@ class AdaptiveModel(nn.Module):
             skip=skip,
         )
         return self.read(encoding, tokens.layout)
+
+    def frozen(self) -> AdaptiveModel:
+        """This model ready for inference and for nothing else: its weights must not change any more."""
+        self.eval().requires_grad_(False)
+        self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
+        return self
 
     def foretold(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
         """The trace of a pass over examples of this layout, without the pass; None where their content decides."""

@@ -7,17 +7,28 @@ no example sees; batches below 32 rows stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def product(layer: nn.Module, rows: Tensor) -> Tensor:
+def product(layer: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """`layer(rows)` for a layer that treats every row of (T, D) alone."""
-    extra = _rounded(len(rows)) - len(rows) if compiles_per_shape(rows) else 0
+    return rowwise(layer, rows)
+
+
+def rowwise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) -> Tensor:
+    """`function` of parts (T, ...), each row alone, with rows of zeros added for a shape that recurs.
+
+    fewest: at least so many rows; below 16 libraries multiply in other ways, with other roundings.
+    """
+    rows = len(parts[0])
+    extra = max(_rounded(rows) if compiles_per_shape(parts[0]) else rows, fewest) - rows
     if not extra:
-        return layer(rows)  # type: ignore[no-any-return]
-    return layer(F.pad(rows, (0, 0, 0, extra)))[: len(rows)]  # type: ignore[no-any-return]
+        return function(*parts)
+    return function(*(F.pad(part, (0, 0) * (part.ndim - 1) + (0, extra)) for part in parts))[:rows]
 
 
 def compiles_per_shape(rows: Tensor) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +23,15 @@ class Layout:
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
     marks: name -> (T,) bool, tokens of a kind ("sep", "question"); whole examples only, `select` leaves them behind
     room: examples are padded to at least so many places
+    seats: the padded arrangement has at least so many examples; those that are not there have one place, for a mask
+    without empty rows
     """
 
     offsets: Tensor
     positions: Tensor
     marks: Mapping[str, Tensor] = field(default_factory=dict)
     room: int = 0
+    seats: int = 0
 
     @classmethod
     def of_lengths(cls, lengths: Tensor, marks: Mapping[str, Tensor] | None = None) -> Layout:
@@ -64,6 +68,11 @@ class Layout:
         return max(self.longest, self.room)
 
     @cached_property
+    def height(self) -> int:
+        """B', the examples of the padded arrangement."""
+        return max(len(self.lengths), self.seats)
+
+    @cached_property
     def farthest(self) -> int:
         """The highest position."""
         return int(self.positions.max())
@@ -71,7 +80,7 @@ class Layout:
     @cached_property
     def is_even(self) -> bool:
         """No example needs a pad, so packed and padded are the same memory."""
-        return self.width * len(self.lengths) == len(self.positions)
+        return self.width * self.height == len(self.positions)
 
     @cached_property
     def examples(self) -> Tensor:
@@ -88,8 +97,23 @@ class Layout:
 
     @cached_property
     def mask(self) -> Tensor:
-        """(B, L) True where a token stands."""
-        return torch.arange(self.width, device=self.offsets.device) < self.lengths[:, None]
+        """(B', L) True where a token stands."""
+        lengths = F.pad(self.lengths, (0, self.height - len(self.lengths)), value=1)
+        return torch.arange(self.width, device=self.offsets.device) < lengths[:, None]
+
+    @cached_property
+    def vacant(self) -> Tensor:
+        """(B', L) 1.0 at the one place of each example that is not there."""
+        vacant = torch.zeros(self.height, self.width, device=self.offsets.device)
+        vacant[len(self.lengths) :, 0] = 1.0
+        return vacant
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(B' * L,) the token that stands in each place of the padded arrangement, the first token in empty ones."""
+        return torch.zeros(self.height * self.width, dtype=torch.int64, device=self.offsets.device).index_copy_(
+            0, self.slots, torch.arange(len(self.positions), device=self.offsets.device)
+        )
 
     @cached_property
     def memo(self) -> dict[Hashable, Any]:
@@ -102,15 +126,21 @@ class Layout:
         return self.offsets[:-1]
 
     def pad(self, values: Tensor, fill: float = 0.0) -> Tensor:
-        """(T, ...) -> (B, L, ...), `fill` where there is no token."""
-        shape = (len(self.lengths), self.width, *values.shape[1:])
+        """(T, ...) -> (B', L, ...), `fill` where there is no token."""
+        shape = (self.height, self.width, *values.shape[1:])
         if self.is_even:
             return values.reshape(shape)
         padded = values.new_full((shape[0] * shape[1], *shape[2:]), fill)
         return padded.index_copy(0, self.slots, values).reshape(shape)
 
+    def spread(self, values: Tensor) -> Tensor:
+        """`pad` where nobody looks at what stands in empty places: finite, and faster without a gradient."""
+        if values.requires_grad or self.is_even:
+            return self.pad(values)
+        return values.index_select(0, self.rows).reshape(self.height, self.width, *values.shape[1:])
+
     def unpad(self, padded: Tensor) -> Tensor:
-        """(B, L, ...) -> (T, ...); the inverse of `pad`."""
+        """(B', L, ...) -> (T, ...); the inverse of `pad`."""
         flat = padded.reshape(-1, *padded.shape[2:])
         return flat if self.is_even else flat[self.slots]
 
@@ -123,7 +153,7 @@ class Layout:
     def buckets(self, places: int, recurring: bool) -> list[Layout]:
         """Neighbouring examples that fit into `places` = examples * L² together, or one alone; cut once, then kept.
 
-        With `recurring` the numbers of examples are powers of two and L is rounded up, so that shapes recur.
+        With `recurring` the number of examples and L are rounded up, so that shapes recur.
         """
         if (places, recurring) not in self._buckets:
             cuts = _cuts(self.lengths.tolist(), places, recurring)
@@ -134,21 +164,21 @@ class Layout:
     def _buckets(self) -> dict[tuple[int, bool], list[Layout]]:
         return {}
 
-    def _part(self, first: int, after: int, room: int) -> Layout:
+    def _part(self, first: int, after: int, room: int, seats: int) -> Layout:
         """The layout of examples `first` to before `after`."""
-        if after - first == len(self.lengths) and room == self.width:
+        if after - first == len(self.lengths) and (room, seats) == (self.width, self.height):
             return self
         offsets = self.offsets[first : after + 1]
         start, stop = int(offsets[0]), int(offsets[-1])
-        return Layout(offsets - start, self.positions[start:stop], room=room)
+        return Layout(offsets - start, self.positions[start:stop], room=room, seats=seats)
 
     def rows_in(self, whole: Layout) -> Tensor:
         """(T,) where each token stands in the unreduced layout `whole` of the same examples."""
         return whole.offsets[self.examples] + self.positions
 
 
-def _cuts(lengths: Sequence[int], places: int, recurring: bool) -> Iterator[tuple[int, int, int]]:
-    """(first, after the last, room) of every bucket."""
+def _cuts(lengths: Sequence[int], places: int, recurring: bool) -> Iterator[tuple[int, int, int, int]]:
+    """(first, after the last, room, seats) of every bucket."""
     first = 0
     while first < len(lengths):
         longest, after = lengths[first], first + 1
@@ -157,11 +187,11 @@ def _cuts(lengths: Sequence[int], places: int, recurring: bool) -> Iterator[tupl
             if (after + 1 - first) * (_recurring(wider) if recurring else wider) ** 2 > places:
                 break
             longest, after = wider, after + 1
-        if recurring:
-            after = first + (1 << (after - first).bit_length() - 1)
-            longest = max(lengths[first:after])
         alone = after == first + 1 and longest <= 64
-        yield first, after, _recurring(longest) if recurring and not alone else longest
+        if recurring and not alone:
+            yield first, after, _recurring(longest), _seats(after - first)
+        else:
+            yield first, after, longest, after - first
         first = after
 
 
@@ -169,6 +199,12 @@ def _recurring(length: int) -> int:
     """Up to the next of the lengths that recur: steps of 8, and of 16 beyond 64."""
     step = 8 if length <= 64 else 16
     return -(-length // step) * step
+
+
+def _seats(examples: int) -> int:
+    """Up to the next of the numbers that recur: four per power of two."""
+    step = 1 << max(examples.bit_length() - 3, 0)
+    return -(-examples // step) * step
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,11 +132,9 @@ class _Pass:
         self.scores: dict[int, Tensor] = {}
 
     def attend(self, block: Block, dropout: float, later: Reducer | None) -> Tensor | None:
-        query, key, value = block.projected(self.hidden, self.layout.positions)
+        projected = block.projected(self.hidden, self.layout.positions)
         context, attention = attend(
-            query,
-            key,
-            value,
+            projected,
             self.layout,
             heads=block.heads,
             window=block.window,
@@ -144,7 +142,7 @@ class _Pass:
             read=None if later is None else self.scorer(later, 1).read,
             weights=self.alive,
         )
-        self.hidden, self.values = block.attended(self.hidden, context), value
+        self.hidden, self.values = block.attended(self.hidden, context), projected.chunk(3, -1)[2]
         return attention
 
     def scorer(self, reducer: Reducer, place: int) -> Scorer:

@@ -61,7 +61,7 @@ def test_multiplying_states_by_zero_as_published_is_not_dropping() -> None:
         states, layout = model.embed(tokens(ids)), tokens(ids).layout
         for number, block in enumerate(model.view.blocks):
             context, seen = attend(
-                *block.projected(states, layout.positions),
+                block.projected(states, layout.positions),
                 layout,
                 heads=block.heads,
                 read=lambda map: map.received() - map.diagonal(),
@@ -85,7 +85,7 @@ def test_published_ltp_scores_shrink_with_padding_and_ours_do_not() -> None:
         assert float(attention.sum(0).sum() / (real + pads)) == pytest.approx(expected)
     layout = Layout.of_lengths(torch.tensor([real, 128]))  # ours: in company of an example of any length
     states = torch.randn(148, 16)
-    _, seen = attend(states, states, states, layout, heads=2, read=AttentionMap.received)
+    _, seen = attend(states.repeat(1, 3), layout, heads=2, read=AttentionMap.received)
     assert seen is not None
     shares = seen / (2 * layout.lengths[layout.examples])
     assert shares[:real].sum().item() == pytest.approx(1.0, abs=1e-5)
@@ -129,7 +129,7 @@ def test_blocks_are_the_squares_on_the_diagonal_of_each_examples_map() -> None:
     torch.manual_seed(0)
     layout = Layout.of_lengths(torch.tensor([70, 9, 32]))
     states, scorer = torch.randn(111, 16), BlockScorer(16, 2)
-    _, near = attend(states, states, states, layout, heads=2, read=scorer.read)
+    _, near = attend(states.repeat(1, 3), layout, heads=2, read=scorer.read)
     squares, block = squares_of(Seen(states, layout, layout, lambda: states, near))
     assert block.tolist() == [0] * 32 + [1] * 32 + [2] * 6 + [3] * 9 + [4] * 32
     number = 0

@@ -75,7 +75,7 @@ def _post_softmax(model: AdaptiveModel, layout: Layout, hidden: Tensor, alive: T
         part = slice(int(layout.offsets[row]), int(layout.offsets[row + 1]))
         states = hidden[part]
         for place, block in enumerate(model.view.blocks, start=1):
-            query, key, value = block.projected(states, layout.positions[part])
+            query, key, value = block.projected(states, layout.positions[part]).chunk(3, -1)
             width = query.shape[1] // block.heads
             context = []
             for head in range(block.heads):

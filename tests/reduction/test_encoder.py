@@ -113,7 +113,7 @@ def _lat(
 
 def _attention(block: Block, hidden: Tensor, alive: list[int]) -> tuple[Tensor, list[float]]:
     """The context of every token of one example and the attention that each received; `alive` are their positions."""
-    q, k, v = block.projected(hidden, torch.tensor(alive))
+    q, k, v = block.projected(hidden, torch.tensor(alive)).chunk(3, -1)
     width = q.shape[1] // block.heads
     context, received = torch.zeros_like(q), [0.0] * len(alive)
     for head, i in itertools.product(range(block.heads), range(len(alive))):

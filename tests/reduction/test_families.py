@@ -182,7 +182,17 @@ def test_the_values_alone_are_those_of_the_attention_at_the_price_charged_for_th
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             values = block.values(hidden)
         assert counter.get_total_flops() == 2 * 9 * model.shape.width**2
-        torch.testing.assert_close(values, block.projected(hidden, layout.positions)[2], atol=1e-6, rtol=0)
+        projected = block.projected(hidden, layout.positions)
+        torch.testing.assert_close(values, projected.chunk(3, -1)[2], atol=1e-6, rtol=0)
+        asking = torch.tensor([0, 4])
+        query, others = block.projected_for(asking, hidden, layout.positions)
+        torch.testing.assert_close(torch.cat([projected[:, : hidden.shape[1]][asking]]), query, atol=1e-6, rtol=0)
+        torch.testing.assert_close(projected[:, hidden.shape[1] :], others, atol=1e-6, rtol=0)
+        torch.testing.assert_close(block.joined().projected(hidden, layout.positions), projected, atol=1e-6, rtol=0)
+        for one, other in zip(
+            block.joined().projected_for(asking, hidden, layout.positions), (query, others), strict=True
+        ):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("fate", FATES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,5 +54,21 @@ def test_buckets_cut_a_batch_into_neighbours_that_fit(lengths: list[int], places
         assert bucket.width >= bucket.longest
         assert count == 1 or count * bucket.width**2 <= places
         if recurring:
-            assert count.bit_count() == 1
+            assert count <= bucket.height <= 1.25 * count
             assert bucket.width % 8 == 0 or (count == 1 and bucket.width == bucket.longest <= 64)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(0, 12), st.integers(0, 12))
+def test_the_padded_arrangement_may_be_larger_than_needed(lengths: list[int], room: int, seats: int) -> None:
+    whole = Layout.of_lengths(torch.tensor(lengths))
+    layout = replace(whole, room=room, seats=seats)
+    values = torch.arange(1.0, len(whole.positions) + 1)[:, None].repeat(1, 2)
+    assert layout.mask.shape == (max(len(lengths), seats), max(*lengths, room))
+    assert layout.mask.sum(1).tolist() == lengths + [1] * (layout.height - len(lengths))
+    for padded in (layout.pad(values), layout.spread(values)):
+        assert padded.shape == (*layout.mask.shape, 2)
+        assert torch.equal(layout.unpad(padded), values)
+    assert layout.pad(values).sum() == values.sum()
+    assert torch.equal(
+        layout.vacant.sum(1), torch.tensor([0.0] * len(lengths) + [1.0] * (layout.height - len(lengths)))
+    )

@@ -29,7 +29,8 @@ def scaled(scale: float) -> AdaptiveModel:
             for weight in part.parameters():
                 torch.nn.init.normal_(weight, std=0.5)
     block = model.view.blocks[0]
-    query, key, _ = block.projected(model.embed(tokens(examples(3))), tokens(examples(3)).layout.positions)
+    projected = block.projected(model.embed(tokens(examples(3))), tokens(examples(3)).layout.positions)
+    query, key, _ = projected.chunk(3, -1)
     logits = (query @ key.T).std().item() / math.sqrt(query.shape[1] // block.heads)
     with torch.no_grad():
         for layer in model.stock.bert.encoder.layer:

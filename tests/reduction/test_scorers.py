@@ -42,10 +42,10 @@ def test_an_example_keeps_the_same_tokens_alone_and_in_company(scorer: str, site
 def test_relative_scores_are_shares_of_each_example(scorer: str) -> None:
     model, given = scaled(1.0), tokens(examples(4, seed=1))
     block, hidden, layout = model.view.blocks[0], model.embed(given), given.layout
-    query, key, value = block.projected(hidden, layout.positions)
+    projected = block.projected(hidden, layout.positions)
     known = SCORERS[scorer] if scorer in SCORERS else model.predictor(scorer, 0)
-    _, attention = attend(query, key, value, layout, heads=block.heads, read=known.read)
-    scores = known.score(Seen(hidden, layout, layout, lambda: value, attention))
+    _, attention = attend(projected, layout, heads=block.heads, read=known.read)
+    scores = known.score(Seen(hidden, layout, layout, lambda: projected.chunk(3, -1)[2], attention))
     for start, stop in zip(layout.offsets, layout.offsets[1:], strict=False):
         assert scores[start:stop].sum().item() == pytest.approx(1.0, abs=1e-5)
 
@@ -113,10 +113,10 @@ def test_a_predictors_charge_is_what_torch_counts(scorer: str) -> None:
     layout, block = given.layout, model.view.blocks[0]
     with torch.no_grad():
         hidden = model.embed(given)
-        query, key, value = block.projected(hidden, layout.positions)
+        projected = block.projected(hidden, layout.positions)
         part = model.predictor(scorer, 0)
-        _, attention = attend(query, key, value, layout, heads=block.heads, read=part.read)
-        seen = Seen(hidden, layout, layout, lambda: value, attention)
+        _, attention = attend(projected, layout, heads=block.heads, read=part.read)
+        seen = Seen(hidden, layout, layout, lambda: projected.chunk(3, -1)[2], attention)
         with FlopCounterMode(display=False) as counter:
             part.score(seen)
     charged = int(part.macs(layout, width=model.shape.width, heads=model.shape.heads).sum())

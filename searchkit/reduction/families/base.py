@@ -28,13 +28,14 @@ class Block(Protocol):
     def window(self) -> int | None:
         """A token sees those at most so many positions away; None sees all."""
 
-    def projected(
-        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value (T, D) of tokens (T, D) that stood at `positions` (T,).
+    def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Query, key and value side by side (T, 3 * D) of tokens (T, D) that stood at `positions` (T,)."""
 
-        asking: (R,) the rows whose queries are wanted, where not all are; the query is then (R, D)
-        """
+    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The query (R, D) of the rows `asking` (R,) alone, key and value side by side (T, 2 * D) of all tokens."""
+
+    def joined(self) -> Block:
+        """The same block with weights that are multiplied together lying together, for inference."""
 
     def values(self, hidden: Tensor) -> Tensor:
         """The value (T, D) alone."""

@@ -31,18 +31,20 @@ class ModernBlock:
     attention_dropout: float
     window: int | None
 
-    def projected(
-        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        query, key, value = product(self.layer.attn.Wqkv, self.layer.attn_norm(hidden)).chunk(3, dim=-1)
+        angles = self.rotary(hidden, positions, self.layer.attention_type)  # 2 x (T, E)
+        return torch.cat([self._turned(query, *angles), self._turned(key, *angles), value], -1)
+
+    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         normed, width = self.layer.attn_norm(hidden), hidden.shape[-1]
-        if asking is None:
-            query, key, value = product(self.layer.attn.Wqkv, normed).chunk(3, dim=-1)
-        else:
-            query = self._part(normed[asking], 0, width)
-            key, value = self._part(normed, width, 3 * width).chunk(2, dim=-1)
-        cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)  # (T, E)
-        asked = (cosines, sines) if asking is None else (cosines[asking], sines[asking])
-        return self._turned(query, *asked), self._turned(key, cosines, sines), value
+        key, value = self._part(normed, width, 3 * width).chunk(2, dim=-1)
+        cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)
+        query = self._turned(self._part(normed[asking], 0, width), cosines[asking], sines[asking])
+        return query, torch.cat([self._turned(key, cosines, sines), value], -1)
+
+    def joined(self) -> ModernBlock:
+        return self  # they are in the stock model
 
     def values(self, hidden: Tensor) -> Tensor:
         return self._part(self.layer.attn_norm(hidden), 2 * hidden.shape[-1], None)
@@ -51,7 +53,7 @@ class ModernBlock:
         """These outputs of the fused projection to query, key and value."""
         fused = self.layer.attn.Wqkv
         bias = None if fused.bias is None else fused.bias[start:stop]
-        return product(partial(functional.linear, weight=fused.weight[start:stop], bias=bias), normed)  # type: ignore[arg-type]
+        return product(partial(functional.linear, weight=fused.weight[start:stop], bias=bias), normed)
 
     def attended(self, hidden: Tensor, context: Tensor) -> Tensor:
         attention = self.layer.attn

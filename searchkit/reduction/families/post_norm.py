@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ Head = Callable[[Tensor], Tensor]
 class PostNormBlock:
     """The modules of one post-LayerNorm layer, whatever a family calls them."""
 
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
     attention_output: nn.Module
     attention_output_dropout: nn.Module
     attention_norm: nn.Module
@@ -35,12 +36,28 @@ class PostNormBlock:
     attention_dropout: float
     heads: int
     window: int | None = None
+    fused: tuple[Tensor, Tensor] | None = None  # weight (3 * D, D) and bias (3 * D,) of query, key and value
 
-    def projected(
-        self, hidden: Tensor, positions: Tensor, asking: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = hidden if asking is None else hidden[asking]
-        return product(self.query, rows), product(self.key, hidden), product(self.value, hidden)
+    def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        return product(self._part(0), hidden)
+
+    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return product(self.query, hidden[asking]), product(self._part(1), hidden)
+
+    def joined(self) -> PostNormBlock:
+        return replace(self, fused=self._weights(0))
+
+    def _part(self, start: int) -> Callable[[Tensor], Tensor]:
+        """The products with the weights of query, key and value, from number `start` on, as one."""
+        if self.fused is None:
+            weight, bias = self._weights(start)
+        else:
+            weight, bias = (one[start * (len(one) // 3) :] for one in self.fused)
+        return partial(functional.linear, weight=weight, bias=bias)
+
+    def _weights(self, start: int) -> tuple[Tensor, Tensor]:
+        parts = (self.query, self.key, self.value)[start:]
+        return torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
 
     def values(self, hidden: Tensor) -> Tensor:
         return product(self.value, hidden)
