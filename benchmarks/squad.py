@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,28 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as new:
         runs = arguments.runs or Path(new)
+        settings |= {"model": fine_tuned(settings, runs), "finetune_epochs": 0}
         rows = [with_fate(fate, settings, runs) for fate in ("freeze", "discard")]
     finish("squad", {**{name: str(given) for name, given in vars(arguments).items() if name != "runs"}, "rows": rows})
 
 
+def run_of(settings: dict[str, Any], runs: Path) -> Run:
+    loaded = load(ROOT / "studies" / "squad_lengths.py", {name: str(chosen) for name, chosen in settings.items()})
+    return Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
+
+
+def fine_tuned(settings: dict[str, Any], runs: Path) -> Path:
+    """The folder of the fine-tuned model from which both fates go on."""
+    run = run_of(settings, runs)
+    supernet = replace(run.study.supernet, recipe=run.study.supernet.recipe.start)
+    study = replace(run.study, name="squad-start", supernet=supernet)
+    run = Run(study, replace(run.loaded, study=study), run.conditions, tell(study.name))
+    with run.opened():
+        return run.trained().folder
+
+
 def with_fate(fate: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]:
-    given = {name: str(chosen) for name, chosen in {**settings, "fate": fate}.items()}
-    loaded = load(ROOT / "studies" / "squad_lengths.py", given)
-    run = Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
+    run = run_of({**settings, "fate": fate}, runs)
     with run.opened():
         front = Front.of(run.searched().values(), run.study.objectives)
         bench = run.workbench("report").build()

@@ -19,9 +19,12 @@ def study(
     evaluations: int = 300,
     seed: int = 0,
 ) -> Study:
-    """`fate`: "freeze" gives dropped words back to the span head with their last state, "discard" rules them out."""
+    """`fate`: "freeze" gives dropped words back to the span head with their last state, "discard" rules them out.
+
+    `finetune_epochs=0` takes a model that is fine-tuned already.
+    """
     limits = {"train": train_limit, "search": search_limit, "report": report_limit}
-    start = FineTune(epochs=finetune_epochs, batch_size=16)
+    start = FineTune(epochs=finetune_epochs, batch_size=16) if finetune_epochs else None
     return Study(
         name=f"squad-lengths-{fate}",
         task=QuestionAnswering(
