@@ -2,38 +2,49 @@
 
 Needs real data and a real model beside the checkout. The candidates are those of a recorded search, in its order and
 generations; every generation is evaluated by each way in turn, in one run, so that all meet the same machine. The two
-slower ways take a sample of each generation, since their time per candidate does not depend on the others.
+slow ways take a sample of each generation, since their time per candidate does not depend on the others.
 
 published: LAT's protocol, one candidate at a time, fp32, eager attention, batches of 32 padded to the longest length
 allowed. straightforward: one candidate at a time, bf16, examples sorted by length in batches of 4,096 tokens padded to
-their own longest, dropped by gathering. ours: generations together, as the search runs them.
+their own longest, dropped by gathering. shared: generations together, as a search without racing runs them. raced: the
+same with racing, against the front of the generations before. Beside these: both fronts on the report split, two Ray
+workers of one thread against one process of two, memory, where the time goes, and how it grows.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.family import SHARED, TASKS, fine_tuned, run_of
+from benchmarks.padded import by_length, in_order, padded_search
 from benchmarks.result import finish
-from searchkit.evaluate.subject import SupernetBench
-from searchkit.records import Candidate
+from objectives import macs
+from searchkit.evaluate.inline import Inline
+from searchkit.evaluate.racing import Race, Racing
+from searchkit.evaluate.ray import Ray
+from searchkit.evaluate.subject import SupernetBench, SupernetWorkbench
+from searchkit.front import Front, hypervolume, losses
+from searchkit.objective import Objective
+from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
+from searchkit.reduction.cost import unreduced_macs
 from searchkit.run import Run
+from searchkit.search import rivals
+from searchkit.space import Lengths, Space
 
 SAMPLED = {"published": 1, "straightforward": 4}  # candidates of a generation
 GENERATION = 24
-BATCH = 32
-TOKENS = 4096
-SPLITS = {"sst2_sentences": {}, "imdb": {"search_limit": 1000}}
+SPLITS: dict[str, dict[str, Any]] = {"sst2_sentences": {}, "imdb": {"search_limit": 1000}}
+PEAK = Objective("peak", "GiB", "lower", lambda _: Estimate(_gib(), None, 1))
 
 
 def main() -> None:
@@ -49,42 +60,88 @@ def main() -> None:
 
 
 def on_task(task: str, evaluations: int, runs: Path) -> dict[str, Any]:
+    run = recorded(task, evaluations, runs)
+    with run.opened():
+        trials = sorted(run.searched().values(), key=lambda trial: trial.ask.number)
+        asks = [trial.ask for trial in trials]
+        times, fronts = timed(run, asks)
+        mean = {name: float(np.mean(spent)) for name, spent in times.items()}
+        bench = built(run)
+        figures = {
+            "published_over_ours": round(mean["published"] / mean["raced"], 2),
+            "straightforward_over_ours_without_racing": round(mean["straightforward"] / mean["shared"], 2),
+            "straightforward_over_ours": round(mean["straightforward"] / mean["raced"], 2),
+            "hypervolume_ratio": round(hypervolume_ratio(run, fronts), 4),
+            **workers(run, asks[: 2 * GENERATION]),
+            "seconds_per_candidate": {name: round(value, 4) for name, value in mean.items()},
+            "gflops": throughput(bench, asks, mean),
+            "where_the_time_goes": stages(bench, [ask.candidate for ask in asks[-GENERATION:]]),
+            "growth": growth(bench),
+        }
+        print(task, figures, flush=True)
+        return figures
+
+
+def recorded(task: str, evaluations: int, runs: Path) -> Run:
+    """The search whose candidates are timed: LengthDrop's lengths, no racing."""
     settings = {"data": SHARED / "data" / task, "front_latency": False, **TASKS[task], **SPLITS[task]}
     settings["evaluations"] = evaluations
     start = fine_tuned(settings, runs)
     with start.opened():
         settings |= {"model": start.trained().folder, "finetune_epochs": 0, "recipe": "length_drop", "space": "lengths"}
     known = run_of({**settings, "input": False}, runs)
-    study = replace(known.study, name="search-speed")  # beside the runs of benchmarks.family, with their supernets
-    run = Run(study, replace(known.loaded, study=study), known.conditions, known.progress)
-    with run.opened():
-        trials = sorted(run.searched().values(), key=lambda trial: trial.ask.number)
-        return timed(run, [trial.ask.candidate for trial in trials])
+    study = replace(known.study, name="search-speed", racing=None)  # beside benchmarks.family, with its supernets
+    return Run(study, replace(known.loaded, study=study), known.conditions, known.progress)
 
 
-def timed(run: Run, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    bench, exact = run.workbench("search").build(), run.workbench("search").build()
-    assert isinstance(bench, SupernetBench)
-    assert isinstance(exact, SupernetBench)
-    exact.model.float()
-    ways: dict[str, Callable[[Candidate], Any]] = {
-        "published": lambda one: padded_search(exact, one, list(in_order(exact)), bench.padded_to),
+def built(run: Run, **changes: Any) -> SupernetBench:
+    workbench = run.workbench("search")
+    assert isinstance(workbench, SupernetWorkbench)
+    return replace(workbench, **changes).build()
+
+
+def timed(run: Run, asks: Sequence[Ask]) -> tuple[dict[str, list[float]], dict[str, list[Trial]]]:
+    """Seconds per candidate of every generation, by way; and the trials of our two ways."""
+    bench, exact, racing = built(run), built(run, dtype="fp32"), Racing()
+    objectives, workbench = run.study.objectives, run.workbench("search")
+    assert isinstance(workbench, SupernetWorkbench)
+    slow: dict[str, Callable[[Candidate], Any]] = {
+        "published": lambda one: padded_search(exact, one, in_order(exact), bench.padded_to),
         "straightforward": lambda one: padded_search(bench, one, by_length(bench), None),
     }
-    spent: dict[str, list[float]] = {"ours": [], **{name: [] for name in ways}}
-    for start in range(0, len(candidates), GENERATION):
-        generation = candidates[start : start + GENERATION]
-        spent["ours"].append(seconds(lambda: bench.prepare(generation)) / len(generation))  # noqa: B023
-        for name, way in ways.items():
-            picked = generation[:: max(1, len(generation) // SAMPLED[name])][: SAMPLED[name]]
-            spent[name].append(float(np.mean([seconds(lambda: way(one)) for one in picked])))  # noqa: B023
-        print({name: round(float(np.mean(times)), 3) for name, times in spent.items()}, flush=True)
-    mean = {name: float(np.mean(times)) for name, times in spent.items()}
-    return {
-        "seconds_per_candidate": {name: round(value, 4) for name, value in mean.items()},
-        "published_over_ours_without_racing": round(mean["published"] / mean["ours"], 2),
-        "straightforward_over_ours_without_racing": round(mean["straightforward"] / mean["ours"], 2),
+    ours = {
+        "shared": Searched(Inline(workbench, objectives), None),
+        "raced": Searched(Inline(replace(workbench, shards=racing.shards), objectives), Race.of(racing, objectives)),
     }
+    with torch.inference_mode():
+        for way in slow.values():
+            way(asks[0].candidate)
+    spent: dict[str, list[float]] = {name: [] for name in (*ours, *slow)}
+    for start in range(0, len(asks), GENERATION):
+        generation = asks[start : start + GENERATION]
+        for name, searched in ours.items():
+            spent[name].append(seconds(lambda: searched.generation(generation)) / len(generation))  # noqa: B023
+        for name, way in slow.items():
+            picked = generation[:: max(1, len(generation) // SAMPLED[name])][: SAMPLED[name]]
+            spent[name].append(float(np.mean([seconds(lambda: way(one.candidate)) for one in picked])))  # noqa: B023
+        print({name: round(times[-1], 4) for name, times in spent.items()}, flush=True)
+    return spent, {name: list(searched.done.values()) for name, searched in ours.items()}
+
+
+class Searched:
+    """The evaluations of a search, generation by generation, with the race that it would hold."""
+
+    def __init__(self, evaluator: Inline, race: Race | None) -> None:
+        self.evaluator, self.race = evaluator, race
+        self.done: dict[str, Trial] = {}
+        self._told: list[Trial] = []
+
+    def generation(self, asks: Sequence[Ask]) -> None:
+        if self.race is not None:
+            self.race = self.race.against(rivals(self.race, self._told, self.evaluator, self.done))
+        for trial in self.evaluator.run(asks, self.race):
+            self.done[trial.key] = trial
+        self._told += [self.done[ask.key] for ask in asks]
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -94,48 +151,109 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def in_order(bench: SupernetBench) -> Iterator[np.ndarray[Any, Any]]:
-    yield from np.array_split(np.arange(len(bench.data)), -(-len(bench.data) // BATCH))
+def hypervolume_ratio(run: Run, fronts: dict[str, list[Trial]]) -> float:
+    """Raced over not raced: the volume that the members of either front dominate on the report split."""
+    objectives = run.study.objectives
+    members = {name: [trial.ask for trial in Front.of(trials, objectives)] for name, trials in fronts.items()}
+    with run.evaluator("report", objectives, GENERATION) as evaluator:
+        every = list({ask.key: ask for asks in members.values() for ask in asks}.values())
+        report = {trial.key: trial.outcome for trial in evaluator.run(every)}
+    volumes = {}
+    for name, asks in members.items():
+        outcomes = [report[ask.key] for ask in asks]
+        points = losses([one.estimates for one in outcomes if isinstance(one, Measured)], objectives)
+        volumes[name] = hypervolume(points, (-0.5, 1.0))  # the accuracy of a coin, and the unreduced cost
+    return volumes["raced"] / volumes["shared"]
 
 
-def by_length(bench: SupernetBench) -> list[np.ndarray[Any, Any]]:
-    return list(bench.data.batches(TOKENS))
+def workers(run: Run, asks: Sequence[Ask]) -> dict[str, float]:
+    """Two Ray workers of one thread against one process of two threads, once both are built."""
+    workbench, objectives = run.workbench("search"), run.study.objectives
+    assert isinstance(workbench, SupernetWorkbench)
+    threads = torch.get_num_threads()
+    with Inline(workbench, objectives) as inline:
+        alone = seconds(lambda: list(inline.run(asks)))
+    single = replace(workbench, threads=1, device="cpu")
+    with Ray(single, (*objectives, PEAK), workers=2) as ray:
+        together = seconds(lambda: list(ray.run(asks)))
+        (last,) = ray.run([Ask(len(asks), asks[0].candidate)])
+    torch.set_num_threads(threads)
+    assert isinstance(last.outcome, Measured)
+    return {
+        "two_workers_over_inline": round(alone / together, 3),
+        "worker_peak_gib": round(last.outcome.estimates["peak"].value, 2),
+        "inline_peak_gib": round(_gib(), 2),
+    }
 
 
-def padded_search(
-    bench: SupernetBench, candidate: Candidate, batches: Sequence[np.ndarray[Any, Any]], padded_to: int | None
-) -> Tensor:
-    """Logits of one candidate; every example of a batch keeps as many tokens as the ratio of the padded length says."""
-    model = bench.model
-    shares = [float(share) for share in candidate["lengths"]]  # type: ignore[union-attr, arg-type]
-    logits = []
-    for rows in batches:
-        tokens = bench.tokens(rows)
-        layout, longest = tokens.layout, padded_to or tokens.layout.longest
-        embedded = layout.pad(model.embed(tokens))
-        hidden = torch.nn.functional.pad(embedded, (0, 0, 0, longest - embedded.shape[1]))
-        mask = torch.arange(longest) < layout.lengths[:, None]
-        for block, share in zip(model.view.blocks, shares, strict=True):
-            count, length, width = hidden.shape
-            flat = hidden.flatten(0, 1)
-            query, key, value = (
-                part.reshape(count, length, block.heads, -1).transpose(1, 2)
-                for part in block.projected(flat, torch.zeros(len(flat), dtype=torch.long))
-            )
-            scores = query @ key.transpose(-1, -2) / (width // block.heads) ** 0.5
-            shares_of = scores.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1, dtype=torch.float32)
-            context = (shares_of.to(value.dtype) @ value).transpose(1, 2).reshape(count * length, width)
-            hidden = block.attended(flat, context).reshape(hidden.shape)
-            kept = min(length, int(np.ceil(share * longest - 1e-9)))
-            if kept < length:
-                received = shares_of.sum((1, 2)).masked_fill(~mask, -1.0)
-                received[:, 0] = float("inf")
-                chosen = received.topk(kept, dim=1).indices.sort(1).values
-                hidden = hidden.gather(1, chosen[..., None].expand(-1, -1, width))
-                mask = mask.gather(1, chosen)
-            hidden = block.transformed(hidden.flatten(0, 1)).reshape(hidden.shape)
-        logits.append(model.view.head(model.view.finish(hidden[:, 0])))
-    return torch.cat(logits)
+def _gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def throughput(bench: SupernetBench, asks: Sequence[Ask], mean: dict[str, float]) -> dict[str, float]:
+    """GFLOP/s of what candidates ask for (not of what is computed), and of a large matrix product in the same dtype."""
+    whole = float(unreduced_macs(torch.as_tensor(bench.data.lengths), bench.model.shape).sum())
+    shares = [macs.measure(bench.subject(ask.candidate)).value for ask in asks[::GENERATION]]
+    needed = 2 * whole * float(np.mean(shares)) / 1e9
+    one = torch.randn(4096, 1536, dtype=next(bench.model.parameters()).dtype)
+    other = torch.randn(1536, 1536, dtype=one.dtype)
+    large = min(seconds(lambda: one @ other) for _ in range(10))
+    rates = {name: round(needed / spent, 1) for name, spent in mean.items()}
+    return {**rates, "large_product": round(2 * 4096 * 1536**2 / large / 1e9, 1)}
+
+
+def stages(bench: SupernetBench, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Shares of the time of one generation, by kind of operation (torch's profiler, self time on the CPU)."""
+    kinds = {
+        "projections and feed-forward": ("aten::addmm", "aten::linear", "aten::mm"),
+        "attention maps": ("aten::bmm", "aten::baddbmm", "aten::_softmax", "aten::_scaled_dot_product"),
+        "activation and norms": ("aten::gelu", "aten::native_layer_norm", "aten::add"),
+        "moving tokens": ("aten::index", "aten::copy_", "aten::cat", "aten::fill_", "aten::masked_fill"),
+        "ranking": ("aten::sort", "aten::cumsum", "aten::nonzero", "aten::scatter"),
+    }
+    bench.prepare(candidates)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        took = seconds(lambda: replace(bench, cache_bytes=0).prepare(candidates))
+    spent = dict.fromkeys(kinds, 0.0)
+    for event in profile.key_averages():
+        for kind, names in kinds.items():
+            if event.key.startswith(names):
+                spent[kind] += event.self_cpu_time_total / 1e6
+                break
+    shares = {kind: round(value / took, 3) for kind, value in spent.items()}
+    return {**shares, "everything else": round(1 - sum(shares.values()), 3)}
+
+
+def growth(bench: SupernetBench) -> dict[str, dict[str, float]]:
+    """Seconds to evaluate random candidates together, as one thing grows and the others stay."""
+
+    def took(candidates: int = 24, examples: float = 1.0, layers: int = 6, levels: int = 16) -> float:
+        rows = np.arange(0, len(bench.data), max(1, round(1 / examples)))
+        model = _of_layers(bench, layers)
+        part = replace(bench, model=model, data=bench.data.take(rows), cache_bytes=0)
+        space = Space(Lengths(levels=levels)).bound(layers)
+        genomes = space.sample(candidates, np.random.default_rng(0))
+        return round(seconds(lambda: part.prepare([space.decode(genome) for genome in genomes])), 2)
+
+    took()
+    return {
+        "candidates": {str(count): took(candidates=count) for count in (6, 12, 24, 48)},
+        "examples": {str(share): took(examples=share) for share in (0.25, 0.5, 1.0)},
+        "layers": {str(count): took(layers=count) for count in (2, 4, 6)},
+        "levels": {str(count): took(levels=count) for count in (4, 16, 64)},
+    }
+
+
+def _of_layers(bench: SupernetBench, layers: int) -> Any:
+    """The model with its first layers alone."""
+    if layers == bench.model.shape.layers:
+        return bench.model
+    import copy
+
+    model = copy.copy(bench.model)
+    model.view = replace(bench.model.view, blocks=bench.model.view.blocks[:layers])
+    model.shape = replace(bench.model.shape, layers=layers)
+    return model
 
 
 if __name__ == "__main__":

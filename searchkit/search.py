@@ -49,7 +49,7 @@ def search(
         fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
         fresh = fresh[: evaluations - len(done)]
         if race is not None and fresh:
-            race = race.against(_rivals(race, told, evaluator, done))
+            race = race.against(rivals(race, told, evaluator, done))
         for trial in evaluator.run(fresh, race):
             store.append(trial)
             done[trial.key] = trial
@@ -62,7 +62,7 @@ def search(
     return done
 
 
-def _rivals(race: Race, told: Sequence[Trial], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
+def rivals(race: Race, told: Sequence[Trial], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
     """The front of what was told, with the examples of its members; those of an earlier process are measured again."""
     front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
     missing = [done[key].ask for key in front if not done[key].examples]
