@@ -7,14 +7,12 @@ read back. Parameters, values, state and the other attributes mirror it for optu
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -25,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from searchkit.errors import SearchkitError, StoreError
 from searchkit.journal import Journal
 from searchkit.objective import Objective
+from searchkit.place import Place
 from searchkit.records import Failed, Measured, Pruned, Scalar, Trial
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Store:
     * Whatever keeps the storage from doing this is a `StoreError` in one line, without passwords.
     """
 
-    def __init__(self, storage: BaseStorage, study: int, where: _Where, mirror: _Mirror) -> None:
+    def __init__(self, storage: BaseStorage, study: int, where: Place, mirror: _Mirror) -> None:
         self._storage = storage
         self._study = study
         self._where = where
@@ -70,7 +69,7 @@ class Store:
         not numbers, by dimension, so that Optuna shows them as categories. StoreError where the storage cannot be used,
         the study is missing and not to be created, or it was made for other objectives.
         """
-        where = _Where(storage)
+        where = Place(storage)
         with where.stop("cannot open"), _quiet():
             backend = _open_sql(where, create) if where.is_url else _open_journal(where, create)
             study = _open_study(backend, name, objectives, where, create)
@@ -139,7 +138,7 @@ class _Known:
         self.keys[trial.ask.number] = trial.key
         self.numbers[trial.key] = trial.ask.number
 
-    def refuse(self, trial: Trial, where: _Where) -> None:
+    def refuse(self, trial: Trial, where: Place) -> None:
         """StoreError if the ask or its candidate is there already."""
         number, key = trial.ask.number, trial.key
         if number in self.keys:
@@ -230,51 +229,6 @@ def _kind(distribution: BaseDistribution) -> Hashable:
     return type(distribution), getattr(distribution, "choices", None)
 
 
-class _Where:
-    """The place of a storage, as messages may show it: without passwords."""
-
-    def __init__(self, storage: str) -> None:
-        self.storage = storage
-        self.is_url = "://" in storage
-        self._secrets = _secrets(storage) if self.is_url else []
-
-    def __str__(self) -> str:
-        return self.hide(self.storage)
-
-    def hide(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    @contextmanager
-    def stop(self, what: str) -> Iterator[None]:
-        """Whatever goes wrong inside becomes a StoreError of one line. A URL's error is not chained: it may show it."""
-        try:
-            yield
-        except SearchkitError:
-            raise
-        except Exception as error:
-            root = _root(error)
-            reason = self.hide(str(root)).strip().splitlines() or [""]
-            hint = "; install the driver of this database" if isinstance(root, ImportError) else ""
-            message = f"{what} {self}: {type(root).__name__}: {reason[0]}{hint}"
-            raise StoreError(message) from (None if self.is_url else error)
-
-
-def _secrets(url: str) -> list[str]:
-    """The passwords in a URL, before the @ or in a query, as written and unquoted; the longest first."""
-    found = re.findall(r"://[^:/@]*:(.+)@", url)
-    found += re.findall(r"[?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=([^&]+)", url, flags=re.IGNORECASE)
-    return sorted({*found, *map(unquote, found)}, key=len, reverse=True)
-
-
-def _root(error: BaseException) -> BaseException:
-    """What was raised first: Optuna and SQLAlchemy wrap the error that says something."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 class _Lines(BaseJournalBackend):
     """A `Journal` in the words of Optuna."""
 
@@ -288,7 +242,7 @@ class _Lines(BaseJournalBackend):
         self._journal.append(logs)
 
 
-def _open_journal(where: _Where, create: bool) -> BaseStorage:
+def _open_journal(where: Place, create: bool) -> BaseStorage:
     path = Path(where.storage)
     if not create and not path.exists():
         raise StoreError(f"there is no store at {where}")
@@ -301,7 +255,7 @@ def _open_journal(where: _Where, create: bool) -> BaseStorage:
         raise StoreError(f"{where}, line {journal.line} is damaged: no record of an Optuna journal") from error
 
 
-def _open_sql(where: _Where, create: bool) -> BaseStorage:
+def _open_sql(where: Place, create: bool) -> BaseStorage:
     from sqlalchemy import make_url
 
     url = make_url(where.storage)
@@ -314,7 +268,7 @@ def _open_sql(where: _Where, create: bool) -> BaseStorage:
     return RDBStorage(where.storage, skip_table_creation=not create)
 
 
-def _open_study(storage: BaseStorage, name: str, objectives: Sequence[Objective], where: _Where, create: bool) -> int:
+def _open_study(storage: BaseStorage, name: str, objectives: Sequence[Objective], where: Place, create: bool) -> int:
     """The number of the study in its storage, made or checked."""
     try:
         study = storage.get_study_id_from_name(name)
