@@ -54,6 +54,10 @@ class TopK:
         assert self.ratio is not None
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
+    def wanted_of(self, tokens: int) -> int:
+        """The same for one example."""
+        return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
+
 
 @dataclass(frozen=True)
 class Reducer:
@@ -94,6 +98,8 @@ class Reducer:
         """Whether scores have to be computed: a threshold always needs them, a length only where it is shorter."""
         if self.threshold is not None:
             return True
+        if self.keep is not None and alive.only and self.protect == ("cls",):  # without a tensor
+            return self.keep.wanted_of(whole.only) < alive.only > 1
         key = ("may drop", self.keep, self.protect, _other(whole, alive))
         if key not in alive.memo:
             alive.memo[key] = bool((self.counts(whole, alive) < alive.lengths).any())
@@ -143,7 +149,10 @@ class Reducer:
     def best(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
         """(T',) `kept` as rows, for a length alone and a batch of a single example: one sort of its scores does."""
         order = scores.float().masked_fill(self.protected(whole, alive), math.inf).argsort(descending=True, stable=True)
-        return order[: int(self.counts(whole, alive))].sort().values
+        assert self.keep is not None
+        simple = self.protect == ("cls",)
+        count = max(self.keep.wanted_of(whole.only), 1) if simple else int(self.counts(whole, alive))
+        return order[:count].sort().values
 
     def stays(self, ranked: Ranked) -> Tensor:
         """(T,) True for the tokens that stay."""

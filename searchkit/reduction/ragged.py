@@ -58,9 +58,14 @@ class Layout:
         """(B,) tokens of each example."""
         return self.offsets.diff()
 
+    @property
+    def only(self) -> int:
+        """Tokens of a batch of one example; 0 where there are several, or nobody knows which they are."""
+        return len(self.positions) if len(self.offsets) == 2 else 0
+
     @cached_property
     def longest(self) -> int:
-        return int(self.lengths.max())
+        return self.only or int(self.lengths.max())
 
     @cached_property
     def width(self) -> int:
@@ -98,6 +103,8 @@ class Layout:
     @cached_property
     def mask(self) -> Tensor:
         """(B', L) True where a token stands."""
+        if self.is_even:
+            return torch.ones(self.height, self.width, dtype=torch.bool, device=self.offsets.device)
         lengths = F.pad(self.lengths, (0, self.height - len(self.lengths)), value=1)
         return torch.arange(self.width, device=self.offsets.device) < lengths[:, None]
 

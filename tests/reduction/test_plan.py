@@ -18,7 +18,7 @@ from searchkit.reduction.ragged import Layout
 def test_a_ratio_keeps_exactly_the_ceiling_of_its_share(tokens: int, numerator: int, denominator: int) -> None:
     share = Fraction(min(numerator, denominator), denominator)
     wanted = TopK(ratio=float(share)).wanted(torch.tensor([tokens]))
-    assert wanted.item() == math.ceil(share * tokens)
+    assert wanted.item() == TopK(ratio=float(share)).wanted_of(tokens) == math.ceil(share * tokens)
 
 
 @given(
