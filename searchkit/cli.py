@@ -95,6 +95,12 @@ def run(
         float | None,
         typer.Option(min=0, help="GPUs per Ray worker, may be a fraction; default: this machine's, shared."),
     ] = None,
+    cache_mib: Annotated[
+        int,
+        typer.Option(
+            min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."
+        ),
+    ] = 512,
     storage: Storage = None,
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.
@@ -117,6 +123,7 @@ def run(
         threads=threads,
         ray_address=ray_address,
         gpus_per_worker=gpus_per_worker,
+        cache_mib=cache_mib,
         storage=storage,
     )
     folder = Folder(runs / loaded.study.name)
@@ -147,6 +154,8 @@ def status(run: RunFolder) -> None:
     _say(f"{name}: {len(trials)} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
     for (state, kind), count in _grouped(trials).items():
         _say(f"  {state}{f' ({kind})' if kind else ''}: {count}")
+    if "cache_mib" in record:
+        _say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
     front = Front.of(trials, objectives)
     table = Table(title="front on the search split", title_justify="left")
     for objective in objectives:

@@ -41,7 +41,8 @@ class Conditions:
     """Where and with what a study runs; nothing here changes what is searched.
 
     workers: Ray actors, 0 for this process; threads per worker, 0 for the machine's cores over the workers;
-    gpus_per_worker: None shares this machine's GPUs among the workers
+    gpus_per_worker: None shares this machine's GPUs among the workers; cache_mib: what each worker may keep of prefixes
+    that later candidates may share
     """
 
     runs: Path = Path("runs")
@@ -51,6 +52,7 @@ class Conditions:
     threads: int = 0
     ray_address: str | None = None
     gpus_per_worker: float | None = None
+    cache_mib: int = 512
     storage: str | None = None
 
 
@@ -131,6 +133,7 @@ class Run:
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
             "storage": self.conditions.storage,
             "evaluations": self.study.budget.evaluations,
+            "cache_mib": self.conditions.cache_mib,
         }
         with self.folder.claimed(record):
             log.info("study %s, fingerprint %s", self.study.name, record["fingerprint"])
@@ -170,6 +173,7 @@ class Run:
             device=self._worker_device,
             dtype=self.conditions.dtype,
             threads=self._threads,
+            cache_bytes=self.conditions.cache_mib << 20,
             shards=self.study.racing.shards if self.study.racing and self.study.race and split == "search" else 1,
         )
 

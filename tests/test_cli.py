@@ -280,3 +280,19 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
         result = searchkit(tmp_path, *command)
         assert result.returncode == 0, result.stderr
         assert shown in result.stdout
+
+
+def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path: Path) -> None:
+    stored = []
+    for mib in ("0", "3"):
+        home = tmp_path / mib
+        home.mkdir()
+        study = small_study(home, SMALL)
+        if stored:
+            (home / "runs").mkdir()
+            (home / "runs" / "supernets").symlink_to(tmp_path / "0" / "runs" / "supernets")
+        result = searchkit(home, "run", str(study), "-p", "evaluations=16", "--threads", "1", "--cache-mib", mib)
+        assert result.returncode == 0, result.stderr
+        assert f"up to {mib} MiB per worker" in searchkit(home, "status", "runs/small").stdout
+        stored.append(pd.read_parquet(home / "runs" / "small" / "trials.parquet").filter(regex="accuracy|macs"))
+    pd.testing.assert_frame_equal(*stored)
