@@ -27,7 +27,7 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.progress import Progress
-from searchkit.records import Candidate, Measured, Trial
+from searchkit.records import Candidate, Failed, Measured, Trial
 from searchkit.run import Conditions, Run
 from searchkit.study import load
 
@@ -135,7 +135,10 @@ def found(
     task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> dict[str, Any]:
     with run.opened():
-        trials = [trial for trial in run.searched().values() if isinstance(trial.outcome, Measured)]
+        every = list(run.searched().values())
+        if any(isinstance(trial.outcome, Failed) for trial in every):
+            raise SystemExit(f"{run.folder.path}: candidates failed; see run.log")
+        trials = [trial for trial in every if isinstance(trial.outcome, Measured)]
         bench = run.workbench("report").build()
         assert isinstance(bench, SupernetBench)
         own = accuracy.measure(bench.unreduced).value

@@ -192,7 +192,7 @@ class Walk:
         known = [self._known(branch, layer + 1, members) for branch, _, _, members in branches]
         fresh = [one for one, remembered in zip(branches, known, strict=True) if not remembered]
         after = self._model.view.blocks[layer + 1] if self._attend_next(fresh, layer) else None
-        made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]))
+        made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]) if fresh else ())
         for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
             if not remembered:
                 hidden, branch.projected = next(made)

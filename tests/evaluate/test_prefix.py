@@ -116,8 +116,8 @@ def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(budget: int)
         [tokens(examples(6, seed=seed)) for seed in (1, 2)],
         Cache(budget),
     )
-    for generation in range(4):
-        plans = plans_of(like, 12, seed=generation % 3)
+    for generation in range(7):  # what is asked for a third time stands on nodes alone
+        plans = plans_of(like, 12, seed=generation % 2)
         cache.begin(plans)
         for number, given in enumerate(batches):
             kept = walk(model, given, plans, like, cache=cache, batch=number)
