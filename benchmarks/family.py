@@ -3,10 +3,10 @@
 Needs real data and a real model beside the checkout. One fine-tuning per task; every recipe goes on from it with the
 same number of passes over the training data and is searched on the search split, per space; the joint space gets the
 evaluations of both its parts. Measured on the report split is every trial that no cheaper one beats by more than a
-point (on IMDB: beats at all) on the search split. A row is the cheapest of them whose report accuracy is at most one point below the reference:
-the better of the fine-tuned model and the recipe's own unreduced model. `chosen_on_search` is what a user would pick
-who sees the search split alone. MACs are unpadded, predictors and scores included; latency is that of the chosen member
-against the unreduced model, interleaved in this run. The baselines are configurations of the fine-tuned model, chosen
+point (on IMDB: beats at all) on the search split. A row is the cheapest of them whose report accuracy is at most one
+point below the reference: the better of the fine-tuned model and the recipe's own unreduced model. `chosen_on_search`
+is what a user would pick who sees the search split alone. MACs are unpadded, predictors and scores included; latency is
+that of the chosen member against the unreduced model, interleaved in this run. The baselines are configurations of the fine-tuned model, chosen
 on the report split itself, which favours them.
 """
 
