@@ -6,8 +6,8 @@ evaluations of both its parts. Measured on the report split is every trial that 
 point (on IMDB: beats at all) on the search split. A row is the cheapest of them whose report accuracy is at most one
 point below the reference: the better of the fine-tuned model and the recipe's own unreduced model. `chosen_on_search`
 is what a user would pick who sees the search split alone. MACs are unpadded, predictors and scores included; latency is
-that of the chosen member against the unreduced model, interleaved in this run. The baselines are configurations of the fine-tuned model, chosen
-on the report split itself, which favours them.
+that of the chosen member against the unreduced model, interleaved in this run. The baselines are configurations of
+the fine-tuned model, chosen on the report split itself, which favours them.
 """
 
 from __future__ import annotations
