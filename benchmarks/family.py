@@ -2,12 +2,12 @@
 
 Needs real data and a real model beside the checkout. One fine-tuning per task; every recipe goes on from it with the
 same number of passes over the training data and is searched on the search split, per space; the joint space gets the
-evaluations of both its parts. Measured on the report split is every trial that no cheaper one beats by more than a
-point (on IMDB: beats at all) on the search split. A row is the cheapest of them whose report accuracy is at most one
-point below the reference: the better of the fine-tuned model and the recipe's own unreduced model. `chosen_on_search`
-is what a user would pick who sees the search split alone. MACs are unpadded, predictors and scores included; latency is
-that of the chosen member against the unreduced model, interleaved in this run. The baselines are configurations of
-the fine-tuned model, chosen on the report split itself, which favours them.
+evaluations of both its parts, and begins with what was looked up of them. Measured on the report split is every trial
+that no cheaper one beats by more than a point (on IMDB: beats at all) on the search split. A row is the cheapest of
+them whose report accuracy is at most one point below the reference: the better of the fine-tuned model and the recipe's
+own unreduced model. `chosen_on_search` is what a user would pick who sees the search split alone. MACs are unpadded,
+predictors and scores included; latency is that of the chosen member against the unreduced model, interleaved in this
+run. The baselines are configurations of the fine-tuned model, chosen on the report split itself, which favours them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from benchmarks.result import ROOT, finish
 from objectives import accuracy, latency, macs
+from searchkit.engines import NSGA2
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
@@ -89,8 +91,9 @@ def on_task(
         yield from baseline_rows(task, bench, curves, reference)
         model = start.trained().folder
     for recipe in recipes:
-        for space in SPACES[recipe]:
-            for added in (False, True) if with_input and recipe in ("length_drop", "ltp", "power_bert") else (False,):
+        for added in (False, True) if with_input and recipe in ("length_drop", "ltp", "power_bert") else (False,):
+            first: tuple[Candidate, ...] = ()
+            for space in SPACES[recipe]:
                 given = {
                     **settings,
                     "model": model,
@@ -100,8 +103,9 @@ def on_task(
                     "input": added,
                     "evaluations": (2 if space == "joint" else 1) * int(settings["evaluations"]),
                 }
-                run = run_of(given, runs)
+                run = beginning_with(run_of(given, runs), first if space == "joint" else ())
                 yield searched(task, recipe, space + ("+input" if added else ""), run, reference, curves)
+                first += tuple(trial.ask.candidate for trial in nearly_best(measured(run), MARGIN[task]))
 
 
 def run_of(settings: Mapping[str, Any], runs: Path) -> Run:
@@ -109,10 +113,24 @@ def run_of(settings: Mapping[str, Any], runs: Path) -> Run:
     return Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
 
 
+def beginning_with(run: Run, first: tuple[Candidate, ...]) -> Run:
+    """The same search, which begins with these candidates."""
+    assert isinstance(run.study.engine, NSGA2)
+    study = replace(run.study, engine=replace(run.study.engine, first=first))
+    return Run(study, replace(run.loaded, study=study), run.conditions, run.progress)
+
+
+def measured(run: Run) -> list[Trial]:
+    """The trials of a finished search that were measured in full; a failed one stops the benchmark."""
+    with run.opened():
+        trials = list(run.searched().values())
+    if any(isinstance(trial.outcome, Failed) for trial in trials):
+        raise SystemExit(f"{run.folder.path}: candidates failed; see run.log")
+    return [trial for trial in trials if isinstance(trial.outcome, Measured)]
+
+
 def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Run:
     """The plain fine-tuned model of the task, as a run whose workbench can be used."""
-    from dataclasses import replace
-
     from searchkit.training import FineTune
 
     run = run_of({**settings, "model": SHARED / "models" / "minilm-l6"}, runs)
@@ -137,11 +155,8 @@ def searched(
 def found(
     task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> dict[str, Any]:
+    trials = measured(run)
     with run.opened():
-        every = list(run.searched().values())
-        if any(isinstance(trial.outcome, Failed) for trial in every):
-            raise SystemExit(f"{run.folder.path}: candidates failed; see run.log")
-        trials = [trial for trial in every if isinstance(trial.outcome, Measured)]
         bench = run.workbench("report").build()
         assert isinstance(bench, SupernetBench)
         own = accuracy.measure(bench.unreduced).value

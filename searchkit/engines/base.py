@@ -9,8 +9,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from searchkit.errors import StudyError
 from searchkit.objective import Objective
-from searchkit.records import Ask, Trial
+from searchkit.records import Ask, Candidate, Trial
 from searchkit.space import Genome, Space
 
 ENUMERABLE: Final = 20_000  # spaces up to this size are listed in full to choose from what is left
@@ -48,9 +49,10 @@ class Asks:
     search cut short by its budget goes on, with a larger budget, as if it had never stopped.
     """
 
-    def __init__(self, space: Space, rng: np.random.Generator) -> None:
+    def __init__(self, space: Space, rng: np.random.Generator, first: Iterable[Candidate] = ()) -> None:
         self._space = space
         self._rng = rng
+        self._first = deque(known(space, first))
         self._seen: set[tuple[int, ...]] = set()  # in a generation, or told
         self._told: set[tuple[int, ...]] = set()
         self._waiting: deque[Genome] = deque()
@@ -91,9 +93,15 @@ class Asks:
                 new.append(genome)
         return new
 
+    @property
+    def are_given(self) -> bool:
+        """Whether candidates are left that were given to begin with."""
+        return bool(self._first)
+
     def fresh(self, n: int) -> list[Genome]:
-        """n new genomes sampled from the space; fewer only where no other is left."""
-        new: list[Genome] = []
+        """n new genomes, those given to begin with and then samples; fewer only where no other is left."""
+        given = [self._first.popleft() for _ in range(min(n, len(self._first)))]
+        new = self.admit(given, n)
         for _ in range(ROUNDS):
             if len(new) == n:
                 return new
@@ -109,6 +117,17 @@ class Asks:
             left = list(unseen)
             chosen = [left[i] for i in self._rng.permutation(len(left))[:n]]
         return self.admit((np.array(genome, dtype=np.int64) for genome in chosen), n)
+
+
+def known(space: Space, first: Iterable[Candidate]) -> list[Genome]:
+    """The genomes of candidates to begin with; a dimension that one leaves out is neutral. StudyError: not legal."""
+    genomes = []
+    for candidate in first:
+        try:
+            genomes.append(space.encode(space.completed(candidate)))
+        except ValueError as error:
+            raise StudyError(f"first: {error}") from None
+    return genomes
 
 
 def _key(genome: Genome) -> tuple[int, ...]:

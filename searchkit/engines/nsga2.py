@@ -17,19 +17,26 @@ from searchkit.engines.base import ROUNDS, Asks, Engine
 from searchkit.errors import StudyError
 from searchkit.front import losses
 from searchkit.objective import Objective
-from searchkit.records import Ask, Estimate, Measured, Trial
+from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.space import Genome, Space
 
 
 @dataclass(frozen=True)
 class NSGA2:
-    """`crossover` and `mutation` are the shares of pairs that are crossed and of children that are mutated."""
+    """`crossover` and `mutation` are the shares of pairs that are crossed and of children that are mutated.
+
+    first: candidates to begin with, before any that the space samples, such as the front of an earlier search; a
+    dimension that one leaves out drops nothing.
+    """
 
     population: int = 24
     crossover: float = 0.9
     mutation: float = 0.7
+    first: tuple[Candidate, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(isinstance(one, Candidate) for one in self.first):
+            raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
         if self.population < 2:
             raise StudyError(f"population must be at least 2, got {self.population=}")
         if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
@@ -44,6 +51,7 @@ class NSGA2:
             "population": self.population,
             "crossover": self.crossover,
             "mutation": self.mutation,
+            **({"first": [one.to_json() for one in self.first]} if self.first else {}),
         }
 
 
@@ -60,7 +68,7 @@ class _Evolution:
         self._space = space
         self._objectives = objectives
         self._rng = np.random.default_rng([seed, 1])  # apart from pymoo's, which is seeded with `seed`
-        self._asks = Asks(space, self._rng)
+        self._asks = Asks(space, self._rng, config.first)
         self._algorithm = _algorithm(config, space, len(objectives), seed)
         self._parents: list[Genome] = []  # measured since the last generation
         self._estimates: list[dict[str, Estimate]] = []
@@ -78,6 +86,8 @@ class _Evolution:
     def _generation(self) -> list[Genome]:
         """As many new genomes as the population has places; fewer only when the space is exhausted."""
         self._survive()
+        if self._asks.are_given:
+            return self._asks.fresh(self._population)
         survivors = len(self._algorithm.pop) if self._algorithm.is_initialized else 0
         bred = self._breed(min(survivors, self._population)) if survivors else []
         return bred + self._asks.fresh(self._population - len(bred))

@@ -138,6 +138,16 @@ class Space:
             canonical[thresholds][canonical[lengths] == 0] = 0  # the lowest length is one token, off is index 0
         return canonical
 
+    def completed(self, candidate: Candidate) -> Candidate:
+        """The candidate with what it leaves out neutral; ValueError where a dimension has no neutral value."""
+        values = dict(candidate.items)
+        for dimension in self.dimensions:
+            if dimension.name not in values:
+                if dimension.neutral is None:
+                    raise ValueError(f"{dimension.name} cannot be left out: no value of it drops nothing")
+                values[dimension.name] = dimension.decode(dimension.neutral)
+        return Candidate.of(values)
+
     def encode(self, candidate: Candidate) -> Genome:
         """The canonical genome of a candidate; ValueError says which rule of the space it breaks."""
         own, given = {dimension.name for dimension in self.dimensions}, {name for name, _ in candidate.items}

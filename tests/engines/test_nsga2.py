@@ -15,7 +15,7 @@ from searchkit.errors import StudyError
 from searchkit.front import Front, hypervolume, losses
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate, Failed, Measured, Outcome, Pruned, Trial
-from searchkit.space import Lengths, Space
+from searchkit.space import Integer, Lengths, Space, Thresholds
 
 
 def _unmeasurable(subject: Any) -> Estimate:
@@ -207,3 +207,38 @@ def test_asks_do_not_depend_on_the_hash_seed() -> None:
 def test_importing_the_engines_loads_no_optimisation_library() -> None:
     code = "import sys; from searchkit.engines import NSGA2; NSGA2(); print({'torch', 'pymoo'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_candidates_to_begin_with_come_first_and_all_of_them() -> None:
+    """Also more than a population; what one leaves out is neutral; then samples, then children as ever."""
+    space = Space(Lengths(levels=8), Thresholds("relative")).bound(3)
+    lengths = [Candidate.of(lengths=(1.0, 0.5, (k + 1) / 16)) for k in (1, 3, 5, 7)]
+    thresholds = [Candidate.of(thresholds=(0.0, 0.0, level)) for level in space.dimensions[1].values[1:4]]  # type: ignore[attr-defined]
+    config = NSGA2(population=4, first=(*lengths, *thresholds))
+    trials = search(config, space, problem(3, seed=0), 40, seed=0)
+    begun = [trial.ask.candidate for trial in trials[:7]]
+    assert begun == [space.completed(one) for one in (*lengths, *thresholds)]
+    assert begun[0]["thresholds"] == (0.0, 0.0, 0.0)
+    assert begun[4]["lengths"] == (1.0, 1.0, 1.0)
+    assert len({trial.key for trial in trials}) == 40
+    assert config.describe()["first"][0] == {"lengths": [1.0, 0.5, 0.125]}
+    assert "first" not in NSGA2().describe()
+
+
+@pytest.mark.parametrize(
+    ("first", "rule"),
+    [
+        (Candidate.of(lengths=(0.5, 1.0, 1.0)), "first: lengths must not grow with depth"),
+        (Candidate.of(thresholds=(0.0, 0.0, 0.0)), "first: a candidate of this space has"),
+        ({"lengths": [1.0, 1.0, 1.0]}, r"first is made of Candidate.of\(...\)"),
+    ],
+)
+def test_a_candidate_to_begin_with_must_be_legal(first: Any, rule: str) -> None:
+    with pytest.raises(StudyError, match=rule):
+        NSGA2(first=(first,)).start(Space(Lengths(levels=8)).bound(3), OBJECTIVES, seed=0)
+
+
+def test_a_dimension_without_a_neutral_value_cannot_be_left_out() -> None:
+    space = Space(Lengths(levels=8), Integer("heads", 1, 4)).bound(3)
+    with pytest.raises(StudyError, match="first: heads cannot be left out"):
+        NSGA2(first=(Candidate.of(lengths=(1.0, 1.0, 1.0)),)).start(space, OBJECTIVES, seed=0)
