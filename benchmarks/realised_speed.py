@@ -1,0 +1,132 @@
+"""How much of the saved computation is saved time: measured speed-up over the MACs ratio.
+
+Needs a real model beside the checkout, and SST-2 for the mix of lengths. Every pass of a plan is timed next to passes
+of the unreduced model, in turns. The unreduced side is the faster of two: ours (packed, fused attention) and the stock
+transformers model with its fused attention on a padded batch of the same token ids. Fixed lengths use random token ids:
+with lengths alone the content of a text decides nothing about time.
+
+plans: constant ratio (each layer keeps 0.9 or 0.8 of what it is given), and what benchmarks.family found for
+LengthDrop's lengths, where its results are there. realised = measured speed-up / MACs ratio; 1 would be perfect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.family import SHARED
+from benchmarks.result import finish
+from searchkit.reduction.cost import macs, unreduced_macs
+from searchkit.reduction.device import device_of, dtype_of, synchronize
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Tokens
+from searchkit.tasks import TextClassification
+
+LENGTHS = (64, 128, 384)
+BATCHES = (1, 8, 32)
+VOCABULARY = range(2000, 20_000)  # whole words of BERT's vocabulary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = device_of(arguments.device)
+    dtype = dtype_of("auto", device)
+    models = [AdaptiveModel.load(str(SHARED / "models" / "minilm-l6"), labels=2) for _ in range(2)]
+    ours, stock = models[0].to(device, dtype).frozen(), models[1].to(device, dtype).eval().stock
+    rows = []
+    for kind in (*LENGTHS, "mix"):
+        for batch in BATCHES:
+            inputs = [drawn(kind, batch, seed).to(device) for seed in range(4)]
+            for name, lengths in plans(ours.shape.layers).items():
+                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds)
+                rows.append({"length": kind, "batch": batch, "plan": name, **row})
+                print(rows[-1], flush=True)
+    finish("realised_speed", {"rows": rows})
+
+
+def plans(layers: int) -> dict[str, tuple[float, ...]]:
+    """By name; searched ones from the table that benchmarks.family leaves."""
+    found = {f"constant ratio {kept}": tuple(kept**layer for layer in range(1, layers + 1)) for kept in (0.9, 0.8)}
+    table = Path(__file__).parent / "results" / "family.json"
+    for row in json.loads(table.read_text())["figures"]["rows"] if table.exists() else ():
+        if (row["recipe"], row["space"]) == ("length_drop", "lengths") and row.get("candidate"):
+            found[f"searched on {row['task']}"] = tuple(row["candidate"]["lengths"])
+    return found
+
+
+def drawn(kind: int | str, batch: int, seed: int) -> Tokens:
+    """A batch of one length, or of neighbours in the sorted lengths of SST-2's sentences."""
+    rng = np.random.default_rng(seed)
+    lengths = [int(kind)] * batch if kind != "mix" else _mixed(batch, seed)
+    return Tokens.of_examples([[101, *rng.choice(VOCABULARY, length - 2).tolist(), 102] for length in lengths])
+
+
+def _mixed(batch: int, seed: int) -> list[int]:
+    from transformers import AutoTokenizer
+
+    task = TextClassification(SHARED / "data" / "sst2_sentences", text="text", max_length=128)
+    tokenizer = AutoTokenizer.from_pretrained(SHARED / "models" / "minilm-l6", trust_remote_code=False)
+    lengths = np.sort(task.encode(task.tables(0).search, tokenizer).lengths)
+    start = int((seed + 0.5) / 4 * (len(lengths) - batch))
+    return [int(length) for length in lengths[start : start + batch]]
+
+
+def compared(
+    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int
+) -> dict[str, float]:
+    """Medians over rounds, averaged over inputs; the three sides take turns at being first."""
+    whole = ReductionPlan.unreduced(ours.shape.layers)
+    padded = [_padded(tokens) for tokens in inputs]
+    with torch.inference_mode():
+        needed = sum(float(macs(ours(tokens, plan).trace, ours.shape).sum()) for tokens in inputs)
+        unreduced = sum(float(unreduced_macs(tokens.layout.lengths, ours.shape).sum()) for tokens in inputs)
+        times = {name: np.zeros((rounds, len(inputs))) for name in ("reduced", "unreduced", "stock")}
+        for turn in range(-1, rounds):
+            for number, tokens in enumerate(inputs):
+                sides: list[tuple[str, Callable[[], Any]]] = [
+                    ("reduced", lambda: ours(tokens, plan)),  # noqa: B023
+                    ("unreduced", lambda: ours(tokens, whole)),  # noqa: B023
+                    ("stock", lambda: stock(**padded[number])),  # noqa: B023
+                ]
+                for name, side in sides[turn % 3 :] + sides[: turn % 3]:
+                    took = _seconds(side, tokens.ids.device)
+                    if turn >= 0:
+                        times[name][turn, number] = took
+    spent = {name: float(np.median(each, axis=0).mean()) for name, each in times.items()}
+    speedup = min(spent["unreduced"], spent["stock"]) / spent["reduced"]
+    return {
+        "macs_speedup": round(unreduced / needed, 3),
+        "latency_speedup": round(speedup, 3),
+        "realised": round(speedup / (unreduced / needed), 3),
+        **{f"{name}_ms": round(1e3 * value, 2) for name, value in spent.items()},
+    }
+
+
+def _padded(tokens: Tokens) -> dict[str, Tensor]:
+    layout = tokens.layout
+    given = {"input_ids": layout.pad(tokens.ids), "token_type_ids": layout.pad(tokens.types)}
+    return given if layout.is_even else {**given, "attention_mask": layout.mask.long()}
+
+
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
