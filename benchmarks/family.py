@@ -49,8 +49,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "passes": 4,
         "batch_size": 16,
         "train_limit": 2000,
-        "search_limit": 300,
-        "report_limit": 800,
+        "search_limit": 400,
+        "report_limit": 1000,
         "evaluations": 64,
     },
 }
