@@ -94,9 +94,9 @@ def on_task(
         curves = baseline_curves(bench)
         rows = list(baseline_rows(task, bench, curves, reference))
         known.write_text(json.dumps({"reference": reference, "curves": curves, "rows": rows}))
-    found = json.loads(known.read_text())
-    reference, curves = found["reference"], found["curves"]
-    yield from found["rows"]
+    baseline = json.loads(known.read_text())
+    reference, curves = baseline["reference"], baseline["curves"]
+    yield from baseline["rows"]
     for recipe in recipes:
         for added in (False, True) if with_input and recipe in ("length_drop", "ltp", "power_bert") else (False,):
             first: tuple[Candidate, ...] = ()
