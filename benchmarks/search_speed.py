@@ -38,7 +38,7 @@ from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.reduction.cost import unreduced_macs
 from searchkit.run import Run
-from searchkit.search import rivals
+from searchkit.search import leading, rivals
 from searchkit.space import Lengths, Space
 
 SAMPLED = {"published": 1, "straightforward": 4}  # candidates of a generation
@@ -134,14 +134,15 @@ class Searched:
     def __init__(self, evaluator: Inline, race: Race | None) -> None:
         self.evaluator, self.race = evaluator, race
         self.done: dict[str, Trial] = {}
-        self._told: list[Trial] = []
+        self._leaders: list[str] = []
 
     def generation(self, asks: Sequence[Ask]) -> None:
         if self.race is not None:
-            self.race = self.race.against(rivals(self.race, self._told, self.evaluator, self.done))
+            self.race = self.race.against(rivals(self.race, self._leaders, self.evaluator, self.done))
         for trial in self.evaluator.run(asks, self.race):
             self.done[trial.key] = trial
-        self._told += [self.done[ask.key] for ask in asks]
+        if self.race is not None:
+            self._leaders = leading(self.race, [*self._leaders, *(ask.key for ask in asks)], self.done)
 
 
 def seconds(call: Callable[[], Any]) -> float:

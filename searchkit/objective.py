@@ -22,7 +22,7 @@ class Objective:
     `measure` takes a `Subject` (the supernet under one plan, on one split) and returns an `Estimate` in `unit`. An
     `exclusive` objective is timed: nothing else of searchkit runs on the device while it is measured. `examples` gives
     what the value is made of, for racing: for each example (question) a quality in [0, 1] whose mean is the value, or
-    for each example a cost, on any scale; None where the value is not a sum over examples.
+    for each example a cost of 0 or more; None where the value is not a sum over examples.
     """
 
     name: str

@@ -39,7 +39,7 @@ def search(
     as it was when the engine was last told.
     """
     done = {trial.key: trial for trial in store.trials()}
-    told: list[Trial] = []
+    leaders: list[str] = []  # the front of what was told, in a race
     stored = {trial.ask.number: trial for trial in done.values()}
     while len(done) < evaluations:
         asked = engine.ask(population)
@@ -49,7 +49,7 @@ def search(
         fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
         fresh = fresh[: evaluations - len(done)]
         if race is not None and fresh:
-            race = race.against(rivals(race, told, evaluator, done))
+            race = race.against(rivals(race, leaders, evaluator, done))
         for trial in evaluator.run(fresh, race):
             store.append(trial)
             done[trial.key] = trial
@@ -58,17 +58,25 @@ def search(
             break  # the budget ended inside this generation; a larger one continues it
         _stop_if_nothing_works(asked, done)
         engine.tell([done[ask.key] for ask in asked])
-        told += [done[ask.key] for ask in asked]
+        if race is not None:
+            leaders = leading(race, [*leaders, *(ask.key for ask in asked)], done)
     return done
 
 
-def rivals(race: Race, told: Sequence[Trial], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
-    """The front of what was told, with the examples of its members; those of an earlier process are measured again."""
-    front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
-    missing = [done[key].ask for key in front if not done[key].examples]
+def leading(race: Race, told: Sequence[str], done: dict[str, Trial]) -> list[str]:
+    """Those on the front of what was told; the others, which never come back to it, let go of their examples."""
+    front = [member.key for member in Front.of([done[key] for key in told], (race.quality, race.cost)).members]
+    for key in set(told) - set(front):
+        done[key] = replace(done[key], examples={})
+    return front
+
+
+def rivals(race: Race, leaders: Sequence[str], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
+    """The leaders with their examples; those of an earlier process are measured again."""
+    missing = [done[key].ask for key in leaders if not done[key].examples]
     for trial in evaluator.run(missing, race.against([])) if missing else ():
         done[trial.key] = replace(done[trial.key], examples=trial.examples)
-    return [done[key] for key in front if done[key].examples]
+    return [done[key] for key in leaders if done[key].examples]
 
 
 def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:

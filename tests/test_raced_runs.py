@@ -88,8 +88,10 @@ def test_workers_reach_the_same_verdicts(home: Path, tmp_path: Path) -> None:
     beside(home, tmp_path)
     run = raced(tmp_path, tmp_path / "runs", workers=2, device="cpu")
     with run.opened():
-        run.searched()
+        done = run.searched()
     assert verdicts(stored(tmp_path)) == verdicts(stored(home))
+    front = {member.key for member in Front.of(done.values(), run.study.objectives).members}
+    assert {key for key, trial in done.items() if trial.examples} == front  # the others let go of theirs
 
 
 def test_a_race_that_cannot_be_held_says_so(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

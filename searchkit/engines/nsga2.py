@@ -32,9 +32,10 @@ class NSGA2:
     population: int = 24
     crossover: float = 0.9
     mutation: float = 0.7
-    first: tuple[Candidate, ...] = ()
+    first: Sequence[Candidate] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "first", tuple(self.first))
         if not all(isinstance(one, Candidate) for one in self.first):
             raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
         if self.population < 2:

@@ -112,6 +112,21 @@ class Race:
             return None
         return cls(quality[0], cost[0], 1 - racing.confidence, racing.shards - 1)
 
+    def outcomes(self, subject: Any) -> dict[str, Floats]:
+        """What the subject's quality and cost are made of, by name. StudyError: they break `Objective.examples`."""
+        found = {}
+        for objective, most in ((self.quality, 1.0), (self.cost, math.inf)):
+            assert objective.examples is not None
+            values = np.asarray(objective.examples(subject), dtype=np.float64)
+            if values.ndim != 1 or not ((values >= 0) & (values <= most) & np.isfinite(values)).all():
+                allowed = "qualities in [0, 1]" if objective is self.quality else "finite costs of 0 or more"
+                raise StudyError(
+                    f"objective {objective.name!r}: examples must be {allowed}, one for each example; "
+                    "without `examples` it is not raced"
+                )
+            found[objective.name] = values
+        return found
+
     def against(self, trials: Iterable[Trial]) -> Race:
         """The same race against these trials, of which the examples are known."""
         rivals = (
@@ -139,15 +154,13 @@ class Heat:
     def stops(self, subject: Any, units: NDArray[np.int64], rows: NDArray[np.int64]) -> Pruned | None:
         """The verdict after one more shard: `units` and `rows` of the split that its qualities and costs belong to."""
         race = self._race
-        assert race.quality.examples is not None
-        assert race.cost.examples is not None
         if self._exact and self._rival is None:
             return None
-        self._quality = np.concatenate([self._quality, race.quality.examples(subject)])
+        outcomes = race.outcomes(subject)
+        self._quality = np.concatenate([self._quality, outcomes[race.quality.name]])
         self._units = np.concatenate([self._units, units])
-        if not self._exact:
-            self._cost = np.concatenate([self._cost, race.cost.examples(subject)])
-            self._rows = np.concatenate([self._rows, rows])
+        self._cost = np.concatenate([self._cost, outcomes[race.cost.name]])
+        self._rows = np.concatenate([self._rows, rows])
         if self._rival is None:
             self._rival, self._start = self._best(self._costs_more), len(self._units)
             return None

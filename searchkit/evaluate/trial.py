@@ -90,9 +90,7 @@ def _outcome(
         subject = bench.subject(ask.candidate)
         for objective in objectives:
             estimates[objective.name] = _finite(objective.name, objective.measure(subject))
-        for objective in (race.quality, race.cost) if race else ():
-            assert objective.examples is not None
-            examples[objective.name] = objective.examples(subject)
+        examples.update(race.outcomes(subject) if race else {})
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
     except TrialError as error:

@@ -150,6 +150,23 @@ def test_only_a_rival_of_no_higher_cost_stops_a_candidate() -> None:
     assert stopped.examples < N
 
 
+@pytest.mark.parametrize(
+    ("quality", "cost", "rule"),
+    [
+        ([0.5, 1.5], [1.0, 1.0], r"'quality': examples must be qualities in \[0, 1\]"),
+        ([0.5, math.nan], [1.0, 1.0], "'quality'"),
+        ([[0.5, 0.5]], [1.0, 1.0], "'quality'"),
+        ([0.5, 0.5], [1.0, -1.0], "'cost': examples must be finite costs"),
+        ([0.5, 0.5], [1.0, math.inf], "'cost'"),
+    ],
+)
+def test_examples_that_the_test_is_not_made_for_are_refused(quality: Any, cost: Any, rule: str) -> None:
+    """An objective of the user's own could hold anything, and the bound on the error would hold no more."""
+    subject = SimpleNamespace(quality=np.array(quality), cost=np.array(cost))
+    with pytest.raises(StudyError, match=rule):
+        race_of(0.05).outcomes(subject)
+
+
 def test_what_cannot_be_raced_is_not() -> None:
     plain = Objective("mse", "", "lower", measure=lambda _: None)  # type: ignore[arg-type, return-value]
     assert Race.of(Racing(), [QUALITY, COST]) is not None
