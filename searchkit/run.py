@@ -52,7 +52,7 @@ class Conditions:
     threads: int = 0
     ray_address: str | None = None
     gpus_per_worker: float | None = None
-    cache_mib: int = 512
+    cache_mib: int = 1024
     storage: str | None = None
 
 

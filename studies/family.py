@@ -3,6 +3,8 @@
 Run it once per recipe and compare the reports; `benchmarks/family.py` does so and makes one table.
 """
 
+from typing import Any
+
 from objectives import accuracy, latency, macs
 from searchkit import NSGA2, Budget, Lengths, Space, Study, StudyError, Supernet, Thresholds
 from searchkit.tasks import TextClassification
@@ -19,6 +21,7 @@ def study(
     finetune_epochs: int = 2,
     batch_size: int = 32,
     input: bool = False,
+    coefficient: float = 0.3,
     max_length: int = 128,
     train_limit: int | None = None,
     search_limit: int | None = None,
@@ -31,9 +34,12 @@ def study(
 
     `passes` is the training budget after the fine-tuning, in times that the data go forward and back through the model;
     `finetune_epochs=0` takes a model that is fine-tuned already. `input` adds a reducer before the first attention.
+    `coefficient` is that of Transkimmer's skim loss; long texts, of which more can go, want less of a push.
     """
     start = FineTune(epochs=finetune_epochs, batch_size=batch_size) if finetune_epochs else None
-    trained = recipe_of(recipe, passes, batch_size, start, InputReducer(batch_size=batch_size) if input else None)
+    trained = recipe_of(
+        recipe, passes, batch_size, start, InputReducer(batch_size=batch_size) if input else None, coefficient
+    )
     limits = {"train": train_limit, "search": search_limit, "report": report_limit}
     return Study(
         name=f"family-{recipe}-{space}" + ("-input" if input else ""),
@@ -54,7 +60,12 @@ def study(
 
 
 def recipe_of(
-    name: str, passes: int, batch_size: int, start: FineTune | None, input: InputReducer | None = None
+    name: str,
+    passes: int,
+    batch_size: int,
+    start: FineTune | None,
+    input: InputReducer | None = None,
+    coefficient: float = 0.3,
 ) -> Recipe:
     """The recipe whose stages make `passes` passes: LengthDrop makes 4 per epoch, AdapLeR goes back twice."""
     rate, half, third = 5e-5, max(1, passes // 2), max(1, passes // 3)
@@ -68,7 +79,8 @@ def recipe_of(
     if name == "adapler":
         return AdapLeR(half, start, input, "finetuned", batch_size, rate)
     if name == "transkimmer":
-        return Transkimmer(passes, start, input, batch_size, rate, width=64, bias=2.0, coefficient=0.3, measure="macs")
+        gate: dict[str, Any] = {"width": 64, "bias": 2.0, "coefficient": coefficient, "measure": "macs"}
+        return Transkimmer(passes, start, input, batch_size, rate, **gate)
     raise StudyError(f"recipe is length_drop, power_bert, ltp, adapler or transkimmer, got {name!r}")
 
 

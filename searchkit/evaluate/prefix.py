@@ -8,7 +8,9 @@ asserts it to the last digit). So a node's values follow from its prefix and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import heapq
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,8 +26,9 @@ from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.scorers import SCORERS
 
 FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
+INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
 Prefix = tuple[Reducer | None, ...]
-Key = tuple[int, bool, Prefix]  # batch, restoring or not, prefix
+Key = tuple[bool, Prefix]  # restoring or not, prefix
 
 
 @dataclass
@@ -37,11 +40,16 @@ class Work:
 
 
 class Node:
-    """A batch after one layer's attention; `whole` is its feed-forward part for every token, once that is computed."""
+    """A batch after one layer's attention; the feed-forward part of a token is made when a child first needs it.
+
+    In a node that is `kept` it then takes the token's place, so that one tensor serves the children to come.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.whole: Tensor | None = None
+        self.used = 0  # the generation that last asked for it
+        self.kept = False
+        self._made = torch.zeros_like(state.layout.positions, dtype=torch.bool)  # (T,)
         self._ranked: dict[Hashable, Ranked] = {}
 
     def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
@@ -51,50 +59,86 @@ class Node:
             self._ranked[key] = self.state.ranked(reducer, layer, block)
         return self._ranked[key]
 
+    def serves(self, reducers: Iterable[Reducer | None]) -> bool:
+        """Whether it still knows what these reducers need: an order is found before the feed-forward part is made."""
+        needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
+        return needed <= set(self._ranked) or not self._made.any()
+
+    def transformed(self, block: Block, rows: Tensor | None) -> Tensor:
+        """(T', D) the feed-forward part of these rows (T',), None for all."""
+        hidden = self.state.hidden
+        if not self.kept:
+            return rowwise(block.transformed, hidden if rows is None else hidden[rows], fewest=FEWEST)
+        missing = ~self._made
+        if rows is not None:
+            missing &= torch.zeros_like(missing).index_fill(0, rows, True)
+        new = missing.nonzero().squeeze(1)
+        if len(new):
+            hidden.index_copy_(0, new, rowwise(block.transformed, hidden[new], fewest=FEWEST))
+            self._made |= missing
+        return hidden if rows is None else hidden[rows]
+
     @property
     def bytes(self) -> int:
         """About what it holds in memory."""
-        held = (self.state.hidden, self.whole, self.state.buffer, self.state.values, self.state.layout.positions)
-        return sum(tensor.nbytes for tensor in held if tensor is not None)
+        held = (self.state.hidden, self.state.buffer, self.state.values)
+        return sum(tensor.nbytes for tensor in held if tensor is not None) + INDICES * len(self._made)
 
 
 @dataclass
 class Cache:
-    """Nodes that later generations may need again, within `budget` bytes; the longest unused go first, deep ones first.
+    """Nodes of one batch that later generations may need again, within `budget` bytes.
 
-    A prefix is kept from the second generation on that asks for it, those of the first layer at once.
+    Those that were asked for long ago or stand deep go first: a layer counts as much as two generations. (The best of
+    eight rules in searches on a formula; with all that is ever asked for in memory it saves three quarters as much.)
     """
 
     budget: int
     nodes: dict[Key, Node] = field(default_factory=dict)
     held: int = 0
     generation: int = 0
-    seen: dict[Prefix, int] = field(default_factory=dict)  # in how many generations
-    used: dict[Prefix, int] = field(default_factory=dict)  # in which generation last
+    _least: list[tuple[int, int, Key]] = field(default_factory=list)  # a heap, by worth and then age
+    _number: Iterator[int] = field(default_factory=itertools.count)
 
-    def begin(self, plans: Iterable[ReductionPlan]) -> None:
-        """A new generation, of these plans."""
+    def begin(self, asked: Collection[Prefix]) -> None:
+        """A new generation, which will ask for these prefixes."""
         self.generation += 1
-        for prefix in {prefix_of(plan, layer) for plan in plans for layer in range(len(plan.reducers))}:
-            self.seen[prefix] = self.seen.get(prefix, 0) + 1
-            self.used[prefix] = self.generation
+        for key, node in self.nodes.items():
+            if key[-1] in asked:
+                node.used = self.generation
+        self._least = [(self._worth(key, node), next(self._number), key) for key, node in self.nodes.items()]
+        heapq.heapify(self._least)
 
-    def wants(self, prefix: Prefix) -> bool:
-        return self.budget > 0 and (len(prefix) <= 2 or self.seen.get(prefix, 0) > 1)
+    def find(self, key: Key, reducers: Iterable[Reducer | None]) -> Node | None:
+        """The node, if it is here and serves these reducers of its layer."""
+        node = self.nodes.get(key)
+        return node if node is not None and node.serves(reducers) else None
 
     def keep(self, key: Key, node: Node) -> None:
         """Hold the node if there is room, or room can be made of nodes that are worth less."""
-        worth = self._worth(key[-1])
-        while self.held + node.bytes > self.budget:
-            least = min(self.nodes, key=lambda held: self._worth(held[-1]), default=None)
-            if least is None or self._worth(least[-1]) >= worth:
+        self._drop(key)
+        node.used = self.generation
+        worth, needed = self._worth(key, node), node.bytes
+        while self.held + needed > self.budget:
+            if not self._least or self._least[0][0] >= worth:
                 return
-            self.held -= self.nodes.pop(least).bytes
-        self.nodes[key] = node
-        self.held += node.bytes
+            self._drop(heapq.heappop(self._least)[-1])
+        node.kept, self.nodes[key] = True, node
+        self.held += needed
+        heapq.heappush(self._least, (worth, next(self._number), key))
 
-    def _worth(self, prefix: Prefix) -> tuple[int, int]:
-        return self.used.get(prefix, 0), -len(prefix)
+    def _drop(self, key: Key) -> None:
+        if key in self.nodes:
+            self.held -= self.nodes.pop(key).bytes
+
+    @staticmethod
+    def _worth(key: Key, node: Node) -> int:
+        return node.used - 2 * len(key[-1])
+
+
+def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
+    """All that these plans ask for."""
+    return {prefix_of(plan, layer) for plan in plans for layer in range(len(plan.reducers))}
 
 
 def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
@@ -121,11 +165,10 @@ class Walk:
         plans: Sequence[ReductionPlan],
         like: Reducer,
         cache: Cache | None = None,
-        batch: int = 0,
         work: Work | None = None,
     ) -> None:
         self._model, self._tokens, self._plans, self._like = model, tokens, plans, like
-        self._cache, self._batch, self._work = cache or Cache(0), batch, work or Work()
+        self._cache, self._work = cache or Cache(0), work or Work()
         self._results: dict[int, Predicted] = {}
 
     def predicted(self) -> list[Predicted]:
@@ -162,7 +205,7 @@ class Walk:
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
         """The layer's attention, computed or remembered."""
         key = self._key(state, layer, part[0])
-        known = self._cache.nodes.get(key)
+        known = self._cache.find(key, (self._at(one, layer, later=True) for one in part))
         if known is not None:
             return known
         assert len(state.seen) == layer, "a node that was remembered a moment ago is gone"
@@ -175,9 +218,9 @@ class Walk:
             branch.values = None
         self._work.shared += len(branch.hidden)
         node = Node(branch)
-        if self._cache.wants(key[-1]):
-            node.whole = rowwise(block.transformed, branch.hidden, fewest=FEWEST)
-            self._cache.keep(key, node)
+        self._cache.keep(key, node)
+        if node.kept and self._like.site == "between":
+            node.ranked(self._like, layer, block)
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:
@@ -202,7 +245,7 @@ class Walk:
             self._layer(branch, layer + 1, members)
 
     def _key(self, state: State, layer: int, one: int) -> Key:
-        return self._batch, state.buffer is not None, prefix_of(self._plans[one], layer)
+        return state.buffer is not None, prefix_of(self._plans[one], layer)
 
     def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
         """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
@@ -211,7 +254,13 @@ class Walk:
         """
         if layer >= len(self._model.view.blocks) - 1:
             return False
-        return all(self._key(state, layer, one) in self._cache.nodes for one in members)
+        parts: dict[Key, list[int]] = {}
+        for one in members:
+            parts.setdefault(self._key(state, layer, one), []).append(one)
+        return all(
+            self._cache.find(key, (self._at(one, layer, later=True) for one in part)) is not None
+            for key, part in parts.items()
+        )
 
     def _attend_next(self, branches: Sequence[tuple[State, Any, Reducer | None, list[int]]], layer: int) -> bool:
         """Whether all tokens that leave the layer will be projected in the next, for all branches."""
@@ -242,15 +291,7 @@ def _made(
     """
     hidden, positions = node.state.hidden, node.state.layout.positions
     rows, places = _union(wanted, hidden)
-    if rows is None and node.whole is None:
-        node.whole = rowwise(block.transformed, hidden, fewest=FEWEST)
-    if rows is None:
-        made = node.whole
-    elif node.whole is not None:
-        made = node.whole[rows]
-    else:
-        made = rowwise(block.transformed, hidden[rows], fewest=FEWEST)
-    assert made is not None
+    made = node.transformed(block, rows)
     projected = None if after is None else _projected(after, made, positions if rows is None else positions[rows])
 
     def of(one: Tensor | None, part: Tensor) -> Tensor:

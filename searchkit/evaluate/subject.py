@@ -18,7 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
-from searchkit.evaluate.prefix import Cache, Walk, can_share
+from searchkit.evaluate.prefix import Cache, Walk, can_share, prefixes
 from searchkit.evaluate.racing import Heat, Race
 from searchkit.records import Candidate, Pruned, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
@@ -59,7 +59,7 @@ class SupernetWorkbench:
     dtype: str = "auto"
     threads: int = 0
     token_budget: int = 4096
-    cache_bytes: int = 1 << 29
+    cache_bytes: int = 1 << 30
     shards: int = 1
 
     @classmethod
@@ -106,8 +106,10 @@ class SupernetBench:
     _prepared: dict[str, Passes] = field(default_factory=dict, init=False)
 
     @cached_property
-    def cache(self) -> Cache:
-        return Cache(self.cache_bytes)
+    def caches(self) -> list[Cache]:
+        """One for each batch, with room by its number of tokens."""
+        tokens = [len(batch.ids) for _, batch in self.batches]
+        return [Cache(self.cache_bytes * count // sum(tokens)) for count in tokens]
 
     @cached_property
     def device(self) -> torch.device:
@@ -207,11 +209,12 @@ class SupernetBench:
             alone = shared.count(False)
             log.info("%d of %d candidates do not score as the recipe does and are evaluated alone", alone, len(plans))
         together = [plan for plan, can in zip(plans, shared, strict=True) if can]
-        self.cache.begin(together)
+        asked = prefixes(together)
         done: list[list[Passes]] = [[] for _ in plans]
         with torch.inference_mode():
-            for number, (_, tokens) in enumerate(self.batches):
-                walked = iter(Walk(self.model, tokens, together, like, self.cache, number).predicted())
+            for (_, tokens), cache in zip(self.batches, self.caches, strict=True):
+                cache.begin(asked)
+                walked = iter(Walk(self.model, tokens, together, like, cache).predicted())
                 for plan, can, parts in zip(plans, shared, done, strict=True):
                     predicted = next(walked) if can else self.model(tokens, plan)
                     parts.append((predicted.logits.float().cpu(), predicted.trace.cpu()))

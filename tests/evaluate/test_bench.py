@@ -82,10 +82,10 @@ def test_parts_share_the_room_and_nothing_else() -> None:
     cut = replace(bench("classification"), parts=4)
     assert sum(shard.bench.cache_bytes for shard in cut.shards) <= cut.cache_bytes
     cut.prepare(CANDIDATES)
-    caches = [shard.bench.cache for shard in cut.shards]
-    assert len({id(cache) for cache in caches}) == 4
-    assert all(0 < cache.held <= cut.cache_bytes // 4 for cache in caches)
-    assert not cut.cache.nodes
+    caches = [shard.bench.caches for shard in cut.shards]
+    assert len({id(cache) for shard in caches for cache in shard}) == sum(map(len, caches)) >= 4
+    assert all(0 < sum(cache.held for cache in shard) <= cut.cache_bytes // 4 for shard in caches)
+    assert not any(cache.nodes for cache in cut.caches)
 
 
 def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from searchkit.evaluate.prefix import Cache, Walk, Work, can_share
+from searchkit.evaluate.prefix import Cache, Walk, Work, can_share, prefixes
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Tokens
@@ -103,29 +103,61 @@ def test_what_was_kept_for_plans_without_a_buffer_does_not_serve_those_with_one(
     assert model.needs_buffer(restored)
     assert not model.needs_buffer(plain)
     for plans in ([plain, restored], [restored, plain]):
-        cache.begin(plans)
+        cache.begin(prefixes(plans))
         for plan, one in zip(plans, walk(model, given, plans, Reducer(TopK(ratio=1.0)), cache=cache), strict=True):
             assert same(one, walk(model, given, [plan], Reducer(TopK(ratio=1.0)))[0])
 
 
 @pytest.mark.parametrize("budget", [0, 20_000, 1 << 30])
-def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(budget: int) -> None:
-    like = Reducer(TopK(ratio=1.0))
-    model, batches, cache = (
-        model_of("bert", "random"),
-        [tokens(examples(6, seed=seed)) for seed in (1, 2)],
-        Cache(budget),
-    )
-    for generation in range(7):  # what is asked for a third time stands on nodes alone
-        plans = plans_of(like, 12, seed=generation % 2)
-        cache.begin(plans)
-        for number, given in enumerate(batches):
-            kept = walk(model, given, plans, like, cache=cache, batch=number)
-            fresh = walk(model, given, plans, like)
-            assert all(same(one, other) for one, other in zip(kept, fresh, strict=True))
+@pytest.mark.parametrize(("scorer", "site"), [("attention_received", "between"), *KINDS[-3:]])
+def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(scorer: str, site: str, budget: int) -> None:
+    like, model = Reducer(TopK(ratio=1.0), site=site, scorer=scorer), model_of("bert", scorer)
+    given, cache = tokens(examples(6, seed=1)), Cache(budget)
+    for generation in range(7):  # later ones ask the same nodes for more of their tokens, or stand on nodes alone
+        plans = plans_of(like, 12, seed=generation % 3)
+        cache.begin(prefixes(plans))
+        kept = walk(model, given, plans, like, cache=cache)
+        fresh = walk(model, given, plans, like)
+        assert all(same(one, other) for one, other in zip(kept, fresh, strict=True))
         assert cache.held <= budget
         assert cache.held == sum(node.bytes for node in cache.nodes.values())
     assert bool(cache.nodes) == (budget > 0)
+
+
+def test_a_node_that_was_moved_on_does_not_serve_a_scorer_that_reads_what_is_gone() -> None:
+    """Its tokens have left the layer; a predictor would score their next state."""
+    model, given, cache = model_of("bert", "contribution"), tokens(examples(5, seed=1)), Cache(1 << 30)
+    random, trained = (Reducer(TopK(ratio=1.0), scorer=name) for name in ("random", "contribution"))
+    for like in (random, trained):
+        plans = plans_of(like, 4, seed=2)
+        cache.begin(prefixes(plans))
+        for plan, one in zip(plans, walk(model, given, plans, random, cache=cache), strict=True):
+            assert same(one, walk(model, given, [plan], random)[0])
+
+
+def test_what_is_asked_for_again_is_not_computed_again() -> None:
+    like, given, cache = Reducer(TopK(ratio=1.0)), tokens(examples(6, seed=1)), Cache(1 << 30)
+    model, plans, works = model_of("bert", "random"), plans_of(like, 12, seed=1), (Work(), Work())
+    for work in works:
+        cache.begin(prefixes(plans))
+        walk(model, given, plans, like, cache=cache, work=work)
+    remembered = sum(len(node.state.layout.positions) for node in cache.nodes.values())
+    assert works[1].shared == works[0].shared - remembered < works[0].shared
+
+
+def test_what_was_asked_for_long_ago_makes_room_first() -> None:
+    like, given, model = Reducer(TopK(ratio=1.0)), tokens([[3] * 10]), model_of("bert", "random")
+    old, new = ([ReductionPlan.of_lengths((first, 0.2, 0.1))] for first in (0.5, 0.6))
+    second = [next(prefix for prefix in prefixes(plans) if len(prefix) == 3) for plans in (old, new)]
+    cache = Cache(1 << 30)
+    cache.begin(prefixes(new))
+    walk(model, given, new, like, cache=cache)
+    cache.budget = cache.held  # of the first layer's node and a second one
+    for asked, stays in ((old, old), (old, old), (new, new), (old + new, new)):
+        cache.begin(prefixes(asked))
+        walk(model, given, asked, like, cache=cache)
+        assert second[0 if stays is old else 1] in {prefix for _, prefix in cache.nodes}
+        assert len(cache.nodes) == 2
 
 
 def test_a_prefix_is_computed_once() -> None:
