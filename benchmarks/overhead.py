@@ -27,6 +27,8 @@ POPULATION = 24
 class Free:
     """A bench, and its own workbench: a candidate is its own subject."""
 
+    constraints: tuple[()] = ()
+
     @property
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}

@@ -70,5 +70,5 @@ def _per_example(subject: Subject) -> NDArray[np.float64]:
     return per_example
 
 
-macs = Objective("macs", unit="of unreduced", better="lower", measure=_macs, examples=_per_example)
-flops = Objective("flops", unit="of unreduced", better="lower", measure=_flops, examples=_per_example)
+macs = Objective("macs", "of unreduced", "lower", _macs, examples=_per_example, traced=True)
+flops = Objective("flops", "of unreduced", "lower", _flops, examples=_per_example, traced=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
-    from searchkit.objective import Objective
+    from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Budget, Study
@@ -26,6 +26,7 @@ _HOME: Final[dict[str, str]] = {
     "Budget": "study",
     "Candidate": "records",
     "Choice": "space",
+    "Constraint": "objective",
     "DataError": "errors",
     "Estimate": "records",
     "Failed": "records",
@@ -56,6 +57,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Choice",
+    "Constraint",
     "DataError",
     "Estimate",
     "Failed",

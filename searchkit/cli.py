@@ -151,7 +151,8 @@ def status(run: RunFolder) -> None:
         report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
     except SearchkitError:
         report = []
-    _say(f"{name}: {len(trials)} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    count = sum(trial.is_evaluation for trial in trials)
+    _say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
     for (state, kind), count in _grouped(trials).items():
         _say(f"  {state}{f' ({kind})' if kind else ''}: {count}")
     if "cache_mib" in record:

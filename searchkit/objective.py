@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from searchkit.errors import StudyError
 from searchkit.records import Estimate
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ class Objective:
     `measure` takes a `Subject` (the supernet under one plan, on one split) and returns an `Estimate` in `unit`. An
     `exclusive` objective is timed: nothing else of searchkit runs on the device while it is measured. `examples` gives
     what the value is made of, for racing: for each example (question) a quality in [0, 1] whose mean is the value, or
-    for each example a cost of 0 or more; None where the value is not a sum over examples.
+    for each example a cost of 0 or more; None where the value is not a sum over examples. `traced`: it looks at the
+    subject's trace and at no output of the model, so that a plan of lengths alone has its cost before any pass.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Objective:
     measure: Callable[[Subject], Estimate]
     exclusive: bool = False
     examples: Callable[[Subject], NDArray[np.float64]] | None = None
+    traced: bool = False
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
@@ -41,3 +45,39 @@ class Objective:
     def describe(self) -> dict[str, str]:
         """What identifies the objective in a fingerprint."""
         return {"name": self.name, "unit": self.unit, "better": self.better}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit on an objective, in its unit: candidates beyond it are no choice, whatever else they are good at.
+
+    Where the plan alone decides (a `traced` objective, lengths without thresholds), a candidate is turned down before
+    the model sees it, and costs the budget nothing; others are left out of the front once they are measured.
+    """
+
+    objective: Objective
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        name, limits = self.objective.name, (self.at_most, self.at_least)
+        if all(limit is None for limit in limits):
+            raise StudyError(f"the constraint on {name!r} needs at_most or at_least")
+        if not all(math.isfinite(limit) for limit in limits if limit is not None):
+            raise StudyError(f"the constraint on {name!r} must be finite, got {self.at_most=}, {self.at_least=}")
+        if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
+            raise StudyError(f"the constraint on {name!r} allows nothing, got {self.at_least=} > {self.at_most=}")
+        if self.objective.exclusive:
+            raise StudyError(f"{name!r} is timed on the front alone and cannot be a constraint; limit macs or flops")
+
+    def broken_by(self, value: float) -> str | None:
+        """What is wrong with this value of the objective; None if it is within the limits."""
+        if self.at_most is not None and value > self.at_most:
+            return f"{self.objective.name} is {value:.4g}, at most {self.at_most:g} is allowed"
+        if self.at_least is not None and value < self.at_least:
+            return f"{self.objective.name} is {value:.4g}, at least {self.at_least:g} is asked for"
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the constraint in a fingerprint."""
+        return {"objective": self.objective.describe(), "at_most": self.at_most, "at_least": self.at_least}

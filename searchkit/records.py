@@ -130,7 +130,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The candidate was stopped early: why, and after how many examples."""
+    """The candidate was stopped: why, and after how many examples; 0 where the model never saw it."""
 
     why: str
     examples: int
@@ -183,6 +183,11 @@ class Trial:
     @property
     def key(self) -> str:
         return self.ask.key
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it counts: False for a candidate that a constraint turned down before the model saw it."""
+        return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)
 
     @property
     def status(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
-from searchkit.records import Ask, Candidate, Failed, Measured, Pruned, Scalar, Trial
+from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.report.results import Results
 from searchkit.search import search
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 
 PHASES = ("train", "search", "report")
+KINDS = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class Run:
             threads=self._threads,
             cache_bytes=self.conditions.cache_mib << 20,
             shards=self.study.racing.shards if self.study.racing and self.study.race and split == "search" else 1,
+            constraints=tuple(self.study.constraints) if split == "search" else (),
         )
 
     def evaluator(self, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
@@ -234,8 +237,15 @@ class Run:
         done, wanted = {trial.key: trial for trial in store.trials()}, study.budget.evaluations
         watch = Stopwatch(self.folder.seconds("search"))
         tell = watch.watching(self.progress)
-        tell("search", len(done), wanted)
-        if len(done) >= wanted:
+        counts = Counter(_kind(trial) for trial in done.values())
+
+        def told(*new: Trial) -> None:
+            counts.update(map(_kind, new))
+            note = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind == "measured")
+            tell("search", counts.total() - counts["turned down"], wanted, note)
+
+        told()
+        if counts.total() - counts["turned down"] >= wanted:
             return done
         if study.racing and study.race is None:
             log.info("racing is off: it takes two objectives, a quality and a cost, both known for each example")
@@ -248,7 +258,7 @@ class Run:
                 evaluations=wanted,
                 population=study.engine.population,
                 race=study.race,
-                seen=lambda done: tell("search", len(done), wanted, _note(done, study.objectives)),
+                seen=told,
             )
         watch.write()
         return done
@@ -304,9 +314,8 @@ def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
     }
 
 
-def _note(done: Mapping[str, Trial], objectives: Sequence[Objective]) -> str:
-    measured = [trial.outcome.estimates for trial in done.values() if isinstance(trial.outcome, Measured)]
-    counts = {"measured": len(measured)}
-    for kind, name in ((Pruned, "stopped early"), (Failed, "failed")):
-        counts[name] = sum(isinstance(trial.outcome, kind) for trial in done.values())
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "measured")
+def _kind(trial: Trial) -> str:
+    """What progress calls it."""
+    if not trial.is_evaluation:
+        return "turned down"
+    return "stopped early" if isinstance(trial.outcome, Pruned) else trial.status

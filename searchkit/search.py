@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from searchkit.engines.base import Engine
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.racing import Race
 from searchkit.front import Front
-from searchkit.records import Ask, Failed, Trial
+from searchkit.records import Ask, Failed, Pruned, Trial
+
+PATIENCE: Final = 50  # candidates that constraints may turn down, for every one that they allow
+FEWEST: Final = 20  # or as if so many had been allowed
 
 
 class Trials(Protocol):
@@ -30,30 +33,36 @@ def search(
     evaluations: int,
     population: int,
     race: Race | None = None,
-    seen: Callable[[Mapping[str, Trial]], None] = lambda done: None,
+    seen: Callable[[Trial], None] = lambda trial: None,
 ) -> dict[str, Trial]:
-    """Search until `evaluations` distinct candidates are stored or the space is exhausted; key -> trial.
+    """Search until `evaluations` distinct candidates were evaluated or the space is exhausted; key -> trial.
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
-    `seen` is called with all trials whenever one has been stored. In a race, new candidates are held against the front
-    as it was when the engine was last told.
+    `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
+    as it was when the engine was last told. What a constraint turns down does not count, up to `PATIENCE` of them for
+    every evaluation.
     """
     done = {trial.key: trial for trial in store.trials()}
     leaders: list[str] = []  # the front of what was told, in a race
     stored = {trial.ask.number: trial for trial in done.values()}
-    while len(done) < evaluations:
+    left = evaluations - sum(trial.is_evaluation for trial in done.values())
+    while left > 0:
         asked = engine.ask(population)
         if not asked:
+            _check_allowed(done, evaluations - left, whole=True)
             break
         check_replay(asked, stored)
         fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
-        fresh = fresh[: evaluations - len(done)]
         if race is not None and fresh:
             race = race.against(rivals(race, leaders, evaluator, done))
-        for trial in evaluator.run(fresh, race):
-            store.append(trial)
-            done[trial.key] = trial
-            seen(done)
+        while fresh and left > 0:
+            now, fresh = fresh[:left], fresh[left:]
+            for trial in evaluator.run(now, race):
+                store.append(trial)
+                done[trial.key] = trial
+                left -= trial.is_evaluation
+                seen(trial)
+        _check_allowed(done, evaluations - left)
         if any(ask.key not in done for ask in asked):
             break  # the budget ended inside this generation; a larger one continues it
         _stop_if_nothing_works(asked, done)
@@ -88,6 +97,17 @@ def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
                 f"ask {ask.number} was {trial.ask.candidate.to_json()} when it was stored and is now "
                 f"{ask.candidate.to_json()}: the study, the engine or a library changed; start a new run"
             )
+
+
+def _check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
+    """Stop where constraints leave next to nothing, or nothing of a whole space."""
+    if len(done) - count <= (0 if whole and not count else PATIENCE * max(count, FEWEST)):
+        return
+    first = next(trial.outcome for trial in done.values() if isinstance(trial.outcome, Pruned))
+    raise StudyError(
+        f"the constraints turn down almost everything: {count} of {len(done)} candidates were allowed; "
+        f"the first that was not: {first.why}. Allow more, or give the space lower levels"
+    )
 
 
 def _stop_if_nothing_works(asked: Sequence[Ask], done: Mapping[str, Trial]) -> None:

@@ -19,7 +19,7 @@ from searchkit.space import Thresholds
 
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig
-    from searchkit.objective import Objective
+    from searchkit.objective import Constraint, Objective
     from searchkit.space import Space
     from searchkit.supernet import Supernet
     from searchkit.tasks.base import Task
@@ -43,6 +43,7 @@ class Study:
     `objectives` are what the search trades off, on the search split; `front_objectives` are measured on the final front
     only, beside the others, on the report split (latency, usually). `racing` stops candidates early that the front
     beats, where there are two objectives, a quality and a cost, that are known per example; None measures all in full.
+    `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Study:
     engine: EngineConfig
     budget: Budget
     front_objectives: Sequence[Objective] = ()
+    constraints: Sequence[Constraint] = ()
     racing: Racing | None = field(default_factory=Racing)
     seed: int = 0
 
@@ -101,6 +103,7 @@ class Study:
             "engine": self.engine.describe(),
             "racing": asdict(self.racing) if self.racing and self.race else None,
             "seed": self.seed,
+            **({"constraints": [one.describe() for one in self.constraints]} if self.constraints else {}),
         }
 
 

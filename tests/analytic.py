@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from searchkit import Ask, Candidate, Estimate, Lengths, Objective, Space
+from searchkit import Ask, Candidate, Constraint, Estimate, Lengths, Objective, Space
 from searchkit.errors import StudyError
 from searchkit.evaluate.racing import Race
 from searchkit.records import Pruned, Scalar
@@ -37,7 +37,7 @@ def _cost(point: Point) -> Estimate:
 
 
 QUALITY = Objective("quality", "fraction", "higher", _quality)  # type: ignore[arg-type]
-COST = Objective("cost", "of unreduced", "lower", _cost)  # type: ignore[arg-type]
+COST = Objective("cost", "of unreduced", "lower", _cost, traced=True)  # type: ignore[arg-type]
 OBJECTIVES = (QUALITY, COST)
 
 
@@ -47,14 +47,21 @@ class FormulaBench:
 
     mishaps: Mapping[float, str]
     scratch: str = ""
+    constraints: tuple[Constraint, ...] = ()
 
     @property
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
 
     def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
-        """Nothing is shared, nothing stopped."""
-        return {}
+        """Nothing is shared or raced; what is traced is known beforehand."""
+        limits = [one for one in self.constraints if one.objective.traced]
+        verdicts = {
+            candidate.key: limit.broken_by(limit.objective.measure(Point(candidate)).value)  # type: ignore[arg-type]
+            for candidate in candidates
+            for limit in limits
+        }
+        return {key: Pruned(why, 0) for key, why in verdicts.items() if why}
 
     def subject(self, candidate: Candidate) -> Point:
         mishap = self.mishaps.get(Point(candidate).lengths[0])
@@ -79,11 +86,12 @@ class FormulaWorkbench:
     mishaps: Mapping[float, str]
     scratch: str = ""
     broken: bool = False
+    constraints: tuple[Constraint, ...] = ()
 
     def build(self) -> FormulaBench:
         if self.broken:
             raise FileNotFoundError("weights.bin is not here")
-        return FormulaBench(self.mishaps, self.scratch)
+        return FormulaBench(self.mishaps, self.scratch, self.constraints)
 
 
 def asks() -> list[Ask]:

@@ -286,3 +286,26 @@ def test_conditions_do_not_change_the_identity_of_a_study(home: Path) -> None:
         loaded.study, loaded, replace(Conditions(), workers=2, dtype="fp32"), progress=lambda *_: None
     ).description
     assert plain == other
+
+
+def test_a_run_within_a_constraint_reports_what_was_turned_down_and_can_be_replayed(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "supernets").symlink_to(home / "runs" / "supernets")
+    limited = SMALL.replace("NSGA2, Budget", "Constraint, NSGA2, Budget").replace(
+        "seed=seed,\n", "seed=seed,\n        constraints=[Constraint(macs, at_most=0.6)],\n"
+    )
+    told: list[str] = []
+    results = execute(
+        load(small_study(tmp_path, limited)),
+        Conditions(runs=tmp_path / "runs", threads=1),
+        lambda phase, done, total, note="": told.append(f"{phase} {done}/{total} {note}"),
+    )
+    assert len(results.evaluations) == 24 < len(results.trials)
+    turned_down = len(results.trials) - 24
+    assert any(f"{turned_down} turned down" in line for line in told)
+    measured = [trial for trial in results.trials if trial.status == "measured"]
+    assert max(trial.outcome.estimates["macs"].value for trial in measured) <= 0.6  # type: ignore[union-attr]
+    assert all(member.key in results.report for member in results.front)
+    summary = json.loads((folder_of(tmp_path).path / "summary.json").read_text())
+    assert (summary["evaluations"], summary["turned_down"], summary["pruned"]) == (24, turned_down, 24 - len(measured))
+    assert replayed(folder_of(tmp_path)) == len(results.trials)

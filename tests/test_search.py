@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from searchkit import NSGA2, Ask, Front, Trial
+from searchkit import NSGA2, Ask, Constraint, Front, Objective, Trial
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import Race
 from searchkit.evaluate.trial import measure
 from searchkit.front import losses, nondominated
 from searchkit.search import search
+from searchkit.space import Lengths, Space
 from searchkit.store import Store
-from tests.analytic import OBJECTIVES, SPACE, FormulaWorkbench, asks
+from tests.analytic import COST, OBJECTIVES, QUALITY, SPACE, FormulaWorkbench, asks
 
 
 class Memory:
@@ -151,3 +153,75 @@ def test_the_loop_works_on_the_real_store(tmp_path: Path) -> None:
     memory = Memory()
     run(memory, 20)
     assert comparable(store.trials()) == comparable(memory.kept)
+
+
+def limited(*constraints: Constraint) -> Inline:
+    return Inline(FormulaWorkbench({}, constraints=constraints), OBJECTIVES)
+
+
+def test_what_a_constraint_turns_down_is_stored_and_costs_the_budget_nothing() -> None:
+    store = Memory()
+    done = run(store, 20, limited(Constraint(COST, at_most=0.5)))
+    measured = [trial for trial in done.values() if trial.status == "measured"]
+    turned_down = [trial for trial in done.values() if trial.status == "pruned"]
+    assert len(measured) == 20
+    assert turned_down
+    assert len(store.kept) == len(done)
+    cost = {trial.key: sum(trial.ask.candidate["lengths"]) / 3 for trial in done.values()}  # type: ignore[arg-type]
+    assert all(cost[trial.key] <= 0.5 for trial in measured)
+    assert all(cost[trial.key] > 0.5 and trial.outcome.examples == 0 for trial in turned_down)  # type: ignore[union-attr]
+    assert "at most 0.5 is allowed" in turned_down[0].outcome.why  # type: ignore[union-attr]
+
+
+def test_the_front_under_a_constraint_is_that_of_what_it_allows() -> None:
+    done = run(Memory(), 1000, limited(Constraint(COST, at_most=0.6)))
+    free = [trial for trial in run(Memory(), 1000).values() if trial.outcome.estimates["cost"].value <= 0.6]  # type: ignore[union-attr]
+    assert Front.of(list(done.values()), OBJECTIVES).members
+    assert [one.key for one in Front.of(list(done.values()), OBJECTIVES)] == [
+        one.key for one in Front.of(free, OBJECTIVES)
+    ]
+
+
+def test_a_limit_on_what_only_the_model_can_tell_counts_as_an_evaluation() -> None:
+    done = run(Memory(), 30, limited(Constraint(QUALITY, at_least=0.7)))
+    pruned = [trial for trial in done.values() if trial.status == "pruned"]
+    assert len(done) == 30
+    assert pruned
+    assert all(trial.outcome.examples == 100 for trial in pruned)  # type: ignore[union-attr]
+    measured = [trial.outcome.estimates["quality"].value for trial in done.values() if trial.status == "measured"]  # type: ignore[union-attr]
+    assert min(measured) >= 0.7
+
+
+def test_a_constraint_on_something_that_is_not_searched_is_measured_for_it() -> None:
+    depth = Objective("depth", "", "lower", lambda point: replace(COST.measure(point), value=point.lengths[2]))  # type: ignore[attr-defined]
+    done = run(Memory(), 30, limited(Constraint(depth, at_most=0.5)))
+    assert {trial.status for trial in done.values()} == {"measured", "pruned"}
+    for trial in done.values():
+        assert (trial.ask.candidate["lengths"][2] <= 0.5) == (trial.status == "measured")  # type: ignore[index]
+
+
+def test_an_interrupted_search_under_a_constraint_continues_as_if_nothing_had_happened() -> None:
+    undisturbed, store = Memory(), Memory()
+    run(undisturbed, 20, limited(Constraint(COST, at_most=0.5)))
+    for evaluations in (3, 9, 20):
+        run(store, evaluations, limited(Constraint(COST, at_most=0.5)))
+    assert comparable(store.kept) == comparable(undisturbed.kept)
+
+
+def test_constraints_that_allow_nothing_stop_the_search_with_the_reason() -> None:
+    for space in (SPACE, Space(Lengths(levels=64)).bound(3)):
+        engine = NSGA2(population=8).start(space, OBJECTIVES, seed=3)
+        with pytest.raises(StudyError, match=r"turn down almost everything.*at most 0\.001 is allowed"):
+            search(engine, limited(Constraint(COST, at_most=0.001)), Memory(), evaluations=10, population=8)
+
+
+def test_a_constraint_has_a_limit_that_something_can_meet() -> None:
+    timed = Objective("latency", "ms", "lower", COST.measure, exclusive=True)
+    for arguments, message in (
+        ({"objective": COST}, "needs at_most or at_least"),
+        ({"objective": COST, "at_most": float("nan")}, "must be finite"),
+        ({"objective": COST, "at_most": 0.2, "at_least": 0.3}, "allows nothing"),
+        ({"objective": timed, "at_most": 3.0}, "limit macs or flops"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            Constraint(**arguments)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
     from searchkit.evaluate.racing import Race
+    from searchkit.objective import Constraint
 
 
 class Bench(Protocol):
@@ -18,12 +19,15 @@ class Bench(Protocol):
     @property
     def environment(self) -> Mapping[str, Scalar]: ...
 
+    @property
+    def constraints(self) -> Sequence[Constraint]: ...
+
     def subject(self, candidate: Candidate) -> Any: ...
 
     def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
         """These candidates will be measured next: what they share may be computed now, once for all.
 
-        In a race: the verdict on those that lost, by key.
+        The verdict on those that need not be, by key: a constraint turns them down, or they lost the race.
         """
 
 

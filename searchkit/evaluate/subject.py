@@ -31,6 +31,7 @@ from searchkit.training.base import Recipe, as_tokens
 from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
+    from searchkit.objective import Constraint
     from searchkit.tasks.base import Encoded, Labels
 
 
@@ -46,7 +47,8 @@ class SupernetWorkbench:
 
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
-    cache_bytes: what may be kept of prefixes that later candidates may share; shards: parts of the split, for racing
+    cache_bytes: what may be kept of prefixes that later candidates may share; shards: parts of the split, for racing;
+    constraints: what candidates may not exceed
     """
 
     config: Mapping[str, Any]
@@ -61,6 +63,7 @@ class SupernetWorkbench:
     token_budget: int = 4096
     cache_bytes: int = 1 << 30
     shards: int = 1
+    constraints: tuple[Constraint, ...] = ()
 
     @classmethod
     def of_folder(
@@ -77,8 +80,16 @@ class SupernetWorkbench:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)
         model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).frozen()
-        parts, room = self.shards, self.cache_bytes
-        return SupernetBench(model, self.recipe, self.data, self.padded_to, self.token_budget, room, parts)
+        return SupernetBench(
+            model,
+            self.recipe,
+            self.data,
+            self.padded_to,
+            self.token_budget,
+            self.cache_bytes,
+            self.shards,
+            self.constraints,
+        )
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
@@ -103,6 +114,7 @@ class SupernetBench:
     token_budget: int
     cache_bytes: int = 0
     parts: int = 1
+    constraints: tuple[Constraint, ...] = ()
     _prepared: dict[str, Passes] = field(default_factory=dict, init=False)
 
     @cached_property
@@ -158,7 +170,22 @@ class SupernetBench:
         return plan(self.recipe, candidate, layers)
 
     def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> dict[str, Pruned]:
-        """Make the passes of these candidates together; their subjects then have them. Who loses the race, by key."""
+        """Make the passes of these candidates together; their subjects then have them. The verdict on others, by key:
+        a constraint turns them down beforehand, or they lose the race."""
+        turned_down = {
+            one.key: Pruned(why, examples=0) for one in candidates if (why := self._breaks(one, self.plan(one)))
+        }
+        return turned_down | self._raced([one for one in candidates if one.key not in turned_down], race)
+
+    def _breaks(self, candidate: Candidate, plan: ReductionPlan) -> str | None:
+        """The constraint that the plan breaks whatever the model says; None if there is none."""
+        foretold = self._foretold(candidate, plan) if any(one.objective.traced for one in self.constraints) else None
+        if foretold is None:
+            return None
+        traced = (one for one in self.constraints if one.objective.traced)
+        return next(filter(None, (one.broken_by(one.objective.measure(foretold).value) for one in traced)), None)
+
+    def _raced(self, candidates: Sequence[Candidate], race: Race | None) -> dict[str, Pruned]:
         plans = [self.plan(candidate) for candidate in candidates]
         heats = (
             [Heat(race, self._costs(race, *pair)) for pair in zip(candidates, plans, strict=True)]
@@ -187,8 +214,13 @@ class SupernetBench:
     def _costs(self, race: Race, candidate: Candidate, plan: ReductionPlan) -> NDArray[np.float64] | None:
         """(N,) what each example will cost; None where its content decides."""
         assert race.cost.examples is not None
+        foretold = self._foretold(candidate, plan) if race.cost.traced else None
+        return None if foretold is None else race.cost.examples(foretold)
+
+    def _foretold(self, candidate: Candidate, plan: ReductionPlan) -> Subject | None:
+        """A subject with a trace and no logits, where the plan alone decides what is computed."""
         trace = self.model.foretold(self.whole, plan)
-        return None if trace is None else race.cost.examples(Subject(self, candidate, plan, (torch.empty(0), trace)))
+        return None if trace is None else Subject(self, candidate, plan, (torch.empty(0), trace))
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Every plan on the whole split. What a plan gets does not depend on the others, nor on what was kept."""

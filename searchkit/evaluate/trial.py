@@ -90,6 +90,11 @@ def _outcome(
         subject = bench.subject(ask.candidate)
         for objective in objectives:
             estimates[objective.name] = _finite(objective.name, objective.measure(subject))
+        for constraint in bench.constraints:
+            known = estimates.get(constraint.objective.name)
+            estimate = known or _finite(constraint.objective.name, constraint.objective.measure(subject))
+            if broken := constraint.broken_by(estimate.value):
+                return Pruned(broken, max(estimate.n, 1))
         examples.update(race.outcomes(subject) if race else {})
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better

@@ -165,7 +165,7 @@ def _draw_hypervolume(axes: Axes, results: Results) -> None:
 
 def hypervolume_curve(results: Results) -> front.Array:
     """(N,) the hypervolume after 1, 2, ... N evaluations; failed and pruned ones add nothing."""
-    rows = [estimates(trial, results.objectives) for trial in results.trials]
+    rows = [estimates(trial, results.objectives) for trial in results.evaluations]
     found = front.losses([row for row in rows if row is not None], results.objectives)
     if not len(found):
         return np.zeros(len(rows))

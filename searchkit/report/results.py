@@ -31,6 +31,11 @@ class Results:
     seconds: Mapping[str, float]  # by phase: train, search, report
 
     @cached_property
+    def evaluations(self) -> tuple[Trial, ...]:
+        """The trials without those that a constraint turned down before the model saw them."""
+        return tuple(trial for trial in self.trials if trial.is_evaluation)
+
+    @cached_property
     def front(self) -> Front:
         """The front on the search split, which the search saw."""
         return Front.of(self.trials, self.objectives)

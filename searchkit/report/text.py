@@ -28,8 +28,8 @@ def markdown(results: Results) -> str:
     ]
     parts = [
         f"# {_escaped(str(results.study.get('name', 'search')))}",
-        f"{len(results.front)} candidates are on the front of {len(results.trials)} evaluations. They were chosen on "
-        "the search split; every value below is of the report split, with one standard error.",
+        f"{len(results.front)} candidates are on the front of {len(results.evaluations)} evaluations. They were chosen "
+        "on the search split; every value below is of the report split, with one standard error.",
         *sentences(results),
         "![quality over cost](pareto.png)",
         "## Front",

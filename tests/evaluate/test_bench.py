@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from searchkit import Candidate, StudyError
+from objectives import accuracy, macs
+from searchkit import Ask, Candidate, Constraint, StudyError
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import measure_together, neighbours
 from searchkit.records import Measured
@@ -86,6 +87,24 @@ def test_parts_share_the_room_and_nothing_else() -> None:
     assert len({id(cache) for shard in caches for cache in shard}) == sum(map(len, caches)) >= 4
     assert all(0 < sum(cache.held for cache in shard) <= cut.cache_bytes // 4 for shard in caches)
     assert not any(cache.nodes for cache in cut.caches)
+
+
+def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thresholds, of which only a pass can tell the cost, are measured first."""
+    lengths = [Candidate.of(lengths=(1.0, share, share)) for share in (1.0, 0.5, 0.1)]
+    plain = bench("classification")
+    costs = [macs.measure(plain.subject(one)).value for one in lengths]
+    limited = replace(plain, constraints=(Constraint(macs, at_most=sum(costs[1:]) / 2),))
+    seen: list[int] = []
+    walked = SupernetBench.walked
+    monkeypatch.setattr(SupernetBench, "walked", lambda self, plans: seen.append(len(plans)) or walked(self, plans))
+    verdicts = limited.prepare(lengths)
+    assert set(verdicts) == {one.key for one in lengths[:2]}
+    assert all(verdict.examples == 0 for verdict in verdicts.values())
+    assert f"macs is {costs[0]:.4g}" in verdicts[lengths[0].key].why
+    assert seen == [1]
+    trials = list(measure_together([Ask(n, one) for n, one in enumerate(lengths)], limited, [accuracy, macs]))
+    assert [trial.status for trial in trials] == ["pruned", "pruned", "measured"]
 
 
 def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None:
