@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from searchkit.reduction import flash
 from searchkit.reduction.product import compiles_per_shape
 from searchkit.reduction.ragged import Layout
 
@@ -24,30 +26,88 @@ PLACES: Final = 1 << 20  # elements of a bucket's map, on a CPU
 FUSED: Final = 1 << 16  # elements up to which the fused kernel is faster, on a CPU
 
 
-@dataclass(frozen=True, eq=False)
-class AttentionMap:
-    """Attention probabilities (B, H, L, L) of a bucket, float32 before dropout, [b, h, i, j] from query i to key j.
+class AttentionMap(Protocol):
+    """What a scorer may read of the attention in a bucket, before dropout, whether the map was written or not.
 
-    voters: (B, L) float32, the weight of each query: 0 for a pad, 1 for a token, in between in a relaxed pass
+    probabilities: (B, H, L, L) float32, [b, h, i, j] from query i to key j; voters: (B, L) float32, the weight of each
+    query: 0 for a pad, 1 for a token, in between in a relaxed pass
     """
 
-    probabilities: Tensor
-    voters: Tensor
-    layout: Layout
+    @property
+    def probabilities(self) -> Tensor: ...
+    @property
+    def voters(self) -> Tensor: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def heads(self) -> int: ...
 
     def received(self) -> Tensor:
         """(T,) attention that each token received, summed over heads and over the example's own queries.
 
         The published codes score after dropout, which only adds noise in training, and let pad queries vote.
         """
+
+    def diagonal(self) -> Tensor:
+        """(T,) what of it each token gave itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenMap:
+    """An `AttentionMap` in memory."""
+
+    probabilities: Tensor
+    voters: Tensor
+    layout: Layout
+
+    @property
+    def heads(self) -> int:
+        return self.probabilities.shape[1]
+
+    def received(self) -> Tensor:
         with torch.autocast(self.voters.device.type, enabled=False):  # it would take a product of float32 to bfloat16
             column_sums = (self.voters[:, None, None, :] @ self.probabilities).sum((1, 2))  # (B, L)
         return self.layout.unpad(column_sums)
 
     def diagonal(self) -> Tensor:
-        """(T,) what of it each token gave itself."""
         own = self.probabilities.diagonal(dim1=-2, dim2=-1).sum(1)  # (B, L)
         return self.layout.unpad(own * self.voters)
+
+
+@dataclass(frozen=True, eq=False)
+class UnwrittenMap:
+    """An `AttentionMap` that a fused kernel left behind: query and key (T, H, E) and log-sum-exp (H, T).
+
+    Sums are taken without the map; it is written only for who asks for the probabilities themselves.
+    """
+
+    query: Tensor
+    key: Tensor
+    lse: Tensor
+    layout: Layout
+
+    @property
+    def heads(self) -> int:
+        return self.query.shape[1]
+
+    @property
+    def voters(self) -> Tensor:
+        return self.layout.mask.float()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        q, k = (self.layout.pad(tensor).transpose(1, 2).float() for tensor in (self.query, self.key))
+        whole = self.layout.pad(self.lse.T, fill=math.inf).transpose(1, 2)  # (B, H, L)
+        shares: Tensor = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5 - whole[..., None]).exp()
+        return shares * self.layout.mask[:, None, None, :]
+
+    def received(self) -> Tensor:
+        return flash.column_sums(self.query, self.key, self.lse, self.layout)
+
+    def diagonal(self) -> Tensor:
+        own = (self.query.float() * self.key.float()).sum(-1) * self.query.shape[-1] ** -0.5  # (T, H)
+        diagonal: Tensor = (own - self.lse.T).exp().sum(1)
+        return diagonal
 
 
 # What a scorer takes from the map of a bucket: (T, ...), a row per token
@@ -71,6 +131,9 @@ def attend(
     same weight. window: a query sees keys whose original positions are at most so far away. Returns the context (T, D)
     and what was `read`.
     """
+    windowed = window is not None and layout.farthest > window  # in positions, of which a kernel knows nothing
+    if weights is None and not dropout and not windowed and flash.takes(projected, heads):
+        return _flash(projected, layout, heads, read)
     is_plain = read is None and weights is None
     if is_plain and (not projected.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):
         q, k, v = _heads(layout.spread(projected), 3, heads)
@@ -88,6 +151,17 @@ def attend(
         kept = F.dropout(attention.probabilities, dropout) if dropout else attention.probabilities
         contexts.append(bucket.unpad(_merged(kept.to(v.dtype) @ v)))
     return torch.cat(contexts), torch.cat(seen) if seen else None
+
+
+def _flash(projected: Tensor, layout: Layout, heads: int, read: Read | None) -> tuple[Tensor, Tensor | None]:
+    """`attend` by the fused kernel."""
+    q, k, v = projected.reshape(len(projected), 3, heads, -1).unbind(1)
+    context, lse = flash.flash_attention(q, k, v, layout)
+    seen = None
+    if read is not None:
+        with torch.no_grad():
+            seen = read(UnwrittenMap(q.detach(), k.detach(), lse.detach(), layout))
+    return context.flatten(1), seen
 
 
 def attend_from_first(
@@ -109,20 +183,20 @@ def attend_from_first(
     return _merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)).squeeze(1)
 
 
-def _attention(query: Tensor, key: Tensor, layout: Layout, window: int | None, weights: Tensor | None) -> AttentionMap:
+def _attention(query: Tensor, key: Tensor, layout: Layout, window: int | None, weights: Tensor | None) -> WrittenMap:
     """The map of one bucket, from query and key (B, H, L, E), with a softmax in float32 or more."""
     mask = _mask(layout, window)
     logits = _scaled_products(query, key)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if weights is None:
         logits = logits if mask is None else logits.masked_fill(~mask, -math.inf)
-        return AttentionMap(logits.softmax(-1, dtype=dtype), layout.mask.to(dtype), layout)
+        return WrittenMap(logits.softmax(-1, dtype=dtype), layout.mask.to(dtype), layout)
     present = layout.pad(weights.to(dtype))  # (B, L)
     if layout.height > len(layout.lengths):
         present = present + layout.vacant
     seen = present[:, None, None, :]
     weighted = weighted_softmax(logits.to(dtype), seen if mask is None else seen * mask, layout.mask[:, None, None, :])
-    return AttentionMap(weighted, present, layout)
+    return WrittenMap(weighted, present, layout)
 
 
 def _scaled_products(query: Tensor, key: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from searchkit.records import Candidate
-from searchkit.reduction.attention import AttentionMap, attend
+from searchkit.reduction.attention import attend
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import PREDICTORS, Seen
@@ -85,7 +85,7 @@ def test_published_ltp_scores_shrink_with_padding_and_ours_do_not() -> None:
         assert float(attention.sum(0).sum() / (real + pads)) == pytest.approx(expected)
     layout = Layout.of_lengths(torch.tensor([real, 128]))  # ours: in company of an example of any length
     states = torch.randn(148, 16)
-    _, seen = attend(states.repeat(1, 3), layout, heads=2, read=AttentionMap.received)
+    _, seen = attend(states.repeat(1, 3), layout, heads=2, read=lambda attention: attention.received())
     assert seen is not None
     shares = seen / (2 * layout.lengths[layout.examples])
     assert shares[:real].sum().item() == pytest.approx(1.0, abs=1e-5)

@@ -61,7 +61,7 @@ def own_blocks(attention: AttentionMap) -> Tensor:
 
     Queries count with their weight, so that what a relaxed pass has removed is as absent as what is gone.
     """
-    layout, heads = attention.layout, attention.probabilities.shape[1]
+    layout, heads = attention.layout, attention.heads
     block, _ = _blocks(layout)
     column = torch.full((int(block.max()) + 1, SIZE), layout.width, device=block.device)  # a column of zeros
     column[block, layout.positions % SIZE] = layout.slots - layout.examples * layout.width

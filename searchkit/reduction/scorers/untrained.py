@@ -30,7 +30,7 @@ class AttentionReceived:
 
     def read(self, attention: AttentionMap) -> Tensor:
         received = attention.received() if self.diagonal else attention.received() - attention.diagonal()
-        return received / attention.probabilities.shape[1] if self.mean else received
+        return received / attention.heads if self.mean else received
 
     def score(self, seen: Seen) -> Tensor:
         received = seen.of_map
