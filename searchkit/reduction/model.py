@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from searchkit.errors import DataError
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Encoding, Restored, Trace, encode, foretold
+from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, foretold
 from searchkit.reduction.families import check_supported, view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
-from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
@@ -98,9 +98,17 @@ class AdaptiveModel(nn.Module):
         return cast(Scorer, cast(nn.ModuleList, self.predictors[name])[layer])
 
     def forward(
-        self, tokens: Tokens, plan: ReductionPlan, skip: Collection[int] = (), embedded: Tensor | None = None
+        self,
+        tokens: Tokens,
+        plan: ReductionPlan,
+        skip: Collection[int] = (),
+        embedded: Tensor | None = None,
+        begun: State | None = None,
     ) -> Predicted:
-        """Predict under a plan, without the layers in `skip`; `embedded` saves embedding the tokens again."""
+        """Predict under a plan, without the layers in `skip`.
+
+        `embedded` saves embedding the tokens again; `begun` (see `begin`) the first attention too.
+        """
         restore = self.needs_buffer(plan)
         encoding = encode(
             self.view.blocks,
@@ -110,10 +118,22 @@ class AdaptiveModel(nn.Module):
             predictors=self.predictor,
             training=self.training,
             restore=restore,
-            first_only=self.reads_first_only and not restore and not self.training,
+            first_only=self.reads_first_only and not restore and not self.training and begun is None,
             skip=skip,
+            begun=begun,
         )
         return self.read(encoding, tokens.layout)
+
+    def begin(self, embedded: Tensor, tokens: Tokens, like: Reducer) -> State:
+        """The tokens after the first attention, with what reducers that score as `like` does read of it.
+
+        For plans without a buffer that drop nothing before it.
+        """
+        state = State(embedded, tokens.layout, self.predictor, restore=False)
+        state.attend(self.view.blocks[0], 0, like, self.training)
+        state.read = None if state.read is None else state.read.detach()  # scores choose, and pass no gradient on
+        state.values = None if state.values is None else state.values.detach()
+        return state
 
     def frozen(self) -> AdaptiveModel:
         """This model ready for inference and for nothing else: its weights must not change any more."""

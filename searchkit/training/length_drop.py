@@ -88,17 +88,31 @@ class LengthDrop:
 
     def _sandwich(self, model: AdaptiveModel, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
         passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens
-        embedded = model.embed(tokens)  # the same for every pass; its gradient is gathered and passed on once
-        shared = embedded.detach().requires_grad_()
-        full = model(tokens, ReductionPlan.unreduced(layers), embedded=shared).logits
+        # what all passes begin with is computed once; its gradient is gathered and passed on at the end
+        common = model.embed(tokens)
+        begun = model.begin(common, tokens, self.like) if self._shares_attention(model) else None
+        common = common if begun is None else begun.hidden
+        shared = common.detach().requires_grad_()
+        if begun is not None:
+            begun.hidden = shared
+
+        def logits(plan: ReductionPlan, skip: frozenset[int] = frozenset()) -> Tensor:
+            return model(tokens, plan, skip, shared, begun).logits  # type: ignore[no-any-return]
+
+        full = logits(ReductionPlan.unreduced(layers))
         teacher = full.detach()
         yield model.head.loss(full, batch.labels, batch.layout) / passes
         del full
         for candidate in self._students(places(self, layers), rng):
-            student = model(tokens, plan(self, candidate, layers), self._skipped(layers, rng), shared).logits
+            student = logits(plan(self, candidate, layers), self._skipped(layers, rng))
             yield model.head.divergence(student, teacher, batch.layout, self.kl_direction) / passes
         assert shared.grad is not None
-        yield (embedded * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
+        yield (common * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
+
+    def _shares_attention(self, model: AdaptiveModel) -> bool:
+        """Whether the first attention is the same in every pass, and the only way to the embeddings."""
+        every = ReductionPlan.of_places(self.like, model.shape.layers, lengths=smallest(model.shape.layers, self.bound))
+        return self.input is None and not self.layer_drop and not model.needs_buffer(every)
 
     def _students(self, count: int, rng: np.random.Generator) -> Iterator[Candidate]:
         """The smallest lengths, then random ones; every second of these with thresholds instead, if there are any."""

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
+from searchkit.reduction import encoder
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded
-from searchkit.training import LTP, BlockSkim, FineTune, LengthDrop
+from searchkit.training import LTP, BlockSkim, FineTune, InputReducer, LengthDrop
 from searchkit.training.base import Batch, EpochBatches, as_tokens
 from searchkit.training.length_drop import drawn, smallest
 from searchkit.training.plans import plan
@@ -75,7 +76,7 @@ def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> 
 
 
 def test_the_sandwich_gradient_is_the_mean_of_its_passes_gradients(data: Encoded) -> None:
-    """Sharing the embedding changes nothing: without dropout the gradient is that of the passes run apart."""
+    """Sharing the first attention changes nothing: without dropout the gradient is that of the passes run apart."""
     part = data.take(np.arange(8))
     batch = Batch(as_tokens(part), torch.as_tensor(part.labels), torch.arange(8))
     recipe, layers = LengthDrop(sandwich=2), SCRATCH.layers
@@ -97,6 +98,30 @@ def test_the_sandwich_gradient_is_the_mean_of_its_passes_gradients(data: Encoded
         assert mine.grad is not None, name
         assert other.grad is not None, name
         torch.testing.assert_close(mine.grad, other.grad, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_the_sandwich_attends_once_to_what_all_passes_begin_with(
+    data: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not where a pass may begin otherwise: without its first layer, or with fewer tokens."""
+    part = data.take(np.arange(8))
+    batch = Batch(as_tokens(part), torch.as_tensor(part.labels), torch.arange(8))
+    counts: list[int] = []
+    attend = encoder.attend
+    monkeypatch.setattr(encoder, "attend", lambda *given, **more: counts.append(1) or attend(*given, **more))
+
+    def calls(recipe: LengthDrop) -> int:
+        counts.clear()
+        model = untrained().train()
+        if recipe.input is not None:
+            model.attach("input")
+        for loss in recipe._sandwich(model, batch, np.random.default_rng(5)):
+            loss.backward()
+        return len(counts)
+
+    assert calls(LengthDrop(sandwich=2)) == 4 * SCRATCH.layers - 3
+    assert calls(LengthDrop(sandwich=2, layer_drop=1e-9)) == 4 * SCRATCH.layers
+    assert calls(LengthDrop(sandwich=2, input=InputReducer())) == 4 * SCRATCH.layers
 
 
 def test_random_lengths_stay_within_the_bound_and_never_grow() -> None:
