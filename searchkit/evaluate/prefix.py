@@ -21,12 +21,14 @@ from searchkit.reduction.encoder import State
 from searchkit.reduction.families import Block
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
-from searchkit.reduction.product import rowwise
+from searchkit.reduction.product import piecewise, rowwise
 from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.scorers import SCORERS
 
 FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
 INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
+# Scorers that need nothing of the attention, and so go with any other.
+READ_NOTHING: Final = tuple(name for name, one in SCORERS.items() if one.read is None and not one.needs_values)
 Prefix = tuple[Reducer | None, ...]
 Key = tuple[bool, Prefix]  # restoring or not, prefix
 
@@ -68,13 +70,13 @@ class Node:
         """(T', D) the feed-forward part of these rows (T',), None for all."""
         hidden = self.state.hidden
         if not self.kept:
-            return rowwise(block.transformed, hidden if rows is None else hidden[rows], fewest=FEWEST)
+            return piecewise(block.transformed, hidden if rows is None else hidden[rows], fewest=FEWEST)
         missing = ~self._made
         if rows is not None:
             missing &= torch.zeros_like(missing).index_fill(0, rows, True)
         new = missing.nonzero().squeeze(1)
         if len(new):
-            hidden.index_copy_(0, new, rowwise(block.transformed, hidden[new], fewest=FEWEST))
+            hidden.index_copy_(0, new, piecewise(block.transformed, hidden[new], fewest=FEWEST))
             self._made |= missing
         return hidden if rows is None else hidden[rows]
 
@@ -148,11 +150,8 @@ def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
 
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:
-    """Whether the plan reads the attention map as `like` does, or not at all."""
-    return all(
-        reducer is None or reducer.scorer in (like.scorer, *(name for name in SCORERS if SCORERS[name].read is None))
-        for reducer in plan.reducers
-    )
+    """Whether the plan reads the attention as `like` does, or not at all."""
+    return all(reducer is None or reducer.scorer in (like.scorer, *READ_NOTHING) for reducer in plan.reducers)
 
 
 class Walk:
@@ -177,6 +176,7 @@ class Walk:
         for restore, group in _split(members, lambda one: self._model.needs_buffer(self._plans[one])):
             embedded = self._model.embed(self._tokens)
             root = State(embedded, self._tokens.layout, self._model.predictor, restore)
+            root.fewest = FEWEST
             first = self._model.view.blocks[0]
             for reducer, part in _split(group, lambda one: self._plans[one].input):
                 branch = root.fork()
@@ -211,8 +211,6 @@ class Walk:
         assert len(state.seen) == layer, "a node that was remembered a moment ago is gone"
         block, branch = self._model.view.blocks[layer], state.fork()
         branch.reduce(before, layer, block)
-        if branch.projected is None:
-            branch.projected = _projected(block, branch.hidden, branch.layout.positions)
         branch.attend(block, layer, self._like)
         if not branch.scorer(self._like, layer).needs_values:
             branch.values = None

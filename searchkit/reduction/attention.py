@@ -23,14 +23,15 @@ from searchkit.reduction.ragged import Layout
 
 ABSENT: Final = 1e-30  # a key of no more weight than this is not there
 PLACES: Final = 1 << 20  # elements of a bucket's map, on a CPU
+FEW: Final = 4  # examples whose pads are hidden one by one, which touches pads alone
 FUSED: Final = 1 << 16  # elements up to which the fused kernel is faster, on a CPU
 
 
 class AttentionMap(Protocol):
     """What a scorer may read of the attention in a bucket, before dropout, whether the map was written or not.
 
-    probabilities: (B, H, L, L) float32, [b, h, i, j] from query i to key j; voters: (B, L) float32, the weight of each
-    query: 0 for a pad, 1 for a token, in between in a relaxed pass
+    probabilities: (B, H, L, L) in the model's format, [b, h, i, j] from query i to key j; voters: (B, L) the weight of
+    each query: 0 for a pad, 1 for a token, in between in a relaxed pass
     """
 
     @property
@@ -66,11 +67,12 @@ class WrittenMap:
 
     def received(self) -> Tensor:
         with torch.autocast(self.voters.device.type, enabled=False):  # it would take a product of float32 to bfloat16
-            column_sums = (self.voters[:, None, None, :] @ self.probabilities).sum((1, 2))  # (B, L)
-        return self.layout.unpad(column_sums)
+            by_head = self.voters[:, None, None, :] @ self.probabilities  # (B, H, 1, L)
+        return self.layout.unpad(by_head.sum((1, 2), dtype=_precise(by_head)))
 
     def diagonal(self) -> Tensor:
-        own = self.probabilities.diagonal(dim1=-2, dim2=-1).sum(1)  # (B, L)
+        own = self.probabilities.diagonal(dim1=-2, dim2=-1)  # (B, H, L)
+        own = own.sum(1, dtype=_precise(own))
         return self.layout.unpad(own * self.voters)
 
 
@@ -114,8 +116,12 @@ class UnwrittenMap:
 Read = Callable[[AttentionMap], Tensor]
 
 
+# From states (T, D) and positions (T,) to query, key and value side by side (T, 3 * D)
+Project = Callable[[Tensor, Tensor], Tensor]
+
+
 def attend(
-    projected: Tensor,
+    rows: Tensor,
     layout: Layout,
     *,
     heads: int,
@@ -123,28 +129,31 @@ def attend(
     dropout: float = 0.0,
     read: Read | None = None,
     weights: Tensor | None = None,
+    project: Project | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Softmax attention within each example.
 
-    projected: query, key and value side by side (T, 3 * D). weights: (T,) in [0, 1], how much of each key is there: 1
+    rows: query, key and value side by side (T, 3 * D), or the states that `project` makes them from, which is best done
+    bucket by bucket: what stays small stays in the caches. weights: (T,) in [0, 1], how much of each key is there: 1
     is the token, 0 its absence, to the last digit whatever the logits are (`weighted_softmax`); a query votes with the
     same weight. window: a query sees keys whose original positions are at most so far away. Returns the context (T, D)
     and what was `read`.
     """
     windowed = window is not None and layout.farthest > window  # in positions, of which a kernel knows nothing
-    if weights is None and not dropout and not windowed and flash.takes(projected, heads):
-        return _flash(projected, layout, heads, read)
+    if weights is None and not dropout and not windowed and flash.takes(rows):
+        return _flash(rows if project is None else project(rows, layout.positions), layout, heads, read)
     is_plain = read is None and weights is None
-    if is_plain and (not projected.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):
+    if is_plain and (not rows.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):
+        projected = rows if project is None else project(rows, layout.positions)
         q, k, v = _heads(layout.spread(projected), 3, heads)
         context = F.scaled_dot_product_attention(q, k, v, attn_mask=_mask(layout, window), dropout_p=dropout)
         return layout.unpad(_merged(context)), None
-    buckets = layout.buckets(PLACES // heads, compiles_per_shape(projected)) if projected.is_cpu else [layout]
+    buckets = layout.buckets(PLACES // heads, compiles_per_shape(rows)) if rows.is_cpu else [layout]
     sizes = [len(bucket.positions) for bucket in buckets]
     present = [None] * len(sizes) if weights is None else torch.split(weights, sizes)
     contexts, seen = [], []
-    for bucket, part, weight in zip(buckets, torch.split(projected, sizes), present, strict=True):
-        q, k, v = _heads(bucket.spread(part), 3, heads)
+    for bucket, part, weight in zip(buckets, torch.split(rows, sizes), present, strict=True):
+        q, k, v = _heads(bucket.spread(part if project is None else project(part, bucket.positions)), 3, heads)
         attention = _attention(q, k, bucket, window, weight)
         if read is not None:
             seen.append(read(attention))
@@ -184,19 +193,29 @@ def attend_from_first(
 
 
 def _attention(query: Tensor, key: Tensor, layout: Layout, window: int | None, weights: Tensor | None) -> WrittenMap:
-    """The map of one bucket, from query and key (B, H, L, E), with a softmax in float32 or more."""
+    """The map of one bucket, from query and key (B, H, L, E); softmax works in float32 or more inside."""
     mask = _mask(layout, window)
     logits = _scaled_products(query, key)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
     if weights is None:
-        logits = logits if mask is None else logits.masked_fill(~mask, -math.inf)
-        return WrittenMap(logits.softmax(-1, dtype=dtype), layout.mask.to(dtype), layout)
+        if mask is not None and mask.shape[2] == 1 and layout.height <= FEW:
+            for example, length in enumerate(layout.lengths.tolist()):
+                logits[example, ..., length:] = -math.inf
+        elif mask is not None:
+            logits.masked_fill_(~mask, -math.inf)
+        shares = logits.softmax(-1)
+        return WrittenMap(shares, layout.mask.to(shares.dtype), layout)
+    dtype = _precise(logits)
     present = layout.pad(weights.to(dtype))  # (B, L)
     if layout.height > len(layout.lengths):
         present = present + layout.vacant
     seen = present[:, None, None, :]
     weighted = weighted_softmax(logits.to(dtype), seen if mask is None else seen * mask, layout.mask[:, None, None, :])
     return WrittenMap(weighted, present, layout)
+
+
+def _precise(values: Tensor) -> torch.dtype:
+    """The format for sums of these values: float32 or more."""
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _scaled_products(query: Tensor, key: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from searchkit.reduction.attention import attend, attend_from_first
 from searchkit.reduction.families import Block
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
+from searchkit.reduction.product import piecewise, rowwise
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import SCORERS, Scorer, Seen
 
@@ -130,7 +131,7 @@ def encode(
         if number or begun is None:
             state.attend(block, number, later if scores else None, training)
         state.reduce(at.get("between"), number, block)
-        state.transform(block.transformed(state.hidden))
+        state.transform(piecewise(block.transformed, state.hidden))
         state.reduce(at.get("after_layer"), number, block)
     return state.result()
 
@@ -138,11 +139,13 @@ def encode(
 class State:
     """The tokens on their way through the layers: what is alive, what it cost so far, and the buffer."""
 
+    fewest = 0  # rows of a product; with 16 and more a row does not depend on the others
+
     def __init__(self, hidden: Tensor, layout: Layout, predictors: Predictors | None, restore: bool) -> None:
         self.hidden, self.layout, self.whole, self.predictors = hidden, layout, layout, predictors
         self.nothing = torch.zeros_like(layout.lengths)
         self.projected: Tensor | None = None  # query, key and value of the current layer, where they are known already
-        self.values: Tensor | None = None  # of the current layer, once it has attended
+        self.values: Tensor | None = None  # of the current layer, once it has attended, where a scorer asks for them
         self.read: Tensor | None = None  # what a scorer took from its map
         self.attended = self.nothing  # (B,) tokens that entered its attention
         self.buffer = hidden if restore else None
@@ -158,11 +161,19 @@ class State:
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
         """The attention part, with what the scorer of a later reducer reads of the map."""
-        if self.projected is None:
-            self.projected = block.projected(self.hidden, self.layout.positions)
-        read = None if scored_by is None else self.scorer(scored_by, layer).read
-        context, self.read = attend(self.projected, self.layout, read=read, **_settings(block, training))
-        self.hidden, self.values = block.attended(self.hidden, context), self.projected.chunk(3, -1)[2]
+        scorer = None if scored_by is None else self.scorer(scored_by, layer)
+        project = functools.partial(rowwise, block.projected, fewest=self.fewest)
+        if self.projected is None and (torch.is_grad_enabled() or (scorer is not None and scorer.needs_values)):
+            self.projected = project(self.hidden, self.layout.positions)
+        context, self.read = attend(
+            self.hidden if self.projected is None else self.projected,
+            self.layout,
+            project=project if self.projected is None else None,
+            read=None if scorer is None else scorer.read,
+            **_settings(block, training),
+        )
+        self.values = None if self.projected is None else self.projected.chunk(3, -1)[2]
+        self.hidden = piecewise(block.attended, self.hidden, context)
         self.attended, self.projected = self.layout.lengths, None
 
     def finish_first(self, block: Block, training: bool = False) -> None:
@@ -216,10 +227,15 @@ class State:
 
     def scores(self, reducer: Reducer, layer: int, block: Block) -> Tensor:
         """(T,) what the reducer's scorer says."""
-        hidden, values = self.hidden, self.values if reducer.site != "before_attention" else None
+
+        def values() -> Tensor:
+            if reducer.site == "before_attention":
+                return block.values(self.hidden)
+            assert self.values is not None, "attention keeps them for the scorers that ask for them"
+            return self.values
+
         with torch.no_grad():  # selection is not differentiable
-            compute = lambda: block.values(hidden) if values is None else values  # noqa: E731
-            return self.scorer(reducer, layer).score(Seen(hidden, self.layout, self.whole, compute, self.read))
+            return self.scorer(reducer, layer).score(Seen(self.hidden, self.layout, self.whole, values, self.read))
 
     def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
         """The tokens in the order of their scores; for other reducers too that score and protect alike."""

@@ -19,10 +19,9 @@ BLOCK: Final = 64  # queries and keys that a program of the kernel looks at toge
 HEAD_WIDTHS: Final = (16, 32, 64, 128)  # that the kernel's products take; others are summed by torch
 
 
-def takes(projected: Tensor, heads: int) -> bool:
-    """Whether the fused kernel takes packed query, key and value (T, 3 * D): half precision on a GPU."""
-    width = projected.shape[1] // (3 * heads)
-    return projected.is_cuda and projected.element_size() == 2 and width % 8 == 0 and width <= 256
+def takes(rows: Tensor) -> bool:
+    """Whether the fused kernel takes what is projected from these: half precision on a GPU."""
+    return rows.is_cuda and (rows.element_size() == 2 or torch.is_autocast_enabled("cuda"))
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
