@@ -159,6 +159,8 @@ def attend(
             seen.append(read(attention))
         kept = F.dropout(attention.probabilities, dropout) if dropout else attention.probabilities
         contexts.append(bucket.unpad(_merged(kept.to(v.dtype) @ v)))
+    if len(buckets) == 1:
+        return contexts[0], seen[0] if seen else None
     return torch.cat(contexts), torch.cat(seen) if seen else None
 
 

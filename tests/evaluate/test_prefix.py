@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from searchkit.evaluate.prefix import Cache, Walk, Work, can_share, prefixes
+from searchkit.reduction import product
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Tokens
@@ -69,6 +70,17 @@ def test_company_changes_no_digit(scorer: str, site: str, dtype: torch.dtype) ->
     for plan, one, other in zip(plans, together, backwards, strict=True):
         assert same(one, walk(model, given, [plan], like)[0])
         assert same(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pieces_change_no_digit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Which rows share a piece depends on the company; a row does not."""
+    monkeypatch.setattr(product, "PIECE", 32)
+    model, like = model_of("bert", "random", dtype), Reducer(TopK(ratio=1.0))
+    plans, given = plans_of(like, 20, seed=3), tokens(examples(30, seed=2))
+    assert len(given.ids) > 5 * product.PIECE
+    for plan, one in zip(plans, walk(model, given, plans, like), strict=True):
+        assert same(one, walk(model, given, [plan], like)[0])
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
