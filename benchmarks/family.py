@@ -3,7 +3,8 @@
 Needs real data and a real model beside the checkout. One fine-tuning per task; every recipe goes on from it with the
 same number of passes over the training data and is searched on the search split, per space; the joint space gets the
 evaluations of both its parts, and begins with what was looked up of them. Measured on the report split is every trial
-that no cheaper one beats by more than a point (on IMDB: beats at all) on the search split. A row is the cheapest of
+that no cheaper one beats by more than a point (on IMDB: beats at all) on the search split, and for the joint space what
+was looked up of its parts. A row is the cheapest of
 them whose report accuracy is at most one point below the reference: the better of the fine-tuned model and the recipe's
 own unreduced model. `chosen_on_search` is what a user would pick who sees the search split alone. MACs are unpadded,
 predictors and scores included; latency is that of the chosen member against the unreduced model, interleaved in this
@@ -111,8 +112,9 @@ def on_task(
                     "input": added,
                     "evaluations": (2 if space == "joint" else 1) * int(settings["evaluations"]),
                 }
-                run = beginning_with(run_of(given, runs), first if space == "joint" else ())
-                yield searched(task, recipe, space + ("+input" if added else ""), run, reference, curves)
+                begins = first if space == "joint" else ()
+                run = beginning_with(run_of(given, runs), begins)
+                yield searched(task, recipe, space + ("+input" if added else ""), run, len(begins), reference, curves)
                 first += tuple(trial.ask.candidate for trial in nearly_best(measured(run), MARGIN[task]))
 
 
@@ -148,20 +150,35 @@ def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Run:
 
 
 def searched(
-    task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
+    task: str,
+    recipe: str,
+    space: str,
+    run: Run,
+    begins: int,
+    reference: float,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
 ) -> dict[str, Any]:
-    """Train, search, and look the front up on the report split; a row that is there already is taken as it is."""
+    """Train, search, and look the front up on the report split; a row that is there already is taken as it is.
+
+    begins: how many candidates the search began with; they are looked up too.
+    """
     known = run.folder.path / "row.json"
     if known.is_file():
         return json.loads(known.read_text())  # type: ignore[no-any-return]
-    row = found(task, recipe, space, run, reference, curves)
+    row = found(task, recipe, space, run, begins, reference, curves)
     print(row, flush=True)
     known.write_text(json.dumps(row))
     return row
 
 
 def found(
-    task: str, recipe: str, space: str, run: Run, reference: float, curves: Mapping[str, Sequence[tuple[float, float]]]
+    task: str,
+    recipe: str,
+    space: str,
+    run: Run,
+    begins: int,
+    reference: float,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
 ) -> dict[str, Any]:
     trials = measured(run)
     with run.opened():
@@ -170,6 +187,7 @@ def found(
         own = accuracy.measure(bench.unreduced).value
         floor = max(own, reference) - POINT
         near = nearly_best(trials, MARGIN[task])
+        near += [trial for trial in trials if trial.ask.number < begins and trial not in near]
         bench.prepare([trial.ask.candidate for trial in near])
         report = {trial.key: figures(bench, trial.ask.candidate) for trial in near}
         within = [trial for trial in near if report[trial.key]["accuracy"] >= floor]
