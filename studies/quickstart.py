@@ -8,7 +8,7 @@ from searchkit.training import FineTune, LengthDrop
 
 def study(documents: int = 20_000, finetune_epochs: int = 4, epochs: int = 1, evaluations: int = 240) -> Study:
     """`documents` to train on, epochs of both stages of the training, and `evaluations` candidates to measure."""
-    start = FineTune(epochs=finetune_epochs, batch_size=64, learning_rate=2e-3, warmup=0.1)
+    start = FineTune(epochs=finetune_epochs, batch_size=64, learning_rate=1e-3)
     return Study(
         name="quickstart",
         task=Generated(train=documents),
