@@ -76,7 +76,7 @@ def drawn(kind: int | str, batch: int, seed: int) -> Tokens:
 def _mixed(batch: int, seed: int) -> list[int]:
     from transformers import AutoTokenizer
 
-    task = TextClassification(SHARED / "data" / "sst2_sentences", text="text", max_length=128)
+    task = TextClassification(str(SHARED / "data" / "sst2_sentences"), text="text", max_length=128)
     tokenizer = AutoTokenizer.from_pretrained(SHARED / "models" / "minilm-l6", trust_remote_code=False)
     lengths = np.sort(task.encode(task.tables(0).search, tokenizer).lengths)
     start = int((seed + 0.5) / 4 * (len(lengths) - batch))
