@@ -103,7 +103,8 @@ def _check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False
     """Stop where constraints leave next to nothing, or nothing of a whole space."""
     if len(done) - count <= (0 if whole and not count else PATIENCE * max(count, FEWEST)):
         return
-    first = next(trial.outcome for trial in done.values() if isinstance(trial.outcome, Pruned))
+    first = next(trial.outcome for trial in done.values() if not trial.is_evaluation)
+    assert isinstance(first, Pruned)
     raise StudyError(
         f"the constraints turn down almost everything: {count} of {len(done)} candidates were allowed; "
         f"the first that was not: {first.why}. Allow more, or give the space lower levels"

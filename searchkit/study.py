@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.evaluate.racing import Race, Racing
+from searchkit.objective import Constraint
 from searchkit.space import Thresholds
 
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig
-    from searchkit.objective import Constraint, Objective
+    from searchkit.objective import Objective
     from searchkit.space import Space
     from searchkit.supernet import Supernet
     from searchkit.tasks.base import Task
@@ -66,6 +67,8 @@ class Study:
         names = [objective.name for objective in (*self.objectives, *self.front_objectives)]
         if len(set(names)) < len(names):
             raise StudyError(f"objectives must have different names, got {', '.join(names)}")
+        if not all(isinstance(one, Constraint) for one in self.constraints):
+            raise StudyError(f"constraints are made of Constraint(objective, at_most=...), got {self.constraints!r}")
         self._check_recipe()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")

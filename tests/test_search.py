@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from searchkit import NSGA2, Ask, Constraint, Front, Objective, Trial
+from searchkit import NSGA2, Ask, Constraint, Front, Objective, Pruned, Trial
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import Race
@@ -213,6 +213,15 @@ def test_constraints_that_allow_nothing_stop_the_search_with_the_reason() -> Non
         engine = NSGA2(population=8).start(space, OBJECTIVES, seed=3)
         with pytest.raises(StudyError, match=r"turn down almost everything.*at most 0\.001 is allowed"):
             search(engine, limited(Constraint(COST, at_most=0.001)), Memory(), evaluations=10, population=8)
+
+
+def test_the_reason_given_is_that_of_a_candidate_that_was_turned_down() -> None:
+    """Not of one that was measured and then left out, or that lost a race."""
+    both = limited(Constraint(QUALITY, at_least=0.99), Constraint(COST, at_most=0.001))
+    engine = NSGA2(population=8).start(Space(Lengths(levels=64)).bound(3), OBJECTIVES, seed=3)
+    evaluated = Trial(Ask(10**6, asks()[0].candidate), Pruned("lost a race", 50), 0.0)
+    with pytest.raises(StudyError, match=r"first that was not: cost is .* at most 0\.001"):
+        search(engine, both, Memory([evaluated]), evaluations=10, population=8)
 
 
 def test_a_constraint_has_a_limit_that_something_can_meet() -> None:

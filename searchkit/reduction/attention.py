@@ -139,8 +139,9 @@ def attend(
     same weight. window: a query sees keys whose original positions are at most so far away. Returns the context (T, D)
     and what was `read`.
     """
+    width = rows.shape[1] // (3 if project is None else 1)  # D
     windowed = window is not None and layout.farthest > window  # in positions, of which a kernel knows nothing
-    if weights is None and not dropout and not windowed and flash.takes(rows):
+    if weights is None and not dropout and not windowed and flash.takes(rows, width // heads):
         return _flash(rows if project is None else project(rows, layout.positions), layout, heads, read)
     is_plain = read is None and weights is None
     if is_plain and (not rows.is_cpu or heads * len(layout.lengths) * layout.longest**2 <= FUSED):

@@ -19,8 +19,10 @@ BLOCK: Final = 64  # queries and keys that a program of the kernel looks at toge
 HEAD_WIDTHS: Final = (16, 32, 64, 128)  # that the kernel's products take; others are summed by torch
 
 
-def takes(rows: Tensor) -> bool:
-    """Whether the fused kernel takes what is projected from these: half precision on a GPU."""
+def takes(rows: Tensor, width: int) -> bool:
+    """Whether the fused kernel takes what is projected from these: half precision on a GPU, heads of this width."""
+    if width % 8 or width > 256:
+        return False
     return rows.is_cuda and (rows.element_size() == 2 or torch.is_autocast_enabled("cuda"))
 
 

@@ -60,9 +60,9 @@ def test_who_asks_for_probabilities_gets_them_written() -> None:
 def test_the_fused_path_is_taken_where_it_can_be_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU it never is; here it is said to be, to see what else decides."""
     projected, layout = packed((9, 4))
-    assert not flash.takes(projected.bfloat16())
+    assert not flash.takes(projected.bfloat16(), WIDTH)
     taken: list[Layout] = []
-    monkeypatch.setattr(flash, "takes", lambda rows: True)
+    monkeypatch.setattr(flash, "takes", lambda rows, width: True)
 
     def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         taken.append(layout)
@@ -72,14 +72,14 @@ def test_the_fused_path_is_taken_where_it_can_be_and_nowhere_else(monkeypatch: p
     monkeypatch.setattr(flash, "flash_attention", flash_attention)
     read = SCORERS["attention_received"].read
     context, seen = attend(projected, layout, heads=HEADS, read=read)
-    monkeypatch.setattr(flash, "takes", lambda rows: False)
+    monkeypatch.setattr(flash, "takes", lambda rows, width: False)
     plain, received = attend(projected, layout, heads=HEADS, read=read)
     assert seen is not None
     assert received is not None
     torch.testing.assert_close(context, plain)
     torch.testing.assert_close(seen, received)
     assert len(taken) == 1
-    monkeypatch.setattr(flash, "takes", lambda rows: True)
+    monkeypatch.setattr(flash, "takes", lambda rows, width: True)
     attend(projected, layout, heads=HEADS, weights=torch.ones(13))
     attend(projected, layout, heads=HEADS, dropout=0.1)
     attend(projected, layout, heads=HEADS, window=3)
