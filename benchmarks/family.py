@@ -133,7 +133,6 @@ def beginning_with(run: Run, first: tuple[Candidate, ...]) -> Run:
 def measured(run: Run) -> list[Trial]:
     """The trials of a finished search that were measured in full; a failed one stops the benchmark."""
     with run.opened():
-        run.trained()  # apart from the search, whose seconds would have it in them
         trials = list(run.searched().values())
     if any(isinstance(trial.outcome, Failed) for trial in trials):
         raise SystemExit(f"{run.folder.path}: candidates failed; see run.log")

@@ -70,7 +70,6 @@ def fine_tuned(settings: dict[str, Any], runs: Path) -> Path:
 def with_fate(fate: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]:
     run = run_of({**settings, "fate": fate}, runs)
     with run.opened():
-        run.trained()  # apart from the search, whose seconds would have it in them
         front = Front.of(run.searched().values(), run.study.objectives)
         bench = run.workbench("report").build()
         assert isinstance(bench, SupernetBench)

@@ -235,6 +235,8 @@ class Run:
         """Search until the budget is spent; key -> trial on the search split."""
         study, store = self.study, self.store("search")
         done, wanted = {trial.key: trial for trial in store.trials()}, study.budget.evaluations
+        if sum(trial.is_evaluation for trial in done.values()) < wanted:
+            self.trained()  # before the search's seconds begin
         watch = Stopwatch(self.folder.seconds("search"))
         tell = watch.watching(self.progress)
         counts = Counter(_kind(trial) for trial in done.values())
