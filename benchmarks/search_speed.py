@@ -2,7 +2,7 @@
 
 Needs real data and a real model beside the checkout. The candidates are those of a recorded search, in its order and
 generations; every generation is evaluated by each way in turn, in one run, so that all meet the same machine. The two
-slow ways take a sample of each generation, since their time per candidate does not depend on the others.
+slow ways take a sample, evenly spaced over the list, since their time per candidate does not depend on the others.
 
 published: LAT's protocol, one candidate at a time, fp32, eager attention, batches of 32 padded to the longest length
 allowed. straightforward: one candidate at a time, bf16, examples sorted by length in batches of 4,096 tokens padded to
@@ -41,9 +41,13 @@ from searchkit.run import Run
 from searchkit.search import leading, rivals
 from searchkit.space import Lengths, Space
 
-SAMPLED = {"published": 1, "straightforward": 4}  # candidates of a generation
 GENERATION = 24
 SPLITS: dict[str, dict[str, Any]] = {"sst2_sentences": {}, "imdb": {"search_limit": 1000}}
+EVALUATIONS = {"sst2_sentences": 1820, "imdb": 240}  # 1,820 is what the published search evaluates
+SAMPLED = {  # candidates that each slow way evaluates
+    "sst2_sentences": {"published": 40, "straightforward": 160},
+    "imdb": {"published": 8, "straightforward": 32},
+}
 PEAK = Objective("peak", "GiB", "lower", lambda _: Estimate(_gib(), None, 1))
 
 
@@ -51,28 +55,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="where benchmarks.family left its supernets; default: a new folder")
     parser.add_argument("--tasks", nargs="+", choices=SPLITS, default=list(SPLITS))
-    parser.add_argument("--evaluations", type=int, default=240)
+    parser.add_argument("--evaluations", type=int, help="default: 1,820 as published, 240 of imdb")
+    parser.add_argument("--cache-mib", type=int, default=4096, help="for prefixes; two workers have half each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as new:
         runs = arguments.runs or Path(new)
-        found = {task: on_task(task, arguments.evaluations, runs / task) for task in arguments.tasks}
-    finish("search_speed", {"evaluations": arguments.evaluations, **found})
+        found = {
+            task: on_task(task, arguments.evaluations or EVALUATIONS[task], arguments.cache_mib << 20, runs / task)
+            for task in arguments.tasks
+        }
+    finish("search_speed", found)
 
 
-def on_task(task: str, evaluations: int, runs: Path) -> dict[str, Any]:
+def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, Any]:
     run = recorded(task, evaluations, runs)
     with run.opened():
         trials = sorted(run.searched().values(), key=lambda trial: trial.ask.number)
         asks = [trial.ask for trial in trials]
-        times, fronts = timed(run, asks)
-        mean = {name: float(np.mean(spent)) for name, spent in times.items()}
+        mean, fronts = timed(run, asks, SAMPLED[task], cache)
         bench = built(run)
         figures = {
             "published_over_ours": round(mean["published"] / mean["raced"], 2),
             "straightforward_over_ours_without_racing": round(mean["straightforward"] / mean["shared"], 2),
             "straightforward_over_ours": round(mean["straightforward"] / mean["raced"], 2),
             "hypervolume_ratio": round(hypervolume_ratio(run, fronts), 4),
-            **workers(run, asks[: 2 * GENERATION]),
+            **workers(run, asks[: 2 * GENERATION], cache // 2),
+            "evaluations": len(asks),
+            "cache_gib": cache / 2**30,
             "seconds_per_candidate": {name: round(value, 4) for name, value in mean.items()},
             "gflops": throughput(bench, asks, mean),
             "where_the_time_goes": stages(bench, [ask.candidate for ask in asks[-GENERATION:]]),
@@ -94,17 +103,23 @@ def recorded(task: str, evaluations: int, runs: Path) -> Run:
     return Run(study, replace(known.loaded, study=study), known.conditions, known.progress)
 
 
-def built(run: Run, **changes: Any) -> SupernetBench:
+def workbench_of(run: Run, **changes: Any) -> SupernetWorkbench:
     workbench = run.workbench("search")
     assert isinstance(workbench, SupernetWorkbench)
-    return replace(workbench, **changes).build()
+    return replace(workbench, **changes)
 
 
-def timed(run: Run, asks: Sequence[Ask]) -> tuple[dict[str, list[float]], dict[str, list[Trial]]]:
-    """Seconds per candidate of every generation, by way; and the trials of our two ways."""
+def built(run: Run, **changes: Any) -> SupernetBench:
+    return workbench_of(run, **changes).build()
+
+
+def timed(
+    run: Run, asks: Sequence[Ask], sampled: dict[str, int], cache: int
+) -> tuple[dict[str, float], dict[str, list[Trial]]]:
+    """Mean seconds per candidate, by way; and the trials of our two ways."""
     bench, exact, racing = built(run), built(run, dtype="fp32"), Racing()
-    objectives, workbench = run.study.objectives, run.workbench("search")
-    assert isinstance(workbench, SupernetWorkbench)
+    objectives = run.study.objectives
+    workbench = workbench_of(run, cache_bytes=cache)
     slow: dict[str, Callable[[Candidate], Any]] = {
         "published": lambda one: padded_search(exact, one, in_order(exact), bench.padded_to),
         "straightforward": lambda one: padded_search(bench, one, by_length(bench), None),
@@ -113,6 +128,7 @@ def timed(run: Run, asks: Sequence[Ask]) -> tuple[dict[str, list[float]], dict[s
         "shared": Searched(Inline(workbench, objectives), None),
         "raced": Searched(Inline(replace(workbench, shards=racing.shards), objectives), Race.of(racing, objectives)),
     }
+    chosen = {name: {round((i + 0.5) * len(asks) / count) for i in range(count)} for name, count in sampled.items()}
     with torch.inference_mode():
         for way in slow.values():
             way(asks[0].candidate)
@@ -120,12 +136,15 @@ def timed(run: Run, asks: Sequence[Ask]) -> tuple[dict[str, list[float]], dict[s
     for start in range(0, len(asks), GENERATION):
         generation = asks[start : start + GENERATION]
         for name, searched in ours.items():
-            spent[name].append(seconds(lambda: searched.generation(generation)) / len(generation))  # noqa: B023
+            each = seconds(lambda: searched.generation(generation)) / len(generation)  # noqa: B023
+            spent[name] += [each] * len(generation)
         for name, way in slow.items():
-            picked = generation[:: max(1, len(generation) // SAMPLED[name])][: SAMPLED[name]]
-            spent[name].append(float(np.mean([seconds(lambda: way(one.candidate)) for one in picked])))  # noqa: B023
-        print({name: round(times[-1], 4) for name, times in spent.items()}, flush=True)
-    return spent, {name: list(searched.done.values()) for name, searched in ours.items()}
+            picked = [one for number, one in enumerate(generation, start) if number in chosen[name]]
+            spent[name] += [seconds(lambda: way(one.candidate)) for one in picked]  # noqa: B023
+        latest = {name: round(times[-1], 4) for name, times in spent.items() if times}
+        print(start + len(generation), latest, flush=True)
+    mean = {name: float(np.mean(times)) for name, times in spent.items()}
+    return mean, {name: list(searched.done.values()) for name, searched in ours.items()}
 
 
 class Searched:
@@ -167,10 +186,9 @@ def hypervolume_ratio(run: Run, fronts: dict[str, list[Trial]]) -> float:
     return volumes["raced"] / volumes["shared"]
 
 
-def workers(run: Run, asks: Sequence[Ask]) -> dict[str, float]:
+def workers(run: Run, asks: Sequence[Ask], cache: int) -> dict[str, float]:
     """Two Ray workers of one thread against one process of two threads, once both are built."""
-    workbench, objectives = run.workbench("search"), run.study.objectives
-    assert isinstance(workbench, SupernetWorkbench)
+    workbench, objectives = workbench_of(run, cache_bytes=cache), run.study.objectives
     threads = torch.get_num_threads()
     with Inline(workbench, objectives) as inline:
         alone = seconds(lambda: list(inline.run(asks)))

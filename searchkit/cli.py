@@ -100,7 +100,7 @@ def run(
         typer.Option(
             min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."
         ),
-    ] = 1024,
+    ] = 2048,
     storage: Storage = None,
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.

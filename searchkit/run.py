@@ -54,7 +54,7 @@ class Conditions:
     threads: int = 0
     ray_address: str | None = None
     gpus_per_worker: float | None = None
-    cache_mib: int = 1024
+    cache_mib: int = 2048
     storage: str | None = None
 
 

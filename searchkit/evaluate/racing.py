@@ -68,9 +68,9 @@ class Racing:
     """Stop a candidate as soon as a front member of no higher cost beats it, at this confidence.
 
     A candidate that belongs on the front of the whole search split is stopped with probability at most
-    1 - `confidence`, whatever the number of looks. The split is cut into `shards` at random; after each the candidate
-    is compared with the best front member that costs no more, on the front as it was when the engine was last told,
-    never with others in flight.
+    1 - `confidence`, whatever the number of looks. The split is cut at random into `shards`, or fewer where they would
+    be small; after each the candidate is compared with the best front member that costs no more, on the front as it was
+    when the engine was last told, never with others in flight.
     """
 
     confidence: float = 0.95

@@ -20,6 +20,7 @@ from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.prefix import Cache, Walk, can_share, prefixes
 from searchkit.evaluate.racing import Heat, Race
+from searchkit.evaluate.threads import side_by_side
 from searchkit.records import Candidate, Pruned, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.reduction.encoder import Trace
@@ -134,7 +135,7 @@ class SupernetBench:
     @cached_property
     def batches(self) -> list[tuple[NDArray[np.int64], Tokens]]:
         """Example numbers (B,) and tokens of every batch, sorted by length; made once, kept on the device."""
-        return [(rows, self.tokens(rows)) for rows in self.data.batches(self.token_budget)]
+        return [(rows, self.tokens(rows)) for rows in self.data.even_batches(self.token_budget)]
 
     @cached_property
     def whole(self) -> Layout:
@@ -143,10 +144,15 @@ class SupernetBench:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """The split in `parts` parts drawn at random, the same in every process; whole questions together."""
+        """The split in `parts` parts drawn at random, the same in every process; whole questions together.
+
+        Fewer where a part would have less than a batch of tokens, but two: small passes cost more than early verdicts
+        save.
+        """
         units = np.arange(len(self.data)) if self.data.answers is None else self.data.answers.questions
         drawn = np.random.default_rng(0).permutation(units.max() + 1)
-        parts = np.array_split(drawn, min(self.parts, len(drawn)))
+        worthwhile = max(2, len(self.data.ids) // self.token_budget)
+        parts = np.array_split(drawn, min(self.parts, worthwhile, len(drawn)))
         room = self.cache_bytes // len(parts)
         shards = []
         for part in parts:
@@ -242,16 +248,23 @@ class SupernetBench:
             log.info("%d of %d candidates do not score as the recipe does and are evaluated alone", alone, len(plans))
         together = [plan for plan, can in zip(plans, shared, strict=True) if can]
         asked = prefixes(together)
-        done: list[list[Passes]] = [[] for _ in plans]
-        with torch.inference_mode():
-            for (_, tokens), cache in zip(self.batches, self.caches, strict=True):
+
+        def on_batch(tokens: Tokens, cache: Cache) -> list[Passes]:
+            with torch.inference_mode():  # which is the thread's own
                 cache.begin(asked)
                 walked = iter(Walk(self.model, tokens, together, like, cache).predicted())
-                for plan, can, parts in zip(plans, shared, done, strict=True):
-                    predicted = next(walked) if can else self.model(tokens, plan)
-                    parts.append((predicted.logits.float().cpu(), predicted.trace.cpu()))
+                every = (
+                    next(walked) if can else self.model(tokens, plan) for plan, can in zip(plans, shared, strict=True)
+                )
+                return [(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
+
+        batches = [(tokens, cache) for (_, tokens), cache in zip(self.batches, self.caches, strict=True)]
+        if self.device.type == "cpu":
+            by_batch = side_by_side(lambda batch: on_batch(*batch), batches)
+        else:
+            by_batch = [on_batch(*batch) for batch in batches]
         order = np.concatenate([rows for rows, _ in self.batches])
-        return [self._in_order(order, parts) for parts in done]
+        return [self._in_order(order, parts) for parts in zip(*by_batch, strict=True)]
 
     def _in_order(self, order: NDArray[np.int64], parts: Sequence[Passes]) -> Passes:
         """Passes that come in this order of examples, in the data's order."""

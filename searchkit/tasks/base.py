@@ -97,6 +97,16 @@ class Encoded:
                 start = stop
         return batches
 
+    def even_batches(self, token_budget: int) -> list[NDArray[np.int64]]:
+        """`batches` of about equal size, an even number of them, so that threads that share them end together."""
+        needed = len(self.batches(token_budget))
+        allowed = min(needed + needed % 2, len(self))
+        low, high = int(self.lengths.max(initial=1)), token_budget
+        while low < high:  # the lowest budget that makes do with so many
+            middle = (low + high) // 2
+            low, high = (low, middle) if len(self.batches(middle)) <= allowed else (middle + 1, high)
+        return self.batches(high)
+
     def digest(self) -> str:
         """32 hex digits of the content, the same on every machine."""
         arrays = [self.ids, self.types, self.offsets, self.labels, *(self.marks[name] for name in sorted(self.marks))]

@@ -153,3 +153,22 @@ def test_more_tokens_than_the_tokenizer_allows_are_refused(tokenizer: PreTrained
     )
     with pytest.raises(DataError, match="max_length=32 is more than the tokenizer allows"):
         encode_table(pd.DataFrame({"text": ["a"], "label": [0]}), short, max_length=32)
+
+
+@given(examples, st.integers(1, 60))
+def test_even_batches_are_batches_of_a_lower_budget_in_an_even_number(rows: list[list[int]], budget: int) -> None:
+    encoded = packed(rows)
+    plain, even = encoded.batches(budget), encoded.even_batches(budget)
+    assert sorted(i for batch in even for i in batch.tolist()) == list(range(len(rows)))
+    assert len(even) <= max(len(plain) + len(plain) % 2, len(plain))
+    room = [len(batch) * max(len(rows[i]) for i in batch) for batch in even if len(batch) > 1]
+    assert max(room, default=0) <= budget
+    if room and len(even) < len(rows):  # any lower budget would need more
+        lower = max(room) - 1
+        assert len(encoded.batches(lower)) > len(even)
+
+
+def test_even_batches_share_the_work() -> None:
+    encoded = packed([[1] * 10] * 90)
+    assert [len(batch) for batch in encoded.batches(400)] == [40, 40, 10]
+    assert [len(batch) for batch in encoded.even_batches(400)] == [23, 23, 23, 21]

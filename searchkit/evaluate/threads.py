@@ -1,0 +1,29 @@
+"""Batches side by side, each on a thread of its own.
+
+Between the products of a packed pass stand many small operations, which no library spreads over threads; whole batches
+side by side keep every core busy, and each product is computed on one thread whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`function` of every item, in their order, by as many threads at once as torch may use here."""
+    threads = torch.get_num_threads()
+    at_once = min(threads, len(items))
+    if at_once < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads // at_once,)) as pool:
+        try:
+            return list(pool.map(function, items))
+        finally:
+            torch.set_num_threads(threads)  # the number that threads to come begin with
