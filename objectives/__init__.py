@@ -3,6 +3,7 @@
 from objectives.answers import exact_match, f1
 from objectives.flops import flops, macs
 from objectives.latency import latency
+from objectives.memory import memory
 from objectives.quality import accuracy, macro_f1, matthews
 from objectives.regression import mse, pearson, spearman
 
@@ -16,6 +17,7 @@ __all__ = [
     "macro_f1",
     "macs",
     "matthews",
+    "memory",
     "mse",
     "pearson",
     "spearman",
@@ -33,4 +35,5 @@ OBJECTIVES = {
     "flops": flops,
     "macs": macs,
     "latency": latency(),
+    "memory": memory(),
 }

@@ -1,83 +1,122 @@
 """Wall-clock time of a forward pass on real examples, on the device where the model runs.
 
-Batches are drawn from the real length distribution; every round times each batch once under the candidate and once
-under the unreduced model, alternating which goes first, so that drift of the machine hits both. The value is the median
-over all timed passes; beside it stand the 95th percentile, the unreduced median and the speed-up measured in the same
-run.
+Batches are drawn from the real length distribution, or made of real tokens at one stated length. Candidates and the
+unreduced model, in the fastest form that searchkit has of it, take turns in random order (`evaluate.timing`): what is
+known best is the ratio to it. The value is that ratio times the milliseconds of the unreduced model, which are measured
+once per process, so that candidates that were timed at different moments compare by their ratios.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit.errors import StudyError
+from objectives.batches import real_batches, seconds
+from objectives.latency_model import modelled
+from searchkit.errors import StudyError, unknown
+from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.subject import Subject
+from searchkit.evaluate.timing import Protocol, Timed, in_turns
 from searchkit.objective import Objective
 from searchkit.records import Estimate
-from searchkit.reduction.device import synchronize
-from searchkit.reduction.ragged import Tokens
-
-WARM_UP_ROUNDS = 1
 
 
-def latency(batch_size: int = 1, batches: int = 30, rounds: int = 5) -> Objective:
-    """Milliseconds per batch of `batch_size` examples: median of `batches` x `rounds` passes."""
-    for name, value in {"batch_size": batch_size, "batches": batches, "rounds": rounds}.items():
+def latency(
+    batch_size: int = 1,
+    *,
+    length: int | None = None,
+    batches: int = 20,
+    rounds: int = 10,
+    width: float = 0.02,
+    budget_s: float = 3.0,
+    during_search: Literal["measured", "modelled"] = "measured",
+) -> Objective:
+    """Milliseconds per batch of `batch_size` examples, averaged over `batches` batches of real examples.
+
+    length: every example has so many tokens, cut or joined from real ones; None leaves the examples as they are.
+    rounds: every batch is timed at least so often under every plan; more rounds follow until the interval of each ratio
+    to the unreduced model is narrower than +- `width`, or `budget_s` seconds per plan are spent. during_search:
+    "modelled" asks a table of costs that is measured on the device before the search (`objectives.latency_model`), and
+    measures the final front alone.
+    """
+    for name, value in {"batch_size": batch_size, "batches": batches}.items():
         if value < 1:
             raise StudyError(f"latency: {name} must be at least 1, got {value}")
-    measure = partial(_latency, batch_size=batch_size, batches=batches, rounds=rounds)
-    return Objective("latency", unit=f"ms at batch {batch_size}", better="lower", measure=measure, exclusive=True)
+    if length is not None and length < 3:
+        raise StudyError(f"latency: length must be at least 3, got {length}")
+    protocol = Protocol(width=width, budget_s=budget_s, fewest=rounds, most=max(200, rounds))
+    together = partial(_latencies, batch_size=batch_size, length=length, batches=batches, protocol=protocol)
+    tokens = "" if length is None else f" of {length} tokens"
+    unit = f"ms at batch {batch_size}{tokens}"
+    remade = partial(
+        latency, batch_size=batch_size, length=length, batches=batches, rounds=rounds, width=width, budget_s=budget_s
+    )
+    measured = Objective(
+        "latency", unit, "lower", partial(_alone, together), exclusive=True, together=together, remade=remade
+    )
+    if during_search == "measured":
+        return measured
+    if during_search != "modelled":
+        raise StudyError(unknown("during_search", during_search, ("measured", "modelled")))
+    if length is not None:
+        raise StudyError("latency: what is modelled is the time of the examples as they are; leave length out")
+    return modelled(measured, batch_size, batches)
 
 
-def _latency(subject: Subject, *, batch_size: int, batches: int, rounds: int) -> Estimate:
-    inputs = [subject.bench.tokens(rows) for rows in _draw(subject.bench.data.lengths, batch_size, batches)]
-    sides = (subject, subject.bench.unreduced)
-    times = np.zeros((2, rounds, len(inputs)))  # milliseconds
-    for number in range(-WARM_UP_ROUNDS, rounds):
-        for column, tokens in enumerate(inputs):
-            for side in (0, 1) if (number + column) % 2 else (1, 0):
-                elapsed = _time_ms(sides[side], tokens)
-                if number >= 0:
-                    times[side, number, column] = elapsed
-    own, unreduced = times.reshape(2, -1)
+def _alone(together: partial[list[Estimate]], subject: Subject) -> Estimate:
+    (estimate,) = together([subject])
+    return estimate
+
+
+def _latencies(
+    subjects: Sequence[Subject], *, batch_size: int, length: int | None, batches: int, protocol: Protocol
+) -> list[Estimate]:
+    """One estimate for each subject; all are of one bench."""
+    bench = subjects[0].bench
+    inputs = real_batches(bench, batch_size, length, batches)
+    sides = [bench.unreduced, *subjects]
+    energy = meter(bench.device)
+    joules = np.zeros(len(sides))
+
+    def visit(side: int, one: int) -> float:
+        before = energy.read()
+        took = seconds(sides[side], inputs[one])
+        joules[side] += energy.read() - before
+        return took
+
+    timed = in_turns(visit, len(sides), len(inputs), protocol)
+    visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * len(inputs)
+    reference_ms = bench.remembered(("latency", batch_size, length, batches), lambda: 1e3 * float(timed.typical[0]))
+    return [_estimate(timed, side, batch_size, reference_ms, energy, joules / visits) for side in range(1, len(sides))]
+
+
+def _estimate(
+    timed: Timed, side: int, batch_size: int, reference_ms: float, energy: Meter, joules: NDArray[np.float64]
+) -> Estimate:
+    ratio = timed.ratios[side - 1]
     beside = {
-        "latency_ms_p95": float(np.quantile(own, 0.95)),
-        "unreduced_ms_p50": float(np.median(unreduced)),
-        "speedup": float(times[1].sum() / times[0].sum()),
+        "latency_ms_p50": 1e3 * timed.quantile(side, 0.5),
+        "latency_ms_p95": 1e3 * timed.quantile(side, 0.95),
+        "latency_ms_raw": 1e3 * float(timed.typical[side]),
+        "unreduced_ms": reference_ms,
+        "unreduced_ms_p50": 1e3 * timed.quantile(0, 0.5),
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "speedup": 1 / ratio.value,
+        "examples_per_s": batch_size * 1e3 / (ratio.value * reference_ms),
         "batch_size": float(batch_size),
+        "rounds": float(len(timed.times)),
+        "rejected_rounds": float(timed.rejected),
+        "contended": float(timed.contended),
+        "settled": float(timed.settled),
+        "spent_s": timed.spent_s / timed.times.shape[1],
     }
-    return Estimate(float(np.median(own)), _error_of_median(times[0]), own.size, beside)
-
-
-def _draw(lengths: NDArray[np.int64], batch_size: int, batches: int) -> list[NDArray[np.int64]]:
-    """`batches` batches of examples spread evenly over the sorted lengths; neighbours in length share a batch."""
-    order = np.argsort(lengths, kind="stable")
-    starts = np.linspace(0, max(len(order) - batch_size, 0), min(batches, len(order))).round().astype(int)
-    return [order[start : start + batch_size] for start in starts]
-
-
-def _time_ms(subject: Subject, tokens: Tokens) -> float:
-    device = subject.bench.device
-    synchronize(device)
-    start = time.perf_counter()
-    subject.forward(tokens)
-    synchronize(device)
-    return (time.perf_counter() - start) * 1e3
-
-
-def _error_of_median(times: NDArray[np.float64]) -> float:
-    """Bootstrap over rounds and batches of the (rounds, batches) times."""
-    rng = np.random.default_rng(0)
-    medians = [
-        np.median(
-            times[
-                np.ix_(rng.integers(0, times.shape[0], times.shape[0]), rng.integers(0, times.shape[1], times.shape[1]))
-            ]
-        )
-        for _ in range(100)
-    ]
-    return float(np.std(medians))
+    if energy.is_there:
+        beside |= {"energy_mj": 1e3 * float(joules[side]), "unreduced_energy_mj": 1e3 * float(joules[0])}
+    value, error = ratio.value * reference_ms, (ratio.high - ratio.low) / 3.92 * reference_ms
+    return Estimate(value, error, len(timed.times) * timed.times.shape[2], beside)

@@ -1,4 +1,4 @@
-"""The command line: train | run | status | report | verify."""
+"""The command line: train | run | status | report | measure | verify."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from searchkit.errors import SearchkitError, StudyError
 
 if TYPE_CHECKING:
     from searchkit.folder import Folder
+    from searchkit.objective import Objective
     from searchkit.progress import Progress
     from searchkit.records import Trial
 
@@ -180,6 +181,61 @@ def report(run: RunFolder) -> None:
     results = stored_results(folder)
     write(results, folder)
     _show(results, folder)
+
+
+@app.command(name="measure")
+def measure_command(
+    run: RunFolder,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per timed batch.")] = 1,
+    length: Annotated[
+        int | None, typer.Option(min=3, help="Tokens of every timed example; default: the examples as they are.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Measure a run's front again on this machine and in this setting; earlier measurements are kept beside it.
+
+    Stop other work on the machine first: rounds with a busy neighbour are thrown away and measured anew.
+    """
+    from searchkit.folder import Folder
+    from searchkit.measure import measure
+    from searchkit.run import Conditions
+
+    folder = Folder(run)
+    conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
+    with _keeping(folder), _bars() as progress:
+        found = measure(folder, conditions, batch_size=batch_size, length=length, progress=progress)
+    table = Table(title=f"{found.study} in setting {found.fingerprint}", title_justify="left")
+    for objective in found.objectives:
+        table.add_column(f"{objective.name}\n{objective.unit}", justify="right")
+    table.add_column("times unreduced\n95 % interval", justify="right")
+    table.add_column("candidate")
+    for trial in found.trials:
+        table.add_row(*_remeasured_row(trial, found.objectives))
+    out.print(table)
+    for name, value in found.setting.items():
+        _say(f"  {name}: {value}")
+    if any(_beside(trial, "contended") for trial in found.trials):
+        _say("the machine was busy with something else: intervals are wider than they need to be; measure again")
+    _say(f"kept in {found.write(folder.path)}")
+
+
+def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
+    from searchkit.records import Measured
+
+    if not isinstance(trial.outcome, Measured):
+        return [*(trial.status for _ in objectives), "", escape(str(trial.ask.candidate.to_json()))]
+    values = [f"{trial.outcome.estimates[one.name].value:.4g}" for one in objectives]
+    ratio, low, high = (_beside(trial, name) for name in ("ratio", "ratio_low", "ratio_high"))
+    times = f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else ""
+    return [*values, times, escape(str(trial.ask.candidate.to_json()))]
+
+
+def _beside(trial: Trial, name: str) -> float:
+    """What stands beside the timed objective; 0 where nothing does."""
+    estimates = getattr(trial.outcome, "estimates", {})
+    return next((one.beside[name] for one in estimates.values() if name in one.beside), 0.0)
 
 
 @app.command()

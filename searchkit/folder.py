@@ -34,6 +34,11 @@ class Folder:
     def journal(self) -> Path:
         return self.path / "journal.log"
 
+    @property
+    def calibration(self) -> Path:
+        """What modelled objectives know of the device."""
+        return self.path / "calibration.json"
+
     def seconds(self, phase: str) -> Path:
         """Where the time of a phase is kept."""
         return self.path / f".{phase}_seconds"

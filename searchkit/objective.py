@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from searchkit.errors import StudyError
-from searchkit.records import Estimate
+from searchkit.records import Candidate, Estimate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,10 @@ class Objective:
     what the value is made of, for racing: for each example (question) a quality in [0, 1] whose mean is the value, or
     for each example a cost of 0 or more; None where the value is not a sum over examples. `traced`: it looks at the
     subject's trace and at no output of the model, so that a plan of lengths alone has its cost before any pass.
+    `together` measures several subjects of one bench in one go, for timed objectives whose candidates take turns.
+    `remade` gives the objective for another `batch_size` or `length`, where it depends on these. `calibrate` finds,
+    once per run, a table (JSON) that `measure` looks up under the objective's name in `subject.bench.tables`; `final`
+    takes its place on the report split, under the same name.
     """
 
     name: str
@@ -35,6 +39,10 @@ class Objective:
     exclusive: bool = False
     examples: Callable[[Subject], NDArray[np.float64]] | None = None
     traced: bool = False
+    together: Callable[[Sequence[Subject]], list[Estimate]] | None = None
+    remade: Callable[..., Objective] | None = None
+    calibrate: Callable[[Any, Sequence[Candidate]], Mapping[str, Any]] | None = None
+    final: Objective | None = None
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):

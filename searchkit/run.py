@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from searchkit.errors import StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
 from searchkit.files import replace_whole
@@ -35,6 +39,7 @@ log = logging.getLogger(__name__)
 
 
 PHASES = ("train", "search", "report")
+CALIBRATED: Final = 24  # candidates that are timed for a modelled objective; a third of them tests the model
 KINDS = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
 
@@ -159,6 +164,31 @@ class Run:
             replace_whole(self.folder.seconds("train"), str(self._supernet.train_s).encode())
         return self._supernet
 
+    def _tables(self, bench: Callable[[], Any]) -> dict[str, Any]:
+        """What modelled objectives know of this device, found once per run, before anything else runs on it."""
+        modelled = [one for one in self.study.objectives if one.calibrate is not None]
+        if not modelled:
+            return {}
+        if self.conditions.ray_address:
+            raise StudyError(
+                f"{modelled[0].name} is modelled from times on this machine, and the workers of --ray-address may be "
+                "others: measure it during the search (during_search='measured')"
+            )
+        if self.folder.calibration.exists():
+            stored: dict[str, Any] = json.loads(self.folder.calibration.read_text())
+            return stored
+        rng = np.random.default_rng(self.study.seed)
+        candidates = [self.space.decode(genome) for genome in self.space.sample(CALIBRATED, rng)]
+        built = bench()
+        tables = {}
+        for number, one in enumerate(modelled):
+            self.progress("calibrate", number, len(modelled))
+            assert one.calibrate is not None
+            tables[one.name] = dict(one.calibrate(built, candidates))
+        self.progress("calibrate", len(modelled), len(modelled))
+        replace_whole(self.folder.calibration, (json.dumps(tables, indent=2) + "\n").encode())
+        return tables
+
     def workbench(self, split: str) -> Workbench:
         """The trained supernet with one split, under the conditions of this run."""
         from transformers import AutoTokenizer
@@ -167,7 +197,7 @@ class Run:
 
         folder = str(self.trained().folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return SupernetWorkbench.of_folder(
+        workbench = SupernetWorkbench.of_folder(
             folder,
             self.study.supernet.recipe,
             self.study.task.encode(self.tables[split], tokenizer),
@@ -179,6 +209,7 @@ class Run:
             shards=self.study.racing.shards if self.study.racing and self.study.race and split == "search" else 1,
             constraints=tuple(self.study.constraints) if split == "search" else (),
         )
+        return replace(workbench, tables=self._tables(workbench.build)) if split == "search" else workbench
 
     def evaluator(self, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
         """Inline, or on Ray where workers were asked for; never more workers than asks."""
@@ -229,7 +260,7 @@ class Run:
 
     @property
     def _report_objectives(self) -> tuple[Objective, ...]:
-        return (*self.study.objectives, *self.study.front_objectives)
+        return (*(one.final or one for one in self.study.objectives), *self.study.front_objectives)
 
     def searched(self) -> dict[str, Trial]:
         """Search until the budget is spent; key -> trial on the search split."""
@@ -256,7 +287,7 @@ class Run:
             done = search(
                 engine,
                 evaluator,
-                store,
+                OneSetting(store, study.objectives),
                 evaluations=wanted,
                 population=study.engine.population,
                 race=study.race,
@@ -298,13 +329,37 @@ class Run:
         first = 1 + max((trial.ask.number for trial in done.values()), default=-1)
         asks = [Ask(number, candidate) for number, candidate in enumerate(missing, start=first)]
         tell("report", 0, len(asks))
+        kept = OneSetting(store, self._report_objectives)
         with self.evaluator("report", self._report_objectives, len(asks)) as evaluator:
             for count, trial in enumerate(evaluator.run(asks), start=1):
-                store.append(trial)
+                kept.append(trial)
                 done[trial.key] = trial
                 tell("report", count, len(asks))
         watch.write()
         return done
+
+
+class OneSetting:
+    """A store that refuses times of another setting than those it holds: they do not compare."""
+
+    def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
+        self._store = store
+        self._timed = [objective.name for objective in objectives if objective.exclusive]
+        self._setting = next((one.environment for one in store.trials() if one.environment), None)
+
+    def trials(self) -> list[Trial]:
+        return self._store.trials()
+
+    def append(self, trial: Trial) -> None:
+        before = self._setting = self._setting or trial.environment
+        differs = sorted(name for name, value in trial.environment.items() if before.get(name) != value)
+        if self._timed and differs:
+            told = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
+            raise StudyError(
+                f"{self._timed[0]} was measured in another setting before ({told}), and times of different settings do "
+                "not compare: go on as before, or start a new run; `searchkit measure` measures a finished front anew"
+            )
+        self._store.append(trial)
 
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:

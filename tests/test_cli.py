@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -296,3 +297,63 @@ def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path
         assert f"up to {mib} MiB per worker" in searchkit(home, "status", "runs/small").stdout
         stored.append(pd.read_parquet(home / "runs" / "small" / "trials.parquet").filter(regex="accuracy|macs"))
     pd.testing.assert_frame_equal(*stored)
+
+
+def timed_study(home: Path, latency: str) -> Path:
+    """The small study with latency as its second objective, or as one of the front."""
+    text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs")
+    return small_study(home, text.replace("[accuracy, macs]", latency))
+
+
+def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, "[accuracy, macs], front_objectives=[latency(batches=2, rounds=3, width=0.5)]")
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=9", "--threads", "1").returncode == 0
+    before = (tmp_path / "runs" / "small" / "front.csv").read_bytes()
+    for size in ("1", "4"):
+        result = searchkit(tmp_path, "measure", "runs/small", "--batch-size", size, "--threads", "1")
+        assert result.returncode == 0, result.stderr
+        assert f"ms at batch {size}" in result.stdout
+        assert "times unreduced" in result.stdout
+    kept = sorted((tmp_path / "runs" / "small" / "measured").glob("*.csv"))
+    assert len(kept) == 2
+    for table in kept:
+        frame = pd.read_csv(table)
+        assert set(frame["fingerprint"].astype(str)) == {table.stem}
+        assert json.loads(frame["candidate"][0]) == {"baseline": "unreduced"}
+        assert (frame["latency_ratio_low"] <= frame["latency_ratio_high"]).all()
+        about = json.loads(table.with_suffix(".json").read_text())
+        assert {"device", "threads", "dtype", "torch", "clock", "energy", "batch_size"} <= about["setting"].keys()
+    assert (tmp_path / "runs" / "small" / "front.csv").read_bytes() == before
+    again = searchkit(tmp_path, "measure", "runs/small", "--batch-size", "4", "--threads", "1")
+    assert pd.read_csv(kept[0]).equals(pd.read_csv(kept[0]))
+    assert again.returncode == 0
+
+
+def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, "[accuracy, latency(batches=2, rounds=3, width=0.5)]")
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
+    result = searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "2")
+    assert result.returncode == 2
+    assert "threads was 1 and is 2" in " ".join(result.stderr.split())
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "1").returncode == 0
+
+
+def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, "[accuracy, latency(batches=2, rounds=3, width=0.5, during_search='modelled')]")
+    for evaluations in ("8", "16"):
+        result = searchkit(tmp_path, "run", str(study), "-p", f"evaluations={evaluations}", "--threads", "1")
+        assert result.returncode == 0, result.stderr
+    table = json.loads((tmp_path / "runs" / "small" / "calibration.json").read_text())["latency"]
+    assert table["held_out"] >= 5
+    front = json.loads((tmp_path / "runs" / "small" / "summary.json").read_text())["front"]
+    assert all(member["search"]["latency"]["beside"]["modelled"] == 1 for member in front)
+    assert all(member["report"]["latency"]["beside"]["rounds"] >= 3 for member in front)
+
+
+def test_measuring_a_run_that_times_nothing_says_what_to_add(tmp_path: Path) -> None:
+    assert (
+        searchkit(tmp_path, "run", str(small_study(tmp_path)), "-p", "evaluations=8", "--threads", "1").returncode == 0
+    )
+    result = searchkit(tmp_path, "measure", "runs/small")
+    assert result.returncode == 2
+    assert "add latency() to its front_objectives" in " ".join(result.stderr.split())

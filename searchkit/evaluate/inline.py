@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import measure_together, neighbours
+from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Inline:
         self._objectives = tuple(objectives)
 
     def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
-        for group in neighbours(asks, -(-len(asks) // TOGETHER)):
+        for group in neighbours(asks, even(len(asks), -(-len(asks) // TOGETHER))):
             yield from measure_together(group, self._bench, self._objectives, race)
 
     def __enter__(self) -> Self:

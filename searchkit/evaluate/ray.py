@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import measure, measure_together, neighbours
+from searchkit.evaluate.trial import add, even, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # an ask whose worker died is tried this often
 IN_FLIGHT = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
-SHARES = 3  # groups of a generation per worker
+FIRST = 0.75  # of a worker's share of a generation, in one group; the rest goes to whoever is done first
+IN_TURNS = 4  # asks that are timed together; one that kills its worker takes no more along
 
 
 class _Worker:
@@ -39,31 +41,34 @@ class _Worker:
     def measure(self, asks: Sequence[Ask], names: Sequence[str], race: Race | None) -> list[Trial]:
         return list(measure_together(asks, self._bench, [self._objectives[name] for name in names], race))
 
-    def add(self, before: Trial, names: Sequence[str]) -> list[Trial]:
-        return [measure(before.ask, self._bench, [self._objectives[name] for name in names], before)]
+    def add(self, before: Sequence[Trial], names: Sequence[str]) -> list[Trial]:
+        return add(before, self._bench, [self._objectives[name] for name in names])
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Asks to measure together, the objectives, what is known already of a single one, and how often it was tried."""
+    """Asks to measure together, the objectives, what is known already of each, and how often it was tried."""
 
     asks: tuple[Ask, ...]
     names: tuple[str, ...]
-    before: Trial | None = None
+    before: tuple[Trial, ...] = ()
     race: Any = None  # a reference to it, so that it travels once
     attempt: int = 1
 
     def again(self) -> list[_Job]:
         """After its worker died: each ask by itself, so that one that kills workers takes no other along."""
-        return [replace(self, asks=(ask,), attempt=self.attempt + 1) for ask in self.asks]
+        known = {trial.key: (trial,) for trial in self.before}
+        return [
+            replace(self, asks=(ask,), before=known.get(ask.key, ()), attempt=self.attempt + 1) for ask in self.asks
+        ]
 
 
 class Ray:
     """`workers` long-lived actors on the cluster at `address`, or on a local one that ends with the evaluator.
 
-    Asks are measured in groups of neighbours, which share prefixes; `SHARES` groups per worker leave the others
-    something to do while one takes long. Objectives that are timed are measured in a second phase, one ask after the
-    other on one worker, while the others idle. An ask whose worker dies is tried again on a new worker, alone,
+    Asks are measured in groups of neighbours, which share prefixes: a large one for each worker, and small ones for
+    those that are done while others take long. Objectives that are timed are measured in a second phase, some asks in
+    turns on one worker, while the others idle. An ask whose worker dies is tried again on a new worker, alone,
     `ATTEMPTS` times in all, and then is `Failed`.
     """
 
@@ -97,13 +102,16 @@ class Ray:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
         shared = None if race is None else self._ray.put(race)
-        groups = [_Job(group, together, race=shared) for group in neighbours(asks, SHARES * len(self._workers))]
+        sizes = _sizes(len(asks), len(self._workers))
+        groups = [_Job(group, together, race=shared) for group in neighbours(asks, sizes)]
         measured = self._dispatch(groups, len(self._workers), IN_FLIGHT)
         if not alone:
             yield from measured
             return
         first = sorted(measured, key=lambda trial: trial.ask.number)
-        yield from self._dispatch([_Job((trial.ask,), alone, trial) for trial in first], workers=1, in_flight=1)
+        parts = [tuple(first[start : start + IN_TURNS]) for start in range(0, len(first), IN_TURNS)]
+        jobs = [_Job(tuple(trial.ask for trial in part), alone, part) for part in parts]
+        yield from self._dispatch(jobs, workers=1, in_flight=1)
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +175,12 @@ class Ray:
         self._workers[slot] = self._start()
         lost = [reference for reference, (_, where) in running.items() if where == slot]
         return [running.pop(reference)[0] for reference in lost]
+
+
+def _sizes(count: int, workers: int) -> list[int]:
+    """Of the groups of so many asks, in the order in which they are handed out."""
+    large = min(math.ceil(FIRST * count / workers), count // workers)
+    return [large] * workers + even(count - large * workers, workers) if large else even(count, workers)
 
 
 def _died(ask: Ask, error: Exception) -> Trial:

@@ -6,7 +6,7 @@ Axes: N examples, C classes, B examples of a batch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
+from searchkit.evaluate.energy import meter
 from searchkit.evaluate.prefix import Cache, Walk, can_share, prefixes
 from searchkit.evaluate.racing import Heat, Race
 from searchkit.evaluate.threads import side_by_side
@@ -49,7 +50,7 @@ class SupernetWorkbench:
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
     cache_bytes: what may be kept of prefixes that later candidates may share; shards: parts of the split, for racing;
-    constraints: what candidates may not exceed
+    constraints: what candidates may not exceed; tables: what modelled objectives know of the device, by name
     """
 
     config: Mapping[str, Any]
@@ -65,6 +66,7 @@ class SupernetWorkbench:
     cache_bytes: int = 1 << 30
     shards: int = 1
     constraints: tuple[Constraint, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_folder(
@@ -90,6 +92,7 @@ class SupernetWorkbench:
             self.cache_bytes,
             self.shards,
             self.constraints,
+            self.tables,
         )
 
 
@@ -116,7 +119,9 @@ class SupernetBench:
     cache_bytes: int = 0
     parts: int = 1
     constraints: tuple[Constraint, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
     _prepared: dict[str, Passes] = field(default_factory=dict, init=False)
+    _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @cached_property
     def caches(self) -> list[Cache]:
@@ -130,7 +135,8 @@ class SupernetBench:
 
     @cached_property
     def environment(self) -> Mapping[str, Scalar]:
-        return environment(self.device, next(self.model.parameters()).dtype)
+        own = environment(self.device, next(self.model.parameters()).dtype)
+        return {**own, "energy": meter(self.device).why}
 
     @cached_property
     def batches(self) -> list[tuple[NDArray[np.int64], Tokens]]:
@@ -160,6 +166,12 @@ class SupernetBench:
             bench = replace(self, data=self.data.take(rows), cache_bytes=room, parts=1)
             shards.append(Shard(bench, rows, np.sort(part)))
         return shards
+
+    def remembered(self, what: Hashable, find: Callable[[], Any]) -> Any:
+        """What `find` found when it was first asked for here: a reference that later measurements share."""
+        if what not in self._remembered:
+            self._remembered[what] = find()
+        return self._remembered[what]
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """These examples, packed, on the device."""

@@ -27,6 +27,11 @@ def measure_together(
     asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], race: Race | None = None
 ) -> Iterator[Trial]:
     """Measure all asks, which may share computation; the time it takes is spread over them evenly."""
+    in_turns = [objective for objective in objectives if objective.together is not None]
+    if in_turns:
+        others = [objective for objective in objectives if objective.together is None]
+        yield from add(list(measure_together(asks, bench, others, race)), bench, in_turns)
+        return
     start = time.perf_counter()
     lost: Mapping[str, Pruned] = {}
     try:
@@ -48,16 +53,52 @@ def measure_together(
             yield replace(trial, seconds=trial.seconds + share)
 
 
-def neighbours(asks: Sequence[Ask], groups: int) -> list[tuple[Ask, ...]]:
-    """At most `groups` even groups; asks that agree from the first place on come together: they share prefixes."""
+def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) -> list[Trial]:
+    """The trials with these objectives added where they were measured, all at once where an objective can do that."""
+    done = list(trials)
+    for objective in objectives:
+        measured = [trial for trial in done if isinstance(trial.outcome, Measured)]
+        found = _together(measured, bench, objective) if len(measured) > 1 else {}
+        done = [found.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
+    return done
+
+
+def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> dict[str, Trial]:
+    """The trials by key with the objective added to all; none where it cannot, or where one of them fails."""
+    if objective.together is None:
+        return {}
+    start = time.perf_counter()
+    try:
+        found = objective.together([bench.subject(trial.ask.candidate) for trial in trials])
+        estimates = [_finite(objective.name, estimate) for estimate in found]
+    except StudyError:
+        raise
+    except Exception:
+        log.warning("%s of %d candidates fails together; now one by one", objective.name, len(trials), exc_info=True)
+        return {}
+    share = (time.perf_counter() - start) / len(trials)
+    added = {}
+    for trial, estimate in zip(trials, estimates, strict=True):
+        assert isinstance(trial.outcome, Measured)
+        outcome = Measured({**trial.outcome.estimates, objective.name: estimate})
+        added[trial.key] = replace(trial, outcome=outcome, seconds=trial.seconds + share)
+    return added
+
+
+def neighbours(asks: Sequence[Ask], sizes: Sequence[int]) -> list[tuple[Ask, ...]]:
+    """Groups of these sizes; asks that agree from the first place on come together, since they share prefixes."""
 
     def places(ask: Ask) -> list[tuple[str, ...]]:
         values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
         return [tuple(map(str, place)) for place in itertools.zip_longest(*values)]
 
-    order = sorted(asks, key=places)
-    size = max(1, -(-len(order) // max(groups, 1)))
-    return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+    order = iter(sorted(asks, key=places))
+    return [group for size in sizes if (group := tuple(itertools.islice(order, size)))]
+
+
+def even(count: int, groups: int) -> list[int]:
+    """Sizes of at most `groups` even groups."""
+    return [count // groups + (number < count % groups) for number in range(min(groups, count))]
 
 
 def measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -55,12 +56,13 @@ def synchronize(device: torch.device) -> None:
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int]:
-    """What a measured number depends on beside the candidate: device, threads, number format, versions."""
+    """What a measured number depends on beside the candidate: device, its clock, threads, number format, versions."""
     import transformers
 
     return {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "clock": _gpu_clock(device) if device.type == "cuda" else _clock(),
         "dtype": next(name for name, known in DTYPES.items() if known == dtype),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 0,
@@ -78,3 +80,28 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
+    """What decides how fast the processor runs, as far as the system tells; not how fast it runs just now."""
+
+    def read(name: str) -> str:
+        try:
+            return (folder / name).read_text().strip()
+        except OSError:
+            return ""
+
+    governor, highest, preference = (
+        read(name) for name in ("scaling_governor", "scaling_max_freq", "energy_performance_preference")
+    )
+    told = [
+        governor and f"governor {governor}",
+        preference and f"preference {preference}",
+        highest.isdigit() and f"up to {int(highest) // 1000} MHz",
+    ]
+    return ", ".join(str(one) for one in told if one) or "unknown"
+
+
+def _gpu_clock(device: torch.device) -> str:
+    rate = getattr(torch.cuda.get_device_properties(device), "clock_rate", 0)
+    return f"up to {rate // 1000} MHz" if rate else "unknown"

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from objectives import accuracy, macs
 from searchkit import Ask, Candidate, Constraint, StudyError
+from searchkit.evaluate.ray import _sizes as handed_out
 from searchkit.evaluate.subject import SupernetBench
-from searchkit.evaluate.trial import measure_together, neighbours
+from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Measured
 from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
@@ -110,12 +113,23 @@ def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(mo
 def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None:
     every = asks()
     for groups in (1, 3, 7, len(every), 2 * len(every)):
-        made = neighbours(every, groups)
+        made = neighbours(every, even(len(every), groups))
         assert sorted(ask.number for group in made for ask in group) == list(range(len(every)))
-        assert len(made) <= groups
-        assert max(map(len, made)) - min(map(len, made[:-1] or made)) == 0
-    firsts = [{ask.candidate["lengths"][0] for ask in group} for group in neighbours(every, 8)]  # type: ignore[index]
+        assert len(made) == min(groups, len(every))
+        assert max(map(len, made)) - min(map(len, made)) <= 1
+    firsts = [{ask.candidate["lengths"][0] for ask in group} for group in neighbours(every, even(len(every), 8))]  # type: ignore[index]
     assert all(len(one & other) <= 1 for one, other in pairwise(firsts))
+
+
+@given(st.integers(0, 100), st.integers(1, 12))
+def test_workers_get_a_large_group_each_and_small_ones_for_whoever_is_done(count: int, workers: int) -> None:
+    sizes = handed_out(count, workers)
+    assert sum(sizes) == count
+    assert sizes == sorted(sizes, reverse=True)
+    assert 0 not in sizes
+    if count >= 6 * workers:
+        assert len(sizes) > workers  # something is left to balance with
+        assert sum(sizes[:workers]) >= count / 2
 
 
 class Unwilling(FormulaBench):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from objectives import OBJECTIVES, accuracy, flops, latency, macs
+from objectives import OBJECTIVES, accuracy, flops, latency, macs, memory
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.records import Candidate
@@ -21,7 +21,8 @@ from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Generated, word_tokenizer
 from searchkit.training import FineTune
 
-latency_module = importlib.import_module("objectives.latency")  # `objectives.latency` is the function
+batches_module = importlib.import_module("objectives.batches")
+timing_module = importlib.import_module("searchkit.evaluate.timing")
 TASK = Generated(train=20, search=90, report=20)
 LAYERS = 3
 
@@ -141,33 +142,91 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += (0.008 if whole else 0.004) * (1 + now[0])
 
     monkeypatch.setattr(Subject, "forward", forward)
-    monkeypatch.setattr(latency_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(batches_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing_module, "processor_time_of_others", lambda: None)
 
 
-def test_latency_is_the_time_of_a_pass_and_drift_leaves_the_speedup_alone(bench: SupernetBench, clock: None) -> None:
+def test_latency_is_the_time_of_a_pass_and_drift_leaves_the_ratio_alone(bench: SupernetBench, clock: None) -> None:
     estimate = latency(batch_size=2, batches=6, rounds=4).measure(subject(bench, *HALF))
+    beside = estimate.beside
     assert estimate.n == 24
-    assert estimate.value > 4.0  # milliseconds, slower than at the start
-    assert estimate.beside["unreduced_ms_p50"] / estimate.value == pytest.approx(2.0, rel=0.1)
-    assert estimate.beside["speedup"] == pytest.approx(2.0, rel=0.02)
-    assert estimate.beside["latency_ms_p95"] > estimate.value
-    assert estimate.beside["batch_size"] == 2
+    assert beside["latency_ms_p50"] > 4.0  # slower than at the start
+    assert beside["ratio"] == pytest.approx(0.5, rel=0.02)
+    assert beside["speedup"] == pytest.approx(2.0, rel=0.02)
+    assert beside["ratio_low"] <= beside["ratio"] <= beside["ratio_high"]
+    assert estimate.value == pytest.approx(beside["ratio"] * beside["unreduced_ms"])
+    assert beside["latency_ms_p95"] >= beside["latency_ms_p50"]
+    assert beside["examples_per_s"] == pytest.approx(2000 / estimate.value)
+    assert (beside["batch_size"], beside["rounds"], beside["settled"]) == (2, 4, 1)
     assert estimate.standard_error is not None
+
+
+def test_candidates_that_are_timed_later_compare_by_their_ratios(bench: SupernetBench, clock: None) -> None:
+    """The machine gets slower all the time: in its milliseconds the second measurement would look worse."""
+    timed, own = latency(batch_size=2, batches=6, rounds=4), replace(bench)
+    first, later = (timed.measure(subject(own, *HALF)) for _ in range(2))
+    assert later.beside["latency_ms_p50"] > 1.2 * first.beside["latency_ms_p50"]
+    assert later.value == pytest.approx(first.value, rel=0.02)
+    assert later.beside["unreduced_ms"] == first.beside["unreduced_ms"]
+
+
+def test_candidates_that_are_timed_together_get_their_own_times(bench: SupernetBench, clock: None) -> None:
+    timed = latency(batch_size=2, batches=6, rounds=4)
+    assert timed.together is not None
+    half, whole = timed.together([subject(replace(bench), *HALF), subject(bench, *WHOLE)])
+    assert half.beside["ratio"] == pytest.approx(0.5, rel=0.02)
+    assert whole.beside["ratio"] == pytest.approx(1.0, rel=0.02)
+
+
+def test_examples_of_one_length_are_made_of_real_tokens(bench: SupernetBench) -> None:
+    from objectives.batches import real_batches
+
+    known = set(bench.data.ids.tolist())
+    with pytest.raises(StudyError, match="at most what the encoder takes, 28, got 50"):
+        real_batches(bench, 4, 50, 3)
+    for length in (3, 7, 28):
+        batches = real_batches(bench, 4, length, 3)
+        assert len(batches) == 3
+        for tokens in batches:
+            assert tokens.layout.lengths.tolist() == [length] * 4
+            assert set(tokens.ids.tolist()) <= known
+            rows = tokens.ids.reshape(4, length)
+            assert set(rows[:, 0].tolist()) == {int(bench.data.ids[0])}
+            assert set(rows[:, -1].tolist()) == {int(bench.data.ids[bench.data.offsets[1] - 1])}
+            assert set(tokens.layout.marks) == set(bench.data.marks)
+    assert latency(length=50).unit == "ms at batch 1 of 50 tokens"
+
+
+def test_a_timed_objective_can_be_had_at_another_size() -> None:
+    remade = latency(batch_size=1, batches=5).remade
+    assert remade is not None
+    assert remade(batch_size=8, length=64).unit == "ms at batch 8 of 64 tokens"
+
+
+def test_peak_memory_grows_with_the_batch(bench: SupernetBench) -> None:
+    """The largest state of a pass is known: a batch of a hundred times as many tokens needs more."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system does not tell the peak of a process")
+    small, large = (memory(size, length=20, batches=1).measure(subject(bench, *WHOLE)) for size in (1, 4000))
+    width = bench.model.shape.width
+    assert large.value > 4 * 4000 * 20 * width / 2**20  # at least the states themselves, in float32
+    assert large.value > small.value
+    assert large.beside["weights_mib"] > 0
 
 
 def test_batches_are_spread_over_the_lengths_and_hold_neighbours(bench: SupernetBench) -> None:
     lengths = bench.data.lengths
-    drawn = latency_module._draw(lengths, batch_size=4, batches=7)
+    drawn = batches_module.drawn(lengths, batch_size=4, batches=7)
     assert [len(batch) for batch in drawn] == [4] * 7
     assert lengths[drawn[0]].min() == lengths.min()
     assert lengths[drawn[-1]].max() == lengths.max()
     assert max(np.ptp(lengths[batch]) for batch in drawn) <= 2
-    assert [batch.tolist() for batch in latency_module._draw(np.array([5, 3]), 4, 7)] == [[1, 0], [1, 0]]
+    assert [batch.tolist() for batch in batches_module.drawn(np.array([5, 3]), 4, 7)] == [[1, 0], [1, 0]]
 
 
 def test_latency_refuses_sizes_that_make_no_sense() -> None:
-    for wrong in ({"batch_size": 0}, {"batches": 0}, {"rounds": -1}):
-        with pytest.raises(StudyError, match="must be at least 1"):
+    for wrong in ({"batch_size": 0}, {"batches": 0}, {"rounds": -1}, {"length": 2}):
+        with pytest.raises(StudyError, match="must be at least"):
             latency(**wrong)  # type: ignore[arg-type]
 
 

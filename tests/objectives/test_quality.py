@@ -245,4 +245,5 @@ def test_directions_are_those_of_the_words() -> None:
         "flops",
         "macs",
         "latency",
+        "memory",
     }

@@ -1,0 +1,59 @@
+"""Batches of real examples for what is measured on the device: time, memory, energy."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.errors import StudyError
+from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.reduction.device import synchronize
+from searchkit.reduction.ragged import Layout, Tokens
+
+
+def real_batches(bench: SupernetBench, batch_size: int, length: int | None, batches: int) -> list[Tokens]:
+    """`batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens."""
+    if length is None:
+        return [bench.tokens(rows) for rows in drawn(bench.data.lengths, batch_size, batches)]
+    if "question" in bench.data.marks:
+        raise StudyError("a stated length is for single texts, this task has questions; leave length out")
+    if length > bench.model.view.limit:
+        raise StudyError(f"a stated length is at most what the encoder takes, {bench.model.view.limit}, got {length}")
+    starts = np.linspace(0, len(bench.data), batches, endpoint=False).astype(int)
+    return [_of_length(bench, int(start), batch_size, length).to(bench.device) for start in starts]
+
+
+def _of_length(bench: SupernetBench, start: int, batch_size: int, length: int) -> Tokens:
+    """Examples of one length: what stands between the first and the last token of real ones from `start` on, joined."""
+    data = bench.data
+    inner: list[int] = []
+    example = start
+    while len(inner) < batch_size * (length - 2):
+        first, stop = data.offsets[example % len(data)], data.offsets[example % len(data) + 1]
+        inner += data.ids[first + 1 : max(first + 2, stop - 1)].tolist()  # of the shortest one token, so that it ends
+        example += 1
+    ends = [int(data.ids[data.offsets[0]]), int(data.ids[data.offsets[1] - 1])]
+    whole = [inner[number * (length - 2) : (number + 1) * (length - 2)] for number in range(batch_size)]
+    tokens = Tokens.of_examples([[ends[0], *part, ends[1]] for part in whole])
+    last = tokens.layout.positions == length - 1
+    marks = {name: last if name == "sep" else last & False for name in data.marks}
+    return Tokens(tokens.ids, tokens.types, Layout(tokens.layout.offsets, tokens.layout.positions, marks))
+
+
+def drawn(lengths: NDArray[np.int64], batch_size: int, batches: int) -> list[NDArray[np.int64]]:
+    """`batches` batches of examples spread evenly over the sorted lengths; neighbours in length share a batch."""
+    order = np.argsort(lengths, kind="stable")
+    starts = np.linspace(0, max(len(order) - batch_size, 0), min(batches, len(order))).round().astype(int)
+    return [order[start : start + batch_size] for start in starts]
+
+
+def seconds(subject: Subject, tokens: Tokens) -> float:
+    """Of one pass, as it would be deployed."""
+    device = subject.bench.device
+    synchronize(device)
+    start = time.perf_counter()
+    subject.forward(tokens)
+    synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,140 @@
+"""Latency without timing every candidate: a table of costs, measured on the device once, before the search.
+
+A pass takes the sum of what it computes: so much per pass, per token that enters attention, per token that enters a
+feed-forward part, per place of an attention map, per layer that scores its tokens, and per token scored. The prices are
+fitted to measured times of a few candidates of the study's own space, by non-negative least squares of the relative
+errors; a third of the candidates is held out and says how good the table is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from objectives.batches import drawn, seconds
+from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.timing import Protocol, in_turns
+from searchkit.objective import Objective
+from searchkit.records import Candidate, Estimate
+from searchkit.reduction.encoder import Trace
+
+PRICES: Final = ("pass", "attention_token", "feed_forward_token", "map_place", "scored_layer", "scored_token")
+TOGETHER: Final = 4  # candidates that take turns
+PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, fewest=6)
+HELD_OUT: Final = 3  # every third candidate
+
+Floats = NDArray[np.float64]
+
+
+def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
+    """The objective with a table in place of the clock; the final front is measured."""
+    return Objective(
+        measured.name,
+        measured.unit,
+        "lower",
+        measure=partial(_looked_up, name=measured.name, batch_size=batch_size, batches=batches),
+        traced=True,
+        calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
+        remade=measured.remade,
+        final=measured,
+    )
+
+
+def calibrated(
+    bench: SupernetBench, candidates: Sequence[Candidate], *, batch_size: int, batches: int
+) -> dict[str, Any]:
+    """The prices in milliseconds, and how far they are off on the candidates that were held out.
+
+    kendall_tau: of the order of the held-out candidates; relative_error: their mean |modelled - measured| / measured.
+    """
+    plans = [Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates)]
+    measured = times_of(bench, plans, batch_size, batches)  # (P, J)
+    work = np.array([_work_of(bench, plan, batch_size, batches) for plan in plans])  # (P, J, K)
+    held_out = np.arange(len(plans)) % HELD_OUT == HELD_OUT - 1
+    prices = fitted(work[~held_out], measured[~held_out])
+    tau, error = compared(work[held_out] @ prices, measured[held_out])
+    return {
+        "prices_ms": dict(zip(PRICES, prices.tolist(), strict=True)),
+        "unreduced_ms": float(measured[0].mean()),
+        "kendall_tau": tau,
+        "relative_error": error,
+        "fitted_on": int((~held_out).sum()),
+        "held_out": int(held_out.sum()),
+    }
+
+
+def times_of(bench: SupernetBench, plans: Sequence[Candidate], batch_size: int, batches: int) -> Floats:
+    """(P, J) milliseconds of each plan on each batch, from turns with the unreduced model."""
+    inputs = [bench.tokens(rows) for rows in drawn(bench.data.lengths, batch_size, batches)]
+    found, reference = [], None
+    for start in range(0, len(plans), TOGETHER):
+        sides = [bench.unreduced, *(bench.subject(plan) for plan in plans[start : start + TOGETHER])]
+        timed = in_turns(partial(_visit, sides, inputs), len(sides), len(inputs), PROTOCOL)
+        times = timed.by_input
+        reference = times[0] if reference is None else reference  # one reference, or drift would look like a plan
+        found.append(times[1:] / times[0] * reference)
+    return 1e3 * np.concatenate(found)
+
+
+def _visit(sides: Sequence[Subject], inputs: Sequence[Any], side: int, one: int) -> float:
+    return seconds(sides[side], inputs[one])
+
+
+def fitted(work: Floats, measured: Floats) -> Floats:
+    """(K,) the prices, none below 0, that explain (P, J) times by (P, J, K) work with the least relative error."""
+    from scipy.optimize import nnls
+
+    rows, times = work.reshape(-1, work.shape[-1]), measured.reshape(-1)
+    scale = np.maximum(rows.max(0), 1e-12)
+    prices, _ = nnls(rows / scale / times[:, None], np.ones(len(times)))
+    solved: Floats = prices / scale
+    return solved
+
+
+def compared(modelled: Floats, measured: Floats) -> tuple[float, float]:
+    """Kendall's tau and the mean relative error of (P, J) times, averaged over the batches first."""
+    from scipy.stats import kendalltau
+
+    one, other = modelled.mean(1), measured.mean(1)
+    return float(kendalltau(one, other).statistic), float((np.abs(one - other) / other).mean())
+
+
+def work_of(trace: Trace) -> Floats:
+    """(K,) what one batch computes, in the units of `PRICES`."""
+    attended = trace.attention.double()
+    scores = trace.scoring.sum(0) > 0  # (N,) layers that score anything
+    places = (attended * trace.queries).sum()
+    scored = trace.attention[:, scores].sum()
+    counts = (1.0, attended.sum(), trace.feed_forward.sum(), places, scores.sum(), scored)
+    return np.array([float(count) for count in counts])
+
+
+def _work_of(bench: SupernetBench, plan: Candidate, batch_size: int, batches: int) -> Floats:
+    """(J, K) of the batches that were timed."""
+    own = bench.subject(plan)
+    parts = []
+    with torch.inference_mode():
+        for rows in drawn(bench.data.lengths, batch_size, batches):
+            parts.append(work_of(bench.model(bench.tokens(rows), own.plan).trace.cpu()))
+    return np.array(parts)
+
+
+def _looked_up(subject: Subject, *, name: str, batch_size: int, batches: int) -> Estimate:
+    table: Mapping[str, Any] = subject.bench.tables[name]
+    prices = np.array([table["prices_ms"][price] for price in PRICES])
+    rows = drawn(subject.bench.data.lengths, batch_size, batches)
+    work = np.array([work_of(subject.trace.take(torch.as_tensor(one))) for one in rows])
+    value = float((work @ prices).mean())
+    beside = {
+        "modelled": 1.0,
+        "model_relative_error": float(table["relative_error"]),
+        "model_kendall_tau": float(table["kendall_tau"]),
+        "speedup": float(table["unreduced_ms"]) / value,
+        "batch_size": float(batch_size),
+    }
+    return Estimate(value, value * float(table["relative_error"]), len(rows), beside)

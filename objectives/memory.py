@@ -1,0 +1,81 @@
+"""Peak memory of a forward pass beyond the weights, on the device where the model runs."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from objectives.batches import real_batches
+from searchkit.errors import StudyError, TrialError
+from searchkit.evaluate.subject import Subject
+from searchkit.objective import Objective
+from searchkit.records import Estimate
+from searchkit.reduction.ragged import Tokens
+
+
+def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) -> Objective:
+    """MiB that a pass needs at its peak, beyond what was held before: the most of `batches` batches of real examples.
+
+    On a GPU it is the allocator's peak; on Linux the growth of the process's resident memory, to about a MiB; elsewhere
+    nobody knows, and the candidate is `Failed` with that reason.
+    """
+    for name, value in {"batch_size": batch_size, "batches": batches}.items():
+        if value < 1:
+            raise StudyError(f"memory: {name} must be at least 1, got {value}")
+    unit = f"MiB at batch {batch_size}{'' if length is None else f' of {length} tokens'}"
+    measure = partial(_memory, batch_size=batch_size, length=length, batches=batches)
+    remade = partial(memory, batch_size=batch_size, length=length, batches=batches)
+    return Objective("memory", unit, "lower", measure=measure, exclusive=True, remade=remade)
+
+
+def _memory(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> Estimate:
+    inputs = real_batches(subject.bench, batch_size, length, batches)
+    peaks = [_peak_mib(subject, tokens) for tokens in inputs]
+    unreduced = [_peak_mib(subject.bench.unreduced, tokens) for tokens in inputs]
+    beside = {
+        "unreduced_mib": max(unreduced),
+        "weights_mib": sum(one.nbytes for one in subject.bench.model.parameters()) / 2**20,
+        "batch_size": float(batch_size),
+    }
+    return Estimate(max(peaks), None, len(peaks), beside)
+
+
+def _peak_mib(subject: Subject, tokens: Tokens) -> float:
+    device = subject.bench.device
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        subject.forward(tokens)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    _give_back()
+    before_kib = _reset_peak()
+    subject.forward(tokens)
+    return max(_status_kib("VmHWM") - before_kib, 0) / 1024
+
+
+def _give_back() -> None:
+    """Free memory returns to the system, so that a pass has to ask for what it needs."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _reset_peak() -> int:
+    """KiB that are resident, from which the peak is counted from now on."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        raise TrialError("peak memory on a processor needs Linux's /proc/self/clear_refs") from None
+    return _status_kib("VmRSS")
+
+
+def _status_kib(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1])
+    raise TrialError(f"this system does not tell {name}")

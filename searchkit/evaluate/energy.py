@@ -1,0 +1,74 @@
+"""Energy that a device has used so far, where the machine can tell: RAPL of Intel and AMD processors, NVML of GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RAPL = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True)
+class Meter:
+    """`read` gives joules since some moment, always 0 where there is no meter; `why` says which, or what is missing.
+
+    A processor's meter counts for all that runs on it, as a wall socket would.
+    """
+
+    read: Callable[[], float]
+    why: str
+    is_there: bool = True
+
+
+def meter(device: torch.device, rapl: Path = RAPL) -> Meter:
+    """The meter of the device; one that reads 0 and says why where there is none."""
+    return _nvml(device) if device.type == "cuda" else _rapl(rapl)
+
+
+def _rapl(folder: Path) -> Meter:
+    """The sum over processor packages; counters that wrap around are unrolled."""
+    packages = [_Counter(path) for path in sorted(folder.glob("intel-rapl:[0-9]*")) if path.name.count(":") == 1]
+    if not packages:
+        return _absent("the processor has no RAPL counters here")
+    try:
+        for package in packages:
+            package.joules()
+    except (OSError, ValueError) as error:
+        return _absent(f"RAPL cannot be read: {getattr(error, 'strerror', None) or error}")
+    return Meter(lambda: sum(package.joules() for package in packages), "RAPL, processor packages")
+
+
+class _Counter:
+    """A RAPL counter in microjoules, which begins again at its range."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path / "energy_uj"
+        self._range_file = path / "max_energy_range_uj"
+        self._last, self._turns = 0, 0
+
+    def joules(self) -> float:
+        now = int(self._file.read_text())
+        if now < self._last:
+            self._turns += int(self._range_file.read_text())
+        self._last = now
+        return (now + self._turns) / 1e6
+
+
+def _nvml(device: torch.device) -> Meter:
+    try:
+        import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        pynvml.nvmlInit()
+        handle: Any = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception as error:  # no library, no driver, or a GPU without the counter: all mean no meter
+        return _absent(f"NVML cannot tell: {type(error).__name__}: {error}")
+    return Meter(lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3, "NVML")
+
+
+def _absent(why: str) -> Meter:
+    return Meter(lambda: 0.0, f"absent: {why}", is_there=False)

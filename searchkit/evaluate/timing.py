@@ -1,0 +1,197 @@
+"""How much longer one thing takes than another, on machines that are shared, drift and stall.
+
+Plain means of consecutive runs compare two moments of a machine. Here all sides take turns in random order (A B R B A
+R ...), each side's time is divided by the reference's on the same input in the same round, a moment away, and medians
+over the rounds leave out what hit one visit alone. Rounds go on until the ratios are known well enough or the time is
+spent; rounds in which the machine was busy with something else do not count.
+
+Axes: R rounds, S sides (side 0 is the reference), J inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.errors import StudyError
+
+Floats = NDArray[np.float64]
+Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took
+
+RESAMPLES: Final = 400
+SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+BUSY: Final = 0.1  # share of the processors that others may use during a round
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Rounds until every ratio's interval is narrower than `width` (its half, as a share of the ratio), or until
+    `budget_s` seconds per side are spent; at least `fewest`, at most `most`.
+    """
+
+    width: float = 0.02
+    budget_s: float = 5.0
+    fewest: int = 10
+    most: int = 200
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < 1:
+            raise StudyError(f"latency: width must be in (0, 1), got {self.width}")
+        if not (0 < self.budget_s < math.inf):
+            raise StudyError(f"latency: budget_s must be above 0, got {self.budget_s}")
+        if not 3 <= self.fewest <= self.most:
+            raise StudyError(f"latency: rounds must be at least 3, got {self.fewest=}, {self.most=}")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A side's time over the reference's, summed over the inputs, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def width(self) -> float:
+        """Half of the interval, as a share of the value."""
+        return (self.high - self.low) / 2 / self.value
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """times: (R, S, J) seconds of the rounds that count; rejected: rounds that do not; contended: too few were left
+    without them, so that all of them count after all; spent_s: what the measurement took
+    """
+
+    times: Floats
+    rejected: int
+    contended: bool
+    spent_s: float
+    protocol: Protocol
+
+    @cached_property
+    def ratios(self) -> list[Ratio]:
+        """Of the sides 1 to S - 1."""
+        return _ratios(self.times, self.protocol.confidence)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every ratio is known as well as was asked for."""
+        return all(ratio.width <= self.protocol.width for ratio in self.ratios)
+
+    @cached_property
+    def typical(self) -> Floats:
+        """(S,) seconds of a pass, averaged over the inputs; of each the median over the rounds."""
+        typical: Floats = np.median(self.times, 0).mean(1)
+        return typical
+
+    @cached_property
+    def by_input(self) -> Floats:
+        """(S, J) seconds of a pass: the reference's median, times the median of the paired ratios."""
+        logs = np.log(self.times) - np.log(self.times[:, :1])
+        times: Floats = np.exp(np.median(logs, 0)) * np.median(self.times[:, 0], 0)
+        return times
+
+    def quantile(self, side: int, share: float) -> float:
+        """Of all passes of a side, in seconds."""
+        return float(np.quantile(self.times[:, side], share))
+
+
+def in_turns(
+    visit: Visit,
+    sides: int,
+    inputs: int,
+    protocol: Protocol = Protocol(),
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
+    others: Callable[[], float | None] | None = None,
+) -> Timed:
+    """Time `sides` on `inputs` by the protocol; every side sees every input once before the first round.
+
+    clock: for the budget; others: seconds of processor time that other processes have used so far, None where nobody
+    knows; the share of it that a round may have is `BUSY` of all processors.
+    """
+    rng, others = np.random.default_rng(seed), others or processor_time_of_others
+    for side in range(sides):
+        for one in range(inputs):
+            visit(side, one)
+    begun, rounds, busy = clock(), list[Floats](), list[bool]()
+    look = protocol.fewest
+    while True:
+        start, used = clock(), others()
+        times = np.empty((sides, inputs))
+        for one in rng.permutation(inputs):
+            for side in rng.permutation(sides):
+                times[side, one] = visit(int(side), int(one))
+        rounds.append(times)
+        busy.append(_was_busy(used, others(), clock() - start))
+        spent = clock() - begun
+        over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and spent >= protocol.budget_s * sides)
+        if len(rounds) < look and not over:
+            continue
+        timed = _counted(np.array(rounds), np.array(busy), spent, protocol)
+        if over or (timed.settled and not timed.contended):
+            return timed
+        look = math.ceil(look * 1.3)  # every look is a chance to stop by luck: few of them keep the intervals honest
+
+
+def processor_time_of_others() -> float | None:
+    """Seconds that all processors of this machine have spent so far for others than this process; None if unknown."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return None
+    user, nice, system, _, _, irq, softirq, steal = fields
+    own = os.times()
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+
+def _was_busy(before: float | None, after: float | None, took: float) -> bool:
+    if before is None or after is None or took <= 0:
+        return False
+    tick = 2 / os.sysconf("SC_CLK_TCK")  # counters move in ticks
+    return after - before - tick > BUSY * took * (os.cpu_count() or 1)
+
+
+def _counted(rounds: Floats, busy: NDArray[np.bool_], spent: float, protocol: Protocol) -> Timed:
+    """The measurement from the rounds that count. What decides is a round's time for all sides, so no side gains."""
+    whole = rounds.sum((1, 2))
+    counts = ~busy & (whole <= SLOW * np.quantile(whole, 0.25))
+    contended = counts.sum() < protocol.fewest
+    times = rounds if contended else rounds[counts]
+    return Timed(times, int((~counts).sum()), bool(contended), spent, protocol)
+
+
+def _ratios(times: Floats, confidence: float) -> list[Ratio]:
+    """The ratio of sums over inputs: per input the median of the paired ratios, weighted with the reference's time.
+
+    The interval is the bootstrap's over rounds, with percentiles further out as Student's t is for so few of them
+    (Hesterberg 2015, "What teachers should know about the bootstrap", sec. 4.3).
+    """
+    from scipy.stats import norm, t
+
+    n = len(times)
+    logs = np.log(times[:, 1:]) - np.log(times[:, :1])  # (R, S - 1, J)
+    weights = np.median(times[:, 0], 0)
+    weights = weights / weights.sum()  # (J,)
+    tail = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
+    draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
+    found = []
+    for side in range(logs.shape[1]):
+        own = logs[:, side]  # (R, J)
+        resampled = np.exp(np.median(own[draws], 1)) @ weights  # (RESAMPLES,)
+        value = float(np.exp(np.median(own, 0)) @ weights)
+        low, high = np.quantile(resampled, [tail, 1 - tail]).tolist()
+        found.append(Ratio(value, min(low, value), max(high, value)))
+    return found
