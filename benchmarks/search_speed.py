@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from benchmarks.family import SHARED, TASKS, fine_tuned, run_of
 from benchmarks.padded import by_length, in_order, padded_search
@@ -40,9 +41,10 @@ from searchkit.reduction.cost import unreduced_macs
 from searchkit.run import Run
 from searchkit.search import leading, rivals
 from searchkit.space import Lengths, Space
+from searchkit.tasks import TextClassification
 
 GENERATION = 24
-SPLITS: dict[str, dict[str, Any]] = {"sst2_sentences": {}, "imdb": {"search_limit": 1000}}
+DOCUMENTS = {"sst2_sentences": None, "imdb": 1000}  # that candidates are timed on; None: the whole search split
 EVALUATIONS = {"sst2_sentences": 1820, "imdb": 120}  # 1,820 is what the published search evaluates
 SAMPLED = {  # candidates that each slow way evaluates
     "sst2_sentences": {"published": 40, "straightforward": 160},
@@ -54,7 +56,7 @@ PEAK = Objective("peak", "GiB", "lower", lambda _: Estimate(_gib(), None, 1))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="where benchmarks.family left its supernets; default: a new folder")
-    parser.add_argument("--tasks", nargs="+", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--tasks", nargs="+", choices=DOCUMENTS, default=list(DOCUMENTS))
     parser.add_argument("--evaluations", type=int, help="default: 1,820 as published, 120 of imdb")
     parser.add_argument("--cache-mib", type=int, default=4096, help="for prefixes; two workers have half each")
     arguments = parser.parse_args()
@@ -93,7 +95,7 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
 
 def recorded(task: str, evaluations: int, runs: Path) -> Run:
     """The search whose candidates are timed: LengthDrop's lengths, no racing."""
-    settings = {"data": SHARED / "data" / task, "front_latency": False, **TASKS[task], **SPLITS[task]}
+    settings = {"data": SHARED / "data" / task, "front_latency": False, **TASKS[task]}
     settings["evaluations"] = evaluations
     start = fine_tuned(settings, runs)
     with start.opened():
@@ -104,8 +106,15 @@ def recorded(task: str, evaluations: int, runs: Path) -> Run:
 
 
 def workbench_of(run: Run, **changes: Any) -> SupernetWorkbench:
-    workbench = run.workbench("search")
+    """With the documents that are timed, which may be more than the search itself looked at."""
+    workbench, task = run.workbench("search"), run.study.task
     assert isinstance(workbench, SupernetWorkbench)
+    assert isinstance(task, TextClassification)
+    documents = DOCUMENTS[Path(task.data).name]
+    if documents is not None:
+        larger = replace(task, limit={"search": documents})
+        tokenizer = AutoTokenizer.from_pretrained(run.trained().folder, trust_remote_code=False)
+        workbench = replace(workbench, data=task.encode(larger.tables(run.study.seed)["search"], tokenizer))
     return replace(workbench, **changes)
 
 
