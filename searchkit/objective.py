@@ -75,8 +75,6 @@ class Constraint:
             raise StudyError(f"the constraint on {name!r} must be finite, got {self.at_most=}, {self.at_least=}")
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
             raise StudyError(f"the constraint on {name!r} allows nothing, got {self.at_least=} > {self.at_most=}")
-        if self.objective.exclusive:
-            raise StudyError(f"{name!r} is timed on the front alone and cannot be a constraint; limit macs or flops")
 
     def broken_by(self, value: float) -> str | None:
         """What is wrong with this value of the objective; None if it is within the limits."""

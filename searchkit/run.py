@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from searchkit import __version__
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
@@ -24,7 +26,7 @@ from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
-from searchkit.reduction.device import device_of, dtype_of
+from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
 from searchkit.search import search
 from searchkit.study import Loaded, Study
@@ -166,7 +168,8 @@ class Run:
 
     def _tables(self, bench: Callable[[], Any]) -> dict[str, Any]:
         """What modelled objectives know of this device, found once per run, before anything else runs on it."""
-        modelled = [one for one in self.study.objectives if one.calibrate is not None]
+        asked = (*self.study.objectives, *(one.objective for one in self.study.constraints))
+        modelled = list({one.name: one for one in asked if one.calibrate is not None}.values())
         if not modelled:
             return {}
         if self.conditions.ray_address:
@@ -317,17 +320,53 @@ class Run:
             seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
         )
 
+    @cached_property
+    def _kept_baselines(self) -> Path:
+        """Where the supernet keeps its baselines on the report split, as they are in this setting."""
+        device = device_of(self._worker_device)
+        setting = {
+            "objectives": [objective.describe() for objective in self._report_objectives],
+            "environment": {
+                **environment(device, dtype_of(self.conditions.dtype, device)),
+                "threads": self._threads,
+            },
+            "searchkit": __version__,
+        }
+        folder = self.trained().folder
+        return folder.with_name(f"{folder.name}-baselines-{digest(setting)}.json")
+
+    def _known_baselines(self) -> dict[str, Trial]:
+        """Those of this supernet that some study has measured in this process's setting; none for workers elsewhere."""
+        if self.conditions.workers or not self._kept_baselines.exists():
+            return {}
+        trials = map(Trial.from_json, json.loads(self._kept_baselines.read_text()))
+        return {trial.key: trial for trial in trials}
+
+    def _keep_baselines(self, done: Mapping[str, Trial]) -> None:
+        """For other studies of this supernet."""
+        keys = {one.key for group in self.baselines.values() for one in group}
+        measured = {key: done[key] for key in keys if done[key].status == "measured"}
+        known = self._known_baselines()
+        if not self.conditions.workers and measured.keys() - known.keys():
+            every = [trial.to_json() for trial in {**measured, **known}.values()]
+            replace_whole(self._kept_baselines, (json.dumps(every) + "\n").encode())
+
     def _measure_on_report(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
         store = self.store("report")
         done = {trial.key: trial for trial in store.trials()}
+        # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
+        numbers = itertools.count(1 + max((trial.ask.number for trial in done.values()), default=-1))
+        known = self._known_baselines() if any(one.key not in done for one in candidates) else {}
+        for one in candidates:
+            if one.key in known and one.key not in done:
+                done[one.key] = replace(known[one.key], ask=Ask(next(numbers), one))
+                store.append(done[one.key])
         missing = list({one.key: one for one in candidates if one.key not in done}.values())
         watch = Stopwatch(self.folder.seconds("report"))
         tell = watch.watching(self.progress)
         if not missing:
             return done
-        # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
-        first = 1 + max((trial.ask.number for trial in done.values()), default=-1)
-        asks = [Ask(number, candidate) for number, candidate in enumerate(missing, start=first)]
+        asks = [Ask(next(numbers), candidate) for candidate in missing]
         tell("report", 0, len(asks))
         kept = OneSetting(store, self._report_objectives)
         with self.evaluator("report", self._report_objectives, len(asks)) as evaluator:
@@ -336,6 +375,7 @@ class Run:
                 done[trial.key] = trial
                 tell("report", count, len(asks))
         watch.write()
+        self._keep_baselines(done)
         return done
 
 

@@ -69,6 +69,13 @@ class Study:
             raise StudyError(f"objectives must have different names, got {', '.join(names)}")
         if not all(isinstance(one, Constraint) for one in self.constraints):
             raise StudyError(f"constraints are made of Constraint(objective, at_most=...), got {self.constraints!r}")
+        searched = [objective.name for objective in self.objectives]
+        for constraint in self.constraints:
+            if constraint.objective.exclusive and constraint.objective.name not in searched:
+                raise StudyError(
+                    f"the constraint on {constraint.objective.name!r} needs it among the objectives, where it is timed "
+                    "in turns; or let a table foretell it: latency(during_search='modelled')"
+                )
         self._check_recipe()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")

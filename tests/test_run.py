@@ -140,6 +140,8 @@ def test_a_run_from_before_measures_only_the_baselines_that_it_lacks(
         execute(load(file), conditions)
     with pytest.raises(StudyError, match="the run is not finished"):
         stored_results(folder_of(tmp_path))
+    for kept in (tmp_path / "runs" / "supernets").glob("*-baselines-*"):
+        kept.unlink()  # or nothing would be left to measure
     asked: list[str] = []
 
     def watched(*arguments: Any) -> Any:
@@ -151,6 +153,27 @@ def test_a_run_from_before_measures_only_the_baselines_that_it_lacks(
     execute(load(file), conditions)
     assert set(asked) == {"unreduced", "truncation", "random tokens"}
     assert stored_results(folder_of(tmp_path)).baselines.keys() == baselines(3, 3).keys()
+
+
+def test_baselines_are_measured_once_for_all_studies_of_a_supernet(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = borrowing(home, tmp_path, SMALL.replace('name: str = "small"', 'name: str = "other"'))
+    first = execute(load(file), Conditions(runs=tmp_path / "runs", threads=1)).baselines
+    asked: list[str] = []
+
+    def watched(*arguments: Any) -> Any:
+        asked.extend(ask.key for ask in arguments[1])
+        return run(*arguments)
+
+    run = Inline.run
+    monkeypatch.setattr(Inline, "run", watched)
+    again = load(small_study(tmp_path, SMALL.replace('name: str = "small"', 'name: str = "third"')))
+    results = execute(again, Conditions(runs=tmp_path / "runs", threads=1))
+    known = {trial.key for group in results.baselines.values() for trial in group}
+    assert not known & set(asked[24:])  # after the search
+    for name, trials in results.baselines.items():
+        assert [trial.outcome for trial in trials] == [trial.outcome for trial in first[name]]
 
 
 QUESTIONS = (

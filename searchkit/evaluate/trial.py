@@ -80,7 +80,10 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     added = {}
     for trial, estimate in zip(trials, estimates, strict=True):
         assert isinstance(trial.outcome, Measured)
-        outcome = Measured({**trial.outcome.estimates, objective.name: estimate})
+        known = {**trial.outcome.estimates, objective.name: estimate}
+        limits = (one for one in bench.constraints if one.objective.name == objective.name)
+        broken = next(filter(None, (limit.broken_by(estimate.value) for limit in limits)), None)
+        outcome = Pruned(broken, max(estimate.n, 1)) if broken else Measured(known)
         added[trial.key] = replace(trial, outcome=outcome, seconds=trial.seconds + share)
     return added
 
@@ -132,8 +135,10 @@ def _outcome(
         for objective in objectives:
             estimates[objective.name] = _finite(objective.name, objective.measure(subject))
         for constraint in bench.constraints:
-            known = estimates.get(constraint.objective.name)
-            estimate = known or _finite(constraint.objective.name, constraint.objective.measure(subject))
+            name = constraint.objective.name
+            if name not in estimates and constraint.objective.exclusive:
+                continue  # it is timed in turns later on
+            estimate = estimates.get(name) or _finite(name, constraint.objective.measure(subject))
             if broken := constraint.broken_by(estimate.value):
                 return Pruned(broken, max(estimate.n, 1))
         examples.update(race.outcomes(subject) if race else {})
