@@ -73,7 +73,7 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
     run = recorded(task, evaluations, runs)
     with run.opened():
         trials = sorted(run.searched().values(), key=lambda trial: trial.ask.number)
-        asks = [trial.ask for trial in trials]
+        asks = [trial.ask for trial in trials][:evaluations]
         mean, fronts = timed(run, asks, SAMPLED[task], cache)
         bench = built(run)
         figures = {
