@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.quality import Rows, mean, means
 from searchkit.errors import StudyError
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
@@ -24,9 +24,7 @@ def _exact_match(subject: Subject) -> Estimate:
 
 
 def _f1(subject: Subject) -> Estimate:
-    overlaps = _scores(subject, "f1")[:, 1]
-    n = len(overlaps)
-    return Estimate(float(overlaps.mean()), float(overlaps.std(ddof=1)) / math.sqrt(n) if n > 1 else None, n)
+    return mean(_overlaps(subject))
 
 
 def _scores(subject: Subject, name: str) -> NDArray[np.float64]:
@@ -65,5 +63,13 @@ def _overlaps(subject: Subject) -> NDArray[np.float64]:
     return _scores(subject, "f1")[:, 1]
 
 
-exact_match = Objective("exact_match", unit="fraction", better="higher", measure=_exact_match, examples=_exact)
-f1 = Objective("f1", unit="fraction", better="higher", measure=_f1, examples=_overlaps)
+def _exacts(subject: Subject, rows: Rows) -> NDArray[np.float64]:
+    return means(_exact(subject), rows)
+
+
+def _f1s(subject: Subject, rows: Rows) -> NDArray[np.float64]:
+    return means(_overlaps(subject), rows)
+
+
+exact_match = Objective("exact_match", "fraction", "higher", _exact_match, examples=_exact, resample=_exacts)
+f1 = Objective("f1", "fraction", "higher", _f1, examples=_overlaps, resample=_f1s)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
-from searchkit.records import Estimate
+from searchkit.records import Z_95, Estimate
 from searchkit.reduction.cost import macs as macs_of
 from searchkit.reduction.cost import published_macs, unreduced_macs
 from searchkit.reduction.encoder import Trace
+
+Floats = NDArray[np.float64]
 
 
 def _macs(subject: Subject) -> Estimate:
@@ -37,10 +39,6 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
     unreduced = unreduced_macs(lengths, shape)
     padded = unreduced_macs(torch.tensor([subject.bench.padded_to]), shape)
     ratio = float(own.sum() / unreduced.sum())
-    # standard error of a ratio of sums, from the residuals (Cochran, Sampling Techniques, eq. 6.13)
-    n = len(own)
-    residuals = own - ratio * unreduced
-    spread = float((residuals.square().sum() / max(n - 1, 1)).sqrt() / (n**0.5 * unreduced.mean()))
     p50, p95 = torch.quantile(own, torch.tensor([0.5, 0.95], dtype=own.dtype)).tolist()
     beside = {
         f"{unit}_per_example": float(own.mean()) * per_mac,
@@ -50,7 +48,36 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
         "ratio_as_published": _as_published(subject),
         "padded_to": float(subject.bench.padded_to),
     }
-    return Estimate(ratio, spread, n, beside)
+    by_unit = _by_unit(subject)
+    units, error = len(by_unit[0]), _error_of_ratio(*by_unit)
+    return Estimate(ratio, error, units, beside, max(0.0, ratio - Z_95 * error), ratio + Z_95 * error)
+
+
+def _error_of_ratio(own: Floats, whole: Floats) -> float:
+    """Standard error of a ratio of sums of (U,) figures, from the residuals (Cochran, Sampling Techniques, 6.13)."""
+    n = len(own)
+    residuals = own - own.sum() / whole.sum() * whole
+    return float(np.sqrt(np.square(residuals).sum() / max(n - 1, 1)) / (n**0.5 * whole.mean()))
+
+
+def _by_unit(subject: Subject) -> tuple[Floats, Floats]:
+    """(U,) MACs of each example, or of all windows of each question: the candidate's, and the unreduced model's."""
+    data = subject.bench.data
+    whole = unreduced_macs(torch.as_tensor(data.lengths), subject.bench.model.shape).numpy()
+    return _summed(_per_example(subject), data.units), _summed(whole, data.units)
+
+
+def _summed(figures: Floats, units: NDArray[np.int64]) -> Floats:
+    """(U,) the sums of (N,) figures over the examples of each unit."""
+    sums: Floats = np.bincount(units, weights=figures).astype(np.float64)
+    return sums
+
+
+def _ratios(subject: Subject, rows: NDArray[np.int64]) -> Floats:
+    """(R,) the ratio of sums on each resample."""
+    own, whole = _by_unit(subject)
+    found: Floats = own[rows].sum(1) / whole[rows].sum(1)
+    return found
 
 
 def _as_published(subject: Subject) -> float:
@@ -64,11 +91,11 @@ def _as_published(subject: Subject) -> float:
     return published_macs(counts, shape, head=head) / whole
 
 
-def _per_example(subject: Subject) -> NDArray[np.float64]:
+def _per_example(subject: Subject) -> Floats:
     """(N,) MACs of each example."""
-    per_example: NDArray[np.float64] = macs_of(subject.trace, subject.bench.model.shape).numpy()
+    per_example: Floats = macs_of(subject.trace, subject.bench.model.shape).numpy()
     return per_example
 
 
-macs = Objective("macs", "of unreduced", "lower", _macs, examples=_per_example, traced=True)
-flops = Objective("flops", "of unreduced", "lower", _flops, examples=_per_example, traced=True)
+macs = Objective("macs", "of unreduced", "lower", _macs, examples=_per_example, traced=True, resample=_ratios)
+flops = Objective("flops", "of unreduced", "lower", _flops, examples=_per_example, traced=True, resample=_ratios)

@@ -1,9 +1,10 @@
-"""How good the predicted classes are, and the standard error of scores that are no means over examples."""
+"""How good the predicted classes are, and the errors and intervals of scores that are no means over examples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,27 +14,51 @@ from torch import Tensor
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.resamples import interval, resampled
 
-RESAMPLES = 200
-SEED = 0  # the same resamples for every candidate, so that their errors are comparable
-
-# (predicted, right) -> score, nan where it is not defined
-Score = Callable[[NDArray[Any], NDArray[Any]], float]
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]  # (R, U) units of each resample
 
 
-def bootstrapped(score: Score, predicted: NDArray[Any], right: NDArray[Any]) -> Estimate:
-    """The score of n examples, with the spread of the scores of `RESAMPLES` resamples of them as standard error."""
-    value, n = score(predicted, right), len(right)
-    rng = np.random.default_rng(SEED)
-    draws = [rng.integers(0, n, n) for _ in range(RESAMPLES)] if np.isfinite(value) else []
-    scores = np.array([score(predicted[rows], right[rows]) for rows in draws])
+def bootstrapped(value: float, units: int, score: Callable[[Rows], Floats]) -> Estimate:
+    """The value of so many units, with the spread of its resamples as standard error, their percentiles as interval.
+
+    score: (R, U) units -> (R,) values, nan where they are not defined
+    """
+    if units < 2 or not math.isfinite(value):
+        return Estimate(value, None, units)
+    scores = resampled(score, units)
     defined = scores[np.isfinite(scores)]
-    return Estimate(value, float(defined.std(ddof=1)) if len(defined) > 1 else None, n)
+    low, high = interval(defined)
+    return Estimate(value, float(defined.std(ddof=1)) if len(defined) > 1 else None, units, low=low, high=high)
+
+
+def mean(values: Floats) -> Estimate:
+    """The mean of (U,) values, its standard error in closed form, its interval by percentiles of resamples."""
+    n = len(values)
+    low, high = interval(resampled(partial(means, values), n)) if n > 1 else (None, None)
+    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+    return Estimate(float(values.mean()), error, n, low=low, high=high)
+
+
+def means(values: Floats, rows: Rows) -> Floats:
+    """(R,) the mean of (U,) values on each resample."""
+    found: Floats = values[rows].mean(1)
+    return found
 
 
 def _accuracy(subject: Subject) -> Estimate:
     subject.require("classification", what="accuracy")
     return Estimate.of_fraction(subject.correct.tolist())
+
+
+def _right(subject: Subject) -> Floats:
+    """(N,) 1 where the prediction is the label."""
+    return subject.correct.astype(np.float64)
+
+
+def _accuracies(subject: Subject, rows: Rows) -> Floats:
+    return means(_right(subject), rows)
 
 
 def _macro_f1(subject: Subject) -> Estimate:
@@ -42,7 +67,7 @@ def _macro_f1(subject: Subject) -> Estimate:
     def score(predicted: Tensor, right: Tensor, classes: int) -> Tensor:
         return multiclass_f1_score(predicted, right, classes, average="macro", validate_args=False)
 
-    return _of_classes(subject, "macro_f1", score)
+    return _of_classes(subject, "macro_f1", score, _macro_f1s)
 
 
 def _matthews(subject: Subject) -> Estimate:
@@ -54,24 +79,49 @@ def _matthews(subject: Subject) -> Estimate:
             return torch.zeros(())
         return multiclass_matthews_corrcoef(predicted, right, classes, validate_args=False)
 
-    return _of_classes(subject, "matthews", score)
+    return _of_classes(subject, "matthews", score, _matthews_of)
 
 
-def _of_classes(subject: Subject, name: str, metric: Callable[[Tensor, Tensor, int], Tensor]) -> Estimate:
+def _of_classes(
+    subject: Subject,
+    name: str,
+    metric: Callable[[Tensor, Tensor, int], Tensor],
+    resample: Callable[[Subject, Rows], Floats],
+) -> Estimate:
     subject.require("classification", what=name)
+    predicted, right = torch.as_tensor(subject.predictions), torch.as_tensor(subject.labels)
+    value = float(metric(predicted, right, subject.logits.shape[1]))
+    return bootstrapped(value, len(right), partial(resample, subject))
+
+
+def _macro_f1s(subject: Subject, rows: Rows) -> Floats:
+    """(R,) the mean F1 of the classes that are predicted or right."""
+    counts = _confusion(subject, rows)
+    both = counts.sum(1) + counts.sum(2)  # (R, C) 2 true positives + false positives + false negatives
+    f1 = 2 * np.diagonal(counts, axis1=1, axis2=2) / np.maximum(both, 1)
+    scores: Floats = f1.sum(1) / (both > 0).sum(1)
+    return scores
+
+
+def _matthews_of(subject: Subject, rows: Rows) -> Floats:
+    """(R,) Gorodkin's coefficient of more than two classes (2004, eq. 8), 0 where a side is constant."""
+    counts = _confusion(subject, rows)
+    n, right, predicted = rows.shape[1], counts.sum(2), counts.sum(1)
+    agreement = n * np.trace(counts, axis1=1, axis2=2) - (right * predicted).sum(1)
+    spread = (n**2 - (right**2).sum(1)) * (n**2 - (predicted**2).sum(1))
+    scores: Floats = np.where(spread > 0, agreement / np.sqrt(np.maximum(spread, 1)), 0.0)
+    return scores
+
+
+def _confusion(subject: Subject, rows: Rows) -> Floats:
+    """(R, C, C) how often each right class (first) was predicted as each class."""
     classes = subject.logits.shape[1]
-
-    def score(predicted: NDArray[Any], right: NDArray[Any]) -> float:
-        return float(metric(torch.as_tensor(predicted), torch.as_tensor(right), classes))
-
-    return bootstrapped(score, subject.predictions, subject.labels)
-
-
-def _right(subject: Subject) -> NDArray[np.float64]:
-    """(N,) 1 where the prediction is the label."""
-    return subject.correct.astype(np.float64)
+    cells = (subject.labels * classes + subject.predictions).astype(np.int64)  # (N,)
+    placed = cells[rows] + np.arange(len(rows))[:, None] * classes**2
+    counts = np.bincount(placed.ravel(), minlength=len(rows) * classes**2)
+    return counts.reshape(len(rows), classes, classes).astype(np.float64)
 
 
-accuracy = Objective("accuracy", unit="fraction", better="higher", measure=_accuracy, examples=_right)
-macro_f1 = Objective("macro_f1", unit="fraction", better="higher", measure=_macro_f1)
-matthews = Objective("matthews", unit="correlation", better="higher", measure=_matthews)
+accuracy = Objective("accuracy", "fraction", "higher", _accuracy, examples=_right, resample=_accuracies)
+macro_f1 = Objective("macro_f1", "fraction", "higher", _macro_f1, resample=_macro_f1s)
+matthews = Objective("matthews", "correlation", "higher", _matthews, resample=_matthews_of)

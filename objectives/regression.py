@@ -4,53 +4,87 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from objectives.quality import bootstrapped
+from objectives.quality import Rows, bootstrapped, mean, means
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
 
+Floats = NDArray[np.float64]
+
 
 def _mse(subject: Subject) -> Estimate:
-    errors = np.square(np.subtract(*_pair(subject, "mse")))  # (N,)
-    n = len(errors)
-    return Estimate(float(errors.mean()), float(errors.std(ddof=1)) / math.sqrt(n) if n > 1 else None, n)
+    return mean(_errors(subject))
+
+
+def _errors(subject: Subject) -> Floats:
+    """(N,) squared errors."""
+    return np.square(np.subtract(*_pair(subject, "mse")))
+
+
+def _mses(subject: Subject, rows: Rows) -> Floats:
+    return means(_errors(subject), rows)
 
 
 def _pearson(subject: Subject) -> Estimate:
     from torchmetrics.functional.regression import pearson_corrcoef
 
-    return _correlation(subject, "pearson", pearson_corrcoef)
+    return _correlation(subject, "pearson", pearson_corrcoef, _pearsons)
 
 
 def _spearman(subject: Subject) -> Estimate:
     from torchmetrics.functional.regression import spearman_corrcoef
 
-    return _correlation(subject, "spearman", spearman_corrcoef)
+    return _correlation(subject, "spearman", spearman_corrcoef, _spearmans)
 
 
-def _correlation(subject: Subject, name: str, metric: Callable[[Tensor, Tensor], Tensor]) -> Estimate:
-    def score(predicted: NDArray[Any], right: NDArray[Any]) -> float:
-        # torchmetrics warns of constants, or calls their correlation 0; it is not defined
-        if not np.ptp(predicted) or not np.ptp(right):
-            return math.nan
-        return float(metric(torch.as_tensor(predicted), torch.as_tensor(right)))
+def _correlation(
+    subject: Subject,
+    name: str,
+    metric: Callable[[Tensor, Tensor], Tensor],
+    resample: Callable[[Subject, Rows], Floats],
+) -> Estimate:
+    predicted, right = _pair(subject, name)
+    # torchmetrics warns of constants, or calls their correlation 0; it is not defined
+    defined = bool(np.ptp(predicted) and np.ptp(right))
+    value = float(metric(torch.as_tensor(predicted), torch.as_tensor(right))) if defined else math.nan
+    return bootstrapped(value, len(right), partial(resample, subject))
 
-    return bootstrapped(score, *_pair(subject, name))
+
+def _pearsons(subject: Subject, rows: Rows) -> Floats:
+    predicted, right = _pair(subject, "pearson")
+    return _correlations(predicted[rows], right[rows])
 
 
-def _pair(subject: Subject, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _spearmans(subject: Subject, rows: Rows) -> Floats:
+    """Ranks are those among the units of each resample, ties sharing theirs."""
+    from scipy.stats import rankdata
+
+    predicted, right = _pair(subject, "spearman")
+    return _correlations(rankdata(predicted[rows], axis=1), rankdata(right[rows], axis=1))
+
+
+def _correlations(predicted: Floats, right: Floats) -> Floats:
+    """(R,) Pearson's coefficient of the rows of two (R, U) arrays; nan where one is constant."""
+    defined = (np.ptp(predicted, axis=1) > 0) & (np.ptp(right, axis=1) > 0)
+    x, y = (side - side.mean(1, keepdims=True) for side in (predicted, right))
+    spread = np.sqrt(np.square(x).sum(1) * np.square(y).sum(1))
+    found: Floats = np.where(defined, (x * y).sum(1) / np.where(defined, spread, 1.0), np.nan)
+    return found
+
+
+def _pair(subject: Subject, name: str) -> tuple[Floats, Floats]:
     """(N,) the predicted and the right numbers."""
     subject.require("regression", what=name)
     return subject.logits[:, 0].astype(np.float64), subject.labels.astype(np.float64)
 
 
-mse = Objective("mse", unit="squared error", better="lower", measure=_mse)
-pearson = Objective("pearson", unit="correlation", better="higher", measure=_pearson)
-spearman = Objective("spearman", unit="correlation", better="higher", measure=_spearman)
+mse = Objective("mse", "squared error", "lower", _mse, resample=_mses)
+pearson = Objective("pearson", "correlation", "higher", _pearson, resample=_pearsons)
+spearman = Objective("spearman", "correlation", "higher", _spearman, resample=_spearmans)

@@ -30,6 +30,9 @@ class Objective:
     `remade` gives the objective for another `batch_size` or `length`, where it depends on these. `calibrate` finds,
     once per run, a table (JSON) that `measure` looks up under the objective's name in `subject.bench.tables`; `final`
     takes its place on the report split, under the same name.
+    `resample` takes a subject and (R, U) numbers of units (examples; questions where the data has answers), drawn with
+    repetition, and returns the (R,) values of the objective on them, nan where it is not defined: from these come
+    paired differences and the chance to be on the front.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Objective:
     remade: Callable[..., Objective] | None = None
     calibrate: Callable[[Any, Sequence[Candidate]], Mapping[str, Any]] | None = None
     final: Objective | None = None
+    resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):

@@ -12,6 +12,8 @@ from typing import Any, Final
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]
 
+Z_95: Final = 1.959963984540054  # standard errors to either side that hold 95 % of a normal distribution
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -70,31 +72,74 @@ class Estimate:
     """A measured value with its standard error and the number of examples (or repeats) behind it.
 
     `standard_error` is None where it is not known. `beside` holds figures that explain the value (another accounting, a
-    quantile, an absolute number), by a name that carries the unit.
+    quantile, an absolute number), by a name that carries the unit. `low` and `high` are the ends of a 95 % interval,
+    None where it is not known. `resamples` are the values on resamples of the examples, number r of one candidate on
+    the same examples as number r of another; None where the value is not defined.
     """
 
     value: float
     standard_error: float | None
     n: int
     beside: Mapping[str, float] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+    resamples: tuple[float | None, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"an interval has both ends or none, got {self.low=}, {self.high=}")
+        if self.low is not None and self.high is not None and not self.low <= self.high:
+            raise ValueError(f"an interval's low end is at most its high one, got {self.low=}, {self.high=}")
 
     @classmethod
     def of_fraction(cls, correct: Iterable[bool]) -> Estimate:
-        """The share of True and its binomial standard error sqrt(p (1 - p) / n)."""
+        """The share of True, its binomial standard error sqrt(p (1 - p) / n), and its 95 % interval by Wilson."""
         outcomes = [bool(item) for item in correct]
         if not outcomes:
             raise ValueError("a fraction needs at least one outcome, got none")
-        n = len(outcomes)
-        share = sum(outcomes) / n
-        return cls(share, math.sqrt(share * (1 - share) / n), n)
+        n, right = len(outcomes), sum(outcomes)
+        share = right / n
+        low, high = wilson(right, n)
+        return cls(share, math.sqrt(share * (1 - share) / n), n, low=low, high=high)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval: as it was measured, or else 1.96 standard errors to either side."""
+        if self.low is not None and self.high is not None:
+            return self.low, self.high
+        if self.standard_error is None or not math.isfinite(self.standard_error):
+            return None
+        return self.value - Z_95 * self.standard_error, self.value + Z_95 * self.standard_error
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"value": self.value, "standard_error": self.standard_error, "n": self.n}
-        return data | ({"beside": dict(self.beside)} if self.beside else {})
+        if self.low is not None:
+            data |= {"low": self.low, "high": self.high}
+        if self.beside:
+            data["beside"] = dict(self.beside)
+        if self.resamples:
+            data["resamples"] = list(self.resamples)
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        return cls(data["value"], data["standard_error"], data["n"], dict(data.get("beside", {})))
+        return cls(
+            data["value"],
+            data["standard_error"],
+            data["n"],
+            dict(data.get("beside", {})),
+            data.get("low"),
+            data.get("high"),
+            tuple(data.get("resamples", ())),
+        )
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `right` in n (E. B. Wilson, JASA 1927): never empty, never beyond 0 and 1."""
+    z2 = Z_95**2
+    middle = (right + z2 / 2) / (n + z2)
+    reach = Z_95 / (n + z2) * math.sqrt(right * (n - right) / n + z2 / 4)
+    return (0.0 if right == 0 else middle - reach), (1.0 if right == n else middle + reach)
 
 
 @dataclass(frozen=True)

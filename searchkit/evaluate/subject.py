@@ -155,7 +155,7 @@ class SupernetBench:
         Fewer where a part would have less than a batch of tokens, but two: small passes cost more than early verdicts
         save.
         """
-        units = np.arange(len(self.data)) if self.data.answers is None else self.data.answers.questions
+        units = self.data.units
         drawn = np.random.default_rng(0).permutation(units.max() + 1)
         worthwhile = max(2, len(self.data.ids) // self.token_budget)
         parts = np.array_split(drawn, min(self.parts, worthwhile, len(drawn)))

@@ -69,6 +69,11 @@ class Encoded:
         """(N,) tokens of each example."""
         return np.diff(self.offsets)
 
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(N,) the number of what an example belongs to and is drawn and scored with: its question, or itself."""
+        return self.answers.questions if self.answers else np.arange(len(self), dtype=np.int64)
+
     def take(self, indices: ArrayLike) -> Encoded:
         """The chosen examples, in the order given."""
         chosen = np.asarray(indices, dtype=np.int64)
