@@ -28,6 +28,7 @@ from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
+from searchkit.resamples import with_resamples
 from searchkit.search import search
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
@@ -369,7 +370,8 @@ class Run:
         asks = [Ask(next(numbers), candidate) for candidate in missing]
         tell("report", 0, len(asks))
         kept = OneSetting(store, self._report_objectives)
-        with self.evaluator("report", self._report_objectives, len(asks)) as evaluator:
+        objectives = [with_resamples(objective) for objective in self._report_objectives]  # for paired differences
+        with self.evaluator("report", objectives, len(asks)) as evaluator:
             for count, trial in enumerate(evaluator.run(asks), start=1):
                 kept.append(trial)
                 done[trial.key] = trial

@@ -22,6 +22,7 @@ from searchkit.evaluate.ray import Ray
 from searchkit.folder import Folder
 from searchkit.records import Trial
 from searchkit.report import table
+from searchkit.resamples import RESAMPLES
 from searchkit.run import Conditions, Run, common, execute, write
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results
@@ -63,6 +64,19 @@ def test_a_run_leaves_tables_a_summary_and_plots(home: Path) -> None:
         assert member["search"]["accuracy"]["n"] == 120
         assert member["report"]["accuracy"]["n"] == 100
     assert {"value", "reference"} <= set(summary["hypervolume"])
+
+
+def test_resamples_are_taken_on_the_report_split_alone_and_kept_in_the_store(home: Path) -> None:
+    run = reopened(folder_of(home), Conditions(runs=home / "runs"))
+    for split, count in (("search", 0), ("report", RESAMPLES)):
+        for trial in run.store(split, create=False).trials():
+            estimates = trial.outcome.estimates  # type: ignore[union-attr]
+            assert {name: len(estimate.resamples) for name, estimate in estimates.items()} == {
+                "accuracy": count,
+                "macs": count,
+            }
+            assert all(estimate.low is not None for estimate in estimates.values())
+    assert "resamples" not in (folder_of(home).path / "summary.json").read_text()
 
 
 def test_the_front_is_the_front_of_all_trials(home: Path) -> None:

@@ -92,13 +92,16 @@ def test_trials_come_back_equal_and_by_ask_number(storage: str) -> None:
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
 scalars = numbers | st.booleans() | st.none() | st.text(max_size=5)
+ends = st.tuples(numbers, numbers).map(sorted) | st.just([None, None])
 values = scalars | st.lists(scalars, max_size=3).map(tuple)
 estimates = st.builds(
-    Estimate,
+    lambda ends, *others: Estimate(*others[:-1], *ends, others[-1]),
+    ends,
     numbers,
     st.none() | numbers,
     st.integers(0, 10**6),
     st.dictionaries(st.text(max_size=5), numbers, max_size=2),
+    st.lists(st.none() | numbers, max_size=3).map(tuple),
 )
 outcomes = (
     st.dictionaries(st.sampled_from(["accuracy", "macs", "other"]), estimates).map(Measured)

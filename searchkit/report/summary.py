@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,12 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def outcome(trial: Trial | None) -> dict[str, Any] | None:
-    """Estimates by objective, or what came instead."""
+    """Estimates by objective, their resamples left to the store, or what came instead."""
     if trial is None:
         return None
     if isinstance(trial.outcome, Measured):
-        return {name: estimate.to_json() for name, estimate in trial.outcome.estimates.items()}
+        estimates = trial.outcome.estimates
+        return {name: replace(estimate, resamples=()).to_json() for name, estimate in estimates.items()}
     return {"status": trial.status, **trial.outcome.to_json()}
 
 
