@@ -1,7 +1,7 @@
 """The maths of comparing points: losses, domination, hypervolume, and the front of a search.
 
 Axes: N points, M objectives, K members of the front. All maths sees losses, which are to be minimised; only
-`_losses_of` knows that some objectives are better when higher.
+`losses_of` knows that some objectives are better when higher.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Array = npt.NDArray[np.float64]
 
 def losses(estimates: Sequence[Mapping[str, Estimate]], objectives: Sequence[Objective]) -> Array:
     """(N, M) values to minimise, one row per measured point, one column per objective."""
-    columns = [_losses_of(objective, [_value(row, objective.name) for row in estimates]) for objective in objectives]
+    columns = [losses_of(objective, [_value(row, objective.name) for row in estimates]) for objective in objectives]
     return np.array(columns, dtype=np.float64).reshape(len(objectives), len(estimates)).T
 
 
 def in_units(point: Array, objectives: Sequence[Objective]) -> dict[str, float]:
     """One (M,) point of losses back in the objectives' own units, by name."""
-    return {one.name: float(_losses_of(one, [loss])[0]) for one, loss in zip(objectives, point, strict=True)}
+    return {one.name: float(losses_of(one, [loss])[0]) for one, loss in zip(objectives, point, strict=True)}
 
 
-def _losses_of(objective: Objective, values: Sequence[float]) -> Array:
-    """The only place where a sign is flipped, there and back."""
+def losses_of(objective: Objective, values: npt.ArrayLike) -> Array:
+    """Values of one objective as losses. The only place where a sign is flipped, there and back."""
     sign = -1.0 if objective.better == "higher" else 1.0
     return sign * np.asarray(values, dtype=np.float64)
 
@@ -218,7 +218,7 @@ class Front:
         if tolerance < 0:
             raise ValueError(f"tolerance must not be negative, got {tolerance=}")
         column = self._column(quality)
-        worst = _losses_of(self.objectives[column], [of])[0] + tolerance
+        worst = losses_of(self.objectives[column], [of])[0] + tolerance
         slack = 1e-12 * max(1.0, abs(worst))  # 0.9 - 0.1 is a little more than 0.8
         good = self.losses[:, column] <= worst + slack
         costs = np.where(good, self.losses[:, self._column(cost)], np.inf)

@@ -11,6 +11,7 @@ import numpy as np
 
 from searchkit import front
 from searchkit.records import Measured, Trial
+from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, verdicts
 
@@ -32,7 +33,7 @@ def summary(results: Results) -> dict[str, Any]:
         "unreduced": [outcome(trial) for trial in results.baselines.get(UNREDUCED, ())],
         "constant_ratio": against_constant_ratio(results),
         "baselines": against_baselines(results),
-        "front": [_member(results, trial) for trial in results.front],
+        "front": _members(results),
     }
     finite = _finite(data)
     assert isinstance(finite, dict)
@@ -115,13 +116,22 @@ def _hypervolume(results: Results) -> dict[str, Any]:
     return {"value": value, "reference": reference(results)}
 
 
-def _member(results: Results, trial: Trial) -> dict[str, Any]:
-    return {
-        "key": trial.key,
-        "candidate": trial.ask.candidate.to_json(),
-        "search": outcome(trial),
-        "report": outcome(results.report.get(trial.key)),
-    }
+def _members(results: Results) -> list[dict[str, Any]]:
+    """The front; `against_unreduced` is the paired difference on the report split, with its 95 % interval."""
+    chances = front_probabilities(results)
+    return [
+        {
+            "key": trial.key,
+            "candidate": trial.ask.candidate.to_json(),
+            "search": outcome(trial),
+            "report": outcome(results.report.get(trial.key)),
+            "against_unreduced": {
+                one.name: asdict(found) for one in results.objectives if (found := difference(results, trial, one))
+            },
+            "front_probability": chances.get(trial.key),
+        }
+        for trial in results.front
+    ]
 
 
 def _finite(value: Any) -> Any:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
-from searchkit.records import Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
-from searchkit.report.results import Results
+from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
+from searchkit.report.paired import Difference, difference, front_probabilities
+from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
 from searchkit.report.verdict import sentences
 
@@ -30,11 +31,14 @@ SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
 def front_frame(results: Results) -> pd.DataFrame:
     """One row per member of the front, cheapest first.
 
-    Columns: key, the candidate (lengths_1, ...), `<objective>_<split>` with `_se` (standard error) and `_n` (examples)
-    for both splits, `<objective>_optimism` (search minus report, of objectives that are better when higher), objectives
-    of the front only, and what stands beside the report estimates, named after its objective.
+    Columns: key, the candidate (lengths_1, ...), `<objective>_<split>` with `_se` (standard error), `_n` (examples),
+    `_low` and `_high` (95 % interval) for both splits, `<objective>_optimism` (search minus report, of objectives that
+    are better when higher), `<objective>_difference` with `_low` and `_high` (paired, report minus unreduced model),
+    `front_probability`, objectives of the front only, and what stands beside the report estimates, named after its
+    objective.
     """
-    return _frame([_front_row(results, trial) for trial in results.front], _front_columns(results))
+    chances = front_probabilities(results)
+    return _frame([_front_row(results, trial, chances) for trial in results.front], _front_columns(results))
 
 
 def trials_frame(results: Results) -> pd.DataFrame:
@@ -78,12 +82,17 @@ def console_table(results: Results) -> Table:
         f"{len(picked)} of {len(members)} candidates" if len(picked) < len(members) else f"{len(members)} candidates"
     )
     name = escape(str(results.study.get("name", "search")))
-    caption = "\n".join(["report split, ± one standard error; optimism is search minus report", *sentences(results)])
+    told = ["report split, ± one standard error; optimism is search minus report"]
+    if shown_difference(results):
+        told.append("against unreduced: paired difference on the report split, 95 % interval")
+    caption = "\n".join([*told, *sentences(results)])
     table = Table(title=f"{name}: front, {shown}", caption=escape(caption), box=SIMPLE_HEAD, pad_edge=False)
     for objective in (*results.objectives, *results.front_objectives):
         table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
     for objective in _optimistic(results):
         table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
+    for objective in shown_difference(results):
+        table.add_column(escape(f"{spoken(objective.name)}\nagainst unreduced"), justify="right", no_wrap=True)
     dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items}) or ["candidate"]
     for dimension in dimensions:
         table.add_column(escape(spoken(dimension)), overflow="fold")
@@ -92,7 +101,8 @@ def console_table(results: Results) -> Table:
     table.add_section()
     for family, trials in results.baselines.items():
         for trial in evenly(trials, CONSOLE_POINTS):
-            cells = [*values(results, trial), *("" for _ in _optimistic(results)), named(family, trial.ask.candidate)]
+            gaps = [""] * len(_optimistic(results) + shown_difference(results))
+            cells = [*values(results, trial), *gaps, named(family, trial.ask.candidate)]
             table.add_row(*(escape(cell) for cell in cells))
     return table
 
@@ -112,18 +122,33 @@ def plus_minus(estimate: Estimate | None) -> str:
     """`0.874 ± 0.011`: the error with one digit or two, the value as far as it reaches; tiny errors are left out."""
     if estimate is None:
         return "-"
-    digits = _decimals(estimate)
+    digits = _decimals(estimate.standard_error)
     if digits is None or digits > SHOWN_DECIMALS:
         return f"{estimate.value:.4g}"
     return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
 
-def _decimals(estimate: Estimate) -> int | None:
-    """Decimals that the standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
-    error = estimate.standard_error
+def _decimals(error: float | None) -> int | None:
+    """Decimals that a standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
     if error is None or not math.isfinite(error) or error <= 0:
         return None
     return min(9, max(0, -math.floor(math.log10(error / 3))))
+
+
+def with_interval(difference: Difference | None) -> str:
+    """`-0.021 (-0.034, -0.008)`, as far as the interval reaches; without one `-0.0210`."""
+    if difference is None:
+        return "-"
+    if difference.low is None or difference.high is None:
+        return f"{difference.value:+.4f}"
+    digits = _decimals((difference.high - difference.low) / (2 * Z_95))
+    value, low, high = (f"{number:+.{digits or 1}f}" for number in (difference.value, difference.low, difference.high))
+    return f"{value} ({low}, {high})"
+
+
+def shown_difference(results: Results) -> list[Objective]:
+    """The objective whose difference to the unreduced model is shown to readers: the quality, where there is one."""
+    return [results.quality] if results.quality in _optimistic(results) and results.baselines.get(UNREDUCED) else []
 
 
 def values(results: Results, measured: Trial | None) -> list[str]:
@@ -142,7 +167,9 @@ def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[st
     for objective in _optimistic(results):
         search, report = _estimate(trial, objective), _estimate(measured, objective)
         optimism = _optimism(search, report)
-        cells.append("-" if optimism is None or report is None else f"{optimism:+.{_decimals(report) or 4}f}")
+        digits = _decimals(report.standard_error if report else None) or 4
+        cells.append("-" if optimism is None else f"{optimism:+.{digits}f}")
+    cells += [with_interval(difference(results, trial, objective)) for objective in shown_difference(results)]
     return cells + [short(trial.ask.candidate, dimension) for dimension in dimensions]
 
 
@@ -187,7 +214,7 @@ def _candidate(candidate: Candidate) -> dict[str, Scalar]:
     return row
 
 
-def _front_row(results: Results, trial: Trial) -> dict[str, Any]:
+def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> dict[str, Any]:
     measured = results.report.get(trial.key)
     row: dict[str, Any] = {"key": trial.key, **_candidate(trial.ask.candidate)}
     for objective in results.objectives:
@@ -195,6 +222,9 @@ def _front_row(results: Results, trial: Trial) -> dict[str, Any]:
         row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
     for objective in _optimistic(results):
         row[f"{objective.name}_optimism"] = _optimism(_estimate(trial, objective), _estimate(measured, objective))
+    for objective in results.objectives:
+        row |= _against(f"{objective.name}_difference", difference(results, trial, objective))
+    row["front_probability"] = chances.get(trial.key)
     for objective in results.front_objectives:
         row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
     for objective in (*results.objectives, *results.front_objectives):
@@ -222,8 +252,20 @@ def _front_columns(results: Results) -> list[str]:
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, Any]:
     if estimate is None:
-        return {name: None, f"{name}_se": None, f"{name}_n": None}
-    return {name: estimate.value, f"{name}_se": estimate.standard_error, f"{name}_n": estimate.n}
+        return dict.fromkeys([name, f"{name}_se", f"{name}_n", f"{name}_low", f"{name}_high"])
+    return {
+        name: estimate.value,
+        f"{name}_se": estimate.standard_error,
+        f"{name}_n": estimate.n,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+    }
+
+
+def _against(name: str, found: Difference | None) -> dict[str, float | None]:
+    if found is None:
+        return dict.fromkeys([name, f"{name}_low", f"{name}_high"])
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from searchkit.files import replace_whole
-from searchkit.records import Candidate
+from searchkit.records import Candidate, Trial
+from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results
-from searchkit.report.table import named, short, spoken, values
+from searchkit.report.table import named, short, shown_difference, spoken, values, with_interval
 from searchkit.report.verdict import sentences
 
 
@@ -20,7 +21,9 @@ def write(results: Results, folder: Path) -> None:
 def markdown(results: Results) -> str:
     """Values are those of the report split."""
     objectives = [f"{spoken(one.name)} ({one.unit})" for one in (*results.objectives, *results.front_objectives)]
-    front = [[*values(results, results.report.get(one.key)), _candidate(one.ask.candidate)] for one in results.front]
+    chances = front_probabilities(results)
+    front = [_member(results, trial, chances) for trial in results.front]
+    differences = [f"{spoken(one.name)} against unreduced" for one in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
         for family, trials in results.baselines.items()
@@ -29,15 +32,26 @@ def markdown(results: Results) -> str:
     parts = [
         f"# {_escaped(str(results.study.get('name', 'search')))}",
         f"{len(results.front)} candidates are on the front of {len(results.evaluations)} evaluations. They were chosen "
-        "on the search split; every value below is of the report split, with one standard error.",
+        "on the search split; every value below is of the report split, with one standard error. Differences to the "
+        "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
         *sentences(results),
         "![quality over cost](pareto.png)",
         "## Front",
-        _table([*objectives, "candidate"], front),
+        _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
         "## Baselines",
         _table([*objectives, "baseline"], baselines),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> list[str]:
+    """`chances` to be on the front have a column where they are known."""
+    return [
+        *values(results, results.report.get(trial.key)),
+        *(with_interval(difference(results, trial, objective)) for objective in shown_difference(results)),
+        *([f"{100 * chances[trial.key]:.0f} %" if trial.key in chances else "-"] if chances else []),
+        _candidate(trial.ask.candidate),
+    ]
 
 
 def _candidate(candidate: Candidate) -> str:

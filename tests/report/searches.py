@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
 from searchkit.report.results import Results
+from searchkit.resamples import RESAMPLES, resampled
 
 
 def unmeasurable(subject: Any) -> Estimate:
@@ -106,3 +108,31 @@ def questions() -> Results:
         report={key: asked(trial) for key, trial in plain.report.items()},
         baselines={name: tuple(map(asked, trials)) for name, trials in plain.baselines.items()},
     )
+
+
+def drawn(right: np.ndarray[Any, Any], macs: float, number: int = 0, **candidate: Any) -> Trial:
+    """A trial of which is known which examples it gets right, with resamples as a run takes them."""
+    estimates = {
+        "accuracy": replace(Estimate.of_fraction(right.astype(bool)), resamples=taken(right)),
+        "macs": Estimate(macs, 0.0, len(right), low=macs, high=macs, resamples=(macs,) * RESAMPLES),
+    }
+    return replace(trial(number, 0, 0, **candidate), outcome=Measured(estimates))
+
+
+def taken(values: np.ndarray[Any, Any]) -> tuple[float, ...]:
+    return tuple(resampled(lambda rows: values[rows].mean(1), len(values)).tolist())
+
+
+def paired(count: int = 5, n: int = 600, seed: int = 0) -> Results:
+    """A front whose members, cheapest first, get ever more right of what the unreduced model gets right."""
+    rng = np.random.default_rng(seed)
+    unreduced, luck = rng.random(n) < 0.9, rng.random((count, n))
+    shares = [0.5 + 0.45 * (place + 1) / count for place in range(count)]
+    members = [unreduced & (luck[place] < 1 - 0.2 * (1 - share)) for place, share in enumerate(shares)]
+    searched = [trial(i, 0.5 + 0.05 * i, share, 200, lengths=(1.0, share)) for i, share in enumerate(shares)]
+    report = {
+        one.key: drawn(right, share, i, lengths=(1.0, share))
+        for i, (one, right, share) in enumerate(zip(searched, members, shares, strict=True))
+    }
+    baselines = {"unreduced": (drawn(unreduced, 1.0, baseline="unreduced"),)}
+    return staircase(trials=tuple(searched), report=report, baselines=baselines, front_objectives=())

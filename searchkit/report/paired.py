@@ -1,0 +1,91 @@
+"""What resamples of the report split tell, from records alone: paired differences, and who belongs on the front.
+
+Number r of every trial's resamples is its value on the same drawn examples, so that what makes these examples easy or
+hard for all candidates cancels in a difference. K members, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchkit.front import losses_of, nondominated
+from searchkit.objective import Objective
+from searchkit.records import Estimate, Trial
+from searchkit.report.results import UNREDUCED, Results, estimates
+from searchkit.resamples import interval
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A member's value minus the unreduced model's, in the unit of the objective, and its 95 % interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def difference(results: Results, member: Trial, objective: Objective) -> Difference | None:
+    """On the report split; None where either was not measured, without an interval where resamples are missing."""
+    found = estimates(results.report.get(member.key), [objective])
+    unreduced = [estimates(trial, [objective]) for trial in results.baselines.get(UNREDUCED, ())]
+    if found is None or not unreduced or unreduced[0] is None:
+        return None
+    own, other = found[objective.name], unreduced[0][objective.name]
+    low, high = interval(_values(own) - _values(other)) if _paired([own, other]) else (None, None)
+    return Difference(own.value - other.value, low, high)
+
+
+def front_probabilities(results: Results) -> dict[str, float]:
+    """Key -> the share of resamples in which no other member of the front dominates this one, on the report split.
+
+    An objective without resamples (one that is timed) keeps its value in all of them. Empty where no objective of the
+    search has resamples of every member that was measured, as in runs from before there were any.
+    """
+    rows = {one.key: estimates(results.report.get(one.key), results.objectives) for one in results.front}
+    found = {key: row for key, row in rows.items() if row is not None}
+    drawn = [one for one in results.objectives if _paired([row[one.name] for row in found.values()])]
+    if not found or not drawn:
+        return {}
+    points = _points(list(found.values()), results.objectives, drawn)
+    defined = points[~np.isnan(points).any(axis=(1, 2))]
+    if not len(defined):
+        return {}
+    shares = np.mean([_on_front(point) for point in defined], axis=0)
+    return dict(zip(found, shares.tolist(), strict=True))
+
+
+def _points(
+    rows: Sequence[Mapping[str, Estimate]], objectives: Sequence[Objective], drawn: Sequence[Objective]
+) -> Floats:
+    """(R, K, M) losses of the members on every resample."""
+    count = len(rows[0][drawn[0].name].resamples)
+    columns = []
+    for objective in objectives:
+        of_members = [row[objective.name] for row in rows]
+        varies = objective in drawn
+        values = [_values(one) if varies else np.full(count, one.value) for one in of_members]  # (K, R)
+        columns.append(losses_of(objective, values).T)
+    return np.stack(columns, axis=2)
+
+
+def _on_front(losses: Floats) -> NDArray[np.bool_]:
+    """(K,) which of the (K, M) points nothing dominates; equal points stand or fall together."""
+    points, place = np.unique(losses, axis=0, return_inverse=True)
+    return nondominated(points)[place]
+
+
+def _paired(found: Sequence[Estimate]) -> bool:
+    """Whether all have resamples, of the same draws."""
+    counts = {(len(one.resamples), one.n) for one in found}
+    return len(counts) == 1 and found[0].resamples != ()
+
+
+def _values(estimate: Estimate) -> Floats:
+    """(R,) the value on each resample, nan where it is not defined."""
+    return np.array([np.nan if value is None else value for value in estimate.resamples])
