@@ -63,6 +63,8 @@ class Objective:
 class Constraint:
     """A limit on an objective, in its unit: candidates beyond it are no choice, whatever else they are good at.
 
+    `within`: at most this much worse than the unreduced model on the same split, whichever direction is worse.
+
     Where the plan alone decides (a `traced` objective, lengths without thresholds), a candidate is turned down before
     the model sees it, and costs the budget nothing; others are left out of the front once they are measured.
     """
@@ -70,18 +72,43 @@ class Constraint:
     objective: Objective
     at_most: float | None = None
     at_least: float | None = None
+    within: float | None = None
 
     def __post_init__(self) -> None:
-        name, limits = self.objective.name, (self.at_most, self.at_least)
+        name, limits = self.objective.name, (self.at_most, self.at_least, self.within)
         if all(limit is None for limit in limits):
-            raise StudyError(f"the constraint on {name!r} needs at_most or at_least")
+            raise StudyError(f"the constraint on {name!r} needs at_most or at_least, or within")
         if not all(math.isfinite(limit) for limit in limits if limit is not None):
-            raise StudyError(f"the constraint on {name!r} must be finite, got {self.at_most=}, {self.at_least=}")
+            raise StudyError(
+                f"the constraint on {name!r} must be finite, got {self.at_most=}, {self.at_least=}, {self.within=}"
+            )
+        if self.within is not None and (self.at_most is not None or self.at_least is not None):
+            raise StudyError(
+                f"the constraint on {name!r} takes within alone: for {self.at_most=}, {self.at_least=} "
+                "add another Constraint"
+            )
+        if self.within is not None and self.within < 0:
+            raise StudyError(f"the constraint on {name!r} must not be negative, got {self.within=}")
+        if self.within is not None and self.objective.exclusive:
+            raise StudyError(f"{name!r} is timed: give at_most or at_least; within is for what a pass alone tells")
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
             raise StudyError(f"the constraint on {name!r} allows nothing, got {self.at_least=} > {self.at_most=}")
 
+    def against(self, unreduced: float) -> Constraint:
+        """The same limit as a number, `unreduced` being the value of the model with nothing dropped."""
+        if self.within is None:
+            return self
+        if not math.isfinite(unreduced):
+            raise StudyError(f"{self.objective.name} is {unreduced} for the unreduced model: nothing can be within it")
+        slack = 1e-12 * max(1.0, abs(unreduced))  # 0.9 - 0.1 is a little more than 0.8
+        if self.objective.better == "higher":
+            return Constraint(self.objective, at_least=unreduced - self.within - slack)
+        return Constraint(self.objective, at_most=unreduced + self.within + slack)
+
     def broken_by(self, value: float) -> str | None:
         """What is wrong with this value of the objective; None if it is within the limits."""
+        if self.within is not None:
+            raise ValueError(f"what is {self.within=} depends on the unreduced model: ask `against(...)` it")
         if self.at_most is not None and value > self.at_most:
             return f"{self.objective.name} is {value:.4g}, at most {self.at_most:g} is allowed"
         if self.at_least is not None and value < self.at_least:
@@ -90,4 +117,6 @@ class Constraint:
 
     def describe(self) -> dict[str, Any]:
         """What identifies the constraint in a fingerprint."""
-        return {"objective": self.objective.describe(), "at_most": self.at_most, "at_least": self.at_least}
+        limits = {"at_most": self.at_most, "at_least": self.at_least}
+        relative = {} if self.within is None else {"within": self.within}
+        return {"objective": self.objective.describe(), **limits, **relative}

@@ -20,7 +20,7 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import Ray
 from searchkit.folder import Folder
-from searchkit.records import Trial
+from searchkit.records import Measured, Pruned, Trial
 from searchkit.report import table
 from searchkit.resamples import RESAMPLES
 from searchkit.run import Conditions, Run, common, execute, write
@@ -345,4 +345,30 @@ def test_a_run_within_a_constraint_reports_what_was_turned_down_and_can_be_repla
     assert all(member.key in results.report for member in results.front)
     summary = json.loads((folder_of(tmp_path).path / "summary.json").read_text())
     assert (summary["evaluations"], summary["turned_down"], summary["pruned"]) == (24, turned_down, 24 - len(measured))
+    assert replayed(folder_of(tmp_path)) == len(results.trials)
+
+
+KEPT = """
+from searchkit import Constraint, Estimate, Objective
+
+KEPT = Objective(
+    "kept", "tokens", "higher", lambda subject: Estimate(float(subject.trace.feed_forward.double().mean()), None, 1)
+)
+"""
+
+
+def test_a_run_may_lose_so_much_against_the_unreduced_model_and_no_more(home: Path, tmp_path: Path) -> None:
+    text = KEPT + SMALL.replace(
+        "seed=seed,\n", "seed=seed,\n        constraints=[Constraint(KEPT, within=4.0)],\n"
+    ).replace("[accuracy, macs]", "[accuracy, macs, KEPT]")
+    results = execute(load(borrowing(home, tmp_path, text)), Conditions(runs=tmp_path / "runs", threads=1))
+    run = reopened(folder_of(tmp_path), Conditions(runs=tmp_path / "runs", threads=1))
+    kept = run.study.objectives[2]
+    least = kept.measure(run.workbench("search").build().unreduced).value - 4.0  # type: ignore[attr-defined]
+    measured = [
+        trial.outcome.estimates["kept"].value for trial in results.trials if isinstance(trial.outcome, Measured)
+    ]
+    left_out = [trial.outcome.why for trial in results.trials if isinstance(trial.outcome, Pruned)]
+    assert min(measured) >= least
+    assert any(why.endswith(f"at least {least:g} is asked for") for why in left_out)
     assert replayed(folder_of(tmp_path)) == len(results.trials)

@@ -240,10 +240,39 @@ def test_a_limit_on_a_timed_objective_holds_where_it_is_timed_in_turns() -> None
 
 
 def test_a_constraint_has_a_limit_that_something_can_meet() -> None:
+    timed = Objective("latency", "ms", "lower", COST.measure, exclusive=True)
     for arguments, message in (
         ({"objective": COST}, "needs at_most or at_least"),
         ({"objective": COST, "at_most": float("nan")}, "must be finite"),
         ({"objective": COST, "at_most": 0.2, "at_least": 0.3}, "allows nothing"),
+        ({"objective": timed, "within": 3.0}, "is timed: give at_most"),
+        ({"objective": COST, "within": -0.1}, "must not be negative"),
+        ({"objective": COST, "within": float("inf")}, "must be finite"),
+        ({"objective": COST, "within": 0.1, "at_most": 0.3}, "takes within alone"),
+        ({"objective": COST, "within": 0.1, "at_least": 0.3}, "takes within alone"),
     ):
         with pytest.raises(StudyError, match=message):
             Constraint(**arguments)  # type: ignore[arg-type]
+
+
+def test_within_follows_the_direction_of_its_objective_and_its_limit_is_allowed() -> None:
+    quality, cost = Constraint(QUALITY, within=0.1).against(0.9), Constraint(COST, within=0.1).against(0.2)
+    assert (quality.at_most, cost.at_least) == (None, None)
+    for value, allowed in ((0.95, True), (0.8, True), (0.9 - 0.1, True), (0.799, False)):
+        assert (quality.broken_by(value) is None) == allowed
+    for value, allowed in ((0.1, True), (0.3, True), (0.2 + 0.1, True), (0.301, False)):
+        assert (cost.broken_by(value) is None) == allowed
+    assert Constraint(COST, at_most=0.5).against(0.2) == Constraint(COST, at_most=0.5)
+    assert quality.broken_by(0.7) == "quality is 0.7, at least 0.8 is asked for"
+
+
+def test_within_says_nothing_before_the_unreduced_model_is_known() -> None:
+    with pytest.raises(ValueError, match="depends on the unreduced model"):
+        Constraint(QUALITY, within=0.1).broken_by(0.5)
+    with pytest.raises(StudyError, match="quality is nan for the unreduced model"):
+        Constraint(QUALITY, within=0.1).against(float("nan"))
+
+
+def test_a_constraint_is_described_as_before_unless_it_is_relative() -> None:
+    assert Constraint(COST, at_most=0.5).describe().keys() == {"objective", "at_most", "at_least"}
+    assert Constraint(COST, within=0.5).describe()["within"] == 0.5

@@ -109,7 +109,8 @@ def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
-    """A supernet in evaluation mode with one split, ready to be seen under any plan."""
+    """A supernet in evaluation mode with one split, ready to be seen under any plan; `limits` are the constraints as
+    the study gives them."""
 
     model: AdaptiveModel
     recipe: Recipe
@@ -118,7 +119,7 @@ class SupernetBench:
     token_budget: int
     cache_bytes: int = 0
     parts: int = 1
-    constraints: tuple[Constraint, ...] = ()
+    limits: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     _prepared: dict[str, Passes] = field(default_factory=dict, init=False)
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
@@ -132,6 +133,15 @@ class SupernetBench:
     @cached_property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @cached_property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The limits as numbers: where one is relative, the unreduced model is measured, once."""
+        unreduced = self.unreduced
+        return tuple(
+            limit if limit.within is None else limit.against(limit.objective.measure(unreduced).value)
+            for limit in self.limits
+        )
 
     @cached_property
     def environment(self) -> Mapping[str, Scalar]:

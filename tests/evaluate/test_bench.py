@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objectives import accuracy, macs
-from searchkit import Ask, Candidate, Constraint, StudyError
+from searchkit import Ask, Candidate, Constraint, Estimate, Objective, StudyError
 from searchkit.evaluate.ray import _sizes as handed_out
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import even, measure_together, neighbours
@@ -97,7 +99,7 @@ def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(mo
     lengths = [Candidate.of(lengths=(1.0, share, share)) for share in (1.0, 0.5, 0.1)]
     plain = bench("classification")
     costs = [macs.measure(plain.subject(one)).value for one in lengths]
-    limited = replace(plain, constraints=(Constraint(macs, at_most=sum(costs[1:]) / 2),))
+    limited = replace(plain, limits=(Constraint(macs, at_most=sum(costs[1:]) / 2),))
     seen: list[int] = []
     walked = SupernetBench.walked
     monkeypatch.setattr(SupernetBench, "walked", lambda self, plans: seen.append(len(plans)) or walked(self, plans))
@@ -108,6 +110,59 @@ def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(mo
     assert seen == [1]
     trials = list(measure_together([Ask(n, one) for n, one in enumerate(lengths)], limited, [accuracy, macs]))
     assert [trial.status for trial in trials] == ["pruned", "pruned", "measured"]
+
+
+LEFT = Objective("left", "tokens", "higher", lambda subject: Estimate(float(subject.trace.feed_forward.sum()), None, 1))
+
+
+def test_a_limit_against_the_unreduced_model_is_measured_once_and_on_the_split_of_the_bench() -> None:
+    """With the objective better when higher and as its own mirror image, the same candidates are turned down."""
+    plain = bench("classification")
+    values = {one.key: LEFT.measure(plain.subject(one)).value for one in CANDIDATES}
+    whole = LEFT.measure(plain.unreduced).value
+    within = whole - sorted(values.values())[2]
+    expected = ["measured" if values[one.key] >= whole - within else "pruned" for one in CANDIDATES]
+    assert expected == ["measured"] * 3 + ["pruned"] * 2
+    calls: list[Candidate] = []
+
+    def counted(subject: Any) -> Estimate:
+        calls.append(subject.candidate)
+        return LEFT.measure(subject)
+
+    def mirrored(subject: Any) -> Estimate:
+        return replace(LEFT.measure(subject), value=-LEFT.measure(subject).value)
+
+    for objective in (replace(LEFT, measure=counted), replace(LEFT, better="lower", measure=mirrored)):
+        limited = replace(plain, limits=(Constraint(objective, within=within),))
+        asked = [Ask(n, one) for n, one in enumerate(CANDIDATES)]
+        trials = list(measure_together(asked, limited, [accuracy, macs]))
+        assert [trial.status for trial in trials] == expected
+        assert all(trial.outcome.examples >= 1 for trial in trials if trial.status == "pruned")  # type: ignore[union-attr]
+    assert calls.count(Candidate.of()) == 1
+    assert len(calls) == 1 + len(CANDIDATES)
+
+
+def test_a_traced_limit_against_the_unreduced_model_turns_lengths_down_before_any_pass() -> None:
+    plain = bench("classification")
+    dear = replace(macs, better="higher")  # so that what is cheap is worse
+    costs = [macs.measure(plain.subject(one)).value for one in CANDIDATES]
+    limited = replace(plain, limits=(Constraint(dear, within=1 - sum(costs[1:3]) / 2),))
+    verdicts = limited.prepare(CANDIDATES)
+    assert [one.key in verdicts for one in CANDIDATES] == [cost < sum(costs[1:3]) / 2 for cost in costs]
+    assert {verdict.examples for verdict in verdicts.values()} == {0}
+    assert not replace(plain, limits=(Constraint(macs, within=0.0),)).prepare(CANDIDATES)
+
+
+def test_a_bench_that_measured_its_unreduced_model_is_garbage_without_looking_for_cycles() -> None:
+    own = replace(bench("classification"), limits=(Constraint(accuracy, within=0.5),))
+    assert own.constraints[0].at_least is not None
+    alive = weakref.ref(own)
+    gc.disable()
+    try:
+        del own
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None:
