@@ -32,6 +32,7 @@ from searchkit.resamples import with_resamples
 from searchkit.search import search
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
+from searchkit.tasks.splits import duplicates
 
 if TYPE_CHECKING:
     from searchkit.space import Space
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 
 PHASES = ("train", "search", "report")
 CALIBRATED: Final = 24  # candidates that are timed for a modelled objective; a third of them tests the model
+DUPLICATES = "duplicates"  # the note in the store of a search
 KINDS = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
 
@@ -70,6 +72,7 @@ def execute(loaded: Loaded, conditions: Conditions = Conditions(), progress: Pro
     """Train, search and report; returns what was written to `runs/<study>/`."""
     run = Run(loaded.study, loaded, conditions, progress)
     with run.opened():
+        run.compared()
         run.trained()
         run.searched()
         results = run.reported()
@@ -152,6 +155,18 @@ class Run:
             except Exception:
                 log.exception("the run stopped")
                 raise
+
+    def compared(self) -> Mapping[str, int]:
+        """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""
+        store = self.store("search")
+        found: dict[str, int] | None = store.note(DUPLICATES)
+        if found is None:
+            found = duplicates(self.tables)
+            store.set_note(DUPLICATES, found)
+        for pair, count in found.items():
+            if count:
+                log.warning("%d texts are in two splits: %s", count, pair)
+        return found
 
     def trained(self) -> Trained:
         if self._supernet is None:
@@ -319,6 +334,7 @@ class Run:
             baselines={name: tuple(measured[one.key] for one in group) for name, group in self.baselines.items()},
             environment=common([trial.environment for trial in trials if trial.environment]),
             seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
+            duplicates=self.store("search", create=False).note(DUPLICATES) or {},
         )
 
     @cached_property

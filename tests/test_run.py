@@ -108,6 +108,28 @@ def test_a_report_can_be_written_again_from_the_store(home: Path) -> None:
     assert csv.read_text() == before
 
 
+def test_texts_that_splits_share_are_counted_once_and_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(json.loads((folder_of(home).path / "summary.json").read_text())["duplicates"].values()) == {0}
+    assert "two splits" not in folder_of(home).log.read_text()
+    file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
+    found = {"search/report": 3, "train/report": 0, "train/search": 1}
+    with monkeypatch.context() as patched:
+        patched.setattr("searchkit.run.duplicates", lambda tables: found)
+        execute(load(file), conditions)
+    execute(load(file), conditions)  # counted already
+    path = folder_of(tmp_path).path
+    assert json.loads((path / "summary.json").read_text())["duplicates"] == found
+    log = (path / "run.log").read_text()
+    assert "WARNING searchkit.run: 3 texts are in two splits: search/report" in log
+    assert "train/search" in log
+    assert "train/report" not in log
+    sentence = "The report split is not new to the search: 3 of its texts are in both."
+    assert sentence in (path / "report.md").read_text()
+    assert sentence in str(table.console_table(stored_results(folder_of(tmp_path))).caption)
+
+
 def borrowing(home: Path, tmp_path: Path, text: str = SMALL) -> Path:
     """A study in a folder of its own, with the supernet of `home`."""
     (tmp_path / "runs").mkdir()

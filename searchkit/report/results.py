@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ class Results:
     baselines: Mapping[str, tuple[Trial, ...]]  # by name, on the report split
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]  # by phase: train, search, report
+    duplicates: Mapping[str, int] = field(default_factory=dict)  # "search/report" -> texts in both; {} if not counted
 
     @cached_property
     def evaluations(self) -> tuple[Trial, ...]:

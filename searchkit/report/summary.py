@@ -24,6 +24,7 @@ def summary(results: Results) -> dict[str, Any]:
         "seed": results.study.get("seed"),
         "environment": dict(results.environment),
         "seconds": dict(results.seconds),
+        "duplicates": dict(results.duplicates),
         "evaluations": len(results.evaluations),
         "turned_down": len(results.trials) - len(results.evaluations),
         "distinct": len({trial.key for trial in results.trials}),

@@ -52,8 +52,10 @@ def verdicts(results: Results) -> dict[str, Verdict]:
 
 
 def sentences(results: Results) -> list[str]:
-    """One for each family."""
-    return [_sentence(name, verdict) for name, verdict in verdicts(results).items()]
+    """One for each family, and one if the search has seen texts of the report split."""
+    shared = results.duplicates.get("search/report", 0)
+    warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
+    return [*(_sentence(name, verdict) for name, verdict in verdicts(results).items()), *warned]
 
 
 def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Objective] | None:

@@ -1,12 +1,23 @@
-"""Carving a split out of another: seeded, stratified by label, with equal texts (or whole groups) on one side."""
+"""Splits and what they share: carving one out of another, seeded, with equal texts (or whole groups) on one side.
+
+The content of a row is its text, its pair of texts, or its question with the context.
+"""
 
 from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from searchkit.errors import DataError
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Tables
+
+CONTENT: Final = ("text", "text_pair", "question", "context")
 
 
 def carve(
@@ -34,9 +45,10 @@ def carve_groups(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the rest, the carved): whole groups of rows that share a value of `column`, until `count` rows or more are out.
 
-    The groups are taken in random order and one at least is left. Both sides keep the order of the rows.
+    The groups are taken in random order and one at least is left. Groups that share a text, or a question with its
+    context, count as one. Both sides keep the order of the rows.
     """
-    group = table.groupby(column, sort=False).ngroup().to_numpy()  # (rows,)
+    group = _joined(table.groupby(column, sort=False).ngroup(), _content(table))  # (rows,)
     sizes = np.bincount(group)
     order = rng.permutation(len(sizes))[:-1]
     before = np.cumsum(sizes[order]) - sizes[order]  # rows carved before each group
@@ -56,10 +68,40 @@ def limited(table: pd.DataFrame, limit: int | None, rng: np.random.Generator) ->
     return table.iloc[rng.permutation(len(table))[:limit]].reset_index(drop=True)
 
 
+def duplicates(tables: Tables) -> dict[str, int]:
+    """`search/report`, `train/report` and `train/search`: how many distinct contents stand in both of the two splits.
+
+    By hashes of 64 bits: texts that differ in one character are different.
+    """
+    hashed = {split: _hashes(tables[split]) for split in ("train", "search", "report")}
+    pairs = reversed(list(combinations(hashed, 2)))
+    return {f"{one}/{other}": len(np.intersect1d(hashed[one], hashed[other])) for one, other in pairs}
+
+
+def _hashes(table: pd.DataFrame) -> NDArray[np.uint64]:
+    """(rows,) the same for the same content in every process."""
+    columns = [name for name in CONTENT if name in table]
+    return pd.util.hash_pandas_object(table[columns], index=False).to_numpy().astype(np.uint64)
+
+
+def _content(table: pd.DataFrame) -> pd.Series[int]:
+    """(rows,) the number of each row's distinct content, in order of appearance."""
+    return table.groupby([name for name in CONTENT if name in table], sort=False).ngroup()
+
+
+def _joined(group: pd.Series[int], content: pd.Series[int]) -> NDArray[np.int64]:
+    """(rows,) the groups, those that share content made one, numbered in order of appearance."""
+    while True:
+        lowest = group.groupby(content).transform("min")
+        lowest = lowest.groupby(group).transform("min")
+        if (lowest == group).all():
+            return np.unique(group, return_inverse=True)[1].astype(np.int64)
+        group = lowest
+
+
 def _groups(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows,) the number of each row's distinct text (or pair), and (groups,) the first row of each."""
-    keys = [name for name in ("text", "text_pair") if name in table]
-    group = table.groupby(keys, sort=False).ngroup().to_numpy().astype(np.int64)
+    """(rows,) the number of each row's distinct content, and (groups,) the first row of each."""
+    group = _content(table).to_numpy().astype(np.int64)
     return group, np.unique(group, return_index=True)[1].astype(np.int64)
 
 

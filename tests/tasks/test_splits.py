@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchkit.errors import DataError
-from searchkit.tasks.splits import carve, limited
+from searchkit.tasks import TextClassification
+from searchkit.tasks.base import Tables
+from searchkit.tasks.splits import carve, carve_groups, duplicates, limited
 
 labels = st.lists(st.integers(0, 3), min_size=2, max_size=60)
 
@@ -106,3 +109,75 @@ def test_a_limit_takes_a_random_choice_without_repetition(rows: int, limit: int)
 def test_no_limit_leaves_the_table_as_it_is() -> None:
     table = distinct([0, 1, 0])
     assert limited(table, None, np.random.default_rng(0)) is table
+
+
+def tables_of(train: list[str], search: list[str], report: list[str]) -> Tables:
+    return Tables(*(pd.DataFrame({"text": texts, "label": 0}) for texts in (train, search, report)), labels=("x",))
+
+
+@given(*[st.lists(st.text("ab\u00e4 ", max_size=3), min_size=1, max_size=8)] * 3)
+def test_texts_that_splits_share_are_counted_once_each(train: list[str], search: list[str], report: list[str]) -> None:
+    assert duplicates(tables_of(train, search, report)) == {
+        "search/report": len(set(search) & set(report)),
+        "train/report": len(set(train) & set(report)),
+        "train/search": len(set(train) & set(search)),
+    }
+
+
+def test_a_pair_is_shared_as_a_whole_and_so_is_a_question_with_its_context() -> None:
+    for first, second in (("text", "text_pair"), ("question", "context")):
+        rows = [
+            pd.DataFrame({first: list(a), second: list(b)}) for a, b in (("xyz", "uvw"), ("xyz", "vvx"), ("u", "x"))
+        ]
+        assert duplicates(Tables(*rows, labels=())) == {"search/report": 0, "train/report": 0, "train/search": 1}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), min_size=2, max_size=40),
+    st.integers(1, 20),
+    st.integers(0, 2**32),
+)
+def test_carved_groups_share_neither_a_group_nor_a_question(rows: list[tuple[int, int]], count: int, seed: int) -> None:
+    table = pd.DataFrame({"question": "what", "context": [f"c{c}" for c, _ in rows], "group": [g for _, g in rows]})
+    try:
+        rest, out = carve_groups(table, count, np.random.default_rng(seed), "group")
+    except DataError:  # everything hangs together
+        groups = {group: {c for c, g in rows if g == group} for _, group in rows}
+        while len(groups) > 1:
+            first, contexts = groups.popitem()
+            near = [group for group in groups if groups[group] & contexts]
+            assert near, (first, "could have been carved")
+            groups[near[0]] = groups[near[0]] | contexts
+        return
+    assert not set(rest["group"]) & set(out["group"])
+    assert not set(rest["context"]) & set(out["context"])
+    assert sorted([*rest["context"], *out["context"]]) == sorted(table["context"])
+    assert len(rest) > 0
+
+
+def test_groups_that_share_nothing_are_carved_as_ever() -> None:
+    table = pd.DataFrame(
+        {"question": [f"q{i}" for i in range(30)], "context": "c", "group": [i // 3 for i in range(30)]}
+    )
+    _, out = carve_groups(table, 7, np.random.default_rng(4), "group")
+    expected = np.random.default_rng(4).permutation(10)[:3]  # three groups of three hold the first seven rows
+    assert sorted(set(out["group"])) == sorted(expected)
+
+
+@pytest.mark.parametrize("files", [("train",), ("train", "test"), ("train", "validation")])
+def test_what_a_task_carves_shares_no_text_with_the_rest(files: tuple[str, ...], tmp_path: Path) -> None:
+    """Of what was published, only what the publishers repeat is left in two splits."""
+    rng = np.random.default_rng(0)
+    for part, rows in zip(files, (300, 60), strict=False):
+        texts = [f"{part} {number}" for number in rng.integers(0, rows // 2, rows)]  # every text about twice
+        pd.DataFrame({"text": texts, "label": rng.integers(0, 2, rows)}).to_parquet(tmp_path / f"{part}.parquet")
+    for seed in range(5):
+        tables = TextClassification(str(tmp_path)).tables(seed)
+        assert min(len(tables[split]) for split in ("train", "search", "report")) > 10
+        assert set(duplicates(tables).values()) == {0}
+    everything = pd.read_parquet(tmp_path / "train.parquet")
+    everything.to_parquet(tmp_path / "test.parquet")
+    if "validation" not in files:
+        found = duplicates(TextClassification(str(tmp_path)).tables(0))
+        assert found["train/search"] == 0
+        assert found["train/report"] + found["search/report"] == everything["text"].nunique()
