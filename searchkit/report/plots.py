@@ -42,7 +42,7 @@ REACH: Final = 0.15  # how far axes may reach beyond the front and the unreduced
 REACH_OF_BASELINES: Final = 0.5
 
 FRONT_ON_REPORT: Final[dict[str, Any]] = {
-    "label": "front, report split,\n± one standard error",
+    "label": "front, report split,\n95 % interval",
     "color": VERMILION,
     "fmt": "s-",
     "drawstyle": "steps-post",
@@ -101,22 +101,28 @@ def hypervolume(results: Results, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Points:
-    """Where some measured trials lie: cost and quality, (N,) each, and the standard errors of the quality."""
+    """Where some measured trials lie: cost and quality, (N,) each, and the ends of the quality's 95 % interval."""
 
     x: front.Array
     y: front.Array
-    error: front.Array
+    low: front.Array
+    high: front.Array
 
     @classmethod
     def of(cls, results: Results, trials: Iterable[Trial | None]) -> Points:
         """Trials that were not measured are left out; the cheapest comes first."""
         rows = sorted(measured(trials, results.objectives), key=lambda row: row[results.cost.name].value)
         qualities = [row[results.quality.name] for row in rows]
-        return cls(
-            np.array([row[results.cost.name].value for row in rows]),
-            np.array([quality.value for quality in qualities]),
-            np.array([quality.standard_error or 0.0 for quality in qualities]),
-        )
+        y = np.array([quality.value for quality in qualities], dtype=np.float64)
+        ends = [quality.interval or (quality.value, quality.value) for quality in qualities]
+        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+        x = np.array([row[results.cost.name].value for row in rows], dtype=np.float64)
+        return cls(x, y, np.minimum(low, y), np.maximum(high, y))
+
+    @property
+    def whiskers(self) -> front.Array:
+        """(2, N) how far the interval reaches below and above."""
+        return np.stack([self.y - self.low, self.high - self.y])
 
     def __len__(self) -> int:
         return len(self.x)
@@ -128,15 +134,17 @@ def _draw_pareto(axes: Axes, results: Results) -> None:
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front))
     families = {name: Points.of(results, results.baselines.get(name, ())) for name in FAMILIES}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()))
-    axes.set_xlabel(_label(results.cost))
+    label = [f"{_label(results.cost)}{_accounting(results)}"]
+    axes.set_xlabel(label[0])
     axes.set_ylabel(_label(results.quality))
     if not len(every):
         _say_nothing_was_measured(axes)
         return
     if len(unreduced):
         axes.axhline(unreduced.y[0], color=BLACK, linewidth=0.7, linestyle=(0, (6, 4)), zorder=1)
-    axes.errorbar(reported.x, reported.y, reported.error, **FRONT_ON_REPORT)
+    axes.errorbar(reported.x, reported.y, reported.whiskers, **FRONT_ON_REPORT)
     axes.plot(searched.x, searched.y, **FRONT_ON_SEARCH)
+    axes.vlines(unreduced.x, unreduced.low, unreduced.high, color=BLACK, linewidth=0.9, zorder=2)
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
     for name, points in families.items():
         axes.plot(points.x, points.y, label=f"{name}, report split", **FAMILIES[name])
@@ -146,8 +154,12 @@ def _draw_pareto(axes: Axes, results: Results) -> None:
     axes.set_ylim(*window.y)
     hidden = {name: window.outside(points) for name, points in {"trials": every, **families}.items()}
     notes = [f"{name} {count}" for name, count in hidden.items() if count]
+    if len(reported) or len(unreduced):
+        count = _examples([*results.report.values(), *results.baselines.get(UNREDUCED, ())], results.quality)
+        label.append(f"whiskers: 95 % interval on the report split, n = {count}")
     if notes:
-        axes.set_xlabel(f"{_label(results.cost)}\nbeyond the axes: {', '.join(notes)}")
+        label.append(f"beyond the axes: {', '.join(notes)}")
+    axes.set_xlabel("\n".join(label))
     _legend(axes)
 
 
@@ -193,8 +205,8 @@ class Window:
     @classmethod
     def _of(cls, groups: Sequence[Points]) -> Window:
         xs = np.concatenate([points.x for points in groups])
-        lows = np.concatenate([points.y - points.error for points in groups])
-        highs = np.concatenate([points.y + points.error for points in groups])
+        lows = np.concatenate([points.low for points in groups])
+        highs = np.concatenate([points.high for points in groups])
         return cls((float(xs.min()), float(xs.max())), (float(lows.min()), float(highs.max())))
 
     def widened(self, share: float) -> Window:
@@ -204,7 +216,7 @@ class Window:
     def inside(self, points: Points) -> Points:
         """The points whose centres it shows; their error bars may be cut."""
         shown = self._shows(points)
-        return Points(points.x[shown], points.y[shown], np.zeros(int(shown.sum())))
+        return Points(points.x[shown], *[points.y[shown]] * 3)
 
     def outside(self, points: Points) -> int:
         return int((~self._shows(points)).sum())
@@ -237,6 +249,13 @@ def _has_points(handle: Any) -> bool:
 
 def _label(objective: Objective) -> str:
     return f"{spoken(objective.name)} ({objective.unit}, {objective.better} is better)"
+
+
+def _accounting(results: Results) -> str:
+    """Whether a cost counts pads, where it says so: a ratio that has the papers' padded one beside it does not."""
+    rows = measured(results.trials, [results.cost])
+    unpadded = any("ratio_of_padded" in row[results.cost.name].beside for row in rows)
+    return ", pads counted on neither side" if unpadded else ""
 
 
 def _say_nothing_was_measured(axes: Axes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from searchkit.front import hypervolume, losses, reference_point
 from searchkit.records import Measured
 from searchkit.report import plots
 from searchkit.report.results import Results
-from tests.report.searches import cut, noisy, questions, staircase, trial
+from tests.report.searches import cut, noisy, paired, questions, staircase, trial
 
 
 @contextmanager
@@ -47,7 +48,9 @@ def test_both_splits_and_the_baselines_are_drawn_where_they_were_measured() -> N
         (bars,) = axes.containers
         assert list(bars.lines[0].get_xdata()) == [0.21, 0.81]
         (segments,) = [item.get_segments() for item in bars.lines[2]]
-        np.testing.assert_allclose([segment[:, 1] for segment in segments], [(0.57, 0.59), (0.84, 0.86)])
+        np.testing.assert_allclose(
+            [segment[:, 1] for segment in segments], [(0.5604, 0.5996), (0.8304, 0.8696)], atol=1e-6
+        )
         assert len(labels(axes)) == 7
 
 
@@ -100,8 +103,34 @@ def test_the_whole_front_is_inside_the_axes() -> None:
 
 def test_axes_say_unit_and_direction() -> None:
     with drawn(staircase()) as axes:
-        assert axes.get_xlabel().startswith("macs (of unreduced, lower is better)")
+        assert axes.get_xlabel().splitlines() == [
+            "macs (of unreduced, lower is better), pads counted on neither side",
+            "whiskers: 95 % interval on the report split, n = 400",
+        ]
         assert axes.get_ylabel() == "accuracy (fraction, higher is better)"
+
+
+def test_whiskers_are_the_interval_that_was_measured_and_inside_the_axes() -> None:
+    results = paired()
+    with drawn(results) as axes:
+        (segments,) = [item.get_segments() for item in axes.containers[0].lines[2]]
+        expected = [one.outcome.estimates["accuracy"] for one in results.report.values()]  # type: ignore[union-attr]
+        ends = [(estimate.low, estimate.high) for estimate in expected]
+        np.testing.assert_allclose([segment[:, 1] for segment in segments], ends)
+        bottom, top = axes.get_ylim()
+        assert bottom < min(low for low, _ in ends)
+        assert top > results.baselines["unreduced"][0].outcome.estimates["accuracy"].high  # type: ignore[union-attr]
+        assert "pads counted on neither side" in axes.get_xlabel()
+
+
+def test_a_cost_that_says_nothing_of_pads_is_not_said_to_leave_them_out() -> None:
+    bare = tuple(
+        replace(one, outcome=Measured({n: replace(e, beside={}) for n, e in one.outcome.estimates.items()}))
+        for one in noisy(12).trials
+        if isinstance(one.outcome, Measured)
+    )
+    with drawn(staircase(trials=bare)) as axes:
+        assert "pads" not in axes.get_xlabel()
 
 
 def test_the_hypervolume_after_every_evaluation_is_that_of_the_trials_so_far() -> None:
