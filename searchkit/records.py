@@ -88,8 +88,8 @@ class Estimate:
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
             raise ValueError(f"an interval has both ends or none, got {self.low=}, {self.high=}")
-        if self.low is not None and self.high is not None and not self.low <= self.high:
-            raise ValueError(f"an interval's low end is at most its high one, got {self.low=}, {self.high=}")
+        if self.low is not None and self.high is not None and not -math.inf < self.low <= self.high < math.inf:
+            raise ValueError(f"an interval's ends are finite and in order, got {self.low=}, {self.high=}")
 
     @classmethod
     def of_fraction(cls, correct: Iterable[bool]) -> Estimate:

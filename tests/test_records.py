@@ -54,7 +54,9 @@ def test_without_an_interval_of_its_own_that_of_the_normal_distribution_counts()
     assert Estimate(0.5, math.inf, 25).interval is None
 
 
-@pytest.mark.parametrize("ends", [(0.2, None), (None, 0.2), (0.3, 0.2), (math.nan, 0.2), (0.1, math.nan)])
-def test_an_interval_has_two_ends_in_order(ends: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "ends", [(0.2, None), (None, 0.2), (0.3, 0.2), (math.nan, 0.2), (0.1, math.nan), (0, math.inf)]
+)
+def test_an_interval_has_two_finite_ends_in_order(ends: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="an interval"):
         Estimate(0.5, None, 1, low=ends[0], high=ends[1])

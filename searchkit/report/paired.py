@@ -77,7 +77,7 @@ def _points(
 def _on_front(losses: Floats) -> NDArray[np.bool_]:
     """(K,) which of the (K, M) points nothing dominates; equal points stand or fall together."""
     points, place = np.unique(losses, axis=0, return_inverse=True)
-    return nondominated(points)[place]
+    return nondominated(points)[place.reshape(-1)]
 
 
 def _paired(found: Sequence[Estimate]) -> bool:
