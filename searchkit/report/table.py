@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ __all__ = ["baselines_frame", "console_table", "front_frame", "summary", "trials
 
 CONSOLE_ROWS = 12
 CONSOLE_POINTS = 3  # of a family of baselines
+CONSOLE_CANDIDATE = 12  # characters of a line, at least
 SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
 
 
@@ -67,11 +69,25 @@ def write(results: Results, folder: Path) -> None:
     replace_whole(folder / "summary.json", (text + "\n").encode())
 
 
-def console_table(results: Results) -> Table:
+def console_table(results: Results, width: int | None = None) -> Table:
     """The front for the terminal, the baselines below it, and whether they are beaten; values on the report split.
 
-    At most 12 members, and 3 points of a family, evenly picked with both ends.
+    At most 12 members, and 3 points of a family, evenly picked with both ends. The difference to the unreduced model is
+    there if `width`, by default the terminal's, has room for it.
     """
+    whole = _table(results, shown_difference(results))
+    return whole if _least(whole) <= (width or shutil.get_terminal_size().columns) else _table(results, [])
+
+
+def _least(table: Table) -> int:
+    """Characters that the numbers need side by side, with room for the candidate."""
+    numbers = [[column.header, *column.cells] for column in table.columns if column.no_wrap]
+    lines = [[line for cell in cells for line in str(cell).splitlines()] for cells in numbers]
+    return sum(max(map(len, of_column)) + len("   ") for of_column in lines) + CONSOLE_CANDIDATE
+
+
+def _table(results: Results, against: Sequence[Objective]) -> Table:
+    """With the difference to the unreduced model of the objectives in `against`."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -83,7 +99,7 @@ def console_table(results: Results) -> Table:
     )
     name = escape(str(results.study.get("name", "search")))
     told = ["report split, ± one standard error; optimism is search minus report"]
-    if shown_difference(results):
+    if against:
         told.append("against unreduced: paired difference on the report split, 95 % interval")
     caption = "\n".join([*told, *sentences(results)])
     table = Table(title=f"{name}: front, {shown}", caption=escape(caption), box=SIMPLE_HEAD, pad_edge=False)
@@ -91,17 +107,17 @@ def console_table(results: Results) -> Table:
         table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
     for objective in _optimistic(results):
         table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
-    for objective in shown_difference(results):
+    for objective in against:
         table.add_column(escape(f"{spoken(objective.name)}\nagainst unreduced"), justify="right", no_wrap=True)
     dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items}) or ["candidate"]
     for dimension in dimensions:
         table.add_column(escape(spoken(dimension)), overflow="fold")
     for trial in picked:
-        table.add_row(*(escape(cell) for cell in _cells(results, trial, dimensions)))
+        table.add_row(*(escape(cell) for cell in _cells(results, trial, dimensions, against)))
     table.add_section()
     for family, trials in results.baselines.items():
         for trial in evenly(trials, CONSOLE_POINTS):
-            gaps = [""] * len(_optimistic(results) + shown_difference(results))
+            gaps = [""] * (len(_optimistic(results)) + len(against))
             cells = [*values(results, trial), *gaps, named(family, trial.ask.candidate)]
             table.add_row(*(escape(cell) for cell in cells))
     return table
@@ -161,7 +177,7 @@ def named(family: str, candidate: Candidate) -> str:
     return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name != "baseline")])
 
 
-def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[str]:
+def _cells(results: Results, trial: Trial, dimensions: Sequence[str], against: Sequence[Objective]) -> list[str]:
     measured = results.report.get(trial.key)
     cells = values(results, measured)
     for objective in _optimistic(results):
@@ -169,7 +185,7 @@ def _cells(results: Results, trial: Trial, dimensions: Sequence[str]) -> list[st
         optimism = _optimism(search, report)
         digits = _decimals(report.standard_error if report else None) or 4
         cells.append("-" if optimism is None else f"{optimism:+.{digits}f}")
-    cells += [with_interval(difference(results, trial, objective)) for objective in shown_difference(results)]
+    cells += [with_interval(difference(results, trial, objective)) for objective in against]
     return cells + [short(trial.ask.candidate, dimension) for dimension in dimensions]
 
 

@@ -190,10 +190,21 @@ def test_tables_summary_and_text_hold_differences_and_chances_but_no_resamples(t
     assert f"| {table.with_interval(found)} |" in markdown(results)
 
 
-@pytest.mark.parametrize("width", [100, 120])
-def test_the_terminal_shows_the_difference_with_its_interval_on_one_line(width: int) -> None:
-    results = paired()
-    found = difference(results, results.front.members[0], ACCURACY)
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (100, True), (120, True)])
+def test_the_terminal_shows_the_difference_with_its_interval_where_there_is_room(width: int, shown: bool) -> None:
+    plain = paired(count=3)
+
+    def timed(one: Trial) -> Trial:
+        assert isinstance(one.outcome, Measured)
+        return replace(one, outcome=Measured({**one.outcome.estimates, "latency": Estimate(12.34, 0.08, 30)}))
+
+    report = {key: timed(one) for key, one in plain.report.items()}
+    results = replace(plain, front_objectives=(LATENCY,), report=report)
     lines = printed(results, width).splitlines()
-    assert any(table.with_interval(found) in line and line.rstrip().endswith("1 .59") for line in lines)
+    for member in results.front:
+        (row,) = [line for line in lines if line.rstrip().endswith(table.short(member.ask.candidate, "lengths"))]
+        assert "12.34 ± 0.08" in row
+        assert (table.with_interval(difference(results, member, ACCURACY)) in row) == shown
+    assert any("against unreduced: paired difference" in line for line in lines) == shown
+    assert not any("…" in line for line in lines)
     assert max(map(len, lines)) <= width

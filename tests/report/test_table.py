@@ -119,7 +119,7 @@ def test_a_search_without_measured_trials_still_makes_tables(tmp_path: Path) -> 
 
 def printed(results: object, width: int = 120) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width, color_system=None).print(table.console_table(results))  # type: ignore[arg-type]
+    Console(file=stream, width=width, color_system=None).print(table.console_table(results, width))  # type: ignore[arg-type]
     return stream.getvalue()
 
 
