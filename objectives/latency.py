@@ -119,4 +119,5 @@ def _estimate(
     if energy.is_there:
         beside |= {"energy_mj": 1e3 * float(joules[side]), "unreduced_energy_mj": 1e3 * float(joules[0])}
     value, error = ratio.value * reference_ms, (ratio.high - ratio.low) / 3.92 * reference_ms
-    return Estimate(value, error, len(timed.times) * timed.times.shape[2], beside)
+    n = len(timed.times) * timed.times.shape[2]
+    return Estimate(value, error, n, beside, ratio.low * reference_ms, ratio.high * reference_ms)

@@ -59,8 +59,9 @@ class Remeasured:
         }
         estimates = trial.outcome.estimates if isinstance(trial.outcome, Measured) else {}
         for name, estimate in estimates.items():
-            told = {name: estimate.value, f"{name}_se": estimate.standard_error, f"{name}_n": estimate.n}
-            row |= told | {f"{name}_{beside}": value for beside, value in estimate.beside.items()}
+            ends = {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            row |= {name: estimate.value, **ends, f"{name}_n": estimate.n}
+            row |= {f"{name}_{beside}": value for beside, value in estimate.beside.items()}
         return row
 
     def write(self, folder: Path) -> Path:

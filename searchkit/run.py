@@ -28,7 +28,7 @@ from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
-from searchkit.resamples import with_resamples
+from searchkit.resamples import RESAMPLES, with_resamples
 from searchkit.search import search
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
@@ -348,23 +348,30 @@ class Run:
                 "threads": self._threads,
             },
             "searchkit": __version__,
+            "resamples": RESAMPLES,
         }
         folder = self.trained().folder
         return folder.with_name(f"{folder.name}-baselines-{digest(setting)}.json")
 
+    @property
+    def _keeps_baselines(self) -> bool:
+        """Not for workers, whose setting is their own, and not where something is timed: times age."""
+        timed = any(objective.exclusive for objective in self._report_objectives)
+        return not self.conditions.workers and not timed
+
     def _known_baselines(self) -> dict[str, Trial]:
-        """Those of this supernet that some study has measured in this process's setting; none for workers elsewhere."""
-        if self.conditions.workers or not self._kept_baselines.exists():
+        """Those of this supernet that some study has measured in this setting, by key."""
+        if not self._keeps_baselines or not self._kept_baselines.exists():
             return {}
         trials = map(Trial.from_json, json.loads(self._kept_baselines.read_text()))
         return {trial.key: trial for trial in trials}
 
-    def _keep_baselines(self, done: Mapping[str, Trial]) -> None:
-        """For other studies of this supernet."""
+    def _keep_baselines(self, trials: Sequence[Trial]) -> None:
+        """For other studies of this supernet, those among the trials, which are of this setting."""
         keys = {one.key for group in self.baselines.values() for one in group}
-        measured = {key: done[key] for key in keys if done[key].status == "measured"}
+        measured = {trial.key: trial for trial in trials if trial.key in keys and trial.status == "measured"}
         known = self._known_baselines()
-        if not self.conditions.workers and measured.keys() - known.keys():
+        if self._keeps_baselines and measured.keys() - known.keys():
             every = [trial.to_json() for trial in {**measured, **known}.values()]
             replace_whole(self._kept_baselines, (json.dumps(every) + "\n").encode())
 
@@ -393,7 +400,7 @@ class Run:
                 done[trial.key] = trial
                 tell("report", count, len(asks))
         watch.write()
-        self._keep_baselines(done)
+        self._keep_baselines([done[ask.key] for ask in asks])  # what was stored before may be of another setting
         return done
 
 
