@@ -24,7 +24,7 @@ CONFIDENCE = 0.7
 STUDY = (
     SMALL.replace("NSGA2, Budget", "NSGA2, Racing, Budget")
     .replace("documents: int = 320", "documents: int = 1500")
-    .replace("search=120", "search=400")
+    .replace("search=120", "search=1200")
     .replace("evaluations: int = 24", "evaluations: int = 56")
     .replace("FineTune(epochs=1, learning_rate=1e-3)", "FineTune(epochs=2, learning_rate=5e-3)")
     .replace("seed=seed,\n", f"seed=seed,\n            racing=Racing(confidence={CONFIDENCE}),\n")
@@ -64,7 +64,7 @@ def test_what_is_stopped_is_beaten_on_the_whole_split(home: Path) -> None:
     run, trials = raced(home, home / "runs", device="cpu"), stored(home)
     pruned = [trial for trial in trials if isinstance(trial.outcome, Pruned)]
     assert len(pruned) >= 5
-    assert all(0 < trial.outcome.examples < 400 for trial in pruned)  # type: ignore[union-attr]
+    assert all(0 < trial.outcome.examples < 1200 for trial in pruned)  # type: ignore[union-attr]
     with Inline(run.workbench("search"), run.study.objectives) as evaluator:
         whole = list(evaluator.run([trial.ask for trial in pruned]))
     measured = [trial for trial in trials if trial.status == "measured"]
