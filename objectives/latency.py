@@ -29,10 +29,10 @@ def latency(
     batch_size: int = 1,
     *,
     length: int | None = None,
-    batches: int = 20,
-    rounds: int = 10,
+    batches: int = 10,
+    rounds: int = 8,
     width: float = 0.02,
-    budget_s: float = 3.0,
+    budget_s: float = 1.5,
     during_search: Literal["measured", "modelled"] = "measured",
 ) -> Objective:
     """Milliseconds per batch of `batch_size` examples, averaged over `batches` batches of real examples.

@@ -72,8 +72,8 @@ def execute(loaded: Loaded, conditions: Conditions = Conditions(), progress: Pro
     """Train, search and report; returns what was written to `runs/<study>/`."""
     run = Run(loaded.study, loaded, conditions, progress)
     with run.opened():
-        run.compared()
         run.trained()
+        run.compared()
         run.searched()
         results = run.reported()
         write(results, run.folder)
