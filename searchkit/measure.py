@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit.errors import StudyError
+from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.trial import add, measure_together
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
@@ -67,7 +67,10 @@ class Remeasured:
     def write(self, folder: Path) -> Path:
         """`measured/<fingerprint>.csv`, and .json with the setting and the date; the path of the table."""
         where = folder / "measured"
-        where.mkdir(exist_ok=True)
+        try:
+            where.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{where}: cannot write there: {error.strerror}") from error
         about = {"study": self.study, "date": datetime.now(UTC).date().isoformat(), "setting": dict(self.setting)}
         replace_whole(where / f"{self.fingerprint}.json", (json.dumps(about, indent=2) + "\n").encode())
         table = where / f"{self.fingerprint}.csv"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from searchkit import __version__
-from searchkit.errors import StudyError
+from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
 from searchkit.files import replace_whole
@@ -194,8 +194,14 @@ class Run:
                 "others: measure it during the search (during_search='measured')"
             )
         if self.folder.calibration.exists():
-            stored: dict[str, Any] = json.loads(self.folder.calibration.read_text())
-            return stored
+            try:
+                stored: dict[str, Any] = json.loads(self.folder.calibration.read_text())
+                return {one.name: stored[one.name] for one in modelled}
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StoreError(
+                    f"{self.folder.calibration}: not a table of {', '.join(one.name for one in modelled)} ({error}): "
+                    "start a new run, since the values so far came from another one"
+                ) from error
         rng = np.random.default_rng(self.study.seed)
         candidates = [self.space.decode(genome) for genome in self.space.sample(CALIBRATED, rng)]
         built = bench()

@@ -109,12 +109,17 @@ class Study:
             "task": self.task.describe(),
             "supernet": self.supernet.describe(),
             "space": self.bound_space.describe(),
-            "objectives": [objective.describe() for objective in self.objectives],
+            "objectives": [_identity(objective) for objective in self.objectives],
             "engine": self.engine.describe(),
             "racing": asdict(self.racing) if self.racing and self.race else None,
             "seed": self.seed,
             **({"constraints": [one.describe() for one in self.constraints]} if self.constraints else {}),
         }
+
+
+def _identity(objective: Objective) -> dict[str, Any]:
+    """What identifies it in a search: values that a table foretells are not those of the clock."""
+    return {**objective.describe(), **({"modelled": True} if objective.calibrate else {})}
 
 
 @dataclass(frozen=True)

@@ -346,8 +346,16 @@ def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_pat
     table = json.loads((tmp_path / "runs" / "small" / "calibration.json").read_text())["latency"]
     assert table["held_out"] >= 5
     front = json.loads((tmp_path / "runs" / "small" / "summary.json").read_text())["front"]
+    assert front
     assert all(member["search"]["latency"]["beside"]["modelled"] == 1 for member in front)
     assert all(member["report"]["latency"]["beside"]["rounds"] >= 3 for member in front)
+    study.write_text(study.read_text().replace(", during_search='modelled'", ""))
+    assert "another study" in searchkit(tmp_path, "run", str(study), "--threads", "1").stderr
+    study.write_text(study.read_text().replace("width=0.5", "width=0.5, during_search='modelled'"))
+    (tmp_path / "runs" / "small" / "calibration.json").write_text('{"latency"')
+    torn = searchkit(tmp_path, "run", str(study), "-p", "evaluations=24", "--threads", "1")
+    assert torn.returncode == 2
+    assert "calibration.json: not a table of latency" in " ".join(torn.stderr.split())
 
 
 def test_measuring_a_run_that_times_nothing_says_what_to_add(tmp_path: Path) -> None:
