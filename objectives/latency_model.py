@@ -1,9 +1,9 @@
 """Latency without timing every candidate: a table of costs, measured on the device once, before the search.
 
 A pass takes the sum of what it computes: so much per pass, per token that enters attention, per token that enters a
-feed-forward part, per place of an attention map, per layer that scores its tokens, and per token scored. The prices are
-fitted to measured times of a few candidates of the study's own space, by non-negative least squares of the relative
-errors; a third of the candidates is held out and says how good the table is.
+feed-forward part, per place of an attention map, and in layers that score their tokens so much more per layer, per
+token and per place. The prices are fitted to measured times of a few candidates of the study's own space, by
+non-negative least squares of the relative errors; a third of the candidates is held out and says how good the table is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.encoder import Trace
 
-PRICES: Final = ("pass", "attention_token", "feed_forward_token", "map_place", "scored_layer", "scored_token")
+PRICES: Final = (
+    "pass",
+    "attention_token",
+    "feed_forward_token",
+    "map_place",
+    "scored_layer",
+    "scored_token",
+    "scored_place",
+)
 TOGETHER: Final = 4  # candidates that take turns
 PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, fewest=6)
 HELD_OUT: Final = 3  # every third candidate
@@ -109,8 +117,8 @@ def work_of(trace: Trace) -> Floats:
     attended = trace.attention.double()
     scores = trace.scoring.sum(0) > 0  # (N,) layers that score anything
     places = (attended * trace.queries).sum()
-    scored = trace.attention[:, scores].sum()
-    counts = (1.0, attended.sum(), trace.feed_forward.sum(), places, scores.sum(), scored)
+    tokens, maps = attended[:, scores].sum(), (attended * trace.queries)[:, scores].sum()
+    counts = (1.0, attended.sum(), trace.feed_forward.sum(), places, scores.sum(), tokens, maps)
     return np.array([float(count) for count in counts])
 
 

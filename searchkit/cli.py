@@ -20,6 +20,7 @@ from searchkit.errors import SearchkitError, StudyError
 
 if TYPE_CHECKING:
     from searchkit.folder import Folder
+    from searchkit.measure import Remeasured
     from searchkit.objective import Objective
     from searchkit.progress import Progress
     from searchkit.records import Trial
@@ -92,10 +93,18 @@ def run(
     ray_address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, such as auto or host:6379; default: a local one.")
     ] = None,
+    cpus_per_worker: Annotated[float, typer.Option(min=0, help="Cores that Ray sets aside for each worker.")] = 1,
     gpus_per_worker: Annotated[
         float | None,
         typer.Option(min=0, help="GPUs per Ray worker, may be a fraction; default: this machine's, shared."),
     ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=AMOUNT", help="What else of the cluster a worker takes, such as A100=1; repeat."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(metavar="SECONDS", help="A candidate that takes longer on a worker has failed.")
+    ] = 900,
     cache_mib: Annotated[
         int,
         typer.Option(
@@ -114,8 +123,8 @@ def run(
     from searchkit.study import load
 
     loaded = load(study, _parameters(param))
-    if (ray_address or gpus_per_worker is not None) and not workers:
-        raise StudyError("--ray-address and --gpus-per-worker need --workers N with N at least 1")
+    if (ray_address or gpus_per_worker is not None or resource) and not workers:
+        raise StudyError("--ray-address, --gpus-per-worker and --resource need --workers N with N at least 1")
     conditions = Conditions(
         runs=runs,
         device=device,
@@ -123,7 +132,10 @@ def run(
         workers=workers,
         threads=threads,
         ray_address=ray_address,
+        cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
+        custom=_amounts(resource),
+        deadline_s=deadline,
         cache_mib=cache_mib,
         storage=storage,
     )
@@ -186,7 +198,7 @@ def report(run: RunFolder) -> None:
 @app.command(name="measure")
 def measure_command(
     run: RunFolder,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per timed batch.")] = 1,
+    batch_size: Annotated[list[int], typer.Option(min=1, help="Examples per timed batch; repeat for more.")] = [1],  # noqa: B006
     length: Annotated[
         int | None, typer.Option(min=3, help="Tokens of every timed example; default: the examples as they are.")
     ] = None,
@@ -204,9 +216,21 @@ def measure_command(
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
+    found = []
     with _keeping(folder), _bars() as progress:
-        found = measure(folder, conditions, batch_size=batch_size, length=length, progress=progress)
-    table = Table(title=f"{found.study} in setting {found.fingerprint}", title_justify="left")
+        for size in dict.fromkeys(batch_size):
+            found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            found[-1].write(folder.path)
+    for one in found:
+        _show_remeasured(one)
+    for name, value in found[0].setting.items():
+        if name != "batch_size":
+            _say(f"  {name}: {value}")
+    _say(f"kept in {folder.path / 'measured'}")
+
+
+def _show_remeasured(found: Remeasured) -> None:
+    table = Table(title=f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
     for objective in found.objectives:
         table.add_column(f"{objective.name}\n{objective.unit}", justify="right")
     table.add_column("times unreduced\n95 % interval", justify="right")
@@ -214,11 +238,8 @@ def measure_command(
     for trial in found.trials:
         table.add_row(*_remeasured_row(trial, found.objectives))
     out.print(table)
-    for name, value in found.setting.items():
-        _say(f"  {name}: {value}")
     if any(_beside(trial, "contended") for trial in found.trials):
         _say("the machine was busy with something else: intervals are wider than they need to be; measure again")
-    _say(f"kept in {found.write(folder.path)}")
 
 
 def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
@@ -298,6 +319,17 @@ def _parameters(given: list[str] | None) -> dict[str, str]:
             raise StudyError(f"-p {item!r}: expected NAME=VALUE")
         parameters[name] = value
     return parameters
+
+
+def _amounts(given: list[str] | None) -> dict[str, float]:
+    amounts = {}
+    for item in given or []:
+        name, _, amount = item.partition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            raise StudyError(f"--resource {item!r}: expected NAME=AMOUNT, such as A100=1") from None
+    return amounts
 
 
 def _say(text: str) -> None:

@@ -57,10 +57,16 @@ class Folder:
 
     @contextmanager
     def claimed(self, record: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the folder for this process and the study of `record`, and log to it.
+        """Hold the folder for this process and the study of `record`, and log to it; StudyError if another ran here."""
+        with self.held():
+            self._refuse_another(record["description"])
+            replace_whole(self.study, json.dumps(record, indent=2).encode())
+            with _logging_to(self.log):
+                yield
 
-        StoreError where it cannot be written or another process holds it; StudyError if another study ran here.
-        """
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a")
@@ -71,10 +77,7 @@ class Folder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise StoreError(f"{self.path}: another process is running this study") from None
-            self._refuse_another(record["description"])
-            replace_whole(self.study, json.dumps(record, indent=2).encode())
-            with _logging_to(self.log):
-                yield
+            yield
 
     def _refuse_another(self, description: Mapping[str, Any]) -> None:
         if not self.study.exists():

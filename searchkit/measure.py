@@ -92,7 +92,11 @@ def measure(
     same setting before is not measured again. Nothing else should run on the device.
     """
     run = reopened(folder, conditions, progress)
-    objectives = _objectives(run, batch_size, length)
+    with folder.held():
+        return _measured(run, _objectives(run, batch_size, length), batch_size, length)
+
+
+def _measured(run: Run, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
     bench = run.workbench("report").build()
     setting = {**bench.environment, "batch_size": batch_size, "length": length}
     wanted = [Candidate.of(baseline="unreduced")]
@@ -103,12 +107,12 @@ def measure(
     timed = [one for one in objectives if one.exclusive]
     plain = [one for one in objectives if not one.exclusive]
     for start in range(0, len(missing), TOGETHER):
-        progress("measure", start, len(missing))
+        run.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]
         for trial in add(list(measure_together(group, bench, plain)), bench, timed):
             store.append(trial)
             done[trial.key] = trial
-    progress("measure", len(missing), len(missing))
+    run.progress("measure", len(missing), len(missing))
     trials = tuple(done[one.key] for one in wanted)
     return Remeasured(run.study.name, setting, objectives, trials)
 

@@ -195,13 +195,15 @@ class Failed:
     kind: str
     message: str
     trace: str = ""
+    attempts: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "message": self.message, "trace": self.trace}
+        data: dict[str, Any] = {"kind": self.kind, "message": self.message, "trace": self.trace}
+        return data if self.attempts == 1 else {**data, "attempts": self.attempts}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failed:
-        return cls(data["kind"], data["message"], data.get("trace", ""))
+        return cls(data["kind"], data["message"], data.get("trace", ""), data.get("attempts", 1))
 
 
 Outcome = Measured | Pruned | Failed

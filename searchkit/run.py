@@ -20,6 +20,7 @@ from searchkit import __version__
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
+from searchkit.evaluate.ray import DEADLINE_S, Ray, Resources
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
 from searchkit.front import Front
@@ -53,8 +54,9 @@ class Conditions:
     """Where and with what a study runs; nothing here changes what is searched.
 
     workers: Ray actors, 0 for this process; threads per worker, 0 for the machine's cores over the workers;
-    gpus_per_worker: None shares this machine's GPUs among the workers; cache_mib: what each worker may keep of prefixes
-    that later candidates may share
+    gpus_per_worker: None shares this machine's GPUs among the workers; custom: resources of the cluster that a worker
+    takes, by name; deadline_s: for one candidate, on workers; cache_mib: what each worker may keep of prefixes that
+    later candidates may share
     """
 
     runs: Path = Path("runs")
@@ -63,7 +65,10 @@ class Conditions:
     workers: int = 0
     threads: int = 0
     ray_address: str | None = None
+    cpus_per_worker: float = 1
     gpus_per_worker: float | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
+    deadline_s: float = DEADLINE_S
     cache_mib: int = 2048
     storage: str | None = None
 
@@ -209,7 +214,7 @@ class Run:
         for number, one in enumerate(modelled):
             self.progress("calibrate", number, len(modelled))
             assert one.calibrate is not None
-            tables[one.name] = dict(one.calibrate(built, candidates))
+            tables[one.name] = {**one.calibrate(built, candidates), "environment": dict(built.environment)}
         self.progress("calibrate", len(modelled), len(modelled))
         replace_whole(self.folder.calibration, (json.dumps(tables, indent=2) + "\n").encode())
         return tables
@@ -242,14 +247,13 @@ class Run:
             from searchkit.evaluate.inline import Inline
 
             return Inline(self.workbench(split), objectives)
-        from searchkit.evaluate.ray import Ray
-
         return Ray(
             self.workbench(split),
             objectives,
             workers=max(1, min(self.conditions.workers, asks)),
             address=self.conditions.ray_address,
-            gpus_per_worker=self._gpus_per_worker,
+            resources=Resources(self.conditions.cpus_per_worker, self._gpus_per_worker, self.conditions.custom),
+            deadline_s=self.conditions.deadline_s,
         )
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from searchkit import Ask, Candidate, Constraint, Estimate, Lengths, Objective, Space
-from searchkit.errors import StudyError
+from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.racing import Race
 from searchkit.records import Pruned, Scalar
 
@@ -48,6 +50,7 @@ class FormulaBench:
     mishaps: Mapping[float, str]
     scratch: str = ""
     constraints: tuple[Constraint, ...] = ()
+    small: bool = False
 
     @property
     def environment(self) -> Mapping[str, Scalar]:
@@ -63,8 +66,19 @@ class FormulaBench:
         }
         return {key: Pruned(why, 0) for key, why in verdicts.items() if why}
 
+    def smaller(self) -> FormulaBench:
+        return replace(self, small=True)
+
     def subject(self, candidate: Candidate) -> Point:
         mishap = self.mishaps.get(Point(candidate).lengths[0])
+        if mishap == "no memory" or (mishap == "memory" and not self.small):
+            raise MemoryError("cannot allocate 1 PiB")
+        if mishap == "allocate":
+            np.ones(1 << 50)
+        if mishap == "nan":
+            raise TrialError("the logits are not finite", kind="nan")
+        if mishap == "hang":
+            time.sleep(3600)
         if mishap == "raise":
             raise ZeroDivisionError("a mishap")
         if mishap == "study":

@@ -30,6 +30,9 @@ class Bench(Protocol):
         The verdict on those that need not be, by key: a constraint turns them down, or they lost the race.
         """
 
+    def smaller(self) -> Bench:
+        """The same bench in less memory: the same values, from smaller batches."""
+
 
 class Workbench(Protocol):
     """Plain data from which a bench is built, in this process or in another one."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Workbench
@@ -22,27 +23,49 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 3  # an ask whose worker died is tried this often
-IN_FLIGHT = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
-FIRST = 0.75  # of a worker's share of a generation, in one group; the rest goes to whoever is done first
-IN_TURNS = 4  # asks that are timed together; one that kills its worker takes no more along
+ATTEMPTS: Final = 3  # an ask whose worker died is tried this often; so is the start of a worker that dies meanwhile
+DEADLINE_S: Final = 900.0
+IN_FLIGHT: Final = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
+FIRST: Final = 0.75  # of a worker's share of a generation, in one group; the rest goes to whoever is done first
+IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
+SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
+TOLD_EVERY_S: Final = 60.0  # while no worker can start
+STARTED_S: Final = 600.0  # by when one must have, on a cluster that may still grow
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Ray sets aside for one worker: CPU cores, GPUs (fractions share one), and resources that nodes were given
+    by name."""
+
+    cpus: float = 1
+    gpus: float = 0
+    custom: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, amount in {"cpus": self.cpus, "gpus": self.gpus, **self.custom}.items():
+            if not 0 <= amount < math.inf:
+                raise StudyError(f"a worker's {name} must be a number of 0 or more, got {amount}")
+
+    def __str__(self) -> str:
+        named = {"CPU": self.cpus, "GPU": self.gpus, **self.custom}
+        return ", ".join(f"{amount:g} {name}" for name, amount in named.items() if amount)
 
 
 class _Worker:
     """The actor: a bench, and the objectives to measure on it."""
 
-    def __init__(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
+    def build(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
+        """Not in the constructor: what goes wrong here comes back as itself, and a death as a death."""
         self._bench = workbench.build()
         self._objectives = {objective.name: objective for objective in objectives}
 
-    def ready(self) -> bool:
-        return True
-
-    def measure(self, asks: Sequence[Ask], names: Sequence[str], race: Race | None) -> list[Trial]:
-        return list(measure_together(asks, self._bench, [self._objectives[name] for name in names], race))
-
-    def add(self, before: Sequence[Trial], names: Sequence[str]) -> list[Trial]:
-        return add(before, self._bench, [self._objectives[name] for name in names])
+    def measure(self, job: _Job, race: Race | None) -> list[Trial]:
+        bench = self._bench.smaller() if job.attempt > 1 else self._bench  # memory may be why its worker died
+        objectives = [self._objectives[name] for name in job.names]
+        if job.before:
+            return add(job.before, bench, objectives)
+        return list(measure_together(job.asks, bench, objectives, race))
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,6 @@ class _Job:
     asks: tuple[Ask, ...]
     names: tuple[str, ...]
     before: tuple[Trial, ...] = ()
-    race: Any = None  # a reference to it, so that it travels once
     attempt: int = 1
 
     def again(self) -> list[_Job]:
@@ -63,13 +85,28 @@ class _Job:
         ]
 
 
+@dataclass(eq=False)
+class _Seat:
+    """A place for a worker: its actor, what that still has to do, in its order, and since when it does the first."""
+
+    actor: Any
+    starting: Any  # the reference that is ready when the worker is; None afterwards
+    jobs: dict[Any, _Job] = field(default_factory=dict)
+    since: float = 0.0
+    deaths: int = 0  # in a row, while it started
+
+
 class Ray:
     """`workers` long-lived actors on the cluster at `address`, or on a local one that ends with the evaluator.
 
     Asks are measured in groups of neighbours, which share prefixes: a large one for each worker, and small ones for
     those that are done while others take long. Objectives that are timed are measured in a second phase, some asks in
-    turns on one worker, while the others idle. An ask whose worker dies is tried again on a new worker, alone,
-    `ATTEMPTS` times in all, and then is `Failed`.
+    turns on one worker, while the others idle.
+
+    Workers start when the cluster has `resources` for them, at any time, and work from then on; a worker that dies, or
+    whose node leaves, is replaced. An ask whose worker dies is tried again on another one, alone and in smaller
+    batches, `ATTEMPTS` times in all, and then is `Failed`; so is one that alone takes more than `deadline_s` seconds.
+    A worker that cannot be built stops the study with its own error: every other one would fail the same way.
     """
 
     def __init__(
@@ -79,39 +116,55 @@ class Ray:
         *,
         workers: int,
         address: str | None = None,
-        cpus_per_worker: float = 1,
-        gpus_per_worker: float = 0,
+        resources: Resources = Resources(),
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         import ray
 
         if workers < 1:
             raise StudyError(f"--workers must be at least 1, got {workers}")
+        if not deadline_s > 0:
+            raise StudyError(f"--deadline must be more than 0 seconds, got {deadline_s}")
         self._ray = ray
-        self._owns_cluster = not ray.is_initialized()
-        if self._owns_cluster:
-            _connect(ray, address, workers * cpus_per_worker)
+        self._connected = not ray.is_initialized()
+        if self._connected:
+            _connect(ray, address, workers * resources.cpus)
         _travel_by_value(ray)
+        self._resources, self._may_grow = resources, address is not None
+        self._deadline_s, self._longest_s = deadline_s, 0.0
         self._objectives = tuple(objectives)
-        self._workbench = ray.put(workbench)  # once per node, through the object store
-        actor = ray.remote(_Worker)
-        self._actor = actor.options(num_cpus=cpus_per_worker, num_gpus=gpus_per_worker)
-        self._workers = [self._start() for _ in range(workers)]
-        self._wait_until_ready()
+        self._built_from = ray.put(workbench), ray.put(self._objectives)  # once per node, through the object store
+        self._actor = ray.remote(_Worker).options(
+            num_cpus=resources.cpus, num_gpus=resources.gpus, resources=dict(resources.custom)
+        )
+        self._seats: list[_Seat] = []
+        self._halted = False
+        try:
+            self._seats.extend(self._seated() for _ in range(workers))
+            self._wait_for_one()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
-        shared = None if race is None else self._ray.put(race)
-        sizes = _sizes(len(asks), len(self._workers))
-        groups = [_Job(group, together, race=shared) for group in neighbours(asks, sizes)]
-        measured = self._dispatch(groups, len(self._workers), IN_FLIGHT)
+        groups = neighbours(asks, _sizes(len(asks), len(self._seats)))
+        measured = self._dispatch([_Job(group, together) for group in groups], race=race)
         if not alone:
             yield from measured
             return
         first = sorted(measured, key=lambda trial: trial.ask.number)
         parts = [tuple(first[start : start + IN_TURNS]) for start in range(0, len(first), IN_TURNS)]
         jobs = [_Job(tuple(trial.ask for trial in part), alone, part) for part in parts]
-        yield from self._dispatch(jobs, workers=1, in_flight=1)
+        yield from self._dispatch(jobs, one_at_a_time=True)
+
+    def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
+        names = tuple(objective.name for objective in self._objectives)
+        yield from self._dispatch([], lambda: [_Job((ask,), names) for ask in more()])
+
+    def halt(self) -> None:
+        self._halted = True
 
     def __enter__(self) -> Self:
         return self
@@ -119,62 +172,143 @@ class Ray:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            self._ray.kill(worker)
-        if self._owns_cluster:
+        for seat in self._seats:
+            self._ray.kill(seat.actor)
+        if self._connected:
             self._ray.shutdown()
 
-    def _start(self) -> Any:
-        return self._actor.remote(self._workbench, self._objectives)
-
-    def _wait_until_ready(self) -> None:
-        """A worker that cannot start stops the study with its own error: every other one would fail the same way."""
-        try:
-            self._ray.get([worker.ready.remote() for worker in self._workers])
-        except self._ray.exceptions.RayError as error:
-            self.__exit__(None, None, None)
-            cause = getattr(error, "cause", None) or error
-            raise StudyError(f"a worker cannot start: {' '.join(str(cause).split())[-500:]}") from error
-
-    def _dispatch(self, jobs: Sequence[_Job], workers: int, in_flight: int) -> Iterator[Trial]:
+    def _dispatch(
+        self,
+        jobs: Sequence[_Job],
+        more: Callable[[], Sequence[_Job]] = tuple,
+        race: Race | None = None,
+        one_at_a_time: bool = False,
+    ) -> Iterator[Trial]:
         """Trials in the order of completion; arrival order steers nothing, the engine is told in ask order."""
-        waiting = deque(jobs)
-        running: dict[Any, tuple[_Job, int]] = {}
-        load = [0] * workers
-        while waiting or running:
-            while waiting and min(load) < in_flight:
-                slot, job = load.index(min(load)), waiting.popleft()
-                worker = self._workers[slot]
-                add, new = worker.add.remote, worker.measure.remote
-                reference = add(job.before, job.names) if job.before else new(job.asks, job.names, job.race)
-                running[reference] = (job, slot)
-                load[slot] += 1
-            (reference,), _ = self._ray.wait(list(running), num_returns=1)
-            try:
-                trials = self._ray.get(reference)
-            except self._ray.exceptions.RayTaskError as error:
-                cause = error.cause if isinstance(error.cause, Exception) else error
-                raise cause from None  # `measure` lets through only what stops the whole study
-            except self._ray.exceptions.RayError as error:
-                slot = running[reference][1]
-                suspect, *bystanders = self._replace(slot, error, running)
-                load[slot] = 0
-                waiting.extendleft(reversed(bystanders))
-                if suspect.attempt < ATTEMPTS:
-                    waiting.extend(suspect.again())
-                else:
-                    yield from (_died(ask, error) for ask in suspect.asks)
-            else:
-                load[running.pop(reference)[1]] -= 1
-                yield from trials
+        waiting = deque((*jobs, *more()))
+        shared = None if race is None else self._ray.put(race)  # so that it travels once
+        while (waiting and not self._halted) or any(seat.jobs for seat in self._seats):
+            if not self._halted:
+                self._hand_out(waiting, shared, one_at_a_time)
+            trials = [trial for seat in self._changed() for trial in self._settled(seat, waiting)]
+            for trial in trials:
+                yield trial
+                waiting.extend(more())
 
-    def _replace(self, slot: int, error: Exception, running: dict[Any, tuple[_Job, int]]) -> list[_Job]:
-        """Start a new worker in `slot`; the jobs the dead one had, in the order it took them: the first was running."""
-        log.warning("a worker died and is replaced: %s", " ".join(str(error).split())[:300])
-        self._ray.kill(self._workers[slot])
-        self._workers[slot] = self._start()
-        lost = [reference for reference, (_, where) in running.items() if where == slot]
-        return [running.pop(reference)[0] for reference in lost]
+    def _hand_out(self, waiting: deque[_Job], race: Any, one_at_a_time: bool) -> None:
+        """Waiting jobs to workers that have started, those with the fewest first."""
+        self._wait_for_one()
+        here = [seat for seat in self._seats if seat.starting is None]
+        while waiting:
+            busy = sum(len(seat.jobs) for seat in self._seats)
+            seat = min(here, key=lambda seat: len(seat.jobs))
+            if len(seat.jobs) >= IN_FLIGHT or (one_at_a_time and busy):
+                return
+            job = waiting.popleft()
+            if not seat.jobs:
+                seat.since = time.monotonic()
+            seat.jobs[seat.actor.measure.remote(job, race)] = job
+
+    def _changed(self) -> list[_Seat]:
+        """Wait until something happened to a seat: it has started, finished its first job, died, or is too late."""
+        watched = {
+            next(iter(seat.jobs)) if seat.starting is None else seat.starting: seat
+            for seat in self._seats
+            if seat.jobs or seat.starting is not None
+        }
+        left = [self._due(seat) - time.monotonic() for seat in self._seats if seat.jobs]
+        ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=max(0.0, min(left)) if left else TOLD_EVERY_S)
+        late = [seat for seat in self._seats if seat.jobs and self._due(seat) <= time.monotonic()]
+        return [watched[reference] for reference in ready] or late
+
+    def _due(self, seat: _Seat) -> float:
+        """When the first job of the seat is late, by the monotonic clock."""
+        job = next(iter(seat.jobs.values()))
+        each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
+        return seat.since + self._deadline_s + (len(job.asks) - 1) * each
+
+    def _settled(self, seat: _Seat, waiting: deque[_Job]) -> list[Trial]:
+        """What the seat's news mean: trials, or jobs that wait again."""
+        if seat.starting is not None:
+            self._started(seat)
+            return []
+        reference = next(iter(seat.jobs))
+        ready, _ = self._ray.wait([reference], timeout=0)
+        if not ready:
+            return self._lost(seat, waiting, Failed("timeout", f"took more than {self._deadline_s:g} s"))
+        try:
+            trials: list[Trial] = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise cause from None  # `measure` lets through only what stops the whole study
+        except self._ray.exceptions.RayError as error:
+            kind = "out-of-memory" if _of_memory(self._ray, error) else "worker-died"
+            message = "the worker died while it measured this candidate"
+            return self._lost(seat, waiting, Failed(kind, message, str(error)))
+        del seat.jobs[reference]
+        seat.since = time.monotonic()
+        self._longest_s = max([self._longest_s, *(trial.seconds for trial in trials)])
+        return trials
+
+    def _lost(self, seat: _Seat, waiting: deque[_Job], why: Failed) -> list[Trial]:
+        """A new worker for the seat; the first job is suspect and tried alone, last of all, those behind it next."""
+        log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, " ".join(why.trace.split())[:300])
+        suspect, *bystanders = seat.jobs.values()
+        self._ray.kill(seat.actor)
+        fresh = self._seated()
+        seat.actor, seat.starting, seat.jobs = fresh.actor, fresh.starting, {}
+        waiting.extendleft(reversed(bystanders))
+        hopeless = suspect.attempt >= ATTEMPTS or (why.kind == "timeout" and len(suspect.asks) == 1)
+        if not hopeless:
+            waiting.extend(suspect.again())
+            return []
+        message = why.message if suspect.attempt == 1 else f"{why.message}, {suspect.attempt} times"
+        final = replace(why, message=message, attempts=suspect.attempt)
+        return [Trial(ask, final, time.monotonic() - seat.since) for ask in suspect.asks]
+
+    def _seated(self) -> _Seat:
+        actor = self._actor.remote()
+        return _Seat(actor, actor.build.remote(*self._built_from))
+
+    def _started(self, seat: _Seat) -> None:
+        """The seat's worker can work, or is started once more; StudyError with its own error if it cannot be built."""
+        try:
+            self._ray.get(seat.starting)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            raise StudyError(f"a worker cannot start: {' '.join(str(cause).split())[-500:]}") from error
+        except self._ray.exceptions.RayError as error:
+            seat.deaths += 1
+            if seat.deaths == ATTEMPTS:
+                told = " ".join(str(error).split())[:500]
+                raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {told}") from error
+            self._ray.kill(seat.actor)
+            fresh = self._seated()
+            seat.actor, seat.starting = fresh.actor, fresh.starting
+            return
+        seat.starting, seat.deaths = None, 0
+
+    def _wait_for_one(self) -> None:
+        """Until a worker has started; the others may do so later."""
+        begun = time.monotonic()
+        while all(seat.starting is not None for seat in self._seats):
+            for seat in self._changed():
+                self._started(seat)
+            waited = time.monotonic() - begun
+            if waited > TOLD_EVERY_S / 2 and all(seat.starting is not None for seat in self._seats):
+                self._tell_waiting(waited)
+
+    def _tell_waiting(self, waited: float) -> None:
+        every = sorted(self._ray.cluster_resources().items())
+        has = ", ".join(
+            f"{amount:g} {name}" for name, amount in every if name in ("CPU", "GPU", *self._resources.custom)
+        )
+        told = (
+            f"no worker has started in {waited:.0f} s: one takes {self._resources}, the cluster has {has or 'nothing'}"
+        )
+        if waited > STARTED_S or not self._may_grow:
+            raise StudyError(f"{told}; ask for less, or give the cluster more")
+        log.warning("%s; waiting", told)
 
 
 def _sizes(count: int, workers: int) -> list[int]:
@@ -183,9 +317,9 @@ def _sizes(count: int, workers: int) -> list[int]:
     return [large] * workers + even(count - large * workers, workers) if large else even(count, workers)
 
 
-def _died(ask: Ask, error: Exception) -> Trial:
-    message = f"the worker died {ATTEMPTS} times while it measured this candidate"
-    return Trial(ask, Failed("worker-died", message, str(error)), seconds=0.0)
+def _of_memory(ray: Any, error: Exception) -> bool:
+    """Whether Ray stopped the worker because the node ran out of memory."""
+    return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)
 
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:

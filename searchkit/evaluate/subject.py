@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 
 # logits (N, C), or (T, C) where every token is read, and trace of a whole split, in the data's order, on the CPU
 Passes = tuple[Tensor, Trace]
@@ -176,6 +178,14 @@ class SupernetBench:
             bench = replace(self, data=self.data.take(rows), cache_bytes=room, parts=1)
             shards.append(Shard(bench, rows, np.sort(part)))
         return shards
+
+    def smaller(self) -> SupernetBench:
+        """In less memory: batches of a quarter of the tokens, no prefixes kept; a race has the same parts."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._prepared.clear()
+        budget = max(1, self.token_budget // LESS)
+        return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
 
     def remembered(self, what: Hashable, find: Callable[[], Any]) -> Any:
         """What `find` found when it was first asked for here: a reference that later measurements share."""

@@ -33,17 +33,15 @@ def measure_together(
         yield from add(list(measure_together(asks, bench, others, race)), bench, in_turns)
         return
     start = time.perf_counter()
-    lost: Mapping[str, Pruned] = {}
-    try:
-        lost = bench.prepare([ask.candidate for ask in asks], race)
-    except StudyError:
-        raise
-    except Exception:  # of one of them or of all at once: alone, each has its own outcome
-        if len(asks) > 1:
-            log.warning("%d candidates cannot be computed together; now one by one", len(asks), exc_info=True)
-            for ask in asks:
-                yield from measure_together([ask], bench, objectives, race)
-            return
+    lost, error = _prepared(asks, bench, race)
+    if error and len(asks) > 1:  # of one of them or of all at once: alone, each has its own outcome
+        log.warning("%d candidates cannot be computed together; now one by one\n%s", len(asks), error.trace)
+        for ask in asks:
+            yield from measure_together([ask], bench, objectives, race)
+        return
+    if error and error.kind == "out-of-memory":
+        bench = bench.smaller()
+        lost, _ = _prepared(asks, bench, race)
     share = (time.perf_counter() - start) / max(len(asks), 1)
     for ask in asks:
         if ask.key in lost:
@@ -51,6 +49,16 @@ def measure_together(
         else:
             trial = measure(ask, bench, objectives, race=race)
             yield replace(trial, seconds=trial.seconds + share)
+
+
+def _prepared(asks: Sequence[Ask], bench: Bench, race: Race | None) -> tuple[Mapping[str, Pruned], Failed | None]:
+    """The verdict on those that need not be measured, or what went wrong: as a record, which holds no memory."""
+    try:
+        return bench.prepare([ask.candidate for ask in asks], race), None
+    except StudyError:
+        raise
+    except Exception as error:
+        return {}, _failed(error)
 
 
 def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) -> list[Trial]:
@@ -117,7 +125,12 @@ def measure(
         assert before is not None
         return before
     examples: dict[str, Any] = {}
-    outcome = _outcome(ask, bench, objectives, dict(known.estimates) if known else {}, race, examples)
+    estimates = dict(known.estimates) if known else {}
+    outcome = _outcome(ask, bench, objectives, dict(estimates), race, examples)
+    if isinstance(outcome, Failed) and outcome.kind == "out-of-memory":
+        log.warning("out of memory, now in smaller batches: %s", outcome.message)
+        outcome = _outcome(ask, bench.smaller(), objectives, estimates, race, examples)
+        outcome = replace(outcome, attempts=2) if isinstance(outcome, Failed) else outcome
     seconds = time.perf_counter() - start + (before.seconds if before else 0.0)
     return Trial(ask, outcome, seconds, dict(bench.environment), examples)
 
@@ -144,14 +157,24 @@ def _outcome(
         examples.update(race.outcomes(subject) if race else {})
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
-    except TrialError as error:
-        return Failed(error.kind, str(error), traceback.format_exc())
-    except MemoryError as error:
-        return Failed("out-of-memory", str(error) or "out of memory", traceback.format_exc())
     except Exception as error:
-        kind = "out-of-memory" if type(error).__name__ == "OutOfMemoryError" else "exception"
-        return Failed(kind, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return _failed(error)
     return Measured(estimates)
+
+
+def _failed(error: Exception) -> Failed:
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, TrialError):
+        return Failed(error.kind, str(error), trace)
+    if _is_of_memory(error):
+        return Failed("out-of-memory", str(error) or "out of memory", trace)
+    return Failed("exception", f"{type(error).__name__}: {error}", trace)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Python's, a GPU's (torch.OutOfMemoryError), or torch's on a CPU, which has no class of its own."""
+    told = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
 
 
 def _finite(name: str, estimate: Any) -> Estimate:

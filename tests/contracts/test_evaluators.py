@@ -88,6 +88,17 @@ def test_an_objective_that_returns_no_estimate_is_named(make: Make) -> None:
     assert "objective 'odd' must return an Estimate, got float" in outcome.message
 
 
+@pytest.mark.parametrize(("mishap", "kind"), [("memory", "measured"), ("no memory", "out-of-memory")])
+def test_out_of_memory_is_tried_once_more_in_smaller_batches(make: Make, mishap: str, kind: str) -> None:
+    with make(FormulaWorkbench({0.5: mishap}), OBJECTIVES) as evaluator:
+        found = by_number(evaluator.run(asks()))
+    chosen = [outcome for ask, outcome in found if Point(ask.candidate).lengths[0] == 0.5]
+    assert chosen
+    assert {getattr(outcome, "kind", "measured") for outcome in chosen} == {kind}
+    assert {getattr(outcome, "attempts", 2) for outcome in chosen} == {2}
+    assert all(isinstance(outcome, Measured) for ask, outcome in found if Point(ask.candidate).lengths[0] != 0.5)
+
+
 def test_an_error_of_the_study_comes_through(make: Make) -> None:
     everything = dict.fromkeys((level / 6 for level in range(1, 7)), "study")
     with make(FormulaWorkbench(everything), OBJECTIVES) as evaluator, pytest.raises(StudyError, match="study is wrong"):
@@ -131,7 +142,8 @@ def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(c
         found = {ask.key: outcome for ask, outcome in by_number(evaluator.run(todo))}
     assert isinstance(found[killer.key], Failed)
     assert found[killer.key].kind == "worker-died"
-    assert str(ATTEMPTS) in found[killer.key].message
+    assert found[killer.key].attempts == ATTEMPTS
+    assert f"{ATTEMPTS} times" in found[killer.key].message
     assert all(isinstance(found[ask.key], Measured) for ask in todo if ask is not killer)
 
 

@@ -18,7 +18,7 @@ from searchkit.reduction.ragged import Tokens
 from searchkit.space import Lengths, Space
 from tests.evaluate.test_bench import bench as small_bench
 
-TRUE_MS = np.array([1.0, 0.002, 0.004, 0.00001, 0.05, 0.0005])  # in the order of PRICES
+TRUE_MS = np.array([1.0, 0.002, 0.004, 0.00001, 0.05, 0.0005, 0.00002])  # in the order of PRICES
 
 
 @pytest.fixture
