@@ -299,13 +299,9 @@ class Ray:
                 self._tell_waiting(waited)
 
     def _tell_waiting(self, waited: float) -> None:
-        every = sorted(self._ray.cluster_resources().items())
-        has = ", ".join(
-            f"{amount:g} {name}" for name, amount in every if name in ("CPU", "GPU", *self._resources.custom)
-        )
-        told = (
-            f"no worker has started in {waited:.0f} s: one takes {self._resources}, the cluster has {has or 'nothing'}"
-        )
+        has: dict[str, float] = self._ray.cluster_resources()
+        which = [f"{has.get(name, 0):g} {name}" for name in ("CPU", "GPU", *self._resources.custom)]
+        told = f"no worker has started in {waited:.0f} s: one takes {self._resources}, there are {', '.join(which)}"
         if waited > STARTED_S or not self._may_grow:
             raise StudyError(f"{told}; ask for less, or give the cluster more")
         log.warning("%s; waiting", told)

@@ -62,6 +62,20 @@ def test_a_split_in_parts_gives_the_passes_of_the_whole_in_its_order(head: str, 
             assert torch.equal(getattr(one[1], item.name), getattr(other[1], item.name))
 
 
+@pytest.mark.parametrize("head", TASKS)
+def test_a_smaller_bench_gives_the_same_in_less_memory_and_races_in_the_same_parts(head: str) -> None:
+    whole = replace(bench(head), parts=3)
+    small = whole.smaller()
+    assert len(small.batches) > len(whole.batches)
+    assert max(len(tokens.ids) for _, tokens in small.batches) < max(len(tokens.ids) for _, tokens in whole.batches)
+    plans = [whole.plan(one) for one in CANDIDATES]
+    for one, other in zip(whole.passes(plans), small.passes(plans), strict=True):
+        torch.testing.assert_close(one[0], other[0], atol=1e-6, rtol=0)
+    assert not any(cache.nodes for shard in small.shards for cache in shard.bench.caches)
+    for mine, its in zip(whole.shards, small.shards, strict=True):
+        assert np.array_equal(mine.rows, its.rows)
+
+
 def test_the_windows_of_a_question_are_in_one_part() -> None:
     cut = replace(bench("question_answering"), parts=4)
     assert cut.data.answers is not None

@@ -123,7 +123,7 @@ def test_poison_among_healthy_candidates(cluster: Any) -> None:
 
 def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOLD_EVERY_S", 0.5)
-    with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, all nodes have 2 CPU, 0 GPU, 0 unobtainium"):
+    with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, there are 2 CPU, 0 GPU, 0 unobtainium"):
         Ray(FormulaWorkbench({}), OBJECTIVES, workers=1, resources=Resources(custom={"unobtainium": 3}))
 
 
