@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -30,6 +31,7 @@ FIRST: Final = 0.75  # of a worker's share of a generation, in one group; the re
 IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 TOLD_EVERY_S: Final = 60.0  # while no worker can start
+ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
 STARTED_S: Final = 600.0  # by when one must have, on a cluster that may still grow
 
 
@@ -119,6 +121,8 @@ class Ray:
         resources: Resources = Resources(),
         deadline_s: float = DEADLINE_S,
     ) -> None:
+        if address is None:
+            os.environ.setdefault(ON_LOOPBACK, "0")  # which Ray reads when it is imported
         import ray
 
         if workers < 1:

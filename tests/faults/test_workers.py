@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -119,6 +122,28 @@ def test_poison_among_healthy_candidates(cluster: Any) -> None:
             assert isinstance(trial.outcome, Failed)
             assert (trial.outcome.kind, mishap) == (kinds[mishap], mishap)
             assert trial.outcome.message
+
+
+LISTENING = """
+import psutil
+from searchkit.evaluate.ray import Ray
+from tests.analytic import OBJECTIVES, FormulaWorkbench, asks
+with Ray(FormulaWorkbench({}), OBJECTIVES, workers=1) as evaluator:
+    list(evaluator.run(asks()[:2]))
+    mine = {process.pid for process in psutil.Process().children(recursive=True)} | {psutil.Process().pid}
+    found = [one for one in psutil.net_connections("inet") if one.pid in mine and one.status == "LISTEN"]
+    print(len(found), *{one.laddr.ip.removeprefix("::ffff:") for one in found})
+"""
+
+
+def test_a_local_cluster_listens_on_loopback_alone() -> None:
+    where = Path(__file__).parents[2]
+    said = subprocess.run(
+        [sys.executable, "-c", LISTENING], cwd=where, check=True, capture_output=True, text=True, timeout=120
+    )
+    count, *addresses = said.stdout.split()
+    assert int(count) >= 3
+    assert addresses == ["127.0.0.1"]
 
 
 def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
