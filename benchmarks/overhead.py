@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.result import finish
-from searchkit import NSGA2, Candidate, Estimate, Lengths, Objective, Space
+from searchkit import NSGA2, Budget, Candidate, Estimate, Lengths, Objective, Space
+from searchkit.budget import Account
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import Race
@@ -69,7 +70,8 @@ def milliseconds(evaluator: Evaluator, evaluations: int) -> float:
         store = Store.open(str(Path(folder) / "journal.log"), "overhead", OBJECTIVES)
         engine = NSGA2(population=POPULATION).start(SPACE, OBJECTIVES, seed=0)
         start = time.perf_counter()
-        done = search(engine, evaluator, store, evaluations=evaluations, population=POPULATION)
+        account = Account(Budget(evaluations), OBJECTIVES)
+        done = search(engine, evaluator, store, account, population=POPULATION)
         assert len(done) == evaluations
         return (time.perf_counter() - start) * 1e3 / evaluations
 

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from searchkit.budget import Budget, Plateau
     from searchkit.engines import NSGA2, Random
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
     from searchkit.evaluate.racing import Racing
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
-    from searchkit.study import Budget, Study
+    from searchkit.study import Study
     from searchkit.supernet import Scratch, Supernet
 
 __version__ = "0.1.0"
 
 _HOME: Final[dict[str, str]] = {
     "Ask": "records",
-    "Budget": "study",
+    "Budget": "budget",
     "Candidate": "records",
     "Choice": "space",
     "Constraint": "objective",
@@ -36,6 +37,7 @@ _HOME: Final[dict[str, str]] = {
     "Measured": "records",
     "NSGA2": "engines",
     "Objective": "objective",
+    "Plateau": "budget",
     "Pruned": "records",
     "Racing": "evaluate.racing",
     "Random": "engines",
@@ -66,6 +68,7 @@ __all__ = [
     "Lengths",
     "Measured",
     "Objective",
+    "Plateau",
     "Pruned",
     "Racing",
     "Random",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,9 +115,10 @@ def run(
     """Train, search, re-measure the front on the report split, and write tables and plots.
 
     Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
-    twice.
+    twice. Ctrl-C once lets a search finish what is in flight, twice stops it now.
     """
     from searchkit.folder import Folder
+    from searchkit.interrupt import Interrupt
     from searchkit.run import Conditions, execute
     from searchkit.study import load
 
@@ -141,15 +141,19 @@ def run(
     )
     folder = Folder(runs / loaded.study.name)
     with _keeping(folder), _bars() as progress:
-        results = execute(loaded, conditions, progress)
+        results = execute(loaded, conditions, progress, Interrupt(_warn))
     _show(results, folder)
 
 
 @app.command()
 def status(run: RunFolder) -> None:
     """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far."""
+    from searchkit.budget import ENDED
     from searchkit.folder import Folder, stored_objectives
     from searchkit.front import Front
+    from searchkit.progress import Stopwatch
+    from searchkit.status import told
+    from searchkit.steady import IN_FLIGHT
     from searchkit.store import Store
 
     folder = Folder(run)
@@ -157,17 +161,19 @@ def status(run: RunFolder) -> None:
     objectives, front_objectives = stored_objectives(record)
     storage, name = record["storage"] or str(folder.journal), record["description"]["name"]
     try:
-        trials = Store.open(storage, f"{name}-search", objectives, create=False).trials()
+        store = Store.open(storage, f"{name}-search", objectives, create=False)
+        trials, ended, in_flight = store.trials(), store.note(ENDED), store.note(IN_FLIGHT)
     except SearchkitError:
-        trials = []
+        trials, ended, in_flight = [], None, None
     try:
         report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
     except SearchkitError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)
     _say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
-    for (state, kind), count in _grouped(trials).items():
-        _say(f"  {state}{f' ({kind})' if kind else ''}: {count}")
+    seconds = Stopwatch(folder.seconds("search")).before
+    for line in told(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
+        _say(f"  {line}")
     if "cache_mib" in record:
         _say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
     front = Front.of(trials, objectives)
@@ -336,15 +342,15 @@ def _say(text: str) -> None:
     out.print(escape(text), soft_wrap=True, highlight=False)
 
 
+def _warn(text: str) -> None:
+    err.print(escape(text), soft_wrap=True, highlight=False)
+
+
 def _show(results: Any, folder: Folder) -> None:
     from searchkit.report.table import console_table
 
     out.print(console_table(results))
     _say(f"front.csv, summary.json, trials.parquet and plots are in {folder.path}")
-
-
-def _grouped(trials: list[Trial]) -> Counter[tuple[str, str]]:
-    return Counter((trial.status, getattr(trial.outcome, "kind", "")) for trial in trials)
 
 
 @contextmanager

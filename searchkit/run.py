@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from searchkit import __version__
+from searchkit.budget import ENDED, Account
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
@@ -24,6 +25,7 @@ from searchkit.evaluate.ray import DEADLINE_S, Ray, Resources
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
 from searchkit.front import Front
+from searchkit.interrupt import Interrupt
 from searchkit.objective import Objective
 from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
@@ -31,6 +33,7 @@ from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
 from searchkit.resamples import RESAMPLES, with_resamples
 from searchkit.search import search
+from searchkit.steady import IN_FLIGHT, in_flight, search_steadily
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, train
 from searchkit.tasks.splits import duplicates
@@ -73,9 +76,17 @@ class Conditions:
     storage: str | None = None
 
 
-def execute(loaded: Loaded, conditions: Conditions = Conditions(), progress: Progress = silent) -> Results:
-    """Train, search and report; returns what was written to `runs/<study>/`."""
-    run = Run(loaded.study, loaded, conditions, progress)
+def execute(
+    loaded: Loaded,
+    conditions: Conditions = Conditions(),
+    progress: Progress = silent,
+    interrupt: Interrupt | None = None,
+) -> Results:
+    """Train, search and report; returns what was written to `runs/<study>/`.
+
+    With `interrupt` one Ctrl-C lets the search finish what is in flight; KeyboardInterrupt in any case.
+    """
+    run = Run(loaded.study, loaded, conditions, progress, interrupt)
     with run.opened():
         run.trained()
         run.compared()
@@ -110,6 +121,7 @@ class Run:
     loaded: Loaded
     conditions: Conditions
     progress: Progress
+    interrupt: Interrupt | None = None
     _supernet: Trained | None = field(default=None, init=False)
 
     @cached_property
@@ -151,6 +163,7 @@ class Run:
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
             "storage": self.conditions.storage,
             "evaluations": self.study.budget.evaluations,
+            "budget": str(self.study.budget),
             "cache_mib": self.conditions.cache_mib,
         }
         with self.folder.claimed(record):
@@ -292,38 +305,94 @@ class Run:
         return (*(one.final or one for one in self.study.objectives), *self.study.front_objectives)
 
     def searched(self) -> dict[str, Trial]:
-        """Search until the budget is spent; key -> trial on the search split."""
+        """Search until the budget is spent; key -> trial on the search split.
+
+        KeyboardInterrupt after a Ctrl-C, once what was in flight is stored.
+        """
         study, store = self.study, self.store("search")
-        done, wanted = {trial.key: trial for trial in store.trials()}, study.budget.evaluations
-        if sum(trial.is_evaluation for trial in done.values()) < wanted:
-            self.trained()  # before the search's seconds begin
-        watch = Stopwatch(self.folder.seconds("search"))
-        tell = watch.watching(self.progress)
-        counts = Counter(_kind(trial) for trial in done.values())
+        self.trained()  # before the search's seconds begin
+        watch, kept = Stopwatch(self.folder.seconds("search")), OneSetting(store, study.objectives)
+        tell, wanted = watch.watching(self.progress), study.budget.evaluations
+        account = Account(
+            study.budget,
+            study.objectives,
+            kept.appended() if study.engine.steady else kept.trials(),
+            generation=1 if study.engine.steady else study.engine.population,
+            max_failures=study.max_failures,
+            seconds=watch.seconds,
+        )
+        counts = Counter(map(_kind, kept.appended()))
 
-        def told(*new: Trial) -> None:
-            counts.update(map(_kind, new))
-            note = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind == "measured")
-            tell("search", counts.total() - counts["turned down"], wanted, note)
+        def note() -> str:
+            return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind == "measured")
 
-        told()
-        if counts.total() - counts["turned down"] >= wanted:
-            return done
+        def told(new: Trial) -> None:
+            counts[_kind(new)] += 1
+            tell("search", account.evaluations, wanted, note())
+
+        done = {trial.key: trial for trial in kept.trials()}
+        if account.ended is None:
+            tell("search", account.evaluations, wanted, note())
+            if store.note(ENDED) is not None:
+                store.set_note(ENDED, None)  # a smaller budget did
+            done = self._search(kept, account, told)
+            watch.write()
+        tell("search", account.evaluations, account.evaluations, f"{note()}; {account.ended}")
+        log.info("the search has ended: %s", account.ended)
+        if not done:
+            raise StudyError(f"{account.ended} before any candidate was measured: the budget needs more")
+        if store.note(ENDED) != account.ended:
+            store.set_note(ENDED, account.ended)
+        return done
+
+    def _search(self, kept: OneSetting, account: Account, told: Callable[[Trial], None]) -> dict[str, Trial]:
+        study, interrupt = self.study, self.interrupt
+        population, steady = study.engine.population, study.engine.steady
+        in_flight = self._in_flight(kept) if steady else population
         if study.racing and study.race is None:
-            log.info("racing is off: it takes two objectives, a quality and a cost, both known for each example")
+            needs = "it takes two objectives, a quality and a cost, both known for each example"
+            why = "a steady engine has no generations to race against" if steady else needs
+            log.info("racing is off: %s", why)
         engine = study.engine.start(self.space, study.objectives, study.seed)
-        with self.evaluator("search", study.objectives, study.engine.population) as evaluator:
-            done = search(
+        with ExitStack() as stack:
+            evaluator = stack.enter_context(self.evaluator("search", study.objectives, in_flight))
+            if interrupt:
+                stack.enter_context(interrupt.listening())
+
+            def halted() -> bool:
+                return interrupt is not None and interrupt.asked
+
+            if steady:
+                return search_steadily(
+                    engine,
+                    evaluator,
+                    kept,
+                    account,
+                    population=population,
+                    in_flight=in_flight,
+                    seen=told,
+                    halted=halted,
+                )
+            return search(
                 engine,
                 evaluator,
-                OneSetting(store, study.objectives),
-                evaluations=wanted,
-                population=study.engine.population,
+                kept,
+                account,
+                population=population,
                 race=study.race,
                 seen=told,
+                halted=halted,
             )
-        watch.write()
-        return done
+
+    def _in_flight(self, kept: OneSetting) -> int:
+        """How many asks of a steady engine are open: two per worker, fixed for good when the search begins."""
+        workers = self.conditions.workers
+        if not kept.trials() and kept.store.note(IN_FLIGHT) is None:
+            kept.store.set_note(IN_FLIGHT, 2 * workers or 1)
+        found = in_flight(kept.store)
+        if workers > found:
+            log.warning("the search began with %d asks in flight: no more than %d workers have work", found, found)
+        return found
 
     def reported(self) -> Results:
         """Measure the front and the baselines on the report split, and gather everything a report is made from."""
@@ -415,15 +484,19 @@ class Run:
 
 
 class OneSetting:
-    """A store that refuses times of another setting than those it holds: they do not compare."""
+    """A store, read once, that refuses times of another setting than those it holds: they do not compare."""
 
     def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
-        self._store = store
+        self.store = store
+        self._kept = store.appended()
         self._timed = [objective.name for objective in objectives if objective.exclusive]
-        self._setting = next((one.environment for one in store.trials() if one.environment), None)
+        self._setting = next((one.environment for one in self.trials() if one.environment), None)
 
     def trials(self) -> list[Trial]:
-        return self._store.trials()
+        return sorted(self._kept, key=lambda trial: trial.ask.number)
+
+    def appended(self) -> list[Trial]:
+        return list(self._kept)
 
     def append(self, trial: Trial) -> None:
         before = self._setting = self._setting or trial.environment
@@ -434,7 +507,8 @@ class OneSetting:
                 f"{self._timed[0]} was measured in another setting before ({told}), and times of different settings do "
                 "not compare: go on as before, or start a new run; `searchkit measure` measures a finished front anew"
             )
-        self._store.append(trial)
+        self.store.append(trial)
+        self._kept.append(replace(trial, examples={}) if trial.examples else trial)
 
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:

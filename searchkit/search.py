@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from searchkit.budget import FEWEST, Account
 from searchkit.engines.base import Engine
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator
@@ -14,7 +15,6 @@ from searchkit.front import Front
 from searchkit.records import Ask, Failed, Pruned, Trial
 
 PATIENCE: Final = 50  # candidates that constraints may turn down, for every one that they allow
-FEWEST: Final = 20  # or as if so many had been allowed
 
 
 class Trials(Protocol):
@@ -22,51 +22,67 @@ class Trials(Protocol):
 
     def append(self, trial: Trial) -> None: ...
 
-    def trials(self) -> list[Trial]: ...
+    def trials(self) -> list[Trial]:
+        """By ask number."""
+
+    def appended(self) -> list[Trial]:
+        """In the order in which they were appended."""
 
 
 def search(
     engine: Engine,
     evaluator: Evaluator,
     store: Trials,
+    account: Account,
     *,
-    evaluations: int,
     population: int,
     race: Race | None = None,
     seen: Callable[[Trial], None] = lambda trial: None,
+    halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
-    """Search until `evaluations` distinct candidates were evaluated or the space is exhausted; key -> trial.
+    """Search generation by generation until the account has ended or `halted` says so; key -> trial.
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
     `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
     as it was when the engine was last told. What a constraint turns down does not count, up to `PATIENCE` of them for
-    every evaluation.
+    every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
     leaders: list[str] = []  # the front of what was told, in a race
     stored = {trial.ask.number: trial for trial in done.values()}
-    left = evaluations - sum(trial.is_evaluation for trial in done.values())
-    while left > 0:
+
+    def goes_on() -> bool:
+        return account.ended is None and not halted()
+
+    account.refuse_failures()
+    while goes_on():
         asked = engine.ask(population)
         if not asked:
-            _check_allowed(done, evaluations - left, whole=True)
+            check_allowed(done, account.evaluations, whole=True)
+            account.exhausted()
             break
         check_replay(asked, stored)
-        fresh = list({ask.key: ask for ask in asked if ask.key not in done}.values())
+        fresh = waiting = list({ask.key: ask for ask in asked if ask.key not in done}.values())
         if race is not None and fresh:
             race = race.against(rivals(race, leaders, evaluator, done))
-        while fresh and left > 0:
-            now, fresh = fresh[:left], fresh[left:]
+        while waiting and goes_on():
+            now, waiting = waiting[: account.left], waiting[account.left :]
             for trial in evaluator.run(now, race):
                 store.append(trial)
                 done[trial.key] = trial
-                left -= trial.is_evaluation
+                account.add(trial)
                 seen(trial)
-        _check_allowed(done, evaluations - left)
+                account.refuse_failures()
+                if account.left and not goes_on():
+                    evaluator.halt()  # what is in flight still comes
+        check_allowed(done, account.evaluations)
         if any(ask.key not in done for ask in asked):
             break  # the budget ended inside this generation; a larger one continues it
-        _stop_if_nothing_works(asked, done)
-        engine.tell([done[ask.key] for ask in asked])
+        trials = [done[ask.key] for ask in asked]
+        stop_if_nothing_works(trials, len(done))
+        engine.tell(trials)
+        if fresh:
+            account.told(trials)
         if race is not None:
             leaders = leading(race, [*leaders, *(ask.key for ask in asked)], done)
     return done
@@ -99,7 +115,7 @@ def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
             )
 
 
-def _check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
+def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
     """Stop where constraints leave next to nothing, or nothing of a whole space."""
     if len(done) - count <= (0 if whole and not count else PATIENCE * max(count, FEWEST)):
         return
@@ -111,9 +127,10 @@ def _check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False
     )
 
 
-def _stop_if_nothing_works(asked: Sequence[Ask], done: Mapping[str, Trial]) -> None:
-    outcomes = [done[ask.key].outcome for ask in asked]
-    if len(done) == len({ask.key for ask in asked}) and all(isinstance(outcome, Failed) for outcome in outcomes):
+def stop_if_nothing_works(trials: Sequence[Trial], done: int) -> None:
+    """StudyError where these are all that is done so far, and all failed: they are the first generation."""
+    outcomes = [trial.outcome for trial in trials]
+    if done == len(trials) and all(isinstance(outcome, Failed) for outcome in outcomes):
         first = outcomes[0]
         assert isinstance(first, Failed)
         raise StudyError(

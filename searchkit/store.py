@@ -89,6 +89,10 @@ class Store:
 
     def trials(self) -> list[Trial]:
         """Every trial, by ask number."""
+        return sorted(self.appended(), key=lambda trial: trial.ask.number)
+
+    def appended(self) -> list[Trial]:
+        """Every trial, in the order in which they were appended."""
         return self._read()[1]
 
     def set_note(self, name: str, value: Any) -> None:
@@ -117,7 +121,7 @@ class Store:
             trials.append(trial)
             self._mirror.learn(row.distributions)
         self._known = known
-        return known, sorted(trials, key=lambda trial: trial.ask.number)
+        return known, trials
 
     def _trial(self, row: FrozenTrial) -> Trial:
         try:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchkit.budget import Budget
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.evaluate.racing import Race, Racing
 from searchkit.objective import Constraint
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Task
 
 
-@dataclass(frozen=True)
-class Budget:
-    """When the search ends: after this many distinct candidates."""
-
-    evaluations: int
-
-    def __post_init__(self) -> None:
-        if self.evaluations < 1:
-            raise StudyError(f"a budget has at least 1 evaluation, got {self.evaluations=}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Everything that decides the outcome of a search.
@@ -44,7 +34,8 @@ class Study:
     `objectives` are what the search trades off, on the search split; `front_objectives` are measured on the final front
     only, beside the others, on the report split (latency, usually). `racing` stops candidates early that the front
     beats, where there are two objectives, a quality and a cost, that are known per example; None measures all in full.
-    `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`.
+    `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`. The search stops with an
+    error where more than the share `max_failures` of its evaluations failed, of 20 or more.
     """
 
     name: str
@@ -57,6 +48,7 @@ class Study:
     front_objectives: Sequence[Objective] = ()
     constraints: Sequence[Constraint] = ()
     racing: Racing | None = field(default_factory=Racing)
+    max_failures: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +68,14 @@ class Study:
                     f"the constraint on {constraint.objective.name!r} needs it among the objectives, where it is timed "
                     "in turns; or let a table foretell it: latency(during_search='modelled')"
                 )
+        timed = [objective.name for objective in self.objectives if objective.exclusive]
+        if self.engine.steady and timed:
+            raise StudyError(
+                f"a steady engine cannot search {timed[0]!r}, which is timed in turns after a generation: put it "
+                "into front_objectives, or let a table foretell it: latency(during_search='modelled')"
+            )
+        if not 0 <= self.max_failures <= 1:
+            raise StudyError(f"max_failures is a share in [0, 1], got {self.max_failures=}")
         self._check_recipe()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
@@ -99,11 +99,11 @@ class Study:
 
     @property
     def race(self) -> Race | None:
-        """How new candidates are stopped early; None where racing is off or the objectives do not allow it."""
-        return Race.of(self.racing, self.objectives)
+        """How new candidates are stopped early; None where it is off, or engine or objectives do not allow it."""
+        return None if self.engine.steady else Race.of(self.racing, self.objectives)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the search, as JSON; without the budget, which can grow, and without `front_objectives`."""
+        """What identifies the search, as JSON; without what may change: budget, max_failures, front_objectives."""
         return {
             "name": self.name,
             "task": self.task.describe(),

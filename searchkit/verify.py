@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from searchkit import steady
 from searchkit.errors import StoreError, StudyError
 from searchkit.folder import Folder
 from searchkit.front import Front
@@ -35,9 +36,13 @@ def stored_results(folder: Folder) -> Results:
 def replayed(folder: Folder) -> int:
     """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
     run = reopened(folder, Conditions(runs=folder.path.parent))
-    study, trials = run.study, run.store("search", create=False).trials()
-    done, stored = {trial.key: trial for trial in trials}, {trial.ask.number: trial for trial in trials}
-    engine, met = study.engine.start(run.space, study.objectives, study.seed), set[str]()
+    study, store = run.study, run.store("search", create=False)
+    trials = store.appended()
+    engine = study.engine.start(run.space, study.objectives, study.seed)
+    if study.engine.steady:
+        steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
+        return len(trials)
+    done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
     while len(met) < len(done):
         asked = engine.ask(study.engine.population)
         check_replay(asked, stored)

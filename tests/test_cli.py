@@ -281,6 +281,9 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
         result = searchkit(tmp_path, *command)
         assert result.returncode == 0, result.stderr
         assert shown in result.stdout
+    status = searchkit(tmp_path, "status", "runs/small").stdout
+    assert "generation by generation: 1 of 8 told" in status
+    assert "ended: 9 evaluations are made" in status
 
 
 def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from searchkit import Front
+from searchkit.budget import ENDED
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.inline import Inline
@@ -24,6 +25,7 @@ from searchkit.records import Measured, Pruned, Trial
 from searchkit.report import table
 from searchkit.resamples import RESAMPLES
 from searchkit.run import Conditions, Run, common, execute, write
+from searchkit.steady import IN_FLIGHT
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results
 from tests.studies import SMALL, small_study
@@ -394,3 +396,47 @@ def test_a_run_may_lose_so_much_against_the_unreduced_model_and_no_more(home: Pa
     assert min(measured) >= least
     assert any(why.endswith(f"at least {least:g} is asked for") for why in left_out)
     assert replayed(folder_of(tmp_path)) == len(results.trials)
+
+
+def test_a_steady_run_goes_on_replays_and_says_what_it_is(home: Path, tmp_path: Path) -> None:
+    file = borrowing(home, tmp_path, SMALL.replace("population=8", "population=8, steady=True"))
+    conditions = Conditions(runs=tmp_path / "runs", threads=1)
+    first = execute(load(file, {"evaluations": "13"}), conditions)
+    second = execute(load(file), conditions)
+    assert values(list(second.trials))[:13] == values(list(first.trials))
+    assert len(second.trials) == 24
+    store = reopened(folder_of(tmp_path), conditions).store("search", create=False)
+    assert (store.note(IN_FLIGHT), store.note(ENDED)) == (1, "24 evaluations are made")
+    assert replayed(folder_of(tmp_path)) == 24
+    log = folder_of(tmp_path).log.read_text()
+    assert "racing is off: a steady engine has no generations to race against" in log
+    assert "the search has ended: 13 evaluations are made" in log
+    generational = reopened(folder_of(home), Conditions(runs=home / "runs")).store("search", create=False).trials()
+    assert values(generational)[:8] == values(list(second.trials))[:8]  # the first samples are the same
+
+
+def test_a_budget_of_time_ends_the_search_and_the_report_is_made(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = SMALL.replace("Budget(evaluations=evaluations)", "Budget(evaluations=evaluations, worker_hours=1e-9)")
+    file, conditions = borrowing(home, tmp_path, limited), Conditions(runs=tmp_path / "runs", threads=1)
+    told: list[str] = []
+    results = execute(load(file), conditions, lambda *said: told.append(" ".join(map(str, said))))
+    assert len(results.trials) == 8  # the group that was begun
+    assert results.report
+    assert "search 8 8 8 measured; 1e-09 worker-hours are spent" in told
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("nothing may be measured")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "evaluator", refuse)
+        execute(load(file), conditions)
+    small_study(tmp_path)  # without that limit it goes on, in the same folder
+    assert len(execute(load(file, {"evaluations": "16"}), conditions).trials) == 16
+
+
+def test_a_budget_that_ends_before_anything_is_measured_is_refused(home: Path, tmp_path: Path) -> None:
+    limited = SMALL.replace("Budget(evaluations=evaluations)", "Budget(evaluations=evaluations, hours=1e-9)")
+    with pytest.raises(StudyError, match="1e-09 hours are spent before any candidate was measured"):
+        execute(load(borrowing(home, tmp_path, limited)), Conditions(runs=tmp_path / "runs", threads=1))

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searchkit import NSGA2, Ask, Constraint, Front, Objective, Pruned, Trial
+from searchkit import NSGA2, Ask, Budget, Constraint, Front, Objective, Pruned, Trial
+from searchkit.budget import Account
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import Race
 from searchkit.evaluate.trial import measure, measure_together
 from searchkit.front import losses, nondominated
 from searchkit.records import Estimate
-from searchkit.search import search
+from searchkit.search import Trials, search
 from searchkit.space import Lengths, Space
 from searchkit.store import Store
 from tests.analytic import COST, OBJECTIVES, QUALITY, SPACE, FormulaBench, FormulaWorkbench, asks
@@ -33,6 +34,9 @@ class Memory:
         self.kept.append(trial)
 
     def trials(self) -> list[Trial]:
+        return sorted(self.kept, key=lambda trial: trial.ask.number)
+
+    def appended(self) -> list[Trial]:
         return list(self.kept)
 
 
@@ -51,14 +55,17 @@ class Stopping:
             yield measure(ask, self._bench, OBJECTIVES)  # type: ignore[arg-type]
 
 
-def run(store: Memory, evaluations: int, evaluator: object = None, population: int = 8) -> dict[str, Trial]:
-    engine = NSGA2(population=population).start(SPACE, OBJECTIVES, seed=3)
+def account(store: Trials, budget: Budget, max_failures: float = 1.0, **more: Any) -> Account:
+    return Account(budget, OBJECTIVES, store.trials(), generation=8, max_failures=max_failures, **more)
+
+
+def run(store: Trials, evaluations: int, evaluator: object = None, max_failures: float = 1.0) -> dict[str, Trial]:
     return search(
-        engine,
+        NSGA2(population=8).start(SPACE, OBJECTIVES, seed=3),
         evaluator or Inline(FormulaWorkbench({}), OBJECTIVES),  # type: ignore[arg-type]
         store,
-        evaluations=evaluations,
-        population=population,
+        account(store, Budget(evaluations), max_failures),
+        population=8,
     )
 
 
@@ -151,7 +158,7 @@ def test_an_error_of_the_study_stops_the_search_at_once() -> None:
 
 def test_the_loop_works_on_the_real_store(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"), "s", OBJECTIVES)
-    run(store, 20)  # type: ignore[arg-type]
+    run(store, 20)
     memory = Memory()
     run(memory, 20)
     assert comparable(store.trials()) == comparable(memory.kept)
@@ -214,7 +221,9 @@ def test_constraints_that_allow_nothing_stop_the_search_with_the_reason() -> Non
     for space in (SPACE, Space(Lengths(levels=64)).bound(3)):
         engine = NSGA2(population=8).start(space, OBJECTIVES, seed=3)
         with pytest.raises(StudyError, match=r"turn down almost everything.*at most 0\.001 is allowed"):
-            search(engine, limited(Constraint(COST, at_most=0.001)), Memory(), evaluations=10, population=8)
+            search(
+                engine, limited(Constraint(COST, at_most=0.001)), Memory(), account(Memory(), Budget(10)), population=8
+            )
 
 
 def test_the_reason_given_is_that_of_a_candidate_that_was_turned_down() -> None:
@@ -223,7 +232,7 @@ def test_the_reason_given_is_that_of_a_candidate_that_was_turned_down() -> None:
     engine = NSGA2(population=8).start(Space(Lengths(levels=64)).bound(3), OBJECTIVES, seed=3)
     evaluated = Trial(Ask(10**6, asks()[0].candidate), Pruned("lost a race", 50), 0.0)
     with pytest.raises(StudyError, match=r"first that was not: cost is .* at most 0\.001"):
-        search(engine, both, Memory([evaluated]), evaluations=10, population=8)
+        search(engine, both, Memory([evaluated]), account(Memory([evaluated]), Budget(10)), population=8)
 
 
 def test_a_limit_on_a_timed_objective_holds_where_it_is_timed_in_turns() -> None:

@@ -45,7 +45,15 @@ def test_parameters_are_typed_by_their_annotations(tmp_path: Path, given: dict[s
         (TYPED, {"a": "1", "b": "x"}, "parameter b='x': expected float"),
         (TYPED, {"a": "1", "c": "maybe"}, "parameter c='maybe': expected bool"),
         (SMALL, {"evalutions": "3"}, "unknown parameter 'evalutions'; did you mean 'evaluations'?"),
-        (SMALL, {"evaluations": "0"}, "a budget has at least 1 evaluation"),
+        (SMALL, {"evaluations": "0"}, "budget: evaluations must be a whole number of at least 1, got 0"),
+        (SMALL.replace("seed=seed", "max_failures=1.5"), {}, "max_failures is a share in [0, 1]"),
+        (
+            SMALL.replace("import accuracy, macs", "import accuracy, latency")
+            .replace("[accuracy, macs]", "[accuracy, latency()]")
+            .replace("population=8", "population=8, steady=True"),
+            {},
+            "a steady engine cannot search",
+        ),
         (SMALL, {"name": "../escape"}, "a study's name is made of letters"),
         (SMALL, {"name": "<b>"}, "a study's name is made of letters"),
         (SMALL, {"seed": "-1"}, "seed must be in"),

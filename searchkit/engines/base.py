@@ -35,6 +35,10 @@ class EngineConfig(Protocol):
     def population(self) -> int:
         """How many candidates one generation asks for."""
 
+    @property
+    def steady(self) -> bool:
+        """Whether it is asked for one more candidate after every single outcome, not for whole generations."""
+
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         """A running engine on a bound space."""
 

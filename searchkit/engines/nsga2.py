@@ -7,6 +7,7 @@ duplicates in its population only, so the asks keep every candidate ever seen.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,15 @@ class NSGA2:
 
     first: candidates to begin with, before any that the space samples, such as the front of an earlier search; a
     dimension that one leaves out drops nothing.
+    steady: a child is bred whenever an outcome comes in (steady state, mu + 1), so that no worker waits for the slowest
+    of a generation. Racing is off then: a race compares with the front as it was a generation ago.
     """
 
     population: int = 24
     crossover: float = 0.9
     mutation: float = 0.7
     first: Sequence[Candidate] = ()
+    steady: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "first", tuple(self.first))
@@ -53,6 +57,7 @@ class NSGA2:
             "crossover": self.crossover,
             "mutation": self.mutation,
             **({"first": [one.to_json() for one in self.first]} if self.first else {}),
+            **({"steady": True} if self.steady else {}),
         }
 
 
@@ -61,11 +66,12 @@ class _Evolution:
 
     pymoo sees measured trials only. A failed or pruned candidate never becomes a parent: its place among the survivors
     stays empty until a measured one takes it, and each empty place brings a fresh sample into the next generation. So a
-    generation that fails as a whole is followed by new samples, and no invented value enters the selection.
+    generation that fails as a whole is followed by new samples, and no invented value enters the selection. In steady
+    state the place of the next candidate is drawn instead: an empty one brings a sample, a taken one a child.
     """
 
     def __init__(self, config: NSGA2, space: Space, objectives: Sequence[Objective], seed: int) -> None:
-        self._population = config.population
+        self._population, self._steady = config.population, config.steady
         self._space = space
         self._objectives = objectives
         self._rng = np.random.default_rng([seed, 1])  # apart from pymoo's, which is seeded with `seed`
@@ -73,25 +79,43 @@ class _Evolution:
         self._algorithm = _algorithm(config, space, len(objectives), seed)
         self._parents: list[Genome] = []  # measured since the last generation
         self._estimates: list[dict[str, Estimate]] = []
+        self._told, self._enough = 0, max(config.population, len(config.first))  # outcomes, before children are bred
+        self._samples: deque[Genome] = deque()  # in steady state: drawn together, handed out one by one
 
     def ask(self, n: int) -> list[Ask]:
-        return self._asks.ask(n, self._generation)
+        return self._asks.ask(n, self._one if self._steady else self._generation)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             genome = self._asks.told(trial)
+            self._told += genome is not None
             if genome is not None and isinstance(trial.outcome, Measured):
                 self._parents.append(genome)
                 self._estimates.append(dict(trial.outcome.estimates))
+            if self._steady:
+                self._survive()
 
     def _generation(self) -> list[Genome]:
         """As many new genomes as the population has places; fewer only when the space is exhausted."""
         self._survive()
         if self._asks.are_given:
             return self._asks.fresh(self._population)
-        survivors = len(self._algorithm.pop) if self._algorithm.is_initialized else 0
-        bred = self._breed(min(survivors, self._population)) if survivors else []
+        bred = self._breed(min(self._survivors, self._population)) if self._survivors else []
         return bred + self._asks.fresh(self._population - len(bred))
+
+    def _one(self) -> list[Genome]:
+        """The next genome in steady state: those given and samples, until as many are known as the population has."""
+        if self._told >= self._enough and self._rng.integers(self._population) < self._survivors:
+            bred = self._breed(1)
+            if bred:
+                return bred
+        if not self._samples:
+            self._samples.extend(self._asks.fresh(self._enough))
+        return [self._samples.popleft()] if self._samples else []
+
+    @property
+    def _survivors(self) -> int:
+        return len(self._algorithm.pop) if self._algorithm.is_initialized else 0
 
     def _survive(self) -> None:
         """pymoo's survival of the population and all that was measured since."""
@@ -129,7 +153,7 @@ def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
     from pymoo.operators.selection.tournament import TournamentSelection
 
     mating = _Mating(space, config.crossover, config.mutation, TournamentSelection(func_comp=binary_tournament))
-    algorithm = Algorithm(pop_size=config.population, mating=mating)
+    algorithm = Algorithm(pop_size=config.population, n_offsprings=1 if config.steady else None, mating=mating)
     problem = Problem(n_var=space.width, n_obj=objectives, xl=space.low, xu=space.high, vtype=int)
     return algorithm.setup(problem, seed=seed, termination=NoTermination())
 

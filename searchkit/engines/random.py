@@ -17,9 +17,10 @@ from searchkit.space import Space
 
 @dataclass(frozen=True)
 class Random:
-    """Samples as the space does, both corners first."""
+    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`."""
 
     population: int = 24
+    steady: bool = False
 
     def __post_init__(self) -> None:
         if self.population < 1:
@@ -29,7 +30,7 @@ class Random:
         return _Sampling(self.population, space, seed)
 
     def describe(self) -> dict[str, Any]:
-        return {"engine": "random", "population": self.population}
+        return {"engine": "random", "population": self.population, **({"steady": True} if self.steady else {})}
 
 
 class _Sampling:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -48,6 +48,16 @@ class Evaluator(Protocol):
 
     def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         """With a race, trials bring their `examples`, and candidates that its rivals beat are `Pruned`."""
+
+    def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
+        """The same, fed while it runs, without objectives that are timed.
+
+        `more` hands out the asks that can be started now, possibly none: it is called at the start, and after each
+        trial that was yielded has been dealt with. It ends when nothing is in flight and `more` gives nothing.
+        """
+
+    def halt(self) -> None:
+        """Start nothing more: `run` ends with what is in flight. It may be called between two of its trials."""
 
     def __enter__(self) -> Self: ...
 

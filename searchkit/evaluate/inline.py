@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -24,10 +25,22 @@ class Inline:
     def __init__(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
         self._bench = workbench.build()
         self._objectives = tuple(objectives)
+        self._halted = False
 
     def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         for group in neighbours(asks, even(len(asks), -(-len(asks) // TOGETHER))):
-            yield from measure_together(group, self._bench, self._objectives, race)
+            if not self._halted:
+                yield from measure_together(group, self._bench, self._objectives, race)
+
+    def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
+        """One at a time, in order."""
+        waiting = deque(more())
+        while waiting:
+            yield from measure_together([waiting.popleft()], self._bench, self._objectives)
+            waiting.extend(more())
+
+    def halt(self) -> None:
+        self._halted = True
 
     def __enter__(self) -> Self:
         return self

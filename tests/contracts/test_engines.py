@@ -30,9 +30,10 @@ MIXED = Space(Lengths(4, layers=3), Integer("heads", 1, 4), Choice("fate", ("dis
 POPULATION = 10
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[(name, steady) for name in sorted(ENGINES) for steady in (False, True)], ids=str)
 def config(request: pytest.FixtureRequest) -> EngineConfig:
-    return ENGINES[request.param](population=POPULATION)
+    name, steady = request.param
+    return ENGINES[name](population=POPULATION, steady=steady)
 
 
 def measured(candidate: Candidate) -> Measured:
@@ -119,7 +120,8 @@ def test_a_smaller_ask_is_the_beginning_of_a_larger_one(config: EngineConfig, n:
         search(first, generations=2)
     whole = engine.ask(POPULATION)
     begun = in_parts.ask(n)
-    in_parts.tell(outcomes(begun))
+    if not config.steady:  # a generation is made whole; a steady engine learns from every outcome
+        in_parts.tell(outcomes(begun))
     assert begun + in_parts.ask(POPULATION - n) == whole
 
 
@@ -206,6 +208,27 @@ def test_few_measurements_in_a_generation_are_enough(config: EngineConfig, keep:
         engine.tell(outcomes(asks[:keep]) + failed)
 
 
+@pytest.mark.parametrize("in_flight", [1, 3, 8, 25])
+def test_asks_that_overlap_with_tells_follow_from_their_order(config: EngineConfig, in_flight: int) -> None:
+    """As a steady search does: some asks are open, outcomes come in any order, each is followed by one more ask."""
+    runs = []
+    for order in (1, 1, 2):
+        engine, chance = config.start(LARGE, OBJECTIVES, seed=0), np.random.default_rng(order)
+        waiting = engine.ask(in_flight)
+        keys = [ask.key for ask in waiting]
+        for _ in range(60):
+            ask = waiting.pop(int(chance.integers(len(waiting))))
+            engine.tell(outcomes([ask]))
+            waiting += engine.ask(1)
+            keys.append(waiting[-1].key)
+        assert len(set(keys)) == in_flight + 60
+        assert len(waiting) == in_flight
+        runs.append(keys)
+    assert runs[0] == runs[1]
+    if config.steady and in_flight > 1 and ENGINES["nsga2"] is type(config):
+        assert runs[0] != runs[2]
+
+
 @pytest.mark.parametrize("objectives", [OBJECTIVES[:1], [*OBJECTIVES, Objective("sum", "1", "lower", _unmeasurable)]])
 def test_one_and_three_objectives_work_as_two_do(config: EngineConfig, objectives: list[Objective]) -> None:
     def judge(candidate: Candidate) -> Measured:
@@ -250,6 +273,8 @@ def test_the_description_is_json_and_names_the_registry_entry(name: str) -> None
     assert json.loads(json.dumps(described)) == described
     assert described["engine"] == name
     assert described["population"] == 12
+    assert "steady" not in described
+    assert ENGINES[name](population=12, steady=True).describe() == {**described, "steady": True}
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))

@@ -26,8 +26,8 @@ def searching(folder: Path) -> bool:
     return journal.exists() and journal.read_text(errors="replace").count('"searchkit"') > 4
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "presses"), [(0, 1), (2, 1), (2, 2)])
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: int, presses: int) -> None:
     small_study(tmp_path, STUDY)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     how = command("--workers", str(workers))
@@ -38,9 +38,12 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
     deadline = time.monotonic() + 200
     while not searching(tmp_path) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    for _ in range(presses):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130, said
+    assert said.count("finishing what is in flight; press Ctrl-C again to stop now") == 1
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     subprocess.run(how, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)

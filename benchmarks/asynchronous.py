@@ -1,0 +1,167 @@
+"""Both engine modes on simulated workers whose evaluations take times with a heavy tail: utilisation, hypervolume."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.overhead import OBJECTIVES, Free
+from benchmarks.result import finish
+from searchkit import NSGA2, Ask, Budget, Lengths, Space, Trial
+from searchkit.budget import Account
+from searchkit.evaluate.trial import measure
+from searchkit.front import Array, hypervolume_curve, losses
+from searchkit.records import Measured
+from searchkit.search import search
+from searchkit.steady import search_steadily
+
+SPACE = Space(Lengths(levels=16)).bound(12)
+REFERENCE = (0.0, 1.01)  # quality 0, all of the cost
+GENERATION = 24  # the least; a generation has a candidate for every worker
+TIMES: dict[str, Callable[[np.random.Generator], float]] = {  # seconds, 1 on average
+    "lognormal": lambda rng: float(rng.lognormal(-0.5, 1.0)),
+    "pareto": lambda rng: float(1 / 3 * (1 + rng.pareto(1.5))),
+}
+CONFIGURATIONS = ("generational", "steady", f"steady, population {GENERATION}")
+
+
+class Simulated:
+    """An evaluator of so many workers, under a clock of its own. A candidate takes the same time whoever asks."""
+
+    def __init__(self, workers: int, times: str, seed: int) -> None:
+        self._workers, self._times, self._seed = workers, TIMES[times], seed
+        self.clock = self.busy = 0.0
+
+    def run(self, asks: Sequence[Ask], race: object = None) -> Iterator[Trial]:
+        """A generation: each next ask to the worker that is free first; the slowest ends it."""
+        return self._until_idle(deque(asks), list)
+
+    def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
+        return self._until_idle(deque(more()), more)
+
+    def halt(self) -> None:
+        raise AssertionError("nothing halts here")
+
+    def _until_idle(self, waiting: deque[Ask], more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
+        running: list[tuple[float, int, Ask]] = []
+        while waiting or running:
+            while waiting and len(running) < self._workers:
+                ask = waiting.popleft()
+                seconds = self._times(np.random.default_rng([self._seed, int(ask.key, 16)]))
+                self.busy += seconds
+                heapq.heappush(running, (self.clock + seconds, ask.number, ask))
+            self.clock, _, ask = heapq.heappop(running)
+            yield measure(ask, Free(), OBJECTIVES)
+            waiting.extend(more())
+
+
+class Memory:
+    """A store without a disk, and the curve of what it was given."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._trials: list[Trial] = []
+        self._seconds: list[float] = []
+
+    def append(self, trial: Trial) -> None:
+        self._trials.append(trial)
+        self._seconds.append(self._clock())
+
+    def trials(self) -> list[Trial]:
+        return sorted(self._trials, key=lambda trial: trial.ask.number)
+
+    def appended(self) -> list[Trial]:
+        return list(self._trials)
+
+    def curve(self) -> tuple[Array, Array]:
+        estimates = [one.outcome.estimates for one in self._trials if isinstance(one.outcome, Measured)]
+        return np.array(self._seconds), hypervolume_curve(losses(estimates, OBJECTIVES), REFERENCE)
+
+
+def simulated(configuration: str, workers: int, times: str, evaluations: int, seed: int) -> tuple[float, Array, Array]:
+    """The share of the workers' time that was used, and the curve: seconds, hypervolume."""
+    steady = configuration.startswith("steady")
+    population = max(GENERATION, 0 if configuration == CONFIGURATIONS[2] else workers)
+    evaluator = Simulated(workers, times, seed)
+    store, account = Memory(lambda: evaluator.clock), Account(Budget(evaluations), OBJECTIVES)
+    engine = NSGA2(population=population, steady=steady).start(SPACE, OBJECTIVES, seed)
+    if steady:
+        search_steadily(engine, evaluator, store, account, population=population, in_flight=2 * workers)  # type: ignore[arg-type]
+    else:
+        search(engine, evaluator, store, account, population=population)  # type: ignore[arg-type]
+    return evaluator.busy / (workers * evaluator.clock), *store.curve()
+
+
+def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Medians over the seeds, and the curves of the first seed."""
+    runs = {
+        name: [simulated(name, workers, times, evaluations, seed) for seed in range(seeds)] for name in CONFIGURATIONS
+    }
+    figures = {}
+    for name, found in runs.items():
+        reached = []
+        for (_, seconds, volumes), (_, _, goal) in zip(found, runs["generational"], strict=True):
+            reached.append(float(seconds[np.argmax(volumes >= goal[-1])]) if volumes[-1] >= goal[-1] else np.inf)
+        figures[name] = {
+            "utilisation": round(statistics.median(used for used, _, _ in found), 3),
+            "seconds": round(statistics.median(float(seconds[-1]) for _, seconds, _ in found), 1),
+            "hypervolume": round(statistics.median(float(volumes[-1]) for _, _, volumes in found), 5),
+            "seconds_to_generational_end": _finite(statistics.median(reached)),
+        }
+    return figures, {name: found[0][1:] for name, found in runs.items()}
+
+
+def _finite(seconds: float) -> float | None:
+    return round(seconds, 1) if np.isfinite(seconds) else None
+
+
+def draw(curves: dict[tuple[str, int], dict[str, Any]], file: Path) -> None:
+    """Hypervolume against simulated seconds, a panel for each distribution and number of workers."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows, columns = list(dict.fromkeys(times for times, _ in curves)), sorted({workers for _, workers in curves})
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(3.6 * len(columns), 3.0 * len(rows)), squeeze=False, layout="constrained"
+    )
+    for (times, workers), panel in curves.items():
+        axis = axes[rows.index(times)][columns.index(workers)]
+        for style, (name, (seconds, volumes)) in zip(("-", "-", "--"), panel.items(), strict=True):
+            axis.step(seconds, volumes, style, where="post", label=name)
+        best = max(volumes[-1] for _, volumes in panel.values())
+        axis.set_ylim(0.8 * best, 1.01 * best)
+        axis.set_title(f"{workers} workers, {times}", fontsize=10)
+        axis.set_xlabel("simulated seconds")
+    axes[0][0].set_ylabel("hypervolume")
+    axes[0][0].legend(fontsize=8, loc="lower right")
+    figure.savefig(file, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, nargs="+", default=[8, 32, 128, 512])
+    parser.add_argument("--evaluations", type=int, default=3072)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    figures, curves = dict[str, Any](), dict[tuple[str, int], dict[str, Any]]()
+    for times in TIMES:
+        figures[times] = {}
+        for workers in arguments.workers:
+            found, curves[times, workers] = figures_of(workers, times, arguments.evaluations, arguments.seeds)
+            figures[times][str(workers)] = found
+            print(times, workers, found, flush=True)
+    draw(curves, Path(__file__).parent / "results" / "asynchronous.png")
+    finish("asynchronous", {"evaluations": arguments.evaluations, "seeds": arguments.seeds, **figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Failures told together: by kind, and by message but for the numbers in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from searchkit.records import Ask, Failed, Trial
+
+_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Failures that are alike: how many, kind, message and ask of the first, and attempts, 0 where not recorded."""
+
+    kind: str
+    message: str
+    example: Ask
+    count: int
+    attempts: int
+
+    def __str__(self) -> str:
+        tried = f" in {self.attempts} attempts" if self.attempts > self.count else ""
+        return f"{self.count} x {self.kind}{tried}: {' '.join(self.message.split())[:200]}"
+
+
+def grouped(trials: Iterable[Trial]) -> list[Failures]:
+    """The failed ones among the trials, most frequent first."""
+    groups: dict[tuple[str, str], Failures] = {}
+    for trial in trials:
+        if isinstance(failed := trial.outcome, Failed):
+            alike = failed.kind, _NUMBER.sub("#", failed.message)
+            known = groups.get(alike) or Failures(failed.kind, failed.message, trial.ask, count=0, attempts=0)
+            tried: int = getattr(failed, "attempts", 0)
+            groups[alike] = replace(known, count=known.count + 1, attempts=known.attempts + tried)
+    return sorted(groups.values(), key=lambda group: -group.count)
