@@ -105,6 +105,7 @@ def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[
         name: [simulated(name, workers, times, evaluations, seed) for seed in range(seeds)] for name in CONFIGURATIONS
     }
     figures = {}
+    ends = [min(float(found[seed][1][-1]) for found in runs.values()) for seed in range(seeds)]
     for name, found in runs.items():
         reached = []
         for (_, seconds, volumes), (_, _, goal) in zip(found, runs["generational"], strict=True):
@@ -113,9 +114,15 @@ def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[
             "utilisation": round(statistics.median(used for used, _, _ in found), 3),
             "seconds": round(statistics.median(float(seconds[-1]) for _, seconds, _ in found), 1),
             "hypervolume": round(statistics.median(float(volumes[-1]) for _, _, volumes in found), 5),
+            "hypervolume_when_the_first_ends": round(statistics.median(map(_at, ends, found)), 5),
             "seconds_to_generational_end": _finite(statistics.median(reached)),
         }
     return figures, {name: found[0][1:] for name, found in runs.items()}
+
+
+def _at(end: float, run: tuple[float, Array, Array]) -> float:
+    _, seconds, volumes = run
+    return float(volumes[np.searchsorted(seconds, end, side="right") - 1])
 
 
 def _finite(seconds: float) -> float | None:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 Scalar = int | float | str | bool | None
@@ -39,7 +40,7 @@ class Candidate:
     def __contains__(self, name: str) -> bool:
         return any(own == name for own, _ in self.items)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits, the same in every process and on every machine."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -120,25 +120,34 @@ class _Evolution:
     def _survive(self) -> None:
         """pymoo's survival of the population and all that was measured since."""
         from pymoo.core.population import Population
-        from pymoo.problems.static import StaticProblem
 
         if not self._parents:
             return
-        born = Population.new("X", np.array(self._parents))
-        measured = StaticProblem(self._algorithm.problem, F=losses(self._estimates, self._objectives))
-        self._algorithm.evaluator.eval(measured, born)
-        self._algorithm.tell(infills=born)
+        every = born = Population.new("X", np.array(self._parents), "F", losses(self._estimates, self._objectives))
+        algorithm = self._algorithm
+        if algorithm.is_initialized:
+            every = Population.merge(algorithm.pop, born)
+        # what `algorithm.tell` does, without looking for the optimum, which takes as long again
+        places = algorithm.pop_size if algorithm.is_initialized else len(born)
+        chance = algorithm.random_state
+        algorithm.pop = algorithm.survival.do(
+            algorithm.problem, every, n_survive=places, algorithm=algorithm, random_state=chance
+        )
+        algorithm.is_initialized = True
         self._parents, self._estimates = [], []
 
     def _breed(self, n: int) -> list[Genome]:
         """Children of the survivors; where they bring too little that is new, mutants of the front."""
+        from pymoo.util.optimum import filter_optimum
+
         new: list[Genome] = []
         for _ in range(ROUNDS):
             if len(new) < n:
                 new += self._asks.admit(self._algorithm.ask().get("X"), n - len(new))
-        mutants: list[Genome] = list(self._algorithm.opt.get("X"))
+        mutants: list[Genome] = []
         for _ in range(ROUNDS):
             if len(new) < n:
+                mutants = mutants or list(filter_optimum(self._algorithm.pop).get("X"))
                 mutants = [self._space.mutate(genome, self._rng) for genome in mutants]  # a walk away from the front
                 new += self._asks.admit(mutants, n - len(new))
         return new
