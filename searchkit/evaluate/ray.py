@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Workbench
+from searchkit.evaluate.inline import TOGETHER
 from searchkit.evaluate.trial import add, even, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
@@ -28,6 +29,7 @@ ATTEMPTS: Final = 3  # an ask whose worker died is tried this often; so is the s
 DEADLINE_S: Final = 900.0
 IN_FLIGHT: Final = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
 FIRST: Final = 0.75  # of a worker's share of a generation, in one group; the rest goes to whoever is done first
+MOST: Final = 2 * TOGETHER  # asks in one group
 IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 TOLD_EVERY_S: Final = 60.0  # while no worker can start
@@ -313,8 +315,9 @@ class Ray:
 
 def _sizes(count: int, workers: int) -> list[int]:
     """Of the groups of so many asks, in the order in which they are handed out."""
-    large = min(math.ceil(FIRST * count / workers), count // workers)
-    return [large] * workers + even(count - large * workers, workers) if large else even(count, workers)
+    large = min(math.ceil(FIRST * count / workers), count // workers, MOST)
+    rest = count - large * workers
+    return [large] * bool(large) * workers + even(rest, max(workers, math.ceil(rest / TOGETHER)))
 
 
 def _of_memory(ray: Any, error: Exception) -> bool:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from objectives import accuracy, macs
 from searchkit import Ask, Candidate, Constraint, Estimate, Objective, StudyError
+from searchkit.evaluate.ray import MOST
 from searchkit.evaluate.ray import _sizes as handed_out
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import even, measure_together, neighbours
@@ -198,7 +199,8 @@ def test_workers_get_a_large_group_each_and_small_ones_for_whoever_is_done(count
     assert 0 not in sizes
     if count >= 6 * workers:
         assert len(sizes) > workers  # something is left to balance with
-        assert sum(sizes[:workers]) >= count / 2
+        assert sum(sizes[:workers]) >= min(count / 2, MOST * workers)
+    assert max(sizes, default=0) <= MOST
 
 
 class Unwilling(FormulaBench):
