@@ -99,7 +99,7 @@ class Journal:
             return
         end = self._offset + sum(length for _, length in self._unread())
         if end < size:
-            logger.warning("%s ended in a torn record, its writer was killed: cut off %d bytes", self.path, size - end)
+            logger.warning("%s ended in a torn record, its writer was stopped: cut off %d bytes", self.path, size - end)
             os.ftruncate(file, end)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ _ANSWERED: Final[set[str]] = set()  # storages
 _DRIVER: Final = "postgresql+psycopg"  # psycopg 3, whatever SQLAlchemy would take
 _SERVER: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 _PASSING: Final = ("08", "40", "53300", "57P")  # of PostgreSQL: connection, deadlock, no room for one more, restart
+_TURNED_AWAY: Final = re.compile(r"password|authentication|pg_hba|does not exist", re.IGNORECASE)
 
 
 class AwayError(Exception):
@@ -81,8 +83,11 @@ def passes(error: BaseException) -> bool:
     """Whether a driver's error says that the database is away, or busy, for now."""
     if type(error).__module__.startswith("sqlite3"):
         return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    state = getattr(error, "sqlstate", None)  # None where no server was there to give one
-    return state.startswith(_PASSING) if state else type(error).__name__ in ("OperationalError", "InterfaceError")
+    state = getattr(error, "sqlstate", None)
+    if state:
+        return bool(state.startswith(_PASSING))
+    # no connection, then: mostly because no server answers
+    return type(error).__name__ in ("OperationalError", "InterfaceError") and not _TURNED_AWAY.search(str(error))
 
 
 def patiently(act: Callable[[int], Found], where: Place) -> Found:

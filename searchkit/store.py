@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import weakref
@@ -82,7 +83,7 @@ class Store:
                 _close(backend)
                 raise
 
-        with where.stop("cannot open"), _quiet():
+        with where.stop("cannot open"), _quiet(), _uncollected():
             backend, study = sql.patiently(opened, where)
         return cls(backend, study, where, Mirror(tuple(item.name for item in objectives), dict(choices or {})))
 
@@ -193,6 +194,10 @@ class Store:
             return sql.patiently(lambda attempt: self._storage.get_all_trials(self._study, deepcopy=False), self._where)
 
     def _read(self) -> tuple[_Known, list[Trial]]:
+        with _uncollected():
+            return self._read_rows()
+
+    def _read_rows(self) -> tuple[_Known, list[Trial]]:
         rows = self._rows()
         known, trials = _Known(rows=len(rows)), []
         for row in rows:
@@ -335,3 +340,15 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         optuna.setLevel(level)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Reading a store makes millions of objects and no cycles: the collector would look at them over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

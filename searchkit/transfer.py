@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +46,7 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
         asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
         raise StudyError(f"{name} in {Place(source)} was run with {asked}: give the same parameters")
     target = to or str(folder.journal)
-    _lacks(source, target, name)
+    _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
     mine = {"file": str(loaded.file.resolve()), "storage": Place(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copied(source, target, name, note)
@@ -61,37 +63,54 @@ def left_behind(folder: Folder, storage: str | None) -> tuple[Place, int] | None
     if Place(source).kept == Place(target).kept:
         return None
     try:
-        lacks = _lacks(source, target, record["description"]["name"])
+        lacks = sum(pair.lacks for pair in _pairs(source, target, record["description"]["name"]))
     except NothingStoredError:
         return None
     return (Place(source), lacks) if lacks else None
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """One study in both storages; `there` is None where the target has nothing of it yet."""
+
+    name: str
+    objectives: tuple[Objective, ...]
+    here: Store
+    there: Store | None
+
+    @property
+    def lacks(self) -> int:
+        """How many trials a copy would add; StoreError where the target holds others."""
+        return self.there.lacks(self.here) if self.there else len(self.here.appended())
+
+
+def _pairs(source: str, target: str, name: str) -> list[_Pair]:
+    """The studies of a run; its search comes last. Nothing is written."""
+    pairs = []
+    for study, objectives in _studies(source, name).items():
+        here, there = Store.open(source, study, objectives, create=False), None
+        with contextlib.suppress(NothingStoredError):
+            there = Store.open(target, study, objectives, create=False, copying=True)
+        pairs.append(_Pair(study, objectives, here, there))
+    return pairs
+
+
 def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
     """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
-    studies, stores, count = _studies(source, name), [], 0
-    if Place(source).kept != Place(target).kept:
-        count = _lacks(source, target, name)
-        for study, objectives in studies.items():
-            stores.append(Store.open(target, study, objectives, copying=True))
-            stores[-1].copy(Store.open(source, study, objectives, create=False))
-    search = f"{name}-search"
-    Store.open(target, search, studies[search], copying=True).set_note(_NOTE, dict(note))
+    if Place(source).kept == Place(target).kept:
+        search = f"{name}-search"
+        Store.open(source, search, _studies(source, name)[search], create=False).set_note(_NOTE, dict(note))
+        return 0
+    pairs = _pairs(source, target, name)
+    count = sum(pair.lacks for pair in pairs)
+    stores = []
+    for pair in pairs:
+        stores.append(pair.there or Store.open(target, pair.name, pair.objectives, copying=True))
+        stores[-1].copy(pair.here)
+    stores[-1].set_note(_NOTE, dict(note))
     for store in stores:  # the search last: without it there is no run
         store.copied()
     return count
-
-
-def _lacks(source: str, target: str, name: str) -> int:
-    """How many trials a copy would add; StoreError where the target holds others. Nothing is written."""
-    lacks = 0
-    for study, objectives in _studies(source, name).items():
-        there = Store.open(source, study, objectives, create=False)
-        try:
-            lacks += Store.open(target, study, objectives, create=False, copying=True).lacks(there)
-        except NothingStoredError:
-            lacks += len(there.appended())
-    return lacks
 
 
 def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:

@@ -17,7 +17,7 @@ from searchkit.store import Store
 from searchkit.study import Loaded, load
 from searchkit.transfer import exported, imported
 from tests.store.conftest import new_storage
-from tests.store.samples import ACCURACY, OBJECTIVES, STORAGES, failed, measured, pruned, unmeasurable
+from tests.store.samples import ACCURACY, OBJECTIVES, failed, measured, pruned, unmeasurable
 from tests.studies import small_study
 
 LATENCY = type(ACCURACY)("latency", "ms at batch 4", "lower", unmeasurable)
@@ -66,7 +66,9 @@ def content(storage: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(sorted(STORAGES), 2)))
+@pytest.mark.parametrize(
+    ("first", "second"), [("journal", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "journal")]
+)
 def test_a_run_that_was_moved_there_and_back_is_the_same(
     request: pytest.FixtureRequest, tmp_path: Path, first: str, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
