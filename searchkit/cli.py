@@ -1,4 +1,4 @@
-"""The command line: train | run | status | report | measure | verify."""
+"""The command line: train | run | status | report | measure | verify | export | import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from searchkit.errors import SearchkitError, StudyError
+from searchkit.errors import NothingStoredError, SearchkitError, StudyError
+from searchkit.place import ENVIRONMENT, Place, with_password
 
 if TYPE_CHECKING:
     from searchkit.folder import Folder
@@ -54,10 +55,27 @@ Dtype = Annotated[
     str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
 ]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: the machine's cores over the workers.")]
+
+
+def _public(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuse a password that everybody on the machine can read in the list of processes."""
+    source = context.get_parameter_source(option.name or "")
+    if value and source is not None and source.name == "COMMANDLINE" and Place(value).has_secret:
+        raise StudyError(
+            f"--{option.name} {Place(value)}: a password on the command line can be read in the list of processes; put "
+            f"the URL into {ENVIRONMENT}, or leave the password to PGPASSWORD or ~/.pgpass"
+        )
+    return value
+
+
+_PLACES = f"a journal file or a URL (sqlite:///run.db, postgresql://user@host/db). With a password: in {ENVIRONMENT}"
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="Where trials are kept: a journal file or any Optuna URL. Default: journal.log in the run folder."
+        help=f"Where trials are kept: {_PLACES}. Default: journal.log in the run folder.",
+        envvar=ENVIRONMENT,
+        show_envvar=False,
+        callback=_public,
     ),
 ]
 
@@ -159,15 +177,15 @@ def status(run: RunFolder) -> None:
     folder = Folder(run)
     record = folder.read()
     objectives, front_objectives = stored_objectives(record)
-    storage, name = record["storage"] or str(folder.journal), record["description"]["name"]
+    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
         store = Store.open(storage, f"{name}-search", objectives, create=False)
         trials, ended, in_flight = store.trials(), store.note(ENDED), store.note(IN_FLIGHT)
-    except SearchkitError:
+    except NothingStoredError:
         trials, ended, in_flight = [], None, None
     try:
         report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
-    except SearchkitError:
+    except NothingStoredError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)
     _say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
@@ -286,6 +304,52 @@ def verify(
         with _bars() as progress:
             same = measured_again(folder, again, conditions, progress)
         _say(f"measured {same} trials again: the same values")
+
+
+@app.command(name="export")
+def export_command(
+    run: RunFolder,
+    to: Annotated[
+        str,
+        typer.Option(metavar="STORAGE", help=f"{_PLACES}.", envvar=ENVIRONMENT, show_envvar=False, callback=_public),
+    ],
+) -> None:
+    """Copy a run into another storage: its trials, its notes, and what `import` needs to make a run folder of it.
+
+    Go on there with `searchkit run STUDY --storage STORAGE`. What is there already is not copied again.
+    """
+    from searchkit.folder import Folder
+    from searchkit.transfer import exported
+
+    count = exported(Folder(run), to)
+    _say(f"{count} trials copied to {Place(to)}")
+
+
+@app.command(name="import")
+def import_command(
+    study: StudyFile,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="STORAGE", help=f"{_PLACES}.", envvar=ENVIRONMENT, show_envvar=False, callback=_public
+        ),
+    ],
+    param: Parameter = None,
+    runs: Runs = Path("runs"),
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Where the trials are copied to. Default: journal.log in the run folder.", callback=_public),
+    ] = None,
+) -> None:
+    """Make the run folder of a study from a storage that holds its trials, put there by `export`.
+
+    Then `status`, `report` and `run` go on as if it had run here.
+    """
+    from searchkit.study import load
+    from searchkit.transfer import imported
+
+    folder, count = imported(load(study, _parameters(param)), source, runs, storage)
+    _say(f"{count} trials copied to {folder.path}")
 
 
 def main() -> None:

@@ -34,6 +34,10 @@ class StoreError(SearchkitError):
     """The record of the run cannot be read, written or trusted: stop now."""
 
 
+class NothingStoredError(StoreError):
+    """There is no such storage, or no such study in it, yet."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for an unknown name: what it is, the closest known names first, then the others."""
     names = sorted(known)

@@ -1,11 +1,19 @@
-"""Files that are either the old or the new ones, whole, whatever happens while they are written."""
+"""Files that are either the old or the new ones, whole, whatever happens while they are written; and whose they are."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
 from pathlib import Path
+from typing import Final
 
 from searchkit.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def replace_whole(path: Path, content: bytes) -> None:
@@ -21,3 +29,18 @@ def replace_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def lock(handle: int, path: Path, taken: str) -> None:
+    """Take the open file for this process alone, until it closes it or ends, however it ends.
+
+    StoreError with the text `taken` while another process has it; a warning where the file system has no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(taken) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("the file system of %s has no locks: make sure that one process at a time writes it", path)

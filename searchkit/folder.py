@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from searchkit.errors import StoreError, StudyError
-from searchkit.files import replace_whole
+from searchkit.files import lock, replace_whole
 from searchkit.objective import Objective
 
 
@@ -69,14 +68,11 @@ class Folder:
         """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a")
+            held = (self.path / ".lock").open("a")
         except OSError as error:
             raise StoreError(f"{self.path}: cannot write there: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreError(f"{self.path}: another process is running this study") from None
+        with held:
+            lock(held.fileno(), self.path, f"{self.path}: another process is running this study")
             yield
 
     def _refuse_another(self, description: Mapping[str, Any]) -> None:
@@ -93,13 +89,8 @@ class Folder:
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
     """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
-
-    def unmeasurable(subject: object) -> Any:
-        raise StudyError("objectives of a stored run cannot measure; load the study file")
-
     searched, front_only = (
-        tuple(Objective(**one, measure=unmeasurable) for one in record[kind])
-        for kind in ("objectives", "front_objectives")
+        tuple(map(Objective.described, record[kind])) for kind in ("objectives", "front_objectives")
     )
     return searched, front_only
 

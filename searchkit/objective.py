@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from searchkit.errors import StudyError
-from searchkit.records import Candidate, Estimate
+from searchkit.records import Candidate, Estimate, Pruned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,15 @@ class Objective:
         """What identifies the objective in a fingerprint."""
         return {"name": self.name, "unit": self.unit, "better": self.better}
 
+    @classmethod
+    def described(cls, description: Mapping[str, Any]) -> Objective:
+        """The objective of a record, to read trials by; it cannot measure."""
+
+        def unmeasurable(subject: object) -> Estimate:
+            raise StudyError("objectives of a stored run cannot measure; load the study file")
+
+        return cls(description["name"], description["unit"], description["better"], unmeasurable)
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -105,6 +114,11 @@ class Constraint:
             return Constraint(self.objective, at_least=unreduced - self.within - slack)
         return Constraint(self.objective, at_most=unreduced + self.within + slack)
 
+    def verdict(self, value: float, examples: int) -> Pruned | None:
+        """Why a candidate with this value is no choice; None if it is within the limits."""
+        why = self.broken_by(value)
+        return Pruned(why, examples, {self.objective.name: self.excess(value)}) if why else None
+
     def broken_by(self, value: float) -> str | None:
         """What is wrong with this value of the objective; None if it is within the limits."""
         if self.within is not None:
@@ -114,6 +128,12 @@ class Constraint:
         if self.at_least is not None and value < self.at_least:
             return f"{self.objective.name} is {value:.4g}, at least {self.at_least:g} is asked for"
         return None
+
+    def excess(self, value: float) -> float:
+        """How far beyond its limits the value is, in the objective's unit; 0 or less within them."""
+        above = -math.inf if self.at_most is None else value - self.at_most
+        below = -math.inf if self.at_least is None else self.at_least - value
+        return max(above, below)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the constraint in a fingerprint."""

@@ -1,13 +1,22 @@
-"""Where trials are stored, as messages may show it."""
+"""Where trials are stored, as messages and records may show it."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 from urllib.parse import unquote
 
 from searchkit.errors import SearchkitError, StoreError
+
+ENVIRONMENT: Final = "SEARCHKIT_STORAGE"  # holds a URL with its password, which does not belong on a command line
+
+_PASSWORD: Final = re.compile(r"(?<=://)([^:/@]*):(.+)@")
+_PARAMETER: Final = re.compile(r"([?&])([^=&?]*(?:pass|pwd|secret|token)[^=&]*)=([^&]+)", re.IGNORECASE)
+_DRIVERS: Final = {"postgres": "postgresql"}  # database, as URLs begin -> the extra of searchkit with its driver
 
 
 class Place:
@@ -20,6 +29,21 @@ class Place:
 
     def __str__(self) -> str:
         return self.hide(self.storage)
+
+    @property
+    def has_secret(self) -> bool:
+        return bool(self._secrets)
+
+    @property
+    def kept(self) -> str:
+        """The place as it is written down: without passwords, the same from any folder; StoreError if it is unclear."""
+        if not self.is_url:
+            return _absolute(self.storage)
+        if self.storage.count("@") > 1:
+            raise StoreError(f"{self} has more than one @: write those of the user or the password as %40")
+        url = _PARAMETER.sub(r"\1", _PASSWORD.sub(r"\1@", self.storage))
+        url = re.sub(r"(?<=[?&])&+|[?&]+$", "", url)
+        return re.sub(r"^(sqlite(?:\+\w+)?:///)(?!/|:|file:)(.+)", lambda found: found[1] + _absolute(found[2]), url)
 
     def hide(self, text: str) -> str:
         for secret in self._secrets:
@@ -34,21 +58,36 @@ class Place:
         except SearchkitError:
             raise
         except Exception as error:
-            root = _root(error)
+            root = root_of(error)
             reason = self.hide(str(root)).strip().splitlines() or [""]
-            hint = "; install the driver of this database" if isinstance(root, ImportError) else ""
+            hint = f": {self._driver}" if isinstance(root, ImportError) else ""
             message = f"{what} {self}: {type(root).__name__}: {reason[0]}{hint}"
             raise StoreError(message) from (None if self.is_url else error)
+
+    @property
+    def _driver(self) -> str:
+        """How to get the driver of this database."""
+        extra = next((name for start, name in _DRIVERS.items() if self.storage.startswith(start)), None)
+        return f"pip install 'searchkit[{extra}]'" if extra else "install the driver of this database"
+
+
+def with_password(kept: str) -> str:
+    """The storage that was written down as `kept`: with its password where the environment holds that."""
+    given = os.environ.get(ENVIRONMENT, "")
+    return given if given and Place(given).kept == kept else kept
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())
 
 
 def _secrets(url: str) -> list[str]:
     """The passwords in a URL, before the @ or in a query, as written and unquoted; the longest first."""
-    found = re.findall(r"://[^:/@]*:(.+)@", url)
-    found += re.findall(r"[?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=([^&]+)", url, flags=re.IGNORECASE)
+    found = [match[2] for match in _PASSWORD.finditer(url)] + [match[3] for match in _PARAMETER.finditer(url)]
     return sorted({*found, *map(unquote, found)}, key=len, reverse=True)
 
 
-def _root(error: BaseException) -> BaseException:
+def root_of(error: BaseException) -> BaseException:
     """What was raised first: Optuna and SQLAlchemy wrap the error that says something."""
     while error.__cause__ is not None:
         error = error.__cause__

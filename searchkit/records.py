@@ -157,9 +157,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Measured:
-    """The candidate was measured: objective name -> estimate, every value finite."""
+    """The candidate was measured: objective name -> estimate, every value finite.
+
+    excess: constrained objective -> how far beyond its limit, in its unit; 0 or less within it
+    """
 
     estimates: Mapping[str, Estimate]
+    excess: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, estimate in self.estimates.items():
@@ -167,26 +171,32 @@ class Measured:
                 raise ValueError(f"a measured value is finite, got {name}={estimate.value}")
 
     def to_json(self) -> dict[str, Any]:
-        return {"estimates": {name: estimate.to_json() for name, estimate in self.estimates.items()}}
+        estimates = {name: estimate.to_json() for name, estimate in self.estimates.items()}
+        return {"estimates": estimates, **({"excess": dict(self.excess)} if self.excess else {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        return cls({name: Estimate.from_json(item) for name, item in data["estimates"].items()})
+        estimates = {name: Estimate.from_json(item) for name, item in data["estimates"].items()}
+        return cls(estimates, dict(data.get("excess", {})))
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """The candidate was stopped: why, and after how many examples; 0 where the model never saw it."""
+    """The candidate was stopped: why, and after how many examples; 0 where the model never saw it.
+
+    excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
+    """
 
     why: str
     examples: int
+    excess: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"why": self.why, "examples": self.examples}
+        return {"why": self.why, "examples": self.examples, **({"excess": dict(self.excess)} if self.excess else {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pruned:
-        return cls(data["why"], data["examples"])
+        return cls(data["why"], data["examples"], dict(data.get("excess", {})))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.interrupt import Interrupt
 from searchkit.objective import Objective
+from searchkit.place import Place
 from searchkit.progress import Progress, Stopwatch, silent
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 from searchkit.reduction.device import device_of, dtype_of, environment
@@ -161,11 +162,12 @@ class Run:
             "parameters": dict(self.loaded.parameters),
             "objectives": [objective.describe() for objective in self.study.objectives],
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
-            "storage": self.conditions.storage,
+            "storage": self.conditions.storage and Place(self.conditions.storage).kept,
             "evaluations": self.study.budget.evaluations,
             "budget": str(self.study.budget),
             "cache_mib": self.conditions.cache_mib,
         }
+        self._keep_storage()
         with self.folder.claimed(record):
             log.info("study %s, fingerprint %s", self.study.name, record["fingerprint"])
             try:
@@ -173,6 +175,18 @@ class Run:
             except Exception:
                 log.exception("the run stopped")
                 raise
+
+    def _keep_storage(self) -> None:
+        """StudyError if the folder's trials are in another storage: the search would begin anew."""
+        from searchkit.transfer import left_behind
+
+        behind = left_behind(self.folder, self.conditions.storage) if self.folder.study.exists() else None
+        if behind:
+            to = Place(self.conditions.storage or str(self.folder.journal))
+            raise StudyError(
+                f"{self.folder.path} has {behind[1]} trials in {behind[0]} that are not in {to}: go on there with "
+                f"--storage, or first copy them with `searchkit export {self.folder.path} --to {to}`"
+            )
 
     def compared(self) -> Mapping[str, int]:
         """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""

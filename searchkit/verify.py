@@ -11,6 +11,7 @@ from searchkit.errors import StoreError, StudyError
 from searchkit.folder import Folder
 from searchkit.front import Front
 from searchkit.objective import Objective
+from searchkit.place import with_password
 from searchkit.progress import Progress, silent
 from searchkit.records import Measured, Trial
 from searchkit.report.results import Results
@@ -88,8 +89,9 @@ def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
 def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
     """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
+    storage = record["storage"] and with_password(record["storage"])
     loaded = load(record["file"], record["parameters"])
-    run = Run(loaded.study, loaded, replace(conditions, storage=record["storage"]), progress)
+    run = Run(loaded.study, loaded, replace(conditions, storage=storage), progress)
     if digest(run.description) != record["fingerprint"]:
         raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
     return run

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import postgresql as own_postgresql
 
 # several processes with as many threads as cores each wait for one another; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +22,12 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir() or not (SHARED / "models").is_dir():
         pytest.skip(f"needs the real data and model in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[own_postgresql.Server]:
+    """A PostgreSQL server of this test session; the test is skipped where PostgreSQL is absent."""
+    if reason := own_postgresql.missing():
+        pytest.skip(reason)
+    with own_postgresql.server() as server:
+        yield server

@@ -41,7 +41,8 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {"searchkit/store.py"}),
+        ("optuna", {"searchkit/store.py", "searchkit/mirror.py"}),
+        ("sqlalchemy", {"searchkit/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
         ("ray", {"searchkit/evaluate/ray.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),

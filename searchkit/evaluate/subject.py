@@ -210,18 +210,16 @@ class SupernetBench:
     def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> dict[str, Pruned]:
         """Make the passes of these candidates together; their subjects then have them. The verdict on others, by key:
         a constraint turns them down beforehand, or they lose the race."""
-        turned_down = {
-            one.key: Pruned(why, examples=0) for one in candidates if (why := self._breaks(one, self.plan(one)))
-        }
+        turned_down = {one.key: broken for one in candidates if (broken := self._breaks(one, self.plan(one)))}
         return turned_down | self._raced([one for one in candidates if one.key not in turned_down], race)
 
-    def _breaks(self, candidate: Candidate, plan: ReductionPlan) -> str | None:
-        """The constraint that the plan breaks whatever the model says; None if there is none."""
+    def _breaks(self, candidate: Candidate, plan: ReductionPlan) -> Pruned | None:
+        """The verdict of a constraint that the plan breaks whatever the model says; None if there is none."""
         foretold = self._foretold(candidate, plan) if any(one.objective.traced for one in self.constraints) else None
         if foretold is None:
             return None
         traced = (one for one in self.constraints if one.objective.traced)
-        return next(filter(None, (one.broken_by(one.objective.measure(foretold).value) for one in traced)), None)
+        return next(filter(None, (one.verdict(one.objective.measure(foretold).value, 0) for one in traced)), None)
 
     def _raced(self, candidates: Sequence[Candidate], race: Race | None) -> dict[str, Pruned]:
         plans = [self.plan(candidate) for candidate in candidates]

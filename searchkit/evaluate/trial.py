@@ -89,9 +89,10 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     for trial, estimate in zip(trials, estimates, strict=True):
         assert isinstance(trial.outcome, Measured)
         known = {**trial.outcome.estimates, objective.name: estimate}
-        limits = (one for one in bench.constraints if one.objective.name == objective.name)
-        broken = next(filter(None, (limit.broken_by(estimate.value) for limit in limits)), None)
-        outcome = Pruned(broken, max(estimate.n, 1)) if broken else Measured(known)
+        limits = [one for one in bench.constraints if one.objective.name == objective.name]
+        broken = next(filter(None, (limit.verdict(estimate.value, max(estimate.n, 1)) for limit in limits)), None)
+        excess = {objective.name: max(limit.excess(estimate.value) for limit in limits)} if limits else {}
+        outcome = broken or Measured(known, {**trial.outcome.excess, **excess})
         added[trial.key] = replace(trial, outcome=outcome, seconds=trial.seconds + share)
     return added
 
@@ -143,6 +144,7 @@ def _outcome(
     race: Race | None,
     examples: dict[str, Any],
 ) -> Outcome:
+    excess: dict[str, float] = {}
     try:
         subject = bench.subject(ask.candidate)
         for objective in objectives:
@@ -152,14 +154,15 @@ def _outcome(
             if name not in estimates and constraint.objective.exclusive:
                 continue  # it is timed in turns later on
             estimate = estimates.get(name) or _finite(name, constraint.objective.measure(subject))
-            if broken := constraint.broken_by(estimate.value):
-                return Pruned(broken, max(estimate.n, 1))
+            if broken := constraint.verdict(estimate.value, max(estimate.n, 1)):
+                return broken
+            excess[name] = max(constraint.excess(estimate.value), excess.get(name, -math.inf))
         examples.update(race.outcomes(subject) if race else {})
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
     except Exception as error:
         return _failed(error)
-    return Measured(estimates)
+    return Measured(estimates, excess)
 
 
 def _failed(error: Exception) -> Failed:
