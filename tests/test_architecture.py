@@ -43,7 +43,8 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
     [
         ("optuna", {"searchkit/store.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
-        ("ray", {"searchkit/evaluate/ray.py"}),
+        ("ray", {"searchkit/evaluate/ray.py", "searchkit/submit.py"}),
+        ("fsspec", {"searchkit/mirror.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),
         ("typer", {"searchkit/cli.py"}),
     ],
