@@ -1,4 +1,4 @@
-"""The command line: train | run | status | report | measure | verify | export | import."""
+"""The command line: train | run | submit | status | stop | fetch | report | measure | verify | export | import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from searchkit.objective import Objective
     from searchkit.progress import Progress
     from searchkit.records import Trial
+    from searchkit.study import Loaded
+    from searchkit.submit import State, Submitted
 
 log = logging.getLogger(__name__)
 out, err = Console(), Console(stderr=True)
 
 LINE_EVERY_S = 30.0
+LAST_LINES = 10  # of a job's log, in its status
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +51,12 @@ Parameter = Annotated[
     typer.Option("-p", "--param", metavar="NAME=VALUE", help="A parameter of the study function; repeat for more."),
 ]
 Runs = Annotated[
-    Path, typer.Option(help="Folder of all runs; a study's own is RUNS/<study>, supernets are cached beside it.")
+    str,
+    typer.Option(
+        metavar="FOLDER|URL",
+        help="Folder of all runs; a study's own is RUNS/<study>, supernets are cached beside it. A URL, such as "
+        "s3://bucket/runs, is worked on in a local copy, which goes there every minute and at the end.",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Dtype = Annotated[
@@ -84,7 +92,7 @@ Storage = Annotated[
 def train_command(
     study: StudyFile,
     param: Parameter = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     device: Device = "auto",
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
@@ -93,16 +101,16 @@ def train_command(
     from searchkit.study import load
 
     loaded = load(study, _parameters(param))
-    with _keeping(Folder(runs / loaded.study.name)), _bars() as progress:
-        trained = train_only(loaded, Conditions(runs=runs, device=device), progress)
-    _say(f"supernet {trained.folder} ({trained.train_s:.0f} s of training)")
+    with _local(runs, loaded) as here, _keeping(Folder(here / loaded.study.name)), _bars() as progress:
+        trained = train_only(loaded, Conditions(runs=here, device=device), progress)
+    _say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
 
 @app.command()
 def run(
     study: StudyFile,
     param: Parameter = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     device: Device = "auto",
     dtype: Dtype = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 searches in this process.")] = 0,
@@ -143,38 +151,165 @@ def run(
     loaded = load(study, _parameters(param))
     if (ray_address or gpus_per_worker is not None or resource) and not workers:
         raise StudyError("--ray-address, --gpus-per-worker and --resource need --workers N with N at least 1")
-    conditions = Conditions(
-        runs=runs,
-        device=device,
-        dtype=dtype,
-        workers=workers,
-        threads=threads,
-        ray_address=ray_address,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-        custom=_amounts(resource),
-        deadline_s=deadline,
-        cache_mib=cache_mib,
-        storage=storage,
-    )
-    folder = Folder(runs / loaded.study.name)
-    with _keeping(folder), _bars() as progress:
-        results = execute(loaded, conditions, progress, Interrupt(_warn))
-    _show(results, folder)
+    with _local(runs, loaded) as here:
+        conditions = Conditions(
+            runs=here,
+            device=device,
+            dtype=dtype,
+            workers=workers,
+            threads=threads,
+            ray_address=ray_address,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
+            custom=_amounts(resource),
+            deadline_s=deadline,
+            cache_mib=cache_mib,
+            storage=storage,
+        )
+        folder = Folder(here / loaded.study.name)
+        with _keeping(folder, f"{runs}/{loaded.study.name}"), _bars() as progress:
+            results = execute(loaded, conditions, progress, Interrupt(_warn))
+        _show(results, f"{runs}/{loaded.study.name}")
 
 
 @app.command()
-def status(run: RunFolder) -> None:
-    """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far."""
+def submit(
+    study: StudyFile,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTIONS]", help="Further options of `searchkit run`, after --; their paths are the cluster's."
+        ),
+    ] = None,
+    param: Parameter = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_API_SERVER_ADDRESS",
+            help="The cluster's job server, which is its dashboard: the forwarded port of the head, usually.",
+        ),
+    ] = "http://127.0.0.1:8265",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate; one per GPU, or per few cores.")] = 1,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs per worker, may be a fraction; default: as the job's node has.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads per worker; default: torch's own.")] = None,
+    runs: Runs = "runs",
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder to send along, below the current one: a module, small data. Repeat."),
+    ] = None,
+    environment: Annotated[
+        Literal["cluster", "pip"],
+        typer.Option(
+            help="cluster: take the packages that are installed on the nodes, and stop if searchkit or torch differ "
+            "from those here. pip: install the versions that are here, on every node, once."
+        ),
+    ] = "cluster",
+    driver_cpus: Annotated[float, typer.Option(min=0, help="CPUs held for the job's own process.")] = 0,
+    driver_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs held for the job's own process, which trains the supernet.")
+    ] = 0,
+    wait: Annotated[
+        bool, typer.Option(help="Follow the log until the job is over; its exit code becomes ours.")
+    ] = False,
+) -> None:
+    """Run a study on a Ray cluster, as a job of its own: this machine may go.
+
+    The study file and searchkit's code travel along. Everything else has to be there: data and models at absolute paths
+    that the cluster sees, or sent with --include; and RUNS, a folder that this machine and the cluster share, or a URL.
+
+    Afterwards `searchkit status`, `stop` and `fetch` take runs/<study>. Submit again to go on, whatever ended the job.
+
+    The token that Ray asks for is taken from where Ray keeps it: RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
+    """
+    from searchkit.study import load
+    from searchkit.submit import submit as submit_job
+
+    loaded = load(study, _parameters(param))
+    given = ["--workers", str(workers), *(options or [])]
+    if threads is not None:
+        given += ["--threads", str(threads)]
+    if gpus_per_worker is not None:
+        given += ["--gpus-per-worker", str(gpus_per_worker)]
+    _refuse_unknown(["STUDY", *given])
+    sent, mib = submit_job(
+        loaded,
+        given,
+        address=address,
+        runs=runs,
+        include=include or [],
+        environment=environment,
+        driver_cpus=driver_cpus,
+        driver_gpus=driver_gpus,
+    )
+    folder = Path("runs", sent.study)
+    _say(f"submitted {sent.job} to {sent.address} ({mib:.1f} MiB); it runs in {sent.runs}/{sent.study}")
+    _say(f"searchkit status {folder} says how far it is, searchkit stop {folder} ends it")
+    if wait:
+        raise typer.Exit(_followed(sent, folder))
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    follow: Annotated[bool, typer.Option(help="Follow the log of a submitted run until its job is over.")] = False,
+) -> None:
+    """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far.
+
+    Of a submitted run: its job's state and the end of its log too.
+    """
+    from searchkit.folder import Folder
+    from searchkit.submit import RECORD, Submitted, last_lines, state
+
+    sent = Submitted.read(run) if follow or (run / RECORD).exists() else None
+    if follow and sent:
+        raise typer.Exit(_followed(sent, run))
+    folders = [Folder(path) for path in (sent and sent.folder, run) if path]
+    folder = next((one for one in folders if one.study.exists()), None)
+    if folder or not sent:
+        _progress(folder or Folder(run))
+    if sent:
+        _say_job(state(sent), sent)
+        for line in last_lines(sent, LAST_LINES):
+            _say(f"  | {line}")
+        if not sent.folder:
+            _say(f"the run is in {sent.runs}/{sent.study}; searchkit fetch {run} copies it here")
+
+
+@app.command()
+def stop(run: RunFolder) -> None:
+    """Stop a submitted run's job. What is done is kept; submit it again and it goes on."""
+    from searchkit.submit import Submitted
+    from searchkit.submit import stop as stop_job
+
+    sent = Submitted.read(run)
+    _say_job(stop_job(sent), sent)
+
+
+@app.command()
+def fetch(run: RunFolder) -> None:
+    """Copy a submitted run from where it is to RUN: report, tables, plots and journal, all or none of them.
+
+    It may still be running. Files that are only in RUN stay there.
+    """
+    from searchkit.fetch import fetch as fetch_run
+    from searchkit.submit import Submitted
+
+    sent = Submitted.read(run)
+    files, size = fetch_run(sent.runs, sent.study, run, sent.file)
+    _say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {sent.runs}/{sent.study}")
+
+
+def _progress(folder: Folder) -> None:
     from searchkit.budget import ENDED
-    from searchkit.folder import Folder, stored_objectives
+    from searchkit.folder import stored_objectives
     from searchkit.front import Front
     from searchkit.progress import Stopwatch
     from searchkit.status import told
     from searchkit.steady import IN_FLIGHT
     from searchkit.store import Store
 
-    folder = Folder(run)
     record = folder.read()
     objectives, front_objectives = stored_objectives(record)
     storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
@@ -216,7 +351,7 @@ def report(run: RunFolder) -> None:
     folder = Folder(run)
     results = stored_results(folder)
     write(results, folder)
-    _show(results, folder)
+    _show(results, folder.path)
 
 
 @app.command(name="measure")
@@ -335,7 +470,7 @@ def import_command(
         ),
     ],
     param: Parameter = None,
-    runs: Runs = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder of all runs; the study's own is made in it.")] = Path("runs"),
     storage: Annotated[
         str | None,
         typer.Option(help="Where the trials are copied to. Default: journal.log in the run folder.", callback=_public),
@@ -362,23 +497,74 @@ def main() -> None:
 
 
 @contextmanager
-def _keeping(folder: Folder) -> Iterator[None]:
+def _keeping(folder: Folder, shown: str = "") -> Iterator[None]:
     """Ctrl-C keeps what is done; an internal error says where its trace is."""
+    place = shown or folder.path
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\nstopped; what is done is kept in {folder.path}: run the same command to go on", soft_wrap=True)
+        err.print(f"\nstopped; what is done is kept in {place}: run the same command to go on", soft_wrap=True)
         raise typer.Exit(130) from None
     except SearchkitError:
         raise
     except Exception as error:
         if not folder.log.exists():
             raise
-        message = (
-            f"[bold red]internal error:[/] {escape(f'{type(error).__name__}: {error}')}; the trace is in {folder.log}"
-        )
+        trace = f"{place}/{folder.log.name}"
+        message = f"[bold red]internal error:[/] {escape(f'{type(error).__name__}: {error}')}; the trace is in {trace}"
         err.print(message, soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error
+
+
+@contextmanager
+def _local(runs: str, loaded: Loaded) -> Iterator[Path]:
+    """The folder of runs, or a local one that is mirrored to a URL."""
+    if "://" not in runs:
+        yield Path(runs)
+        return
+    from searchkit.mirror import mirrored
+    from searchkit.supernet import fingerprint
+
+    study = loaded.study
+    with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as here:
+        yield here
+
+
+def _refuse_unknown(arguments: list[str]) -> None:
+    """What `searchkit run` does not take, or is told by `submit` itself, is said here, before anything is sent."""
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    context = command.commands["run"].make_context("run", arguments)
+    for name in ("runs", "ray_address", "param"):
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise StudyError(f"{option} does not stand after --; `submit` has its own, or needs none")
+
+
+def _followed(sent: Submitted, folder: Path) -> int:
+    """The job's exit code, after its log was shown; Ctrl-C leaves the job alone."""
+    from searchkit.submit import follow
+
+    def write(text: str) -> None:
+        out.file.write(text)
+        out.file.flush()
+
+    try:
+        found = follow(sent, write)
+    except KeyboardInterrupt:
+        _say(
+            f"\ndetached, the job goes on: searchkit status --follow {folder} follows it again, "
+            f"searchkit stop {folder} ends it"
+        )
+        return 130
+    _say_job(found, sent)
+    return found.code or 0
+
+
+def _say_job(found: State, sent: Submitted) -> None:
+    code = f", exit code {found.code}" if found.code else ""
+    _say(f"job {sent.job} at {sent.address}: {found.name}{code}{f', {found.message}' if found.message else ''}")
 
 
 def _parameters(given: list[str] | None) -> dict[str, str]:
@@ -410,11 +596,11 @@ def _warn(text: str) -> None:
     err.print(escape(text), soft_wrap=True, highlight=False)
 
 
-def _show(results: Any, folder: Folder) -> None:
+def _show(results: Any, place: Path | str) -> None:
     from searchkit.report.table import console_table
 
     out.print(console_table(results))
-    _say(f"front.csv, summary.json, trials.parquet and plots are in {folder.path}")
+    _say(f"front.csv, summary.json, trials.parquet and plots are in {place}")
 
 
 @contextmanager

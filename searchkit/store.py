@@ -1,4 +1,4 @@
-"""Trials in and out of an Optuna storage, the only state of a search. Optuna appears here and in `mirror.py` only."""
+"""Trials in and out of an Optuna storage, the only state of a search. Optuna appears here and in `shown.py` only."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial
 from searchkit import sql
 from searchkit.errors import NothingStoredError, SearchkitError, StoreError
 from searchkit.journal import Journal
-from searchkit.mirror import RECORD, Mirror
 from searchkit.objective import Objective
 from searchkit.place import Place
 from searchkit.records import Scalar, Trial
+from searchkit.shown import RECORD, Shown
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class Store:
     * Whatever keeps the storage from doing this is a `StoreError` in one line, without passwords.
     """
 
-    def __init__(self, storage: BaseStorage, study: int, where: Place, mirror: Mirror) -> None:
+    def __init__(self, storage: BaseStorage, study: int, where: Place, shown: Shown) -> None:
         self._storage = storage
         self._study = study
         self._where = where
-        self._mirror = mirror
+        self._shown = shown
         self._known: _Known | None = None
         weakref.finalize(self, _close, storage)
 
@@ -85,7 +85,7 @@ class Store:
 
         with where.stop("cannot open"), _quiet(), _uncollected():
             backend, study = sql.patiently(opened, where)
-        return cls(backend, study, where, Mirror(tuple(item.name for item in objectives), dict(choices or {})))
+        return cls(backend, study, where, Shown(tuple(item.name for item in objectives), dict(choices or {})))
 
     @classmethod
     def held(cls, storage: str) -> dict[str, tuple[Objective, ...]]:
@@ -103,7 +103,7 @@ class Store:
         """Store the trial for good."""
         known = self._known or self._read()[0]
         known.refuse(trial.ask.number, trial.key, self._where)
-        self._add(self._mirror.frozen(trial), known, f"cannot store ask {trial.ask.number} in")
+        self._add(self._shown.frozen(trial), known, f"cannot store ask {trial.ask.number} in")
         known.add(trial.ask.number, trial.key)
 
     def trials(self) -> list[Trial]:
@@ -209,7 +209,7 @@ class Store:
             known.refuse(number, key, self._where)
             known.add(number, key)
             trials.append(trial)
-            self._mirror.learn(row.distributions)
+            self._shown.learn(row.distributions)
         self._known = known
         return known, trials
 
@@ -218,7 +218,7 @@ class Store:
             trial = Trial.from_json(row.user_attrs[RECORD])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"trial {row.number} in {self._where} is no record of searchkit: {error!r}") from None
-        if row.user_attrs.get("key") != trial.key or row.values != self._mirror.outcome(trial)[1]:
+        if row.user_attrs.get("key") != trial.key or row.values != self._shown.outcome(trial)[1]:
             raise StoreError(
                 f"trial {row.number} in {self._where} is damaged: its record says something else than what stands "
                 "beside it. Restore the storage from a copy"

@@ -41,10 +41,11 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {"searchkit/store.py", "searchkit/mirror.py"}),
+        ("optuna", {"searchkit/store.py", "searchkit/shown.py"}),
         ("sqlalchemy", {"searchkit/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
-        ("ray", {"searchkit/evaluate/ray.py"}),
+        ("ray", {"searchkit/evaluate/ray.py", "searchkit/submit.py"}),
+        ("fsspec", {"searchkit/mirror.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),
         ("typer", {"searchkit/cli.py"}),
     ],

@@ -1,0 +1,217 @@
+"""Submitting: what is refused, in one line, before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from searchkit.errors import SearchkitError, StoreError, StudyError
+from searchkit.job import check
+from searchkit.pack import Needs
+from searchkit.study import load
+from searchkit.submit import Submitted, check_address, state, submit
+from tests.cluster.head import ROOT
+from tests.studies import small_study
+
+SENT = Submitted("http://127.0.0.1:1", "small-1", "small", "/shared/runs", "/home/s.py", "2026-01-01T00:00:00+00:00")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def other_server() -> Iterator[str]:
+    """A web server that is not Ray's."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:8265", "expected the job server's URL"),
+        ("auto", "expected the job server's URL"),
+        ("ray://127.0.0.1:10001", "expected the job server's URL"),
+        ("http://", "expected the job server's URL"),
+        ("", "expected the job server's URL"),
+        ("http://host:0", "expected the job server's URL"),
+        ("http://host:99999", "Port out of range"),
+        ("http://host:x", "Port could not be cast"),
+        ("http://[::1", "Invalid IPv6"),
+        ("http://me:hunter2@host:8265", "holds a password"),
+        ("http://hunter2@host:8265", "no user or password in it"),
+        ("http://host:8265/?token=hunter2", "holds a password"),
+        ("file:///etc/passwd", "expected the job server's URL"),
+    ],
+)
+def test_addresses_that_cannot_be(address: str, told: str) -> None:
+    with pytest.raises(StudyError, match=told) as caught:
+        check_address(address)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_server_and_another_server_are_told_apart(here: Path, other_server: str) -> None:
+    loaded = load(small_study(here))
+    with pytest.raises(StudyError, match=r"no job server answers at http://127\.0\.0\.1:1 .*refused"):
+        submit(loaded, [], address="http://127.0.0.1:1", runs="runs")
+    with pytest.raises(StudyError, match=r"something else than Ray's job server answers \(404\)"):
+        submit(loaded, [], address=other_server, runs="runs")
+    assert not (here / "runs").exists()  # nothing was submitted, and nothing says so
+
+
+def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray aborts the whole process."""
+    monkeypatch.setattr("searchkit.submit._knock", lambda address: None)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "nowhere"))
+    with pytest.raises(StudyError, match=r"RAY_AUTH_TOKEN_PATH=.*nowhere: there is no token that can be read"):
+        state(SENT)
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"runs": "memory://runs"}, "ends with its process"),
+        ({"runs": "s3://key:hunter2@bucket"}, "holds a password"),
+        ({"runs": "nowhere://bucket"}, "no kind of place"),
+        ({"options": ["--storage", "postgresql://me:hunter2@db/studies"]}, "holds a password"),
+        ({"options": ["--storage=postgresql://db/studies?password=hunter2"]}, "holds a password"),
+    ],
+)
+def test_what_others_would_see_or_would_be_lost_is_refused(option: dict[str, str], told: str, here: Path) -> None:
+    given = {"options": [], "runs": "runs", "address": "http://127.0.0.1:1", **option}
+    with pytest.raises(StudyError, match=told) as caught:
+        submit(load(small_study(here)), **given)  # type: ignore[arg-type]
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (None, StudyError),
+        ("", StoreError),
+        ("[]", StoreError),
+        ('{"job": "x"}', StoreError),
+        (json.dumps({**vars(SENT), "job": "../../api/x"}), StoreError),
+        (json.dumps({**vars(SENT), "study": "../up"}), StoreError),
+        (json.dumps({**vars(SENT), "runs": 3}), StoreError),
+        (json.dumps({**vars(SENT), "more": "x"}), StoreError),
+    ],
+)
+def test_a_folder_that_was_not_submitted_or_a_damaged_note(
+    content: str | None, kind: type[SearchkitError], tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "submitted.json").write_text(content)
+    with pytest.raises(kind, match="was not submitted" if content is None else "submit the study again"):
+        Submitted.read(tmp_path)
+
+
+def test_a_note_of_another_user_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token goes to the address in it."""
+    SENT.write(tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    with pytest.raises(StudyError, match="is another user's"):
+        Submitted.read(tmp_path)
+    assert Submitted.read(tmp_path, own=False) == SENT
+
+
+def test_a_note_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    SENT.write(tmp_path)
+    assert Submitted.read(tmp_path) == SENT
+
+
+def test_a_job_stops_where_it_does_not_see_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"/nowhere/data: the cluster does not see it"):
+        check(Needs("small-1", "small", {}, ["/nowhere/data"], ""))
+    SENT.write(tmp_path / "small")
+    for job, runs in (("small-1", tmp_path / "nowhere"), ("small-2", tmp_path)):
+        with pytest.raises(StudyError, match="the cluster does not see the folder that the study was submitted from"):
+            check(Needs(job, "small", {}, [], str(runs)))
+
+
+def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "searchkit", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
+    (tmp_path / "aiohttp.py").write_text("raise ImportError('hidden', name='aiohttp')")
+    code = "import searchkit.submit as s, searchkit.cli as c; s._knock = lambda address: None; c.main()"
+    SENT.write(tmp_path / "runs" / "small")
+    result = subprocess.run(
+        [sys.executable, "-c", code, "stop", "runs/small"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert result.returncode == 2
+    assert "aiohttp is missing): pip install 'searchkit[cluster]'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
+    small_study(tmp_path)
+    for arguments, told in (
+        (["submit", "small_study.py", "--address", "http://127.0.0.1:1"], "no job server answers"),
+        (["stop", "runs/small"], "was not submitted from here"),
+    ):
+        result = searchkit(tmp_path, *arguments)
+        assert result.returncode == 2
+        assert told in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    result = searchkit(tmp_path, "submit", "small_study.py", "--", "--wrokers", "3")
+    assert result.returncode == 2
+    assert "No such option" in result.stderr
+    result = searchkit(tmp_path, "submit", "small_study.py", "--", "--runs", "elsewhere")
+    assert result.returncode == 2
+    assert "--runs does not stand after --" in result.stderr
+
+
+def test_the_manifest_is_a_rayjob_that_runs_a_study() -> None:
+    manifest = yaml.safe_load((ROOT / "docs" / "cluster" / "rayjob.yaml").read_text())
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    spec = manifest["spec"]
+    assert spec["entrypoint"].startswith("searchkit run /studies/my_study.py --runs /runs --ray-address auto")
+    assert spec["backoffLimit"] > 0
+    cluster = spec["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    constraints = (ROOT / "constraints.txt").read_text()
+    assert f"\nray=={cluster['rayVersion']}\n" in constraints
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    mounted = {mount["mountPath"] for mount in head["containers"][0]["volumeMounts"]}
+    assert mounted == {"/runs", "/studies"}
+    assert {volume["name"] for volume in head["volumes"]} == {
+        mount["name"] for mount in head["containers"][0]["volumeMounts"]
+    }
+    for group in cluster["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert group["template"]["spec"]["containers"]
