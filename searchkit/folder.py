@@ -9,11 +9,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Final
 
 from searchkit.errors import StoreError, StudyError
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
+from searchkit.records import Candidate
+
+RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
+    "description": dict,
+    "fingerprint": str,
+    "file": str,
+    "parameters": dict,
+    "objectives": list,
+    "front_objectives": list,
+    "storage": str | None,
+    "evaluations": int,
+}
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,15 @@ class Folder:
             data = json.loads(self.study.read_text())
         except FileNotFoundError:
             raise StudyError(f"{self.path}: not a run folder: it has no study.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{self.study}: cannot be read: {error}") from error
-        if not isinstance(data, dict) or not {"description", "fingerprint", "file", "parameters"} <= data.keys():
+        if not isinstance(data, dict):
             raise StoreError(f"{self.study}: not written by searchkit")
+        for name, kind in RECORD.items():
+            if not isinstance(data.get(name), kind):
+                raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
+        if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
+            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
         return data
 
     @contextmanager
@@ -67,6 +85,9 @@ class Folder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
+        for file in (self.path / ".lock", self.log, self.journal):  # what is appended to; all else is replaced whole
+            if file.is_symlink():
+                raise StoreError(f"{file} is a link to {file.readlink()}, where no run writes; remove the link")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a")
@@ -97,11 +118,26 @@ def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...],
     def unmeasurable(subject: object) -> Any:
         raise StudyError("objectives of a stored run cannot measure; load the study file")
 
-    searched, front_only = (
-        tuple(Objective(**one, measure=unmeasurable) for one in record[kind])
-        for kind in ("objectives", "front_objectives")
-    )
+    try:
+        searched, front_only = (
+            tuple(Objective(one["name"], one["unit"], one["better"], unmeasurable) for one in record[kind])
+            for kind in ("objectives", "front_objectives")
+        )
+    except (KeyError, TypeError, ValueError, StudyError) as error:
+        raise StoreError(f"study.json was not written by searchkit: its objectives: {error!r}") from error
+    if not searched:
+        raise StoreError("study.json was not written by searchkit: it has no objectives")
     return searched, front_only
+
+
+def stored_baselines(record: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
+    """The baselines of a run folder's record, by family."""
+    if "baselines" not in record:
+        raise StudyError("study.json names no baselines yet: run the study again, which measures nothing twice")
+    try:
+        return {name: tuple(map(Candidate.from_json, group)) for name, group in record["baselines"].items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(f"study.json was not written by searchkit: its baselines: {error!r}") from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from searchkit.errors import SearchkitError, StoreError
+from searchkit.errors import NothingStoredError, SearchkitError, StoreError
 from searchkit.journal import Journal
 from searchkit.objective import Objective
 from searchkit.place import Place
@@ -249,7 +249,7 @@ class _Lines(BaseJournalBackend):
 def _open_journal(where: Place, create: bool) -> BaseStorage:
     path = Path(where.storage)
     if not create and not path.exists():
-        raise StoreError(f"there is no store at {where}")
+        raise NothingStoredError(f"there is no store at {where}")
     journal = Journal.create(path) if create else Journal(path)
     try:
         return JournalStorage(_Lines(journal))
@@ -267,7 +267,7 @@ def _open_sql(where: Place, create: bool) -> BaseStorage:
         if url.database in (None, "", ":memory:"):
             raise StoreError(f"{where} is in memory and would be lost with the process: name a file, sqlite:///run.db")
         if not create and not Path(url.database).exists():
-            raise StoreError(f"there is no store at {where}")
+            raise NothingStoredError(f"there is no store at {where}")
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return RDBStorage(where.storage, skip_table_creation=not create)
 
@@ -279,7 +279,7 @@ def _open_study(storage: BaseStorage, name: str, objectives: Sequence[Objective]
     except KeyError:
         if not create:
             others = ", ".join(sorted(item.study_name for item in storage.get_all_studies())) or "none"
-            raise StoreError(f"{where} holds no study {name!r} (it holds: {others})") from None
+            raise NothingStoredError(f"{where} holds no study {name!r} (it holds: {others})") from None
         study = storage.create_new_study([_DIRECTIONS[item.better] for item in objectives], name)
     asked = [item.describe() for item in objectives]
     held = storage.get_study_user_attrs(study).get(_OBJECTIVES)
