@@ -325,7 +325,7 @@ def _keeping(folder: Folder) -> Iterator[None]:
 
 
 def _parameters(given: list[str] | None) -> dict[str, str]:
-    parameters = {}
+    parameters: dict[str, str] = {}
     for item in given or []:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():

@@ -77,7 +77,7 @@ def csv_of(frame: pd.DataFrame) -> bytes:
     def inert(text: Any) -> Any:
         return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
 
-    texts = {name: frame[name].map(inert) for name in frame.select_dtypes(["str", "object"])}
+    texts = {str(name): frame[name].map(inert) for name in frame.select_dtypes(["str", "object"])}
     return frame.assign(**texts).rename(columns=inert).to_csv(index=False).encode()
 
 

@@ -35,14 +35,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS_PER_STAGE = 10
 WIDEST = 100_000  # hidden units of a predictor
-PARTS = {
-    "model.safetensors",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "trainer_state.json",
-    "training_args.bin",
-}
+STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # of a training, in a checkpoint
+PARTS = {*STATE, "model.safetensors", "trainer_state.json", "training_args.bin"}
 STRETCH = 16  # batches that are sorted by length together
 
 
@@ -192,12 +186,12 @@ def fit(
         return
     folder.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(model, data, stage, losses, where, folder)
-    checkpoint = _newest_checkpoint(folder)
+    newest = _newest_checkpoint(folder)
     with quiet_transformers():
         try:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            trainer.train(resume_from_checkpoint=newest)
         except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone
-            raise StoreError(f"{checkpoint} holds what is no state of a training; remove it: {error}") from error
+            raise StoreError(f"{newest} holds what is no state of a training; remove it: {error}") from error
     if any(not torch.isfinite(weight).all() for weight in model.parameters()):
         raise DataError(
             f"training stage {stage.name!r} ended with weights that are not finite; lower its learning rate "
@@ -222,7 +216,7 @@ def _newest_checkpoint(folder: Path) -> str | None:
                 pass
             if odd := {path.name for path in checkpoint.iterdir()} - PARTS:
                 raise ValueError(f"{min(odd)} is no part of it")
-            for part in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            for part in STATE:
                 if (torn := zipfile.ZipFile(checkpoint / part).testzip()) is not None:
                     raise ValueError(f"{part} is damaged at {torn}")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile) as error:
