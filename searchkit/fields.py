@@ -55,9 +55,10 @@ def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | Non
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:
     """StudyError unless `value` is a whole number from `least` to `most`."""
-    if not _is_whole(value) or not least <= value <= most:
-        limits = f"of at least {least}" if most == LARGEST else f"from {least} to {most}"
-        raise StudyError(f"{what} must be a whole number {limits}, got {value!r}")
+    check(what, "int", value)
+    if not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise StudyError(f"{what} must be {limit}, got {value!r}")
 
 
 def _kind(name: str, known: Mapping[str, Any]) -> tuple[str, Callable[[Any], bool]] | None:

@@ -25,7 +25,9 @@ class Integer:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        check_fields(self)
+        if not all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)):
+            raise StudyError(f"{self.name}: low and high must be integers, got {self.low=}, {self.high=}")
+        check_fields(self)  # nor endless ones
         if self.low > self.high:
             raise StudyError(f"{self.name}: low must not exceed high, got {self.low=}, {self.high=}")
 
