@@ -15,7 +15,6 @@ from typing import Any, Final
 from searchkit.errors import StoreError, StudyError
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
-from searchkit.records import Candidate
 
 RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "description": dict,
@@ -25,7 +24,7 @@ RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "objectives": list,
     "front_objectives": list,
     "storage": str | None,
-    "evaluations": int,
+    "evaluations": int | None,
 }
 
 
@@ -128,16 +127,6 @@ def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...],
     if not searched:
         raise StoreError("study.json was not written by searchkit: it has no objectives")
     return searched, front_only
-
-
-def stored_baselines(record: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
-    """The baselines of a run folder's record, by family."""
-    if "baselines" not in record:
-        raise StudyError("study.json names no baselines yet: run the study again, which measures nothing twice")
-    try:
-        return {name: tuple(map(Candidate.from_json, group)) for name, group in record["baselines"].items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise StoreError(f"study.json was not written by searchkit: its baselines: {error!r}") from error
 
 
 @contextmanager

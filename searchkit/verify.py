@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from searchkit import steady
 from searchkit.errors import NothingStoredError, StoreError, StudyError
-from searchkit.folder import Folder, stored_baselines, stored_objectives
+from searchkit.evaluate.baselines import baselines
+from searchkit.fields import check_count
+from searchkit.folder import Folder, stored_objectives
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, silent
@@ -16,6 +18,7 @@ from searchkit.records import Measured, Trial
 from searchkit.report.results import Results
 from searchkit.run import DUPLICATES, Conditions, Run, counts, gathered
 from searchkit.search import check_replay
+from searchkit.space.levels import MOST_LAYERS
 from searchkit.study import load
 from searchkit.supernet import digest
 
@@ -28,7 +31,10 @@ def stored_results(folder: Folder) -> Results:
     from searchkit.store import Store
 
     record = folder.read()
-    objectives, baselines = stored_objectives(record), stored_baselines(record)
+    objectives = stored_objectives(record)
+    for size in ("layers", "places"):
+        check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
+    compared = baselines(record["layers"], record["places"])
     place, name = record["storage"] or str(folder.journal), record["description"]["name"]
     try:
         store = Store.open(place, f"{name}-search", objectives[0], create=False)
@@ -37,12 +43,12 @@ def stored_results(folder: Folder) -> Results:
     except NothingStoredError:
         trials, report, duplicates = [], [], {}
     measured = {trial.key: trial for trial in report}
-    wanted = {one.key for group in baselines.values() for one in group}
+    wanted = {one.key for group in compared.values() for one in group}
     wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
     if not wanted <= measured.keys():
         command = f"searchkit run {shlex.quote(record['file'])}"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
-    return gathered(folder, record["description"], objectives, baselines, trials, measured, duplicates)
+    return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
 
 
 def replayed(folder: Folder) -> int:

@@ -19,7 +19,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     return Said(capsys, monkeypatch)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `small_study.py` and its finished run in `runs/small`; copy it before it is touched."""
     folder = tmp_path_factory.mktemp("finished")

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import stat
 import xml.etree.ElementTree as ElementTree
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from searchkit import Candidate, Estimate, Failed, Measured, Pruned, Trial
 from searchkit.errors import StoreError, one_line
+from searchkit.evaluate.baselines import baselines
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Ask
@@ -211,6 +213,8 @@ def hostile_run(folder: Path) -> Path:
     for one in trials:
         search.append(one)
         report.append(one)
+    for number, one in enumerate(chain.from_iterable(baselines(2, 2).values()), start=100):
+        report.append(Trial(Ask(number, one), trials[0].outcome, 0.1, {"device": TEXTS[1]}))
     for number, text in enumerate(TEXTS, start=20):
         search.append(trial(number, text, Failed(text[:200], text, text) if number % 2 else Pruned(text, number)))
     record = {
@@ -220,7 +224,8 @@ def hostile_run(folder: Path) -> Path:
         "parameters": {"a": TEXTS[2]},
         "objectives": [one.describe() for one in objectives],
         "front_objectives": [],
-        "baselines": {text: [one.ask.candidate.to_json()] for text, one in zip(TEXTS[:9], trials, strict=False)},
+        "layers": 2,
+        "places": 2,
         "storage": None,
         "evaluations": 20,
         "cache_mib": TEXTS[1],

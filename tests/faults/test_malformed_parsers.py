@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thresholds, Trial
 from searchkit.cli import _parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
-from searchkit.folder import Folder, stored_baselines, stored_objectives
+from searchkit.folder import Folder, stored_objectives
 from searchkit.place import Place
 from searchkit.progress import silent
 from searchkit.run import Conditions, Run
@@ -28,9 +28,9 @@ from searchkit.tasks.files import read_folder
 from tests.faults.malformed import study_file
 
 QUICK = settings(
-    max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-FEW = settings(QUICK, max_examples=60)
+FEW = settings(QUICK, max_examples=40)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just(10**400)
 anything = st.recursive(
@@ -153,17 +153,16 @@ def test_anything_is_no_record(data: Json) -> None:
 
 
 @FEW
-@given(anything | st.fixed_dictionaries({"description": anything, "objectives": anything, "baselines": anything}))
+@given(anything | st.fixed_dictionaries({"description": anything, "objectives": anything}))
 def test_a_run_folders_record_is_read_or_refused(tmp_path: Path, data: Json) -> None:
     folder = Folder(tmp_path)
     full = {"description": {"name": "a"}, "fingerprint": "f", "file": "s.py", "parameters": {}, "storage": None}
-    full |= {"objectives": [], "front_objectives": [], "baselines": {}, "evaluations": 5}
+    full |= {"objectives": [], "front_objectives": [], "evaluations": 5}
     for written in (data, full | data if isinstance(data, dict) else data, full | {"objectives": data}):
         folder.study.write_text(json.dumps(written))
         found = own_error(folder.read, StoreError)
         if found is not None:
             own_error(lambda found=found: stored_objectives(found), StoreError)
-            own_error(lambda found=found: stored_baselines(found), StoreError)
 
 
 @FEW
