@@ -70,6 +70,9 @@ class Folder:
                 raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
         if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
             raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
+        engine = data["description"].get("engine", {})
+        if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
+            raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")
         return data
 
     @contextmanager

@@ -234,8 +234,8 @@ class Failed:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failed:
-        texts = (_is(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
-        return cls(*texts, _whole(data.get("attempts", 1)))
+        kind, message, trace = (_is(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
+        return cls(kind, message, trace, _whole(data.get("attempts", 1)))
 
 
 Outcome = Measured | Pruned | Failed

@@ -102,6 +102,12 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "no description": (record(description=...), STATUS, r"not written by searchkit: 'description' is None"),
     "description a text": (record(description="small"), REPORT, r"'description' is 'small'"),
     "no name": (record(description={}), STATUS, r"name and parameters are texts"),
+    "engine a text": (record(description={"name": "small", "engine": "nsga2"}), STATUS, r"the engine is 'nsga2'"),
+    "population a text": (
+        record(description={"name": "small", "engine": {"population": "24"}}),
+        STATUS,
+        r"the engine is .*'24'",
+    ),
     "parameters a list": (record(parameters=["evaluations"]), VERIFY, r"'parameters' is \['evaluations'\]"),
     "parameters numbers": (record(parameters={"evaluations": 9}), VERIFY, r"name and parameters are texts"),
     "no objectives": (record(objectives=[]), STATUS, r"its objectives|it has no objectives"),
