@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.fields import check_count
 from searchkit.reduction.device import synchronize
 from searchkit.reduction.ragged import Layout, Tokens
+
+MOST_EXAMPLES: Final = 100_000  # of a batch, and batches
+SHORTEST: Final = 3  # tokens: one beside [CLS] and [SEP]
+
+
+def check_batches(objective: str, batch_size: int, length: int | None, batches: int) -> None:
+    """StudyError for what no batch can be."""
+    check_count(f"{objective}: batch_size", batch_size, MOST_EXAMPLES)
+    check_count(f"{objective}: batches", batches, MOST_EXAMPLES)
+    if length is not None:
+        check_count(f"{objective}: length", length, least=SHORTEST)
 
 
 def real_batches(bench: SupernetBench, batch_size: int, length: int | None, batches: int) -> list[Tokens]:

@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.batches import real_batches, seconds
+from objectives.batches import check_batches, real_batches, seconds
 from objectives.latency_model import modelled
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.subject import Subject
 from searchkit.evaluate.timing import Protocol, Timed, in_turns
+from searchkit.fields import check_count
 from searchkit.objective import Objective
 from searchkit.records import Estimate
 
@@ -43,11 +44,8 @@ def latency(
     "modelled" asks a table of costs that is measured on the device before the search (`objectives.latency_model`), and
     measures the final front alone.
     """
-    for name, value in {"batch_size": batch_size, "batches": batches}.items():
-        if value < 1:
-            raise StudyError(f"latency: {name} must be at least 1, got {value}")
-    if length is not None and length < 3:
-        raise StudyError(f"latency: length must be at least 3, got {length}")
+    check_batches("latency", batch_size, length, batches)
+    check_count("latency: rounds", rounds, least=3)
     protocol = Protocol(width=width, budget_s=budget_s, fewest=rounds, most=max(200, rounds))
     together = partial(_latencies, batch_size=batch_size, length=length, batches=batches, protocol=protocol)
     tokens = "" if length is None else f" of {length} tokens"

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from objectives.batches import drawn, seconds
+from searchkit.errors import StudyError
 from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.evaluate.timing import Protocol, in_turns
 from searchkit.objective import Objective
@@ -134,15 +135,19 @@ def _work_of(bench: SupernetBench, plan: Candidate, batch_size: int, batches: in
 
 def _looked_up(subject: Subject, *, name: str, batch_size: int, batches: int) -> Estimate:
     table: Mapping[str, Any] = subject.bench.tables[name]
-    prices = np.array([table["prices_ms"][price] for price in PRICES])
+    try:
+        prices = np.array([float(table["prices_ms"][price]) for price in PRICES])
+        off, tau, unreduced = (float(table[one]) for one in ("relative_error", "kendall_tau", "unreduced_ms"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudyError(f"the table of {name} in calibration.json is damaged ({error!r}): start a new run") from error
     rows = drawn(subject.bench.data.lengths, batch_size, batches)
     work = np.array([work_of(subject.trace.take(torch.as_tensor(one))) for one in rows])
     value = float((work @ prices).mean())
     beside = {
         "modelled": 1.0,
-        "model_relative_error": float(table["relative_error"]),
-        "model_kendall_tau": float(table["kendall_tau"]),
-        "speedup": float(table["unreduced_ms"]) / value,
+        "model_relative_error": off,
+        "model_kendall_tau": tau,
+        "speedup": unreduced / value,
         "batch_size": float(batch_size),
     }
-    return Estimate(value, value * float(table["relative_error"]), len(rows), beside)
+    return Estimate(value, value * off, len(rows), beside)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from objectives.batches import real_batches
-from searchkit.errors import StudyError, TrialError
+from objectives.batches import check_batches, real_batches
+from searchkit.errors import TrialError
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
@@ -23,9 +23,7 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
     On a GPU it is the allocator's peak; on Linux the growth of the process's resident memory, to about a MiB; elsewhere
     nobody knows, and the candidate is `Failed` with that reason.
     """
-    for name, value in {"batch_size": batch_size, "batches": batches}.items():
-        if value < 1:
-            raise StudyError(f"memory: {name} must be at least 1, got {value}")
+    check_batches("memory", batch_size, length, batches)
     unit = f"MiB at batch {batch_size}{'' if length is None else f' of {length} tokens'}"
     measure = partial(_memory, batch_size=batch_size, length=length, batches=batches)
     remade = partial(memory, batch_size=batch_size, length=length, batches=batches)

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from searchkit.errors import NothingStoredError, SearchkitError, StudyError
+from searchkit.errors import NothingStoredError, SearchkitError, StudyError, one_line
 from searchkit.place import ENVIRONMENT, Place, with_password
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ out, err = Console(), Console(stderr=True)
 
 LINE_EVERY_S = 30.0
 LAST_LINES = 10  # of a job's log, in its status
+USAGE: Any = typer.BadParameter.__base__  # a mistake in options; typer has no public name for it
 
 app = typer.Typer(
     add_completion=False,
@@ -332,11 +333,11 @@ def _progress(folder: Folder) -> None:
     front = Front.of(trials, objectives)
     table = Table(title="front on the search split", title_justify="left")
     for objective in objectives:
-        table.add_column(f"{objective.name} ({objective.unit})", justify="right")
+        table.add_column(_plain(f"{objective.name} ({objective.unit})"), justify="right")
     table.add_column("candidate")
     for member in front.members[:: max(1, -(-len(front.members) // 12))]:
         values = [f"{member.outcome.estimates[one.name].value:.4g}" for one in objectives]  # type: ignore[union-attr]
-        table.add_row(*values, escape(str(member.ask.candidate.to_json())))
+        table.add_row(*values, _plain(str(member.ask.candidate.to_json())))
     if front.members:
         out.print(table)
 
@@ -391,7 +392,7 @@ def measure_command(
 def _show_remeasured(found: Remeasured) -> None:
     table = Table(title=f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
     for objective in found.objectives:
-        table.add_column(f"{objective.name}\n{objective.unit}", justify="right")
+        table.add_column(f"{objective.name}\n{_plain(objective.unit)}", justify="right")
     table.add_column("times unreduced\n95 % interval", justify="right")
     table.add_column("candidate")
     for trial in found.trials:
@@ -405,11 +406,11 @@ def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
     from searchkit.records import Measured
 
     if not isinstance(trial.outcome, Measured):
-        return [*(trial.status for _ in objectives), "", escape(str(trial.ask.candidate.to_json()))]
+        return [*(trial.status for _ in objectives), "", _plain(str(trial.ask.candidate.to_json()))]
     values = [f"{trial.outcome.estimates[one.name].value:.4g}" for one in objectives]
     ratio, low, high = (_beside(trial, name) for name in ("ratio", "ratio_low", "ratio_high"))
     times = f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else ""
-    return [*values, times, escape(str(trial.ask.candidate.to_json()))]
+    return [*values, times, _plain(str(trial.ask.candidate.to_json()))]
 
 
 def _beside(trial: Trial, name: str) -> float:
@@ -490,10 +491,16 @@ def import_command(
 def main() -> None:
     """The entry point: whatever the user can mend is one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except SearchkitError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        sys.exit(2)
+        _stop(str(error))
+    except USAGE as error:
+        _stop(one_line(error.format_message()))
+
+
+def _stop(message: str) -> Never:
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    sys.exit(2)
 
 
 @contextmanager
@@ -568,11 +575,13 @@ def _say_job(found: State, sent: Submitted) -> None:
 
 
 def _parameters(given: list[str] | None) -> dict[str, str]:
-    parameters = {}
+    parameters: dict[str, str] = {}
     for item in given or []:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise StudyError(f"-p {item!r}: expected NAME=VALUE")
+        if name in parameters:
+            raise StudyError(f"-p {item!r}: {name} is given twice, before as {parameters[name]!r}")
         parameters[name] = value
     return parameters
 
@@ -589,7 +598,12 @@ def _amounts(given: list[str] | None) -> dict[str, float]:
 
 
 def _say(text: str) -> None:
-    out.print(escape(text), soft_wrap=True, highlight=False)
+    out.print(_plain(text), soft_wrap=True, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Text for the terminal without markup or control characters, whatever a store holds."""
+    return escape(one_line(text))
 
 
 def _warn(text: str) -> None:

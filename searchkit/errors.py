@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+LONGEST: Final = 1000  # characters of a message
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """The text on one line that a terminal shows as it is: control characters are spelt out, and of what is too long
+    the middle is left out. For whatever searchkit quotes.
+    """
+    line = _cut(" ".join(part.strip() for part in text.splitlines() if part.strip()), longest)
+    return _cut("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), longest)
+
+
+def _cut(line: str, longest: int) -> str:
+    return line if len(line) <= longest else f"{line[: 2 * longest // 3]} ... {line[-(longest // 3) :]}"
 
 
 class SearchkitError(Exception):
-    """Base of every error that searchkit raises on purpose; the command line shows it as one line, exit code 2."""
+    """Base of every error that searchkit raises on purpose; the command line shows it as one line, exit code 2.
+
+    It is one line whatever it quotes: file names, labels, the messages of other libraries.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class StudyError(SearchkitError):
@@ -35,13 +56,13 @@ class StoreError(SearchkitError):
 
 
 class NothingStoredError(StoreError):
-    """There is no such storage, or no such study in it, yet."""
+    """There is no store yet, or it does not hold the study: not damage, nothing was written so far."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for an unknown name: what it is, the closest known names first, then the others."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     ordered = close + [other for other in names if other not in close]
     return f"unknown {kind} {name!r}{hint} (known: {', '.join(ordered) or 'none'})"

@@ -21,7 +21,8 @@ def replace_whole(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # of a process of the same number that was killed
+        with partial.open("xb") as file:  # a new file, never one that a link of this name leads to
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -8,11 +8,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Final
 
 from searchkit.errors import StoreError, StudyError
 from searchkit.files import lock, replace_whole
 from searchkit.objective import Objective
+
+RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
+    "description": dict,
+    "fingerprint": str,
+    "file": str,
+    "parameters": dict,
+    "objectives": list,
+    "front_objectives": list,
+    "storage": str | None,
+    "evaluations": int | None,
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +60,18 @@ class Folder:
             data = json.loads(self.study.read_text())
         except FileNotFoundError:
             raise StudyError(f"{self.path}: not a run folder: it has no study.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{self.study}: cannot be read: {error}") from error
-        if not isinstance(data, dict) or not {"description", "fingerprint", "file", "parameters"} <= data.keys():
+        if not isinstance(data, dict):
             raise StoreError(f"{self.study}: not written by searchkit")
+        for name, kind in RECORD.items():
+            if not isinstance(data.get(name), kind):
+                raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
+        if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
+            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
+        engine = data["description"].get("engine", {})
+        if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
+            raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")
         return data
 
     @contextmanager
@@ -66,6 +86,9 @@ class Folder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
+        for file in (self.path / ".lock", self.log, self.journal):  # what is appended to; all else is replaced whole
+            if file.is_symlink():
+                raise StoreError(f"{file} is a link to {file.readlink()}, where no run writes; remove the link")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             held = (self.path / ".lock").open("a")
@@ -89,9 +112,14 @@ class Folder:
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
     """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
-    searched, front_only = (
-        tuple(map(Objective.described, record[kind])) for kind in ("objectives", "front_objectives")
-    )
+    try:
+        searched, front_only = (
+            tuple(map(Objective.described, record[kind])) for kind in ("objectives", "front_objectives")
+        )
+    except (KeyError, TypeError, ValueError, StudyError) as error:
+        raise StoreError(f"study.json was not written by searchkit: its objectives: {error!r}") from error
+    if not searched:
+        raise StoreError("study.json was not written by searchkit: it has no objectives")
     return searched, front_only
 
 

@@ -17,6 +17,7 @@ from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Progress, silent
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
+from searchkit.report.table import csv_of
 from searchkit.run import Conditions, Run
 from searchkit.supernet import digest
 from searchkit.verify import reopened
@@ -74,7 +75,7 @@ class Remeasured:
         about = {"study": self.study, "date": datetime.now(UTC).date().isoformat(), "setting": dict(self.setting)}
         replace_whole(where / f"{self.fingerprint}.json", (json.dumps(about, indent=2) + "\n").encode())
         table = where / f"{self.fingerprint}.csv"
-        replace_whole(table, self.frame().to_csv(index=False).encode())
+        replace_whole(table, csv_of(self.frame()))
         return table
 
 

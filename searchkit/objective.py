@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from searchkit.errors import StudyError
+from searchkit.fields import check_fields
 from searchkit.records import Candidate, Estimate, Pruned
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Objective:
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if not callable(self.measure):
+            raise StudyError(f"Objective: measure is a function of a subject, got {self.measure!r}")
         if self.better not in ("higher", "lower"):
             raise ValueError(f"better must be 'higher' or 'lower', got {self.better=}")
         if not self.name.isidentifier():
@@ -84,6 +88,7 @@ class Constraint:
     within: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         name, limits = self.objective.name, (self.at_most, self.at_least, self.within)
         if all(limit is None for limit in limits):
             raise StudyError(f"the constraint on {name!r} needs at_most or at_least, or within")

@@ -68,6 +68,37 @@ def _frozen_scalar(value: Any) -> Scalar:
     raise TypeError(f"a candidate holds finite numbers, strings, booleans and None, got {value!r}")
 
 
+def _is(value: Any, kind: type) -> Any:
+    """The value, if it is one of these; a bool is no number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{'an' if kind is int else 'a'} {kind.__name__} is needed, got {value!r}")
+    return value
+
+
+def _number(value: Any) -> Any:
+    """An int or a float, as it came; both can be computed with as floats."""
+    try:
+        float(_is(value, int if isinstance(value, int) else float))
+    except OverflowError as error:
+        raise ValueError(f"a number is needed that a float can hold, got {value!r}") from error
+    return value
+
+
+def _numbers(data: Any) -> dict[str, Any]:
+    return {name: _number(value) for name, value in _is(data, dict).items()}
+
+
+def _number_or_none(value: Any) -> Any:
+    return None if value is None else _number(value)
+
+
+def _whole(value: Any) -> int:
+    """A count."""
+    if _is(value, int) < 0:
+        raise ValueError(f"a count is 0 or more, got {value!r}")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A measured value with its standard error and the number of examples (or repeats) behind it.
@@ -124,14 +155,17 @@ class Estimate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
+        """TypeError, KeyError or ValueError for what is no such record, as in all `from_json` here."""
+        _is(data, dict)
+        beside, resamples = _is(data.get("beside", {}), dict), _is(data.get("resamples", []), list)
         return cls(
-            data["value"],
-            data["standard_error"],
-            data["n"],
-            dict(data.get("beside", {})),
-            data.get("low"),
-            data.get("high"),
-            tuple(data.get("resamples", ())),
+            _number(data["value"]),
+            _number_or_none(data["standard_error"]),
+            _whole(data["n"]),
+            {name: _number(figure) for name, figure in beside.items()},
+            _number_or_none(data.get("low")),
+            _number_or_none(data.get("high")),
+            tuple(_number_or_none(one) for one in resamples),
         )
 
 
@@ -176,8 +210,8 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        estimates = {name: Estimate.from_json(item) for name, item in data["estimates"].items()}
-        return cls(estimates, dict(data.get("excess", {})))
+        estimates = {name: Estimate.from_json(item) for name, item in _is(data["estimates"], dict).items()}
+        return cls(estimates, _numbers(data.get("excess", {})))
 
 
 @dataclass(frozen=True)
@@ -196,7 +230,7 @@ class Pruned:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pruned:
-        return cls(data["why"], data["examples"], dict(data.get("excess", {})))
+        return cls(_is(data["why"], str), _whole(data["examples"]), _numbers(data.get("excess", {})))
 
 
 @dataclass(frozen=True)
@@ -214,7 +248,8 @@ class Failed:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failed:
-        return cls(data["kind"], data["message"], data.get("trace", ""), data.get("attempts", 1))
+        kind, message, trace = (_is(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
+        return cls(kind, message, trace, _whole(data.get("attempts", 1)))
 
 
 Outcome = Measured | Pruned | Failed
@@ -263,6 +298,7 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        ask = Ask(data["number"], Candidate.from_json(data["candidate"]))
-        outcome = OUTCOMES[data["status"]].from_json(data["outcome"])
-        return cls(ask, outcome, data["seconds"], dict(data["environment"]))
+        ask = Ask(_whole(data["number"]), Candidate.from_json(_is(data["candidate"], dict)))
+        outcome = OUTCOMES[data["status"]].from_json(_is(data["outcome"], dict))
+        environment = {name: _frozen_scalar(value) for name, value in _is(data["environment"], dict).items()}
+        return cls(ask, outcome, _number(data["seconds"]), environment)

@@ -22,6 +22,7 @@ from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.ray import DEADLINE_S, Ray, Resources
+from searchkit.fields import check_count, check_fields
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
 from searchkit.front import Front
@@ -36,7 +37,7 @@ from searchkit.resamples import RESAMPLES, with_resamples
 from searchkit.search import search
 from searchkit.steady import IN_FLIGHT, in_flight, search_steadily
 from searchkit.study import Loaded, Study
-from searchkit.supernet import Trained, digest, train
+from searchkit.supernet import Trained, digest, load_tokenizer, train
 from searchkit.tasks.splits import duplicates
 
 if TYPE_CHECKING:
@@ -75,6 +76,16 @@ class Conditions:
     deadline_s: float = DEADLINE_S
     cache_mib: int = 2048
     storage: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, most in {"workers": 10_000, "threads": 1024, "cache_mib": 2**40}.items():
+            check_count(f"--{name.replace('_', '-')}", getattr(self, name), most, least=0)
+        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
+            raise StudyError(f"--gpus-per-worker must be 0 or more, got {self.gpus_per_worker}")
+        for name in ("ray_address", "storage"):
+            if getattr(self, name) == "":
+                raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
 
 
 def execute(
@@ -163,6 +174,8 @@ class Run:
             "objectives": [objective.describe() for objective in self.study.objectives],
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
             "storage": self.conditions.storage and Place(self.conditions.storage).kept,
+            "layers": self.study.supernet.layers,
+            "places": self.places,
             "evaluations": self.study.budget.evaluations,
             "budget": str(self.study.budget),
             "cache_mib": self.conditions.cache_mib,
@@ -191,7 +204,7 @@ class Run:
     def compared(self) -> Mapping[str, int]:
         """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""
         store = self.store("search")
-        found: dict[str, int] | None = store.note(DUPLICATES)
+        found = counts(store.note(DUPLICATES))
         if found is None:
             found = duplicates(self.tables)
             store.set_note(DUPLICATES, found)
@@ -228,8 +241,8 @@ class Run:
         if self.folder.calibration.exists():
             try:
                 stored: dict[str, Any] = json.loads(self.folder.calibration.read_text())
-                return {one.name: stored[one.name] for one in modelled}
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                return {one.name: dict(stored[one.name]) for one in modelled}
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise StoreError(
                     f"{self.folder.calibration}: not a table of {', '.join(one.name for one in modelled)} ({error}): "
                     "start a new run, since the values so far came from another one"
@@ -248,12 +261,10 @@ class Run:
 
     def workbench(self, split: str) -> Workbench:
         """The trained supernet with one split, under the conditions of this run."""
-        from transformers import AutoTokenizer
-
         from searchkit.evaluate.subject import SupernetWorkbench
 
         folder = str(self.trained().folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = load_tokenizer(folder)
         workbench = SupernetWorkbench.of_folder(
             folder,
             self.study.supernet.recipe,
@@ -417,17 +428,15 @@ class Run:
 
     def results(self, trials: Sequence[Trial], measured: Mapping[str, Trial]) -> Results:
         """Everything a report is made from: the search's trials, and front and baselines on the report split."""
-        front = Front.of(trials, self.study.objectives)
-        return Results(
-            study={"name": self.study.name, "fingerprint": digest(self.description), **self.description},
-            objectives=tuple(self.study.objectives),
-            front_objectives=tuple(self.study.front_objectives),
-            trials=tuple(trials),
-            report={member.key: measured[member.key] for member in front.members},
-            baselines={name: tuple(measured[one.key] for one in group) for name, group in self.baselines.items()},
-            environment=common([trial.environment for trial in trials if trial.environment]),
-            seconds={phase: Stopwatch(self.folder.seconds(phase)).before for phase in PHASES},
-            duplicates=self.store("search", create=False).note(DUPLICATES) or {},
+        study, duplicates = self.study, counts(self.store("search", create=False).note(DUPLICATES))
+        return gathered(
+            self.folder,
+            self.description,
+            (tuple(study.objectives), tuple(study.front_objectives)),
+            self.baselines,
+            trials,
+            measured,
+            duplicates or {},
         )
 
     @cached_property
@@ -456,8 +465,11 @@ class Run:
         """Those of this supernet that some study has measured in this setting, by key."""
         if not self._keeps_baselines or not self._kept_baselines.exists():
             return {}
-        trials = map(Trial.from_json, json.loads(self._kept_baselines.read_text()))
-        return {trial.key: trial for trial in trials}
+        try:
+            return {one.key: one for one in map(Trial.from_json, json.loads(self._kept_baselines.read_text()))}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s): the baselines are measured again", self._kept_baselines, error)
+            return {}
 
     def _keep_baselines(self, trials: Sequence[Trial]) -> None:
         """For other studies of this supernet, those among the trials, which are of this setting."""
@@ -495,6 +507,36 @@ class Run:
         watch.write()
         self._keep_baselines([done[ask.key] for ask in asks])  # what was stored before may be of another setting
         return done
+
+
+def gathered(
+    folder: Folder,
+    description: Mapping[str, Any],
+    objectives: tuple[tuple[Objective, ...], tuple[Objective, ...]],
+    baselines: Mapping[str, Sequence[Candidate]],
+    trials: Sequence[Trial],
+    measured: Mapping[str, Trial],
+    duplicates: Mapping[str, int],
+) -> Results:
+    """The results of a run; objectives: those searched, those of the front only; measured: by key, on the report."""
+    front = Front.of(trials, objectives[0])
+    return Results(
+        study={"fingerprint": digest(description), **description},
+        objectives=objectives[0],
+        front_objectives=objectives[1],
+        trials=tuple(trials),
+        report={member.key: measured[member.key] for member in front.members},
+        baselines={name: tuple(measured[one.key] for one in group) for name, group in baselines.items()},
+        environment=common([trial.environment for trial in trials if trial.environment]),
+        seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
+        duplicates=duplicates,
+    )
+
+
+def counts(note: Any) -> dict[str, int] | None:
+    """The note on shared texts as it was written; None for anything else."""
+    written = isinstance(note, dict) and all(type(count) is int for count in note.values())
+    return note if written else None
 
 
 class OneSetting:

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from searchkit.budget import Budget
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.evaluate.racing import Race, Racing
-from searchkit.objective import Constraint
-from searchkit.space import Thresholds
+from searchkit.fields import check_fields
+from searchkit.objective import Constraint, Objective
+from searchkit.space import Space, Thresholds
+from searchkit.supernet import Supernet
 
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig
-    from searchkit.objective import Objective
-    from searchkit.space import Space
-    from searchkit.supernet import Supernet
     from searchkit.tasks.base import Task
 
 
@@ -52,6 +51,8 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        self._check_parts()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise StudyError(f"a study's name is made of letters, digits, '.', '_' and '-', got {self.name=}")
         if not self.objectives:
@@ -59,8 +60,6 @@ class Study:
         names = [objective.name for objective in (*self.objectives, *self.front_objectives)]
         if len(set(names)) < len(names):
             raise StudyError(f"objectives must have different names, got {', '.join(names)}")
-        if not all(isinstance(one, Constraint) for one in self.constraints):
-            raise StudyError(f"constraints are made of Constraint(objective, at_most=...), got {self.constraints!r}")
         searched = [objective.name for objective in self.objectives]
         for constraint in self.constraints:
             if constraint.objective.exclusive and constraint.objective.name not in searched:
@@ -79,6 +78,18 @@ class Study:
         self._check_recipe()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
+
+    def _check_parts(self) -> None:
+        """Refuse what is no task, engine or list of objectives: protocols, which have no class to ask for."""
+        for name, methods in {"task": ("tables", "encode", "describe"), "engine": ("start", "describe")}.items():
+            part = getattr(self, name)
+            if isinstance(part, type) or not all(callable(getattr(part, method, None)) for method in methods):
+                raise StudyError(f"a study's {name} has the methods {', '.join(methods)}, got {part!r}")
+        for name in ("objectives", "front_objectives", "constraints"):
+            part, kind = getattr(self, name), Constraint if name == "constraints" else Objective
+            if not isinstance(part, list | tuple) or not all(isinstance(one, kind) for one in part):
+                hint = "; latency and memory are called: latency()" if kind is Objective else ""
+                raise StudyError(f"{name} is a list of {kind.__name__}, got {part!r}{hint}")
 
     def _check_recipe(self) -> None:
         """Refuse what the recipe cannot train, and thresholds that its scores do not have."""
@@ -144,7 +155,7 @@ def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loade
         study = define(**arguments)
     except SearchkitError as error:
         raise type(error)(f"{path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     if not isinstance(study, Study):
         raise StudyError(f"{path}: study() must return a searchkit.Study, got {type(study).__name__}")
@@ -166,7 +177,7 @@ def _function(path: Path) -> Callable[..., Any]:
         spec.loader.exec_module(module)
     except SearchkitError as error:
         raise type(error)(f"{path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StudyError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
     define = getattr(module, "study", None)
     if not inspect.isfunction(define):
@@ -188,7 +199,10 @@ def _line(error: BaseException, path: Path) -> str:
 
 def _arguments(define: Callable[..., Any], given: Mapping[str, str], path: Path) -> dict[str, Any]:
     signature = inspect.signature(define)
-    hints = typing.get_type_hints(define)
+    try:
+        hints = typing.get_type_hints(define)
+    except Exception as error:  # an annotation is any expression
+        raise StudyError(f"{path}: the annotations of study(): {type(error).__name__}: {error}") from error
     for name in given:
         if name not in signature.parameters:
             raise StudyError(f"{path}: {unknown('parameter', name, signature.parameters)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import DataError, StoreError, StudyError
+from searchkit.fields import check_count, check_fields
 from searchkit.progress import Progress, Stopwatch, silent
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ class Scratch:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "feed_forward"):
-            if getattr(self, name) < 1:
-                raise StudyError(f"Scratch: {name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self)
+        for name, most in {"layers": 1000, "width": 100_000, "heads": 10_000, "feed_forward": 1_000_000}.items():
+            check_count(f"Scratch: {name}", getattr(self, name), most)
+        if not 0 <= self.dropout < 1:
+            raise StudyError(f"Scratch: dropout must be in [0, 1), got {self.dropout}")
         if not 0 < self.initializer_range < 1:
             raise StudyError(f"Scratch: initializer_range must be in (0, 1), got {self.initializer_range}")
         if self.width % self.heads:
@@ -67,6 +70,9 @@ class Supernet:
     attention_dropout: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
+            raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")
         if self.attention_dropout is not None and not 0 <= self.attention_dropout < 1:
             raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
 
@@ -110,12 +116,7 @@ class Supernet:
             ]
             words = sorted({word for column in texts for text in column for word in text.split()} - set(SPECIALS))
             return word_tokenizer(words)
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(self.model, use_fast=True, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.model}: cannot load the tokenizer: {' '.join(str(error).split())[:300]}") from error
+        return load_tokenizer(self.model)
 
     def build(
         self,
@@ -162,8 +163,11 @@ class Trained:
     @property
     def found(self) -> dict[str, Any]:
         """What the recipe left in the checkpoint's config: thresholds and lengths, for one."""
-        found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise _damaged(self.folder / "config.json", error) from error
 
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
@@ -191,11 +195,14 @@ def train(
     folder = cache / name
     if (folder / "searchkit.json").is_file():
         return _trained(folder, name)
+    if folder.exists():
+        raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
     from searchkit.training.base import Where
 
     tokenizer = supernet.tokenizer(tables)
     data = task.encode(tables.train, tokenizer)
     model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
+    _check_vocabulary(supernet.model, tokenizer, model)
     limit = model.view.limit
     if task.max_length > limit:
         raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
@@ -217,9 +224,31 @@ def _trained(folder: Path, name: str) -> Trained:
     try:
         return Trained(folder, name, float(json.loads((folder / "searchkit.json").read_text())["train_s"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{folder / 'searchkit.json'} is damaged ({error}); remove the folder to train again"
-        ) from error
+        raise _damaged(folder / "searchkit.json", error) from error
+
+
+def _damaged(file: Path, error: Exception) -> StoreError:
+    return StoreError(f"{file} is damaged ({error}); remove the folder to train again")
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder or hub name, without remote code; DataError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise DataError(f"{source}: cannot load the tokenizer: {' '.join(str(error).split())[:300]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where the files are missing
+        raise DataError(f"{source}: the tokenizer knows no words; its tokenizer.json (or vocab.txt) is missing")
+    return tokenizer
+
+
+def _check_vocabulary(source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel) -> None:
+    """DataError where the tokenizer, another model's for one, gives tokens that the encoder has no embedding for."""
+    highest, known = max(tokenizer.get_vocab().values(), default=0), model.stock.config.vocab_size
+    if highest >= known:
+        raise DataError(f"{source}: the tokenizer gives tokens up to number {highest}, the encoder knows {known}")
 
 
 def _writable(folder: Path) -> Path:

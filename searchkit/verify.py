@@ -7,31 +7,49 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from searchkit import steady
-from searchkit.errors import StoreError, StudyError
-from searchkit.folder import Folder
+from searchkit.errors import NothingStoredError, StoreError, StudyError
+from searchkit.evaluate.baselines import baselines
+from searchkit.fields import check_count
+from searchkit.folder import Folder, stored_objectives
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.place import with_password
 from searchkit.progress import Progress, silent
 from searchkit.records import Measured, Trial
 from searchkit.report.results import Results
-from searchkit.run import Conditions, Run
+from searchkit.run import DUPLICATES, Conditions, Run, counts, gathered
 from searchkit.search import check_replay
+from searchkit.space.levels import MOST_LAYERS
 from searchkit.study import load
 from searchkit.supernet import digest
 
 
 def stored_results(folder: Folder) -> Results:
-    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing."""
-    run = reopened(folder, Conditions(runs=folder.path.parent))
-    trials = run.store("search", create=False).trials()
-    measured = {trial.key: trial for trial in run.store("report", create=False).trials()}
-    front = Front.of(trials, run.study.objectives)
-    wanted = {one.key for group in run.baselines.values() for one in group} | {one.key for one in front.members}
+    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing.
+
+    Made of records alone: the study's file, whatever it is by now, is not run, and its model and data are not read.
+    """
+    from searchkit.store import Store
+
+    record = folder.read()
+    objectives = stored_objectives(record)
+    for size in ("layers", "places"):
+        check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
+    compared = baselines(record["layers"], record["places"])
+    place, name = record["storage"] or str(folder.journal), record["description"]["name"]
+    try:
+        store = Store.open(place, f"{name}-search", objectives[0], create=False)
+        trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
+        report = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False).trials()
+    except NothingStoredError:
+        trials, report, duplicates = [], [], {}
+    measured = {trial.key: trial for trial in report}
+    wanted = {one.key for group in compared.values() for one in group}
+    wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
     if not wanted <= measured.keys():
-        command = f"searchkit run {shlex.quote(str(run.loaded.file))}"
+        command = f"searchkit run {shlex.quote(record['file'])}"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
-    return run.results(trials, measured)
+    return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
 
 
 def replayed(folder: Folder) -> int:
@@ -92,6 +110,7 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     storage = record["storage"] and with_password(record["storage"])
     loaded = load(record["file"], record["parameters"])
     run = Run(loaded.study, loaded, replace(conditions, storage=storage), progress)
+    run.folder = folder  # also where it was renamed or copied since
     if digest(run.description) != record["fingerprint"]:
         raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
     return run

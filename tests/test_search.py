@@ -252,11 +252,11 @@ def test_a_constraint_has_a_limit_that_something_can_meet() -> None:
     timed = Objective("latency", "ms", "lower", COST.measure, exclusive=True)
     for arguments, message in (
         ({"objective": COST}, "needs at_most or at_least"),
-        ({"objective": COST, "at_most": float("nan")}, "must be finite"),
+        ({"objective": COST, "at_most": float("nan")}, "must be a finite number"),
         ({"objective": COST, "at_most": 0.2, "at_least": 0.3}, "allows nothing"),
         ({"objective": timed, "within": 3.0}, "is timed: give at_most"),
         ({"objective": COST, "within": -0.1}, "must not be negative"),
-        ({"objective": COST, "within": float("inf")}, "must be finite"),
+        ({"objective": COST, "within": float("inf")}, "must be a finite number"),
         ({"objective": COST, "within": 0.1, "at_most": 0.3}, "takes within alone"),
         ({"objective": COST, "within": 0.1, "at_least": 0.3}, "takes within alone"),
     ):

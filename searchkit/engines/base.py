@@ -15,6 +15,7 @@ from searchkit.records import Ask, Candidate, Trial
 from searchkit.space import Genome, Space
 
 ENUMERABLE: Final = 20_000  # spaces up to this size are listed in full to choose from what is left
+LARGEST_POPULATION: Final = 1_000_000  # a generation is held in memory
 ROUNDS: Final = 8  # attempts at something new by chance before it is looked for
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from searchkit.engines.base import ROUNDS, Asks, Engine
+from searchkit.engines.base import LARGEST_POPULATION, ROUNDS, Asks, Engine
 from searchkit.errors import StudyError
+from searchkit.fields import check_count, check_fields
 from searchkit.front import losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
@@ -39,11 +40,11 @@ class NSGA2:
     steady: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "first", tuple(self.first))
-        if not all(isinstance(one, Candidate) for one in self.first):
+        check_fields(self)
+        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
             raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
-        if self.population < 2:
-            raise StudyError(f"population must be at least 2, got {self.population=}")
+        object.__setattr__(self, "first", tuple(self.first))
+        check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
         if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
             raise StudyError(f"crossover and mutation are shares in [0, 1], got {self.crossover=}, {self.mutation=}")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from searchkit.engines.base import Asks, Engine
-from searchkit.errors import StudyError
+from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
+from searchkit.fields import check_count
 from searchkit.objective import Objective
 from searchkit.records import Ask, Trial
 from searchkit.space import Space
@@ -23,8 +23,7 @@ class Random:
     steady: bool = False
 
     def __post_init__(self) -> None:
-        if self.population < 1:
-            raise StudyError(f"population must be at least 1, got {self.population=}")
+        check_count("Random: population", self.population, LARGEST_POPULATION)
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Sampling(self.population, space, seed)

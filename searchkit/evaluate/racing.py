@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.errors import StudyError
+from searchkit.fields import check_fields
 from searchkit.objective import Objective
 from searchkit.records import Pruned, Trial
 
@@ -77,6 +78,7 @@ class Racing:
     shards: int = 8
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0.5 <= self.confidence < 1:
             raise StudyError(f"racing: confidence must be in [0.5, 1), got {self.confidence=}")
         if not 2 <= self.shards <= 1000:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.errors import StudyError
+from searchkit.fields import check
 
 Floats = NDArray[np.float64]
 Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took
@@ -45,6 +46,8 @@ class Protocol:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
+        check("latency: width", "float", self.width)
+        check("latency: budget_s", "float", self.budget_s)
         if not 0 < self.width < 1:
             raise StudyError(f"latency: width must be in (0, 1), got {self.width}")
         if not (0 < self.budget_s < math.inf):

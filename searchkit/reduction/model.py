@@ -5,7 +5,8 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -244,16 +245,19 @@ class AdaptiveModel(nn.Module):
             setattr(config, name, attention_dropout)
         with quiet_transformers():
             try:
-                stock = getattr(transformers, HEADS[head].auto_class).from_pretrained(
-                    source, config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                stock, told = getattr(transformers, HEADS[head].auto_class).from_pretrained(
+                    source,
+                    config=config,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
                 )
-            except (OSError, ValueError, RuntimeError) as error:
-                raise DataError(f"{source}: cannot load the weights: {_one_line(error)}") from error
-            except Exception as error:
-                if type(error).__module__.startswith("safetensors"):
-                    raise DataError(f"{source}: the safetensors file is damaged: {_one_line(error)}") from error
-                raise
-        model = cls(stock)
+                model = cls(stock)
+            except Exception as error:  # whatever a config or a file of weights makes the libraries raise
+                what = "the safetensors file is damaged" if _is_of_safetensors(error) else "cannot load the weights"
+                raise DataError(f"{source}: {what}: {_one_line(error)}") from error
+        _refuse_new_encoder(source, stock.base_model_prefix, told["missing_keys"])
         if model.predictors:
             model._load_predictors(Path(source).expanduser())
         return model
@@ -279,15 +283,18 @@ class AdaptiveModel(nn.Module):
             raise DataError(f"{folder / PREDICTORS_FILE}: cannot load the predictors: {_one_line(error)}") from error
 
     def restore(self, folder: Path) -> None:
-        """Take over weights, predictors and notes that `save` wrote for the same architecture."""
+        """Take over weights, predictors and notes that `save` wrote for the same architecture; DataError if damaged."""
         from safetensors.torch import load_file
 
         other = load_config(str(folder))
         self.stock.config.searchkit = getattr(other, "searchkit", None) or {}
         self.learned.clear()
-        for name, settings in self.found.get("predictors", {}).items():
-            self.attach(name, **settings)
-        self.stock.load_state_dict(load_file(folder / "model.safetensors"))
+        try:
+            for name, settings in self.found.get("predictors", {}).items():
+                self.attach(name, **settings)
+            self.stock.load_state_dict(load_file(folder / "model.safetensors"))
+        except Exception as error:
+            raise DataError(f"{folder}: cannot go on from it: {_one_line(error)}; remove it to train again") from error
         if self.predictors:
             self._load_predictors(folder)
 
@@ -309,13 +316,41 @@ def load_config(source: str) -> Any:
         raise DataError(
             f"{source}: no safetensors weights (only these are read, never pickles); convert the checkpoint"
         )
+    _refuse_shards_elsewhere(path)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a config of sizes that are none, of another form, of another kind of file
         hint = "" if path.is_dir() else "; without network access give a local folder"
         raise DataError(f"{source}: cannot read the model's config: {_one_line(error)}{hint}") from error
     check_supported(config.model_type, source)
     return config
+
+
+def _refuse_shards_elsewhere(folder: Path) -> None:
+    """Weights are the folder's own safetensors files: an index must not lead to another place, nor to a pickle."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        odd = [name for name in shards if Path(name).name != name or not name.endswith(".safetensors")]
+    except Exception as error:
+        raise DataError(f"{index}: not an index of safetensors files: {_one_line(error)}") from error
+    if odd:
+        raise DataError(f"{index}: weights are safetensors files beside it, got {min(odd)!r}")
+
+
+def _refuse_new_encoder(source: str, prefix: str, missing: Iterable[str]) -> None:
+    """A new head is trained; an encoder whose weights the file lacks would be noise. A pooler belongs to the head."""
+    lacking = sorted(
+        name for name in missing if name.startswith(f"{prefix}.") and not name.startswith(f"{prefix}.pooler")
+    )
+    if lacking:
+        raise DataError(f"{source}: the file of weights lacks {len(lacking)} of the encoder's, such as {lacking[0]!r}")
+
+
+def _is_of_safetensors(error: BaseException) -> bool:
+    return type(error).__module__.startswith("safetensors")
 
 
 def _one_line(error: BaseException) -> str:

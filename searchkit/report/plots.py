@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from searchkit import front
+from searchkit.errors import one_line
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Trial
@@ -248,7 +249,7 @@ def _has_points(handle: Any) -> bool:
 
 
 def _label(objective: Objective) -> str:
-    return f"{spoken(objective.name)} ({objective.unit}, {objective.better} is better)"
+    return f"{spoken(objective.name)} ({one_line(objective.unit, 100)}, {objective.better} is better)"
 
 
 def _accounting(results: Results) -> str:
@@ -264,7 +265,7 @@ def _say_nothing_was_measured(axes: Axes) -> None:
 
 def _title(results: Results) -> str:
     """The study and the examples behind each split."""
-    name = "\n".join(textwrap.wrap(str(results.study.get("name", "search")), 70))
+    name = "\n".join(textwrap.wrap(one_line(str(results.study.get("name", "search")), 200), 70))
     splits = {"search": results.trials, "report": tuple(results.report.values())}
     sizes = {split: _examples(trials, results.quality) for split, trials in splits.items()}
     told = ", ".join(f"{count} {split} examples" for split, count in sizes.items() if count)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit.errors import one_line
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["baselines_frame", "console_table", "front_frame", "summary", "trials_frame", "write"]
 
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs
 CONSOLE_ROWS = 12
 CONSOLE_POINTS = 3  # of a family of baselines
 CONSOLE_CANDIDATE = 12  # characters of a line, at least
@@ -60,13 +62,23 @@ def baselines_frame(results: Results) -> pd.DataFrame:
 def write(results: Results, folder: Path) -> None:
     """front and baselines as .csv and .parquet, trials.parquet and summary.json; StoreError if unwritable."""
     front, trials, baselines = front_frame(results), trials_frame(results), baselines_frame(results)
-    replace_whole(folder / "front.csv", front.to_csv(index=False).encode())
+    replace_whole(folder / "front.csv", csv_of(front))
     replace_whole(folder / "front.parquet", _parquet(front))
-    replace_whole(folder / "baselines.csv", baselines.to_csv(index=False).encode())
+    replace_whole(folder / "baselines.csv", csv_of(baselines))
     replace_whole(folder / "baselines.parquet", _parquet(baselines))
     replace_whole(folder / "trials.parquet", _parquet(trials))
     text = json.dumps(summary(results), indent=2, allow_nan=False, ensure_ascii=False)
-    replace_whole(folder / "summary.json", (text + "\n").encode())
+    replace_whole(folder / "summary.json", (text + "\n").encode(errors="backslashreplace"))
+
+
+def csv_of(frame: pd.DataFrame) -> bytes:
+    """The table for spreadsheets: texts that these would run as formulas begin with an apostrophe; numbers stay."""
+
+    def inert(text: Any) -> Any:
+        return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+
+    texts = {str(name): frame[name].map(inert) for name in frame.select_dtypes(["str", "object"])}
+    return frame.assign(**texts).rename(columns=inert).to_csv(index=False).encode()
 
 
 def console_table(results: Results, width: int | None = None) -> Table:
@@ -97,29 +109,30 @@ def _table(results: Results, against: Sequence[Objective]) -> Table:
     shown = (
         f"{len(picked)} of {len(members)} candidates" if len(picked) < len(members) else f"{len(members)} candidates"
     )
-    name = escape(str(results.study.get("name", "search")))
+    name = escape(one_line(str(results.study.get("name", "search"))))
     told = ["report split, ± one standard error; optimism is search minus report"]
     if against:
         told.append("against unreduced: paired difference on the report split, 95 % interval")
-    caption = "\n".join([*told, *sentences(results)])
+    caption = "\n".join([*told, *map(one_line, sentences(results))])
     table = Table(title=f"{name}: front, {shown}", caption=escape(caption), box=SIMPLE_HEAD, pad_edge=False)
     for objective in (*results.objectives, *results.front_objectives):
-        table.add_column(escape(f"{spoken(objective.name)}\n{objective.unit}"), justify="right", no_wrap=True)
+        unit = one_line(objective.unit)
+        table.add_column(escape(f"{spoken(objective.name)}\n{unit}"), justify="right", no_wrap=True)
     for objective in _optimistic(results):
         table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
     for objective in against:
         table.add_column(escape(f"{spoken(objective.name)}\nagainst unreduced"), justify="right", no_wrap=True)
     dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items}) or ["candidate"]
     for dimension in dimensions:
-        table.add_column(escape(spoken(dimension)), overflow="fold")
+        table.add_column(escape(one_line(spoken(dimension))), overflow="fold")
     for trial in picked:
-        table.add_row(*(escape(cell) for cell in _cells(results, trial, dimensions, against)))
+        table.add_row(*(escape(one_line(cell)) for cell in _cells(results, trial, dimensions, against)))
     table.add_section()
     for family, trials in results.baselines.items():
         for trial in evenly(trials, CONSOLE_POINTS):
             gaps = [""] * (len(_optimistic(results)) + len(against))
             cells = [*values(results, trial), *gaps, named(family, trial.ask.candidate)]
-            table.add_row(*(escape(cell) for cell in cells))
+            table.add_row(*(escape(one_line(cell)) for cell in cells))
     return table
 
 
@@ -316,7 +329,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.Data
     import pandas as pd
 
     every = list(dict.fromkeys(name for row in rows for name in row)) or list(columns)
-    return pd.DataFrame({name: _series(name, [row.get(name) for row in rows]) for name in every})
+    return pd.DataFrame({_utf8(name): _series(name, [row.get(name) for row in rows]) for name in every})
 
 
 def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
@@ -328,7 +341,13 @@ def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
         kinds = {"float64"}
     if len(kinds) > 1:
         return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
-    return pd.Series(list(values), dtype=kinds.pop())
+    kind = kinds.pop()
+    return pd.Series([_utf8(value) for value in values] if kind == "str" else list(values), dtype=kind)
+
+
+def _utf8(text: Any) -> Any:
+    """The text; halves of characters, which no file can hold, spelt out."""
+    return text if text is None else text.encode(errors="backslashreplace").decode()
 
 
 def _kind(value: Scalar) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from searchkit.errors import one_line
 from searchkit.files import replace_whole
 from searchkit.records import Candidate, Trial
 from searchkit.report.paired import difference, front_probabilities
@@ -34,7 +35,7 @@ def markdown(results: Results) -> str:
         f"{len(results.front)} candidates are on the front of {len(results.evaluations)} evaluations. They were chosen "
         "on the search split; every value below is of the report split, with one standard error. Differences to the "
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
-        *sentences(results),
+        *map(_escaped, sentences(results)),
         "![quality over cost](pareto.png)",
         "## Front",
         _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
@@ -65,5 +66,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _escaped(text: str) -> str:
     """Marks of Markdown and HTML shown as they are, on one line."""
-    plain = " ".join(text.split())
+    plain = " ".join(one_line(text).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in plain)

@@ -18,12 +18,14 @@ from searchkit.errors import StudyError
 from searchkit.records import Value
 from searchkit.space.base import Genome
 from searchkit.space.levels import (
+    MOST_LEVELS,
     Level,
     check_increasing,
     check_layers,
     checked_number,
     checked_start,
     index_of,
+    length_of,
     nearest,
 )
 from searchkit.space.moves import MATINGS, MOVES, SHAPES, SHARES, around, changed, uniform
@@ -59,7 +61,7 @@ class Lengths:
         if self.layers == 1 and None not in (self.first, self.last) and self._lowest < self._highest:
             raise StudyError(f"one layer has one length, got {self.first=}, {self.last=}")
         if self.start is not None:
-            plain = replace(self, start=None, layers=self.layers or len(self.start))
+            plain = replace(self, start=None, layers=self.layers or length_of(self.start))
             object.__setattr__(self, "start", checked_start(plain, self.start))
 
     @cached_property
@@ -68,6 +70,8 @@ class Lengths:
         if isinstance(self.levels, int):
             if self.levels < 1:
                 raise StudyError(f"levels must be at least 1, got {self.levels=}")
+            if self.levels > MOST_LEVELS:
+                raise StudyError(f"levels must be at most {MOST_LEVELS}, got {self.levels=}")
             if self.basis == "tokens":
                 raise StudyError(f"basis='tokens' needs the token counts themselves, got {self.levels=}")
             return tuple(k / self.levels for k in range(1, self.levels + 1))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from searchkit.errors import StudyError
 from searchkit.records import Value
 from searchkit.space.base import Dimension, Genome
+
+MOST_LAYERS: Final = 10_000
+MOST_LEVELS: Final = 100_000  # as a number: they are listed
 
 Level = int | float
 
@@ -33,7 +36,7 @@ def check_increasing(levels: tuple[Level, ...]) -> None:
 
 
 def check_layers(layers: int | None) -> None:
-    if layers is not None and (not isinstance(layers, int) or layers < 1):
+    if layers is not None and (type(layers) is not int or not 1 <= layers <= MOST_LAYERS):
         raise StudyError(f"layers must be an integer of at least 1, got self.{layers=}")
 
 
@@ -57,8 +60,16 @@ def nearest(numbers: Sequence[Any], levels: Sequence[Level], layers: int | None)
     return np.searchsorted(middles, [checked_number(number) for number in numbers], side="right").astype(np.int64)
 
 
+def length_of(start: Any) -> int:
+    """How many places a start has; StudyError where it is no list of numbers."""
+    if not isinstance(start, Sequence) or isinstance(start, str) or not start:
+        raise StudyError(f"start: a number for each layer is needed, got {start!r}")
+    return len(start)
+
+
 def checked_start(dimension: Dimension, start: Sequence[Any]) -> Value:
     """Where a search begins, as a legal value of the dimension; StudyError names the rule that it breaks."""
+    length_of(start)
     try:
         return dimension.decode(dimension.encode(tuple(start)))
     except ValueError as error:

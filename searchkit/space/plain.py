@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from searchkit.errors import StudyError
+from searchkit.fields import check_fields
 from searchkit.records import Candidate, Value
 from searchkit.space.base import Genome, blend, power_law
 
@@ -26,6 +27,7 @@ class Integer:
         _check_name(self.name)
         if not all(isinstance(end, int) and not isinstance(end, bool) for end in (self.low, self.high)):
             raise StudyError(f"{self.name}: low and high must be integers, got {self.low=}, {self.high=}")
+        check_fields(self)  # nor endless ones
         if self.low > self.high:
             raise StudyError(f"{self.name}: low must not exceed high, got {self.low=}, {self.high=}")
 
@@ -92,6 +94,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if not isinstance(self.options, Sequence) or isinstance(self.options, str):
+            raise StudyError(f"{self.name}: options is a list of values, got {self.options!r}")
         try:
             options = tuple(Candidate.of(option=option)["option"] for option in self.options)
         except TypeError as error:

@@ -38,6 +38,9 @@ class Space:
     last_idle: bool
 
     def __init__(self, *dimensions: Dimension, last_idle: bool = False) -> None:
+        for one in dimensions:
+            if isinstance(one, type) or not hasattr(one, "crossover"):
+                raise StudyError(f"a space is made of dimensions, Lengths() for one, got {one!r}")
         names = [dimension.name for dimension in dimensions]
         if not names:
             raise StudyError("a space needs at least one dimension, got none")

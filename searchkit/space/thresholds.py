@@ -17,7 +17,15 @@ import numpy as np
 from searchkit.errors import StudyError
 from searchkit.records import Value
 from searchkit.space.base import Genome
-from searchkit.space.levels import check_increasing, check_layers, checked_number, checked_start, index_of, nearest
+from searchkit.space.levels import (
+    check_increasing,
+    check_layers,
+    checked_number,
+    checked_start,
+    index_of,
+    length_of,
+    nearest,
+)
 from searchkit.space.moves import (
     THRESHOLD_MATINGS,
     THRESHOLD_MOVES,
@@ -57,7 +65,7 @@ class Thresholds:
         object.__setattr__(self, "levels", levels)  # in Python's numbers, so that equal thresholds compare equal
         check_layers(self.layers)
         if self.start is not None:
-            plain = replace(self, start=None, layers=self.layers or len(self.start))
+            plain = replace(self, start=None, layers=self.layers or length_of(self.start))
             object.__setattr__(self, "start", checked_start(plain, self.start))
 
     @cached_property

@@ -97,12 +97,18 @@ def digests(folder: Path) -> dict[str, str]:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return READERS[path.suffix](path)
-    except (ValueError, OSError) as error:  # pandas, pyarrow, csv and json errors derive from these
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
+        table = READERS[path.suffix](path)
+    except Exception as error:  # whatever pandas, pyarrow, csv and json make of bytes, the user acts the same way
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error or type(error).__name__}") from error
+    if (twice := table.columns[table.columns.duplicated()]).size:
+        raise DataError(f"{path}: the column {twice[0]!r} is there twice")
+    return table
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    header = pd.read_csv(path, header=None, nrows=1, dtype="str", keep_default_na=False)  # pandas would rename doubles
+    if (twice := header.T[header.T.duplicated()]).size:
+        raise ValueError(f"the column {twice.iloc[0, 0]!r} is there twice")
     # only an empty field is missing: "NA", "null" and "None" are words that texts and labels may hold
     return pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False)
 
@@ -110,7 +116,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _read_json(path: Path) -> pd.DataFrame:
     """A list of objects, or one object per line (which the hub also calls .json). No value is converted."""
     text = path.read_text(encoding="utf-8")
-    rows = json.loads(text) if text.lstrip().startswith("[") else _json_lines(text)
+    rows = json.loads(text, object_pairs_hook=_object) if text.lstrip().startswith("[") else _json_lines(text)
     if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
         raise ValueError(f"row {odd[0]} is not an object of column: value")
     return pd.DataFrame(rows)
@@ -120,10 +126,18 @@ def _json_lines(text: str) -> list[Any]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
-        except ValueError as error:
+            rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from error
     return rows
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; json would keep the last of two values of one name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name stands twice in {list(found)}")
+    return found
 
 
 READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from searchkit.fields import check_count, check_fields
 from searchkit.tasks.base import SPLITS, Encoded, Tables
 from searchkit.tasks.encode import encode_table
 
@@ -57,6 +58,8 @@ class Generated:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_count("Generated: seed", self.seed, least=0)
         for split in SPLITS:
             if getattr(self, split) < 2:
                 raise ValueError(f"a split needs at least 2 documents, got {split}={getattr(self, split)}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from searchkit.fields import check_count, check_fields
 from searchkit.tasks.base import SPLITS, Encoded, Tables
 from searchkit.tasks.generated import Rng, word_forms
 from searchkit.tasks.windows import encode_questions
@@ -55,6 +56,8 @@ class GeneratedQuestions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_count("GeneratedQuestions: seed", self.seed, least=0)
         for split in SPLITS:
             if getattr(self, split) < 1:
                 raise ValueError(f"a split needs at least 1 question, got {split}={getattr(self, split)}")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from searchkit.errors import DataError
+from searchkit.fields import check_fields
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.files import Part
@@ -49,6 +50,7 @@ class QuestionAnswering:
     group: str = "title"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _ = self._source  # checks what it is made of
         if self.stride < 0 or self.question_length < 1:
             raise ValueError(f"stride and question_length must not be less, got {self.stride=} {self.question_length=}")
@@ -140,7 +142,7 @@ def _pairs(value: Any, place: str) -> tuple[list[Any], list[Any]]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON ({error}): {value[:80]!r}") from error
     if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
         raise DataError(f"{place}: answers are {{'text': [...], 'answer_start': [...]}}, got {str(value)[:80]!r}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.errors import DataError
+from searchkit.fields import check_fields
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.encode import encode_table
@@ -43,6 +44,7 @@ class TextRegression:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _ = self._source, self._columns  # both check what they are made of
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from searchkit.errors import DataError, unknown
+from searchkit.fields import check
 from searchkit.tasks.base import SPLITS
 from searchkit.tasks.files import Part, digests, looks_local, read_folder
 from searchkit.tasks.hub import read_hub
@@ -51,6 +52,7 @@ class Source:
         for split, rows in self.limits.items():
             if split not in SPLITS:
                 raise ValueError(f"limit: {unknown('split', split, SPLITS)}")
+            check(f"limit: the rows of {split}", "int", rows)
             if rows < 1:
                 raise ValueError(f"a limit must be at least 1 row, got {self.limit=}")
         if looks_local(self.data) and (self.subset or self.revision):

@@ -33,7 +33,7 @@ class Labelling(Protocol):
 
 def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tuple[str, ...]:
     """The one or two columns of text; ValueError for arguments that make no sense."""
-    pair = isinstance(text, tuple) and len(text) == 2
+    pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(one, str) for one in text)
     if not (isinstance(text, str) or pair):
         raise ValueError(f"text must be a column or a pair of columns, got {text=}")
     found = (text,) if isinstance(text, str) else text

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit.errors import StudyError
+from searchkit.fields import check_count
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
+from searchkit.training.base import WIDEST, Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input import InputReducer
 from searchkit.training.plans import everywhere, with_input
@@ -81,8 +82,7 @@ class AdapLeR:
             raise StudyError(f"eta must be in [{LOWEST}, {HIGHEST}], got {self.eta=}")
         if not (self.gamma >= 0 and self.phi >= 0 and self.threshold_rate > 0):
             raise StudyError(f"weights must not be negative, got {self.gamma=}, {self.phi=}, {self.threshold_rate=}")
-        if self.hidden < 1:
-            raise StudyError(f"hidden must be at least 1, got {self.hidden=}")
+        check_count("hidden", self.hidden, WIDEST)
 
     @property
     def like(self) -> Reducer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from searchkit.errors import DataError, StudyError, unknown
+from searchkit.errors import DataError, StoreError, StudyError, unknown
+from searchkit.fields import check_fields
 from searchkit.progress import Progress
 from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel, quiet_transformers
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINTS_PER_STAGE = 10
+WIDEST = 100_000  # hidden units of a predictor
+STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # of a training, in a checkpoint
+PARTS = {*STATE, "model.safetensors", "trainer_state.json", "training_args.bin"}
 STRETCH = 16  # batches that are sorted by length together
 
 
@@ -179,8 +186,12 @@ def fit(
         return
     folder.mkdir(parents=True, exist_ok=True)
     trainer = _trainer(model, data, stage, losses, where, folder)
+    newest = _newest_checkpoint(folder)
     with quiet_transformers():
-        trainer.train(resume_from_checkpoint=_newest_checkpoint(folder))
+        try:
+            trainer.train(resume_from_checkpoint=newest)
+        except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone
+            raise StoreError(f"{newest} holds what is no state of a training; remove it: {error}") from error
     if any(not torch.isfinite(weight).all() for weight in model.parameters()):
         raise DataError(
             f"training stage {stage.name!r} ended with weights that are not finite; lower its learning rate "
@@ -195,13 +206,21 @@ def fit(
 
 
 def _newest_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written whole: its state file, written last, parses."""
-    by_step = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
-    for checkpoint in by_step:
+    """The newest checkpoint that is whole: its state file, written last, parses, and every part is what was written."""
+    steps = {path: path.name.rsplit("-", 1)[1] for path in folder.glob("checkpoint-*")}
+    by_step = sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
+    for checkpoint in reversed(by_step):
         try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            log.warning("%s is incomplete and is removed; training goes on from the one before", checkpoint)
+            json.loads((checkpoint / "trainer_state.json").read_text())["global_step"]
+            with safe_open(checkpoint / "model.safetensors", framework="pt"):
+                pass
+            if odd := {path.name for path in checkpoint.iterdir()} - PARTS:
+                raise ValueError(f"{min(odd)} is no part of it")
+            for part in STATE:
+                if (torn := zipfile.ZipFile(checkpoint / part).testzip()) is not None:
+                    raise ValueError(f"{part} is damaged at {torn}")
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile) as error:
+            log.warning("%s is not whole and is removed; training goes on from the one before: %s", checkpoint, error)
             shutil.rmtree(checkpoint)
         else:
             return str(checkpoint)
@@ -314,6 +333,7 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
 
 
 def check_scheduled(recipe: Scheduled) -> None:
+    check_fields(recipe)
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from searchkit.errors import StudyError, unknown
+from searchkit.fields import check_count, check_fields
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen, summed
-from searchkit.training.base import Batch, Stage, Where, check_schedule, fit
+from searchkit.training.base import WIDEST, Batch, Stage, Where, check_schedule, fit
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -38,10 +39,10 @@ class InputReducer:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.scorer not in SCORERS:
             raise StudyError(unknown("input scorer", self.scorer, SCORERS))
-        if self.hidden < 1:
-            raise StudyError(f"hidden must be at least 1, got {self.hidden=}")
+        check_count("hidden", self.hidden, WIDEST)
         check_schedule(self.epochs, self.batch_size, self.learning_rate, 0.0)
 
     @property

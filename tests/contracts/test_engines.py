@@ -279,5 +279,5 @@ def test_the_description_is_json_and_names_the_registry_entry(name: str) -> None
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
 def test_an_empty_population_is_refused(name: str) -> None:
-    with pytest.raises(StudyError, match=r"self.population=0"):
+    with pytest.raises(StudyError, match=r"population must be at least \d, got 0"):
         ENGINES[name](population=0)

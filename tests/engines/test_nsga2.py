@@ -177,7 +177,7 @@ def test_an_absurd_value_does_not_break_the_selection() -> None:
 
 
 def test_illegal_settings_name_the_rule_and_the_value() -> None:
-    with pytest.raises(StudyError, match=r"at least 2, got self.population=1"):
+    with pytest.raises(StudyError, match=r"at least 2, got 1"):
         NSGA2(population=1)
     with pytest.raises(StudyError, match=r"shares in \[0, 1\], got self.crossover=0.9, self.mutation=1.5"):
         NSGA2(mutation=1.5)

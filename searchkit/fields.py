@@ -1,0 +1,69 @@
+"""Settings hold what their annotations say: the check of types that everything a study is made of shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from searchkit.errors import StudyError
+
+LARGEST: Final = 2**53  # of whole numbers: what JSON and a float hold exactly
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+PLAIN: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "int": ("a whole number", _is_whole),
+    "float": ("a finite number", _is_finite),
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "bool": ("True or False", lambda value: isinstance(value, bool)),
+    "None": ("None", lambda value: value is None),
+    "tuple[int, int]": (
+        "two whole numbers",
+        lambda value: isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_whole, value)),
+    ),
+}
+
+
+def check_fields(record: Any) -> None:
+    """StudyError for the first field of a dataclass that is not what its annotation (a string) says.
+
+    Plain types and classes that the record's module knows are checked; other annotations (protocols, literals,
+    sequences) are left to the record. A whole number is a number; True and NaN are none.
+    """
+    known = vars(sys.modules[type(record).__module__])
+    for field in dataclasses.fields(record):
+        check(f"{type(record).__name__}: {field.name}", str(field.type), getattr(record, field.name), known)
+
+
+def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | None = None) -> None:
+    """StudyError unless `value` is one of the types of an annotation such as "int | None"."""
+    kinds = [_kind(name, known or {}) for name in annotation.split(" | ")]
+    checked = [kind for kind in kinds if kind is not None]
+    if len(checked) == len(kinds) and not any(fits(value) for _, fits in checked):
+        raise StudyError(f"{what} must be {' or '.join(said for said, _ in checked)}, got {value!r}")
+
+
+def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:
+    """StudyError unless `value` is a whole number from `least` to `most`."""
+    check(what, "int", value)
+    if not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise StudyError(f"{what} must be {limit}, got {value!r}")
+
+
+def _kind(name: str, known: Mapping[str, Any]) -> tuple[str, Callable[[Any], bool]] | None:
+    """What a type is called and who is one; None for what is not checked here."""
+    cls = known.get(name)
+    if name in PLAIN or not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
+        return PLAIN.get(name)
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}", lambda value: isinstance(value, cls)
