@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from searchkit.budget import Account, Budget
 from searchkit.engines.random import Random
 from searchkit.errors import StoreError
 from searchkit.evaluate.inline import Inline
@@ -175,7 +176,8 @@ def _searched(store: Store, evaluations: int, pause_s: float) -> list[Trial]:
     """The trials of a search without any model, each of which takes that long; by ask number, without their times."""
     engine = Random(population=8).start(analytic.SPACE, analytic.OBJECTIVES, seed=3)
     with Inline(analytic.FormulaWorkbench({}), analytic.OBJECTIVES) as evaluator:
-        search(engine, evaluator, store, evaluations=evaluations, population=8, seen=lambda trial: time.sleep(pause_s))
+        account = Account(Budget(evaluations), analytic.OBJECTIVES)
+        search(engine, evaluator, store, account, population=8, seen=lambda trial: time.sleep(pause_s))
     return [replace(trial, seconds=0.0) for trial in store.trials()]
 
 

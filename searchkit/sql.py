@@ -90,6 +90,11 @@ def passes(error: BaseException) -> bool:
     return type(error).__name__ in ("OperationalError", "InterfaceError") and not _TURNED_AWAY.search(str(error))
 
 
+def answered(where: Place) -> bool:
+    """Whether the database was of use to this process before."""
+    return where.storage in _ANSWERED
+
+
 def patiently(act: Callable[[int], Found], where: Place) -> Found:
     """What `act` returns, called again while the database is away. It gets the number of the try, from 0.
 
@@ -101,7 +106,7 @@ def patiently(act: Callable[[int], Found], where: Place) -> Found:
             found = act(attempt)
         except Exception as error:
             away = isinstance(error, AwayError) or passes(root_of(error))
-            if not away or where.storage not in _ANSWERED or time.monotonic() + pause > deadline:
+            if not away or not answered(where) or time.monotonic() + pause > deadline:
                 raise
             if attempt == 0:
                 reason = where.hide(str(root_of(error))).strip().splitlines()[:1]

@@ -291,7 +291,10 @@ def _open_sql(where: Place, create: bool) -> BaseStorage:
     if not create and not sql.has_tables(url, options):
         raise NothingStoredError(f"there is no store at {where}: the database is empty")
     storage = RDBStorage(
-        url.replace("{", "{{").replace("}", "}}"), {"connect_args": options}, skip_table_creation=not create
+        url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it as a template
+        {"connect_args": options},
+        skip_compatibility_check=sql.answered(where),  # it takes long, and was made then
+        skip_table_creation=not create,
     )
     sql.tell_apart(storage.engine)
     return storage
