@@ -7,6 +7,7 @@ import heapq
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,16 @@ class Simulated:
 
     def __init__(self, workers: int, times: str, seed: int) -> None:
         self._workers, self._times, self._seed = workers, TIMES[times], seed
-        self.clock = self.busy = 0.0
+        self.clock = 0.0
+        self._spans: list[tuple[float, float]] = []  # when each evaluation began and ended
+
+    def utilisation(self, until: float) -> float:
+        """The share of the workers' time that was used until then."""
+        return sum(max(0.0, min(end, until) - begin) for begin, end in self._spans) / (self._workers * until)
+
+    @property
+    def last_begun(self) -> float:
+        return max(begin for begin, _ in self._spans)
 
     def run(self, asks: Sequence[Ask], race: object = None) -> Iterator[Trial]:
         """A generation: each next ask to the worker that is free first; the slowest ends it."""
@@ -55,7 +65,7 @@ class Simulated:
             while waiting and len(running) < self._workers:
                 ask = waiting.popleft()
                 seconds = self._times(np.random.default_rng([self._seed, int(ask.key, 16)]))
-                self.busy += seconds
+                self._spans.append((self.clock, self.clock + seconds))
                 heapq.heappush(running, (self.clock + seconds, ask.number, ask))
             self.clock, _, ask = heapq.heappop(running)
             yield measure(ask, Free(), OBJECTIVES)
@@ -85,8 +95,23 @@ class Memory:
         return np.array(self._seconds), hypervolume_curve(losses(estimates, OBJECTIVES), REFERENCE)
 
 
-def simulated(configuration: str, workers: int, times: str, evaluations: int, seed: int) -> tuple[float, Array, Array]:
-    """The share of the workers' time that was used, and the curve: seconds, hypervolume."""
+@dataclass(frozen=True)
+class Search:
+    """What one simulated search came to: utilisation until its end and until its last start, and its curve."""
+
+    whole: float
+    fed: float
+    seconds: Array
+    volumes: Array
+
+    def at(self, seconds: float) -> float:
+        return float(self.volumes[np.searchsorted(self.seconds, seconds, side="right") - 1])
+
+    def reaches(self, volume: float) -> float:
+        return float(self.seconds[np.argmax(self.volumes >= volume)]) if self.volumes[-1] >= volume else np.inf
+
+
+def simulated(configuration: str, workers: int, times: str, evaluations: int, seed: int) -> Search:
     steady = configuration.startswith("steady")
     population = max(GENERATION, 0 if configuration == CONFIGURATIONS[2] else workers)
     evaluator = Simulated(workers, times, seed)
@@ -96,40 +121,35 @@ def simulated(configuration: str, workers: int, times: str, evaluations: int, se
         search_steadily(engine, evaluator, store, account, population=population, in_flight=2 * workers)  # type: ignore[arg-type]
     else:
         search(engine, evaluator, store, account, population=population)  # type: ignore[arg-type]
-    return evaluator.busy / (workers * evaluator.clock), *store.curve()
+    fed = evaluator.utilisation(evaluator.last_begun)
+    return Search(evaluator.utilisation(evaluator.clock), fed, *store.curve())
 
 
-def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[dict[str, Any], dict[str, Search]]:
     """Medians over the seeds, and the curves of the first seed."""
     runs = {
         name: [simulated(name, workers, times, evaluations, seed) for seed in range(seeds)] for name in CONFIGURATIONS
     }
     figures = {}
-    ends = [min(float(found[seed][1][-1]) for found in runs.values()) for seed in range(seeds)]
+    ends = [min(float(found[seed].seconds[-1]) for found in runs.values()) for seed in range(seeds)]
+    goals = [float(one.volumes[-1]) for one in runs["generational"]]
     for name, found in runs.items():
-        reached = []
-        for (_, seconds, volumes), (_, _, goal) in zip(found, runs["generational"], strict=True):
-            reached.append(float(seconds[np.argmax(volumes >= goal[-1])]) if volumes[-1] >= goal[-1] else np.inf)
         figures[name] = {
-            "utilisation": round(statistics.median(used for used, _, _ in found), 3),
-            "seconds": round(statistics.median(float(seconds[-1]) for _, seconds, _ in found), 1),
-            "hypervolume": round(statistics.median(float(volumes[-1]) for _, _, volumes in found), 5),
-            "hypervolume_when_the_first_ends": round(statistics.median(map(_at, ends, found)), 5),
-            "seconds_to_generational_end": _finite(statistics.median(reached)),
+            "utilisation": round(statistics.median(one.whole for one in found), 3),
+            "utilisation_until_the_last_starts": round(statistics.median(one.fed for one in found), 3),
+            "seconds": round(statistics.median(float(one.seconds[-1]) for one in found), 1),
+            "hypervolume": round(statistics.median(float(one.volumes[-1]) for one in found), 5),
+            "hypervolume_when_the_first_ends": round(statistics.median(map(Search.at, found, ends)), 5),
+            "seconds_to_generational_end": _finite(statistics.median(map(Search.reaches, found, goals))),
         }
-    return figures, {name: found[0][1:] for name, found in runs.items()}
-
-
-def _at(end: float, run: tuple[float, Array, Array]) -> float:
-    _, seconds, volumes = run
-    return float(volumes[np.searchsorted(seconds, end, side="right") - 1])
+    return figures, {name: found[0] for name, found in runs.items()}
 
 
 def _finite(seconds: float) -> float | None:
     return round(seconds, 1) if np.isfinite(seconds) else None
 
 
-def draw(curves: dict[tuple[str, int], dict[str, Any]], file: Path) -> None:
+def draw(curves: dict[tuple[str, int], dict[str, Search]], file: Path) -> None:
     """Hypervolume against simulated seconds, a panel for each distribution and number of workers."""
     import matplotlib as mpl
 
@@ -142,10 +162,11 @@ def draw(curves: dict[tuple[str, int], dict[str, Any]], file: Path) -> None:
     )
     for (times, workers), panel in curves.items():
         axis = axes[rows.index(times)][columns.index(workers)]
-        for style, (name, (seconds, volumes)) in zip(("-", "-", "--"), panel.items(), strict=True):
-            axis.step(seconds, volumes, style, where="post", label=name)
-        best = max(volumes[-1] for _, volumes in panel.values())
-        axis.set_ylim(0.8 * best, 1.01 * best)
+        for style, (name, one) in zip(("-", "-", "--"), panel.items(), strict=True):
+            axis.step(one.seconds, one.volumes, style, where="post", label=name)
+        best = max(one.volumes[-1] for one in panel.values())
+        axis.set_ylim(0.9 * best, 1.005 * best)
+        axis.set_xscale("log")
         axis.set_title(f"{workers} workers, {times}", fontsize=10)
         axis.set_xlabel("simulated seconds")
     axes[0][0].set_ylabel("hypervolume")
@@ -159,7 +180,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=3072)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
-    figures, curves = dict[str, Any](), dict[tuple[str, int], dict[str, Any]]()
+    figures, curves = dict[str, Any](), dict[tuple[str, int], dict[str, Search]]()
     for times in TIMES:
         figures[times] = {}
         for workers in arguments.workers:

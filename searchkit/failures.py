@@ -14,7 +14,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Failures:
-    """Failures that are alike: how many, kind, message and ask of the first, and attempts, 0 where not recorded."""
+    """Failures that are alike: kind, message and ask of the first; how many, and in how many attempts together."""
 
     kind: str
     message: str
@@ -34,6 +34,5 @@ def grouped(trials: Iterable[Trial]) -> list[Failures]:
         if isinstance(failed := trial.outcome, Failed):
             alike = failed.kind, _NUMBER.sub("#", failed.message)
             known = groups.get(alike) or Failures(failed.kind, failed.message, trial.ask, count=0, attempts=0)
-            tried: int = getattr(failed, "attempts", 0)
-            groups[alike] = replace(known, count=known.count + 1, attempts=known.attempts + tried)
+            groups[alike] = replace(known, count=known.count + 1, attempts=known.attempts + failed.attempts)
     return sorted(groups.values(), key=lambda group: -group.count)

@@ -415,6 +415,20 @@ def test_a_steady_run_goes_on_replays_and_says_what_it_is(home: Path, tmp_path: 
     assert values(generational)[:8] == values(list(second.trials))[:8]  # the first samples are the same
 
 
+def test_a_steady_run_on_workers_replays_whatever_the_order_and_the_workers_of_its_parts(
+    home: Path, tmp_path: Path
+) -> None:
+    file = borrowing(home, tmp_path, SMALL.replace("population=8", "population=8, steady=True"))
+    for evaluations, workers in (("12", 2), ("24", 0)):
+        loaded = load(file, {"evaluations": evaluations})
+        conditions = Conditions(runs=tmp_path / "runs", threads=1, workers=workers, device="cpu")
+        run = Run(loaded.study, loaded, conditions, progress=lambda *_: None)
+        with run.opened():
+            run.searched()
+        assert run.store("search").note(IN_FLIGHT) == 4
+        assert replayed(folder_of(tmp_path)) == int(evaluations)
+
+
 def test_a_budget_of_time_ends_the_search_and_the_report_is_made(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

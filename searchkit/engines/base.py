@@ -61,6 +61,7 @@ class Asks:
         self._seen: set[tuple[int, ...]] = set()  # in a generation, or told
         self._told: set[tuple[int, ...]] = set()
         self._waiting: deque[Genome] = deque()
+        self._open: dict[str, Genome] = {}  # asked and not told, by key
         self._asked = 0
 
     def ask(self, n: int, generation: Callable[[], Iterable[Genome]]) -> list[Ask]:
@@ -74,12 +75,15 @@ class Asks:
             genome = self._waiting.popleft()
             if _key(genome) not in self._told:
                 asks.append(Ask(self._asked, self._space.decode(genome)))
+                self._open[asks[-1].key] = genome
                 self._asked += 1
         return asks
 
     def told(self, trial: Trial) -> Genome | None:
         """The genome of a trial's candidate, or None when it was told before."""
-        genome = self._space.encode(trial.ask.candidate)
+        genome = self._open.pop(trial.key, None)
+        if genome is None:
+            genome = self._space.encode(trial.ask.candidate)
         key = _key(genome)
         if key in self._told:
             return None

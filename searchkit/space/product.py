@@ -123,8 +123,9 @@ class Space:
 
     def decode(self, genome: Genome) -> Candidate:
         """The canonical candidate of a legal genome; ValueError for an illegal one."""
-        self._candidate(genome)  # every block must be legal, also where it changes nothing
-        return self._candidate(self.canonical(genome))
+        candidate = self._candidate(genome)  # every block must be legal, also where it changes nothing
+        canonical = self.canonical(genome)
+        return candidate if np.array_equal(canonical, genome) else self._candidate(canonical)
 
     def canonical(self, genome: Genome) -> Genome:
         """(W,) the one genome that stands for all those of its candidate."""

@@ -89,6 +89,40 @@ def test_an_objective_that_returns_no_estimate_is_named(make: Make) -> None:
     assert "objective 'odd' must return an Estimate, got float" in outcome.message
 
 
+def test_a_stream_is_fed_while_it_runs_and_gives_the_same_trials(make: Make) -> None:
+    """Never more than five are open; each trial that was dealt with lets one more begin."""
+    waiting, open_, most, found = asks()[::-1], 0, 0, []
+
+    def more() -> list[Ask]:
+        nonlocal open_, most
+        started = [waiting.pop() for _ in range(min(5 - open_, len(waiting)))]
+        open_ += len(started)
+        most = max(most, open_)
+        return started
+
+    with make(FormulaWorkbench({0.5: "raise"}), OBJECTIVES) as evaluator:
+        for trial in evaluator.stream(more):
+            open_ -= 1
+            found.append(trial)
+        whole = by_number(evaluator.run(asks()))
+    assert (open_, most, len(found)) == (0, 5, len(asks()))
+    assert [(ask, outcome) for ask, outcome in by_number(iter(found)) if isinstance(outcome, Measured)] == [
+        (ask, outcome) for ask, outcome in whole if isinstance(outcome, Measured)
+    ]
+    assert any(isinstance(trial.outcome, Failed) for trial in found)
+
+
+def test_what_is_halted_finishes_what_is_in_flight_and_starts_nothing_more(make: Make) -> None:
+    with make(FormulaWorkbench({}), OBJECTIVES) as evaluator:
+        running = evaluator.run(asks())
+        found = [next(running)]
+        evaluator.halt()
+        found += running
+        assert list(evaluator.run(asks())) == []
+    assert len({trial.key for trial in found}) == len(found)
+    assert all(isinstance(trial.outcome, Measured) for trial in found)
+
+
 @pytest.mark.parametrize(("mishap", "kind"), [("memory", "measured"), ("no memory", "out-of-memory")])
 def test_out_of_memory_is_tried_once_more_in_smaller_batches(make: Make, mishap: str, kind: str) -> None:
     with make(FormulaWorkbench({0.5: mishap}), OBJECTIVES) as evaluator:
