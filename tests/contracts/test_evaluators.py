@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -132,35 +131,6 @@ def test_out_of_memory_is_tried_once_more_in_smaller_batches(make: Make, mishap:
     assert {getattr(outcome, "kind", "measured") for outcome in chosen} == {kind}
     assert {getattr(outcome, "attempts", 2) for outcome in chosen} == {2}
     assert all(isinstance(outcome, Measured) for ask, outcome in found if Point(ask.candidate).lengths[0] != 0.5)
-
-
-def test_a_stream_is_fed_while_it_runs_and_ends_when_nothing_is_left(make: Make) -> None:
-    left, started, most = deque(asks()), 0, 0
-    with make(FormulaWorkbench({}), OBJECTIVES) as evaluator:
-        found: list[Trial] = []
-
-        def more() -> list[Ask]:
-            nonlocal started, most
-            new = [left.popleft() for _ in range(4 - (started - len(found))) if left]
-            started += len(new)
-            most = max(most, started - len(found))
-            return new
-
-        for trial in evaluator.stream(more):
-            found.append(trial)
-    assert most == 4
-    assert [ask for ask, _ in by_number(iter(found))] == asks()
-    assert all(isinstance(trial.outcome, Measured) for trial in found)
-
-
-def test_a_run_that_is_halted_ends_with_what_is_in_flight(make: Make) -> None:
-    with make(FormulaWorkbench({1.0: "slow"}), OBJECTIVES) as evaluator:
-        found = []
-        for trial in evaluator.run(asks()):
-            found.append(trial)
-            evaluator.halt()
-    assert 0 < len(found) < len(asks())
-    assert len({trial.key for trial in found}) == len(found)
 
 
 def test_an_error_of_the_study_comes_through(make: Make) -> None:
