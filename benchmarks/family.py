@@ -25,13 +25,14 @@ import numpy as np
 
 from benchmarks.result import ROOT, finish
 from objectives import accuracy, latency, macs
+from searchkit.conditions import Conditions
 from searchkit.engines import NSGA2
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.progress import Progress
 from searchkit.records import Candidate, Failed, Measured, Trial
-from searchkit.run import Conditions, Run
+from searchkit.run import Run
 from searchkit.study import load
 
 SHARED = ROOT.parent / "shared"

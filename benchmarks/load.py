@@ -16,8 +16,8 @@ from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Lengths, Space, Trial
 from searchkit.budget import Account
 from searchkit.evaluate.inline import Inline
-from searchkit.run import OneSetting
 from searchkit.search import search
+from searchkit.setting import OneSetting
 from searchkit.steady import search_steadily
 from searchkit.store import Store
 

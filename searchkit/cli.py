@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from searchkit.errors import NothingStoredError, SearchkitError, StudyError, one_line
-from searchkit.place import ENVIRONMENT, Place, with_password
+from searchkit.errors import SearchkitError, StudyError, one_line
+from searchkit.folder import Folder
+from searchkit.place import ENVIRONMENT, Place
+from searchkit.terminal import bars, err, out, say, show, show_remeasured, show_status, warn
 
 if TYPE_CHECKING:
-    from searchkit.folder import Folder
-    from searchkit.measure import Remeasured
-    from searchkit.objective import Objective
-    from searchkit.progress import Progress
-    from searchkit.records import Trial
     from searchkit.study import Loaded
     from searchkit.submit import State, Submitted
 
 log = logging.getLogger(__name__)
-out, err = Console(), Console(stderr=True)
-
-LINE_EVERY_S = 30.0
 LAST_LINES = 10  # of a job's log, in its status
 USAGE: Any = typer.BadParameter.__base__  # a mistake in options; typer has no public name for it
 
@@ -97,14 +88,14 @@ def train_command(
     device: Device = "auto",
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
-    from searchkit.folder import Folder
-    from searchkit.run import Conditions, train_only
+    from searchkit.conditions import Conditions
+    from searchkit.run import train_only
     from searchkit.study import load
 
     loaded = load(study, _parameters(param))
-    with _local(runs, loaded) as here, _keeping(Folder(here / loaded.study.name)), _bars() as progress:
+    with _local(runs, loaded) as here, _keeping(Folder(here / loaded.study.name)), bars() as progress:
         trained = train_only(loaded, Conditions(runs=here, device=device), progress)
-    _say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
+    say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
 
 @app.command()
@@ -144,9 +135,9 @@ def run(
     Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
     twice. Ctrl-C once lets a search finish what is in flight, twice stops it now.
     """
-    from searchkit.folder import Folder
+    from searchkit.conditions import Conditions
     from searchkit.interrupt import Interrupt
-    from searchkit.run import Conditions, execute
+    from searchkit.run import execute
     from searchkit.study import load
 
     loaded = load(study, _parameters(param))
@@ -168,9 +159,9 @@ def run(
             storage=storage,
         )
         folder = Folder(here / loaded.study.name)
-        with _keeping(folder, f"{runs}/{loaded.study.name}"), _bars() as progress:
-            results = execute(loaded, conditions, progress, Interrupt(_warn))
-        _show(results, f"{runs}/{loaded.study.name}")
+        with _keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress:
+            results = execute(loaded, conditions, progress, Interrupt(warn))
+        show(results, f"{runs}/{loaded.study.name}")
 
 
 @app.command()
@@ -245,8 +236,8 @@ def submit(
         driver_gpus=driver_gpus,
     )
     folder = Path("runs", sent.study)
-    _say(f"submitted {sent.job} to {sent.address} ({mib:.1f} MiB); it runs in {sent.runs}/{sent.study}")
-    _say(f"searchkit status {folder} says how far it is, searchkit stop {folder} ends it")
+    say(f"submitted {sent.job} to {sent.address} ({mib:.1f} MiB); it runs in {sent.runs}/{sent.study}")
+    say(f"searchkit status {folder} says how far it is, searchkit stop {folder} ends it")
     if wait:
         raise typer.Exit(_followed(sent, folder))
 
@@ -260,7 +251,6 @@ def status(
 
     Of a submitted run: its job's state and the end of its log too.
     """
-    from searchkit.folder import Folder
     from searchkit.submit import RECORD, Submitted, last_lines, state
 
     sent = Submitted.read(run) if follow or (run / RECORD).exists() else None
@@ -269,13 +259,13 @@ def status(
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
     folder = next((one for one in folders if one.study.exists()), None)
     if folder or not sent:
-        _progress(folder or Folder(run))
+        show_status(folder or Folder(run))
     if sent:
-        _say_job(state(sent), sent)
+        _tell_job(state(sent), sent)
         for line in last_lines(sent, LAST_LINES):
-            _say(f"  | {line}")
+            say(f"  | {line}")
         if not sent.folder:
-            _say(f"the run is in {sent.runs}/{sent.study}; searchkit fetch {run} copies it here")
+            say(f"the run is in {sent.runs}/{sent.study}; searchkit fetch {run} copies it here")
 
 
 @app.command()
@@ -285,7 +275,7 @@ def stop(run: RunFolder) -> None:
     from searchkit.submit import stop as stop_job
 
     sent = Submitted.read(run)
-    _say_job(stop_job(sent), sent)
+    _tell_job(stop_job(sent), sent)
 
 
 @app.command()
@@ -299,60 +289,19 @@ def fetch(run: RunFolder) -> None:
 
     sent = Submitted.read(run)
     files, size = fetch_run(sent.runs, sent.study, run, sent.file)
-    _say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {sent.runs}/{sent.study}")
-
-
-def _progress(folder: Folder) -> None:
-    from searchkit.budget import ENDED
-    from searchkit.folder import stored_objectives
-    from searchkit.front import Front
-    from searchkit.progress import Stopwatch
-    from searchkit.status import told
-    from searchkit.steady import IN_FLIGHT
-    from searchkit.store import Store
-
-    record = folder.read()
-    objectives, front_objectives = stored_objectives(record)
-    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
-    try:
-        store = Store.open(storage, f"{name}-search", objectives, create=False)
-        trials, ended, in_flight = store.trials(), store.note(ENDED), store.note(IN_FLIGHT)
-    except NothingStoredError:
-        trials, ended, in_flight = [], None, None
-    try:
-        report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
-    except NothingStoredError:
-        report = []
-    count = sum(trial.is_evaluation for trial in trials)
-    _say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
-    seconds = Stopwatch(folder.seconds("search")).before
-    for line in told(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
-        _say(f"  {line}")
-    if "cache_mib" in record:
-        _say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
-    front = Front.of(trials, objectives)
-    table = Table(title="front on the search split", title_justify="left")
-    for objective in objectives:
-        table.add_column(_plain(f"{objective.name} ({objective.unit})"), justify="right")
-    table.add_column("candidate")
-    for member in front.members[:: max(1, -(-len(front.members) // 12))]:
-        values = [f"{member.outcome.estimates[one.name].value:.4g}" for one in objectives]  # type: ignore[union-attr]
-        table.add_row(*values, _plain(str(member.ask.candidate.to_json())))
-    if front.members:
-        out.print(table)
+    say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {sent.runs}/{sent.study}")
 
 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.folder import Folder
     from searchkit.run import write
     from searchkit.verify import stored_results
 
     folder = Folder(run)
     results = stored_results(folder)
     write(results, folder)
-    _show(results, folder.path)
+    show(results, folder.path)
 
 
 @app.command(name="measure")
@@ -370,53 +319,22 @@ def measure_command(
 
     Stop other work on the machine first: rounds with a busy neighbour are thrown away and measured anew.
     """
-    from searchkit.folder import Folder
+    from searchkit.conditions import Conditions
     from searchkit.measure import measure
-    from searchkit.run import Conditions
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
     found = []
-    with _keeping(folder), _bars() as progress:
+    with _keeping(folder), bars() as progress:
         for size in dict.fromkeys(batch_size):
             found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
             found[-1].write(folder.path)
     for one in found:
-        _show_remeasured(one)
+        show_remeasured(one)
     for name, value in found[0].setting.items():
         if name != "batch_size":
-            _say(f"  {name}: {value}")
-    _say(f"kept in {folder.path / 'measured'}")
-
-
-def _show_remeasured(found: Remeasured) -> None:
-    table = Table(title=f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
-    for objective in found.objectives:
-        table.add_column(f"{objective.name}\n{_plain(objective.unit)}", justify="right")
-    table.add_column("times unreduced\n95 % interval", justify="right")
-    table.add_column("candidate")
-    for trial in found.trials:
-        table.add_row(*_remeasured_row(trial, found.objectives))
-    out.print(table)
-    if any(_beside(trial, "contended") for trial in found.trials):
-        _say("the machine was busy with something else: intervals are wider than they need to be; measure again")
-
-
-def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
-    from searchkit.records import Measured
-
-    if not isinstance(trial.outcome, Measured):
-        return [*(trial.status for _ in objectives), "", _plain(str(trial.ask.candidate.to_json()))]
-    values = [f"{trial.outcome.estimates[one.name].value:.4g}" for one in objectives]
-    ratio, low, high = (_beside(trial, name) for name in ("ratio", "ratio_low", "ratio_high"))
-    times = f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else ""
-    return [*values, times, _plain(str(trial.ask.candidate.to_json()))]
-
-
-def _beside(trial: Trial, name: str) -> float:
-    """What stands beside the timed objective; 0 where nothing does."""
-    estimates = getattr(trial.outcome, "estimates", {})
-    return next((one.beside[name] for one in estimates.values() if name in one.beside), 0.0)
+            say(f"  {name}: {value}")
+    say(f"kept in {folder.path / 'measured'}")
 
 
 @app.command()
@@ -428,18 +346,17 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
-    from searchkit.folder import Folder
-    from searchkit.run import Conditions
+    from searchkit.conditions import Conditions
     from searchkit.verify import measured_again, replayed
 
     folder = Folder(run)
     replay = replayed(folder)
-    _say(f"replayed {replay} asks: every one is the stored one")
+    say(f"replayed {replay} asks: every one is the stored one")
     if again:
         conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
-        with _bars() as progress:
+        with bars() as progress:
             same = measured_again(folder, again, conditions, progress)
-        _say(f"measured {same} trials again: the same values")
+        say(f"measured {same} trials again: the same values")
 
 
 @app.command(name="export")
@@ -454,11 +371,10 @@ def export_command(
 
     Go on there with `searchkit run STUDY --storage STORAGE`. What is there already is not copied again.
     """
-    from searchkit.folder import Folder
     from searchkit.transfer import exported
 
     count = exported(Folder(run), to)
-    _say(f"{count} trials copied to {Place(to)}")
+    say(f"{count} trials copied to {Place(to)}")
 
 
 @app.command(name="import")
@@ -485,7 +401,7 @@ def import_command(
     from searchkit.transfer import imported
 
     folder, count = imported(load(study, _parameters(param)), source, runs, storage)
-    _say(f"{count} trials copied to {folder.path}")
+    say(f"{count} trials copied to {folder.path}")
 
 
 def main() -> None:
@@ -560,18 +476,18 @@ def _followed(sent: Submitted, folder: Path) -> int:
     try:
         found = follow(sent, write)
     except KeyboardInterrupt:
-        _say(
+        say(
             f"\ndetached, the job goes on: searchkit status --follow {folder} follows it again, "
             f"searchkit stop {folder} ends it"
         )
         return 130
-    _say_job(found, sent)
+    _tell_job(found, sent)
     return found.code or 0
 
 
-def _say_job(found: State, sent: Submitted) -> None:
+def _tell_job(found: State, sent: Submitted) -> None:
     code = f", exit code {found.code}" if found.code else ""
-    _say(f"job {sent.job} at {sent.address}: {found.name}{code}{f', {found.message}' if found.message else ''}")
+    say(f"job {sent.job} at {sent.address}: {found.name}{code}{f', {found.message}' if found.message else ''}")
 
 
 def _parameters(given: list[str] | None) -> dict[str, str]:
@@ -595,81 +511,6 @@ def _amounts(given: list[str] | None) -> dict[str, float]:
         except ValueError:
             raise StudyError(f"--resource {item!r}: expected NAME=AMOUNT, such as A100=1") from None
     return amounts
-
-
-def _say(text: str) -> None:
-    out.print(_plain(text), soft_wrap=True, highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Text for the terminal without markup or control characters, whatever a store holds."""
-    return escape(one_line(text))
-
-
-def _warn(text: str) -> None:
-    err.print(escape(text), soft_wrap=True, highlight=False)
-
-
-def _show(results: Any, place: Path | str) -> None:
-    from searchkit.report.table import console_table
-
-    out.print(console_table(results))
-    _say(f"front.csv, summary.json, trials.parquet and plots are in {place}")
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """A progress bar per phase, with what is done and the time that remains; in a log, a line now and then."""
-    if not err.is_terminal:
-        yield _Lines()
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=err) as bars:
-        tasks: dict[str, Any] = {}
-
-        def told(phase: str, done: int, total: int, note: str = "") -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total, completed=done, note=note)
-            bars.update(tasks[phase], completed=done, total=total, note=note)
-
-        yield told
-
-
-class _Lines:
-    """Progress for output that is no terminal: a line when a phase begins, every half minute, and when it ends."""
-
-    def __init__(self) -> None:
-        self._phase, self._begun, self._said, self._from = "", 0.0, 0.0, 0
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._begun, self._from = phase, now, done
-        elif done < total and now - self._said < LINE_EVERY_S:
-            return
-        self._said = now
-        left = (now - self._begun) / max(done - self._from, 1) * (total - done) if done > self._from else 0.0
-        remaining = f", about {left:.0f} s left" if left else ""
-        err.print(
-            f"{phase}: {done} of {total}{remaining}{f', {note}' if note else ''}", soft_wrap=True, highlight=False
-        )
 
 
 __all__ = ["app", "main"]

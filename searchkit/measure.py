@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit.conditions import Conditions
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.trial import add, measure_together
 from searchkit.files import replace_whole
@@ -18,7 +19,7 @@ from searchkit.objective import Objective
 from searchkit.progress import Progress, silent
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.table import csv_of
-from searchkit.run import Conditions, Run
+from searchkit.run import Run
 from searchkit.supernet import digest
 from searchkit.verify import reopened
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,11 +17,11 @@ import numpy as np
 
 from searchkit import __version__
 from searchkit.budget import ENDED, Account
+from searchkit.conditions import HERE, Conditions
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
-from searchkit.evaluate.ray import DEADLINE_S, Ray, Resources
-from searchkit.fields import check_count, check_fields
+from searchkit.evaluate.ray import Ray, Resources
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
 from searchkit.front import Front
@@ -30,11 +29,12 @@ from searchkit.interrupt import Interrupt
 from searchkit.objective import Objective
 from searchkit.place import Place
 from searchkit.progress import Progress, Stopwatch, silent
-from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
+from searchkit.records import Ask, Candidate, Pruned, Trial
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
 from searchkit.resamples import RESAMPLES, with_resamples
 from searchkit.search import search
+from searchkit.setting import OneSetting, common
 from searchkit.steady import IN_FLIGHT, in_flight, search_steadily
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, load_tokenizer, train
@@ -54,43 +54,9 @@ DUPLICATES = "duplicates"  # the note in the store of a search
 KINDS = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """Where and with what a study runs; nothing here changes what is searched.
-
-    workers: Ray actors, 0 for this process; threads per worker, 0 for the machine's cores over the workers;
-    gpus_per_worker: None shares this machine's GPUs among the workers; custom: resources of the cluster that a worker
-    takes, by name; deadline_s: for one candidate, on workers; cache_mib: what each worker may keep of prefixes that
-    later candidates may share
-    """
-
-    runs: Path = Path("runs")
-    device: str = "auto"
-    dtype: str = "auto"
-    workers: int = 0
-    threads: int = 0
-    ray_address: str | None = None
-    cpus_per_worker: float = 1
-    gpus_per_worker: float | None = None
-    custom: Mapping[str, float] = field(default_factory=dict)
-    deadline_s: float = DEADLINE_S
-    cache_mib: int = 2048
-    storage: str | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name, most in {"workers": 10_000, "threads": 1024, "cache_mib": 2**40}.items():
-            check_count(f"--{name.replace('_', '-')}", getattr(self, name), most, least=0)
-        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
-            raise StudyError(f"--gpus-per-worker must be 0 or more, got {self.gpus_per_worker}")
-        for name in ("ray_address", "storage"):
-            if getattr(self, name) == "":
-                raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
-
-
 def execute(
     loaded: Loaded,
-    conditions: Conditions = Conditions(),
+    conditions: Conditions = HERE,
     progress: Progress = silent,
     interrupt: Interrupt | None = None,
 ) -> Results:
@@ -270,9 +236,9 @@ class Run:
             self.study.supernet.recipe,
             self.study.task.encode(self.tables[split], tokenizer),
             padded_to=self.study.task.max_length,
-            device=self._worker_device,
+            device=self.conditions.worker_device,
             dtype=self.conditions.dtype,
-            threads=self._threads,
+            threads=self.conditions.worker_threads,
             cache_bytes=self.conditions.cache_mib << 20,
             shards=self.study.racing.shards if self.study.racing and self.study.race and split == "search" else 1,
             constraints=tuple(self.study.constraints) if split == "search" else (),
@@ -290,32 +256,9 @@ class Run:
             objectives,
             workers=max(1, min(self.conditions.workers, asks)),
             address=self.conditions.ray_address,
-            resources=Resources(self.conditions.cpus_per_worker, self._gpus_per_worker, self.conditions.custom),
+            resources=Resources(self.conditions.cpus_per_worker, self.conditions.gpus, self.conditions.custom),
             deadline_s=self.conditions.deadline_s,
         )
-
-    @property
-    def _gpus_per_worker(self) -> float:
-        import torch
-
-        given = self.conditions.gpus_per_worker
-        if given is not None:
-            return given
-        wanted = self.conditions.device != "cpu" and torch.cuda.is_available()
-        return min(1.0, torch.cuda.device_count() / self.conditions.workers) if wanted else 0.0
-
-    @property
-    def _worker_device(self) -> str:
-        """Under Ray the GPUs a worker gets decide: Ray shows it only those, and hides none if it gets 0."""
-        if not self.conditions.workers:
-            return self.conditions.device
-        return "cuda" if self._gpus_per_worker else "cpu"
-
-    @property
-    def _threads(self) -> int:
-        if self.conditions.threads or not self.conditions.workers or self.conditions.ray_address:
-            return self.conditions.threads
-        return max(1, (os.cpu_count() or 1) // self.conditions.workers)
 
     def store(self, split: str, create: bool = True) -> Store:
         """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written."""
@@ -442,12 +385,12 @@ class Run:
     @cached_property
     def _kept_baselines(self) -> Path:
         """Where the supernet keeps its baselines on the report split, as they are in this setting."""
-        device = device_of(self._worker_device)
+        device = device_of(self.conditions.worker_device)
         setting = {
             "objectives": [objective.describe() for objective in self._report_objectives],
             "environment": {
                 **environment(device, dtype_of(self.conditions.dtype, device)),
-                "threads": self._threads,
+                "threads": self.conditions.worker_threads,
             },
             "searchkit": __version__,
             "resamples": RESAMPLES,
@@ -537,43 +480,6 @@ def counts(note: Any) -> dict[str, int] | None:
     """The note on shared texts as it was written; None for anything else."""
     written = isinstance(note, dict) and all(type(count) is int for count in note.values())
     return note if written else None
-
-
-class OneSetting:
-    """A store, read once, that refuses times of another setting than those it holds: they do not compare."""
-
-    def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
-        self.store = store
-        self._kept = store.appended()
-        self._timed = [objective.name for objective in objectives if objective.exclusive]
-        self._setting = next((one.environment for one in self.trials() if one.environment), None)
-
-    def trials(self) -> list[Trial]:
-        return sorted(self._kept, key=lambda trial: trial.ask.number)
-
-    def appended(self) -> list[Trial]:
-        return list(self._kept)
-
-    def append(self, trial: Trial) -> None:
-        before = self._setting = self._setting or trial.environment
-        differs = sorted(name for name, value in trial.environment.items() if before.get(name) != value)
-        if self._timed and differs:
-            told = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
-            raise StudyError(
-                f"{self._timed[0]} was measured in another setting before ({told}), and times of different settings do "
-                "not compare: go on as before, or start a new run; `searchkit measure` measures a finished front anew"
-            )
-        self.store.append(trial)
-        self._kept.append(replace(trial, examples={}) if trial.examples else trial)
-
-
-def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
-    """What all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
-    first = environments[0] if environments else {}
-    return {
-        name: value if all(other.get(name) == value for other in environments) else "mixed"
-        for name, value in first.items()
-    }
 
 
 def _kind(trial: Trial) -> str:

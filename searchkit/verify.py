@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from searchkit import steady
+from searchkit.conditions import Conditions
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.fields import check_count
@@ -17,7 +18,7 @@ from searchkit.place import with_password
 from searchkit.progress import Progress, silent
 from searchkit.records import Measured, Trial
 from searchkit.report.results import Results
-from searchkit.run import DUPLICATES, Conditions, Run, counts, gathered
+from searchkit.run import DUPLICATES, Run, counts, gathered
 from searchkit.search import check_replay
 from searchkit.space.levels import MOST_LAYERS
 from searchkit.study import load

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from searchkit import Front, Pruned
+from searchkit.conditions import Conditions
 from searchkit.evaluate.inline import Inline
 from searchkit.records import Trial
-from searchkit.run import Conditions, Run, execute
+from searchkit.run import Run, execute
 from searchkit.study import load
 from searchkit.verify import measured_again, replayed
 from tests.studies import SMALL, small_study

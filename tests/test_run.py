@@ -16,6 +16,7 @@ import torch
 
 from searchkit import Front
 from searchkit.budget import ENDED
+from searchkit.conditions import Conditions
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.inline import Inline
@@ -24,7 +25,8 @@ from searchkit.folder import Folder
 from searchkit.records import Measured, Pruned, Trial
 from searchkit.report import table
 from searchkit.resamples import RESAMPLES
-from searchkit.run import Conditions, Run, common, execute, write
+from searchkit.run import Run, execute, write
+from searchkit.setting import common
 from searchkit.steady import IN_FLIGHT
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from searchkit.run import Conditions, execute
+from searchkit.conditions import Conditions
+from searchkit.run import execute
 from searchkit.study import load
 
 STUDIES = Path(__file__).parents[1] / "studies"

@@ -8,7 +8,8 @@ import pytest
 
 from objectives import accuracy, f1, macs
 from searchkit import NSGA2, Budget, Lengths, Measured, Random, Space, Study, StudyError, Thresholds
-from searchkit.run import Conditions, execute
+from searchkit.conditions import Conditions
+from searchkit.run import execute
 from searchkit.study import Loaded
 from searchkit.supernet import Supernet
 from searchkit.tasks import Generated, GeneratedQuestions

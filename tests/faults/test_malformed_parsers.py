@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thresholds, Trial
 from searchkit.cli import _parameters
+from searchkit.conditions import Conditions
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
 from searchkit.folder import Folder, stored_objectives
 from searchkit.place import Place
 from searchkit.progress import silent
-from searchkit.run import Conditions, Run
+from searchkit.run import Run
 from searchkit.store import Store
 from searchkit.study import _converted, load
 from searchkit.tasks import TextClassification

@@ -1,0 +1,51 @@
+"""Numbers of one setting: device, threads, number format, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from searchkit.errors import StudyError
+from searchkit.objective import Objective
+from searchkit.records import Scalar, Trial
+
+if TYPE_CHECKING:
+    from searchkit.store import Store
+
+
+class OneSetting:
+    """A store, read once, that refuses times of another setting than those it holds: they do not compare."""
+
+    def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
+        self.store = store
+        self._kept = store.appended()
+        self._timed = [objective.name for objective in objectives if objective.exclusive]
+        self._setting = next((one.environment for one in self.trials() if one.environment), None)
+
+    def trials(self) -> list[Trial]:
+        return sorted(self._kept, key=lambda trial: trial.ask.number)
+
+    def appended(self) -> list[Trial]:
+        return list(self._kept)
+
+    def append(self, trial: Trial) -> None:
+        before = self._setting = self._setting or trial.environment
+        differs = sorted(name for name, value in trial.environment.items() if before.get(name) != value)
+        if self._timed and differs:
+            told = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
+            raise StudyError(
+                f"{self._timed[0]} was measured in another setting before ({told}), and times of different settings do "
+                "not compare: go on as before, or start a new run; `searchkit measure` measures a finished front anew"
+            )
+        self.store.append(trial)
+        self._kept.append(replace(trial, examples={}) if trial.examples else trial)
+
+
+def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
+    """What all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
+    first = environments[0] if environments else {}
+    return {
+        name: value if all(other.get(name) == value for other in environments) else "mixed"
+        for name, value in first.items()
+    }
