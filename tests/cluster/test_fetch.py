@@ -14,15 +14,24 @@ from searchkit.fetch import fetch
 from searchkit.folder import Folder
 from searchkit.mirror import Mirror, Part, Remote
 
+RECORD = {
+    "description": {"name": "small"},
+    "fingerprint": "",
+    "file": "/cluster/s.py",
+    "parameters": {},
+    "objectives": [],
+    "front_objectives": [],
+    "storage": None,
+    "evaluations": 2,
+}
+
 
 def made(folder: Path, journal: str = "1\n2\n") -> Path:
     """A folder of runs with one in it."""
     run = folder / "small"
     (run / "parts").mkdir(parents=True)
     (run / "journal.log").write_text(journal)
-    (run / "study.json").write_text(
-        json.dumps({"description": {}, "fingerprint": "", "file": "/cluster/s.py", "parameters": {}})
-    )
+    (run / "study.json").write_text(json.dumps(RECORD))
     (run / "parts" / "pareto.png").write_bytes(b"\x89PNG")
     return folder
 
@@ -115,7 +124,7 @@ def test_a_run_that_is_shared_stays_where_it_is(tmp_path: Path) -> None:
 def test_a_folder_where_a_study_runs_is_left_alone(runs: str, tmp_path: Path) -> None:
     into = tmp_path / "runs" / "small"
     with (
-        Folder(into).claimed({"description": {}, "fingerprint": "", "file": "", "parameters": {}}),
+        Folder(into).claimed(RECORD),
         pytest.raises(StoreError, match="another process is running this study"),
     ):
         fetch(runs, "small", into, "s.py")
