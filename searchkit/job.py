@@ -1,11 +1,19 @@
-"""The beginning of a submitted study, on the cluster: is all there that it needs?
+"""A submitted study on the cluster: is all there that it needs? Then it runs as on any machine.
 
-`python -m searchkit.job`, in the package that `searchkit submit` sent; then `searchkit run` takes over.
+`python -m searchkit.job run STUDY ...`, in the package that `searchkit submit` sent. Ray may unpack that folder anew at any
+time (a second raylet of the same machine does), and a process whose working folder is gone cannot load libraries: so the
+job works in a copy of its own.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from searchkit.errors import SearchkitError, StudyError
@@ -39,14 +47,23 @@ def _check_shared(needs: Needs, folder: Path) -> None:
         )
 
 
-def main() -> None:
-    """Exit code 2 and one line if something is missing."""
-    try:
-        check(Needs.read(Path.cwd()))
-    except SearchkitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def main(arguments: Sequence[str]) -> int:
+    """The exit code of `searchkit` with these arguments; 2 and one line if something is missing here."""
+    with tempfile.TemporaryDirectory(prefix="searchkit-job-") as own:
+        shutil.copytree(Path.cwd(), own, dirs_exist_ok=True)
+        os.chdir(own)
+        sys.path.insert(0, own)
+        try:
+            check(Needs.read(Path(own)))
+        except SearchkitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        for number in (signal.SIGINT, signal.SIGTERM):  # they reach the command too, which decides
+            signal.signal(number, lambda *_: None)
+        code = subprocess.run([sys.executable, "-m", "searchkit", *arguments], cwd=own).returncode
+        os.chdir(os.sep)
+        return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

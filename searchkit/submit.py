@@ -139,10 +139,22 @@ def submit(
         name = packed(package, loaded.file, include)
         needs.write(package)
         given = [text for item in loaded.parameters.items() for text in ("-p", "=".join(item))]
-        command = ["python", "-m", "searchkit", "run", name, *given, "--runs", place, "--ray-address", "auto", *options]
+        command = [
+            "python",
+            "-m",
+            "searchkit.job",
+            "run",
+            name,
+            *given,
+            "--runs",
+            place,
+            "--ray-address",
+            "auto",
+            *options,
+        ]
         with _noted(sent, folders):
             client.submit_job(
-                entrypoint=f"python -m searchkit.job && {shlex.join(command)}",
+                entrypoint=shlex.join(command),
                 submission_id=sent.job,
                 runtime_env={
                     "working_dir": str(package),
