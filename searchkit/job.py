@@ -1,8 +1,8 @@
 """A submitted study on the cluster: is all there that it needs? Then it runs as on any machine.
 
-`python -m searchkit.job run STUDY ...`, in the package that `searchkit submit` sent. Ray may unpack that folder anew at any
-time (a second raylet of the same machine does), and a process whose working folder is gone cannot load libraries: so the
-job works in a copy of its own.
+`python -m searchkit.job run STUDY ...`, in the package that `searchkit submit` sent. Ray may unpack that folder anew at
+any time (a second raylet of the same machine does), and a process whose working folder is gone cannot load libraries:
+so the job works in a copy of its own.
 """
 
 from __future__ import annotations
