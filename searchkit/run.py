@@ -21,7 +21,7 @@ from searchkit.conditions import HERE, Conditions
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
-from searchkit.evaluate.ray import Ray, Resources
+from searchkit.evaluate.ray import Ray, Resources, knock
 from searchkit.files import replace_whole
 from searchkit.folder import Folder
 from searchkit.front import Front
@@ -131,6 +131,8 @@ class Run:
     def opened(self) -> Iterator[None]:
         """Claim the folder for this study and this process, and log to it."""
         dtype_of(self.conditions.dtype, device_of(self.conditions.device))
+        if self.conditions.ray_address:
+            knock(self.conditions.ray_address)  # said now, not after the training
         description = self.description  # reads model and data: what is wrong with them is said before anything is made
         record = {
             "description": description,

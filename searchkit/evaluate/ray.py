@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -34,6 +35,7 @@ IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker t
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 TOLD_EVERY_S: Final = 60.0  # while no worker can start
 ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
+ANSWER_S: Final = 10.0  # for the head of a cluster
 STARTED_S: Final = 600.0  # by when one must have, on a cluster that may still grow
 
 
@@ -325,7 +327,20 @@ def _of_memory(ray: Any, error: Exception) -> bool:
     return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)
 
 
+def knock(address: str) -> None:
+    """StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or something that Ray says more about
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise StudyError(f"cannot reach the Ray cluster at {address}: {error}") from error
+
+
 def _connect(ray: Any, address: str | None, cpus: float) -> None:
+    if address:
+        knock(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:

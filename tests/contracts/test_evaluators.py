@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.ray import ATTEMPTS, Ray
+from searchkit.evaluate.ray import ATTEMPTS, Ray, knock
 from searchkit.objective import Objective
 from searchkit.records import Ask, Estimate, Failed, Measured, Trial
 from tests.analytic import COST, OBJECTIVES, QUALITY, FormulaWorkbench, Point, asks
@@ -186,13 +187,8 @@ def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(cluster: 
         Ray(FormulaWorkbench({}, broken=True), (QUALITY,), workers=1)
 
 
-def test_a_cluster_that_is_not_there_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from searchkit.evaluate import ray as module
-
-    class Nowhere:
-        @staticmethod
-        def init(**_: Any) -> None:
-            raise ConnectionError("nobody\nanswers")
-
-    with pytest.raises(StudyError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1: nobody answers"):
-        module._connect(Nowhere, "127.0.0.1:1", 1)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nohost.invalid:6379", "a..b:80"])
+def test_a_cluster_that_is_not_there_is_said_in_one_line(address: str) -> None:
+    with pytest.raises(StudyError, match=rf"cannot reach the Ray cluster at {re.escape(address)}: \S.*") as caught:
+        knock(address)
+    assert "\n" not in str(caught.value)
