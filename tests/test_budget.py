@@ -114,6 +114,21 @@ def test_the_plateau_is_that_of_the_whole_curve(dimensions: int, seed: int) -> N
     assert one_by_one.ended == "the hypervolume grew by less than 0.2 % over 30 evaluations"
     assert Account(Budget(10**6, plateau=plateau), objectives, trials[: expected + 1]).ended
     assert Account(Budget(10**6, plateau=plateau), objectives, trials[:expected]).ended is None
+    best = Measured({one.name: Estimate(-9.0, None, 1) for one in objectives})  # from what was in flight
+    late = Trial(Ask(10**6, Candidate.of(x=-1)), best, 0.0)
+    assert Account(Budget(10**6, plateau=plateau), objectives, [*trials[: expected + 1], late]).ended
+
+
+def test_a_generation_that_is_not_whole_is_not_judged() -> None:
+    """A kill leaves gaps: what came after one is told only when the generation is whole."""
+    point = Measured({"a": Estimate(1.0, None, 1), "b": Estimate(1.0, None, 1)})
+    same = [Trial(Ask(number, Candidate.of(x=number)), point, 0.0) for number in range(64)]
+    objectives = [Objective(name, "", "lower", print) for name in "ab"]  # type: ignore[arg-type]
+    budget = Budget(10**6, plateau=Plateau(8, gain=0.5))
+    assert Account(budget, objectives, same, generation=8).ended
+    assert Account(budget, objectives, same[:20], generation=8).ended
+    assert Account(budget, objectives, same[:15], generation=8).ended is None
+    assert Account(budget, objectives, [*same[:15], *same[16:]], generation=8).ended is None
 
 
 def test_a_search_in_which_nothing_is_measured_has_no_plateau() -> None:
