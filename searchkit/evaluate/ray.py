@@ -308,9 +308,12 @@ class Ray:
 
     def _tell_waiting(self, waited: float) -> None:
         has: dict[str, float] = self._ray.cluster_resources()
-        which = [f"{has.get(name, 0):g} {name}" for name in ("CPU", "GPU", *self._resources.custom)]
-        told = f"no worker has started in {waited:.0f} s: one takes {self._resources}, there are {', '.join(which)}"
-        if waited > STARTED_S or not self._may_grow:
+        needs = {"CPU": self._resources.cpus, "GPU": self._resources.gpus, **self._resources.custom}
+        told = f"no worker has started in {waited:.0f} s: one takes {self._resources}, there are " + ", ".join(
+            f"{has.get(name, 0):g} {name}" for name in needs
+        )
+        never = not self._may_grow and any(has.get(name, 0) < amount for name, amount in needs.items())
+        if waited > STARTED_S or never:
             raise StudyError(f"{told}; ask for less, or give the cluster more")
         log.warning("%s; waiting", told)
 
