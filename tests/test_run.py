@@ -259,7 +259,11 @@ def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
         journal.write_text(changed)
         with pytest.raises(StoreError, match="is damaged"):
             verify()
-        journal.write_text(re.sub(r'^\{"crc":"[0-9a-f]{8}",', "{", changed, flags=re.MULTILINE))
+        unsigned = re.sub(r'^\{"crc":"[0-9a-f]{8}",', "{", changed, flags=re.MULTILINE)
+        journal.write_text(unsigned)
+        with pytest.raises(StoreError, match="its record says something else than what stands beside it"):
+            verify()
+        journal.write_text(unsigned.replace(f'"values":[{was},', '"values":[0.001,'))
         with pytest.raises(StoreError, match="and is now"):
             verify()
     finally:

@@ -349,7 +349,7 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
         if address:
             ray.init(address=address, **quiet)
         else:
-            ray.init(num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         raise StudyError(f"cannot reach {place}: {' '.join(str(error).split())[:300]}") from error

@@ -148,7 +148,7 @@ def test_a_local_cluster_listens_on_loopback_alone() -> None:
 
 def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOLD_EVERY_S", 0.5)
-    with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, there are 2 CPU, 0 GPU, 0 unobtainium"):
+    with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, there are \d CPU, 0 GPU, 0 unobtainium"):
         Ray(FormulaWorkbench({}), OBJECTIVES, workers=1, resources=Resources(custom={"unobtainium": 3}))
 
 
