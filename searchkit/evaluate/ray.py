@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from searchkit.errors import StudyError
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
-from searchkit.evaluate.trial import add, even, measure_together, neighbours
+from searchkit.evaluate.trial import add, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3  # an ask whose worker died is tried this often; so is the start of a worker that dies meanwhile
 DEADLINE_S: Final = 900.0
-IN_FLIGHT: Final = 2  # groups per worker: one runs, one waits, so that no worker idles during a round trip
-FIRST: Final = 0.75  # of a worker's share of a generation, in one group; the rest goes to whoever is done first
+IN_FLIGHT: Final = 2  # groups per worker where asks are quick: one runs, one waits during a round trip
+QUICK_S: Final = 0.02
+PARTS: Final = 2  # for each worker, of the asks that are left, so that all end together
 MOST: Final = 2 * TOGETHER  # asks in one group
 IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
@@ -105,8 +106,8 @@ class _Seat:
 class Ray:
     """`workers` long-lived actors on the cluster at `address`, or on a local one that ends with the evaluator.
 
-    Asks are measured in groups of neighbours, which share prefixes: a large one for each worker, and small ones for
-    those that are done while others take long. Objectives that are timed are measured in a second phase, some asks in
+    Asks are measured in groups of neighbours, which share prefixes: large ones first, and ever smaller ones for those
+    that are done while others take long. Objectives that are timed are measured in a second phase, some asks in
     turns on one worker, while the others idle.
 
     Workers start when the cluster has `resources` for them, at any time, and work from then on; a worker that dies, or
@@ -210,7 +211,8 @@ class Ray:
         while waiting:
             busy = sum(len(seat.jobs) for seat in self._seats)
             seat = min(here, key=lambda seat: len(seat.jobs))
-            if len(seat.jobs) >= IN_FLIGHT or (one_at_a_time and busy):
+            most = IN_FLIGHT if 0 < self._longest_s < QUICK_S else 1
+            if len(seat.jobs) >= most or (one_at_a_time and busy):
                 return
             job = waiting.popleft()
             if not seat.jobs:
@@ -319,10 +321,11 @@ class Ray:
 
 
 def _sizes(count: int, workers: int) -> list[int]:
-    """Of the groups of so many asks, in the order in which they are handed out."""
-    large = min(math.ceil(FIRST * count / workers), count // workers, MOST)
-    rest = count - large * workers
-    return [large] * bool(large) * workers + even(rest, max(workers, math.ceil(rest / TOGETHER)))
+    """Of the groups of so many asks, in the order in which they are handed out: each takes a part of what is left."""
+    sizes: list[int] = []
+    while (left := count - sum(sizes)) > 0:
+        sizes.append(min(math.ceil(left / (PARTS * workers)), MOST))
+    return sizes
 
 
 def _of_memory(ray: Any, error: Exception) -> bool:

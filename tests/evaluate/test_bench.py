@@ -192,15 +192,15 @@ def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None
 
 
 @given(st.integers(0, 100), st.integers(1, 12))
-def test_workers_get_a_large_group_each_and_small_ones_for_whoever_is_done(count: int, workers: int) -> None:
+def test_workers_get_large_groups_first_and_small_ones_to_end_together(count: int, workers: int) -> None:
     sizes = handed_out(count, workers)
     assert sum(sizes) == count
     assert sizes == sorted(sizes, reverse=True)
     assert 0 not in sizes
-    if count >= 6 * workers:
-        assert len(sizes) > workers  # something is left to balance with
-        assert sum(sizes[:workers]) >= min(count / 2, MOST * workers)
     assert max(sizes, default=0) <= MOST
+    if count >= 6 * workers:
+        assert sum(sizes[:workers]) >= min(0.4 * count, MOST * workers)
+        assert sizes[-workers:] == [1] * workers
 
 
 class Unwilling(FormulaBench):
