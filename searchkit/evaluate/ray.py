@@ -113,7 +113,9 @@ class Ray:
     Workers start when the cluster has `resources` for them, at any time, and work from then on; a worker that dies, or
     whose node leaves, is replaced. An ask whose worker dies is tried again on another one, alone and in smaller
     batches, `ATTEMPTS` times in all, and then is `Failed`; so is one that alone takes more than `deadline_s` seconds.
-    A worker that cannot be built stops the study with its own error: every other one would fail the same way.
+    A worker that cannot be built stops the study with its own error: every other one would fail the same way. One
+    whose process dies while it starts is started again, and stops the study if it does so `ATTEMPTS` times while no other
+    worker has started.
     """
 
     def __init__(
@@ -289,7 +291,7 @@ class Ray:
             raise StudyError(f"a worker cannot start: {' '.join(str(cause).split())[-500:]}") from error
         except self._ray.exceptions.RayError as error:
             seat.deaths += 1
-            if seat.deaths == ATTEMPTS:
+            if seat.deaths >= ATTEMPTS and all(one.starting is not None for one in self._seats):
                 told = " ".join(str(error).split())[:500]
                 raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {told}") from error
             self._ray.kill(seat.actor)
