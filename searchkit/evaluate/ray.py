@@ -114,8 +114,7 @@ class Ray:
     whose node leaves, is replaced. An ask whose worker dies is tried again on another one, alone and in smaller
     batches, `ATTEMPTS` times in all, and then is `Failed`; so is one that alone takes more than `deadline_s` seconds.
     A worker that cannot be built stops the study with its own error: every other one would fail the same way. One
-    whose process dies while it starts is started again, and stops the study if it does so `ATTEMPTS` times while no other
-    worker has started.
+    whose process dies while it starts is started again; the third time it stops the study, if no other has started.
     """
 
     def __init__(
