@@ -28,6 +28,7 @@ from searchkit.resamples import RESAMPLES
 from searchkit.run import Run, execute, write
 from searchkit.setting import common
 from searchkit.steady import IN_FLIGHT
+from searchkit.store import Store
 from searchkit.study import load
 from searchkit.verify import measured_again, reopened, replayed, stored_results
 from tests.studies import SMALL, small_study
@@ -242,32 +243,39 @@ def test_a_run_replays_and_values_repeat_to_the_last_digit(home: Path) -> None:
 
 
 def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
-    run = reopened(folder_of(home), Conditions(runs=home / "runs"))
+    """By its checksum; without one, by what stands beside the record; and where all agree, by replay or measurement."""
+    folder = folder_of(home)
+    run = reopened(folder, Conditions(runs=home / "runs"))
     trials = run.store("search", create=False).trials()
     best = max(trials, key=lambda trial: trial.outcome.estimates["accuracy"].value)  # type: ignore[union-attr]
-    journal = folder_of(home).journal
-    whole = journal.read_text()
-    was = best.outcome.estimates["accuracy"].value  # type: ignore[union-attr]
-    changed = whole.replace(f'"value": {was}', '"value": 0.001').replace(f'"value":{was}', '"value":0.001')
+    was = best.outcome.estimates["accuracy"]  # type: ignore[union-attr]
+    whole, record = folder.journal.read_text(), folder.study.read_text()
+    changed = whole.replace(f'"value":{was.value}', '"value":0.001')
     assert changed != whole
+    elsewhere = str(home / "changed.log")
+    store = Store.open(elsewhere, "small-search", run.study.objectives)
+    for trial in trials:
+        estimates = {**trial.outcome.estimates, "accuracy": replace(was, value=0.001)}  # type: ignore[union-attr]
+        store.append(replace(trial, outcome=Measured(estimates)) if trial is best else trial)
 
-    def verify() -> None:  # the replay may notice, or else measuring again does
-        replayed(folder_of(home))
-        measured_again(folder_of(home), 24, Conditions(runs=home / "runs", threads=1))
+    def verify() -> None:
+        replayed(folder)
+        measured_again(folder, 24, Conditions(runs=home / "runs", threads=1))
 
     try:
-        journal.write_text(changed)
+        folder.journal.write_text(changed)
         with pytest.raises(StoreError, match="is damaged"):
             verify()
-        unsigned = re.sub(r'^\{"crc":"[0-9a-f]{8}",', "{", changed, flags=re.MULTILINE)
-        journal.write_text(unsigned)
+        folder.journal.write_text(re.sub(r'^\{"crc":"[0-9a-f]{8}",', "{", changed, flags=re.MULTILINE))
         with pytest.raises(StoreError, match="its record says something else than what stands beside it"):
             verify()
-        journal.write_text(unsigned.replace(f'"values":[{was},', '"values":[0.001,'))
+        folder.journal.write_text(whole)
+        folder.study.write_text(json.dumps({**json.loads(record), "storage": elsewhere}))
         with pytest.raises(StoreError, match="and is now"):
             verify()
     finally:
-        journal.write_text(whole)
+        folder.journal.write_text(whole)
+        folder.study.write_text(record)
 
 
 def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
