@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--poison", type=int, default=200, help="poisonous candidates")
     parser.add_argument("--only", nargs="+", choices=("driver", "cluster", "poison", "storage"))
     arguments = parser.parse_args()
-    parts: dict[str, Callable[[], Sequence[Row]]] = {
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
         "driver": lambda: [driver_killed(arguments.kills)],
         "cluster": lambda: cluster_faults(arguments.kills),
         "poison": lambda: [poisoned(arguments.poison)],
@@ -106,7 +106,7 @@ def _outcome(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return trials, front
 
 
-def cluster_faults(times: int) -> list[Row]:
+def cluster_faults(times: int) -> Iterator[Row]:
     """Of workers, raylets and nodes in turn, while two workers measure the same candidates over and over."""
     chance = random.Random(0)
     with cluster() as nodes:
@@ -128,11 +128,9 @@ def cluster_faults(times: int) -> list[Row]:
             nodes.remove_node(nodes.list_all_nodes()[-1])
             nodes.add_node(num_cpus=1)
 
-        return [
-            _disturbed("SIGKILL of a worker process", times, worker),
-            _disturbed("SIGKILL of a raylet, and a new node", times, raylet),
-            _disturbed("a node removed and one added", times, node),
-        ]
+        yield _disturbed("SIGKILL of a worker process", times, worker)
+        yield _disturbed("a node removed and one added", times, node)
+        yield _disturbed("SIGKILL of a raylet, and a new node", times, raylet)
 
 
 @contextmanager
