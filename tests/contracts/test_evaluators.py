@@ -25,7 +25,7 @@ def cluster() -> Iterator[None]:
     """One local cluster for all tests of this file: starting one takes seconds."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
