@@ -111,7 +111,7 @@ def test_poison_among_healthy_candidates(cluster: Any) -> None:
         if first == 1.0 or seen[first] < 2:
             seen[first] += 1
             picked.append(ask)
-    with Ray(FormulaWorkbench(poison), OBJECTIVES, workers=2, deadline_s=0.7) as evaluator:
+    with Ray(FormulaWorkbench(poison), OBJECTIVES, workers=2, deadline_s=2.5) as evaluator:
         found = list(evaluator.run(picked))
     assert Counter(trial.ask for trial in found) == Counter(picked)
     for trial in found:
