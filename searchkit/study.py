@@ -145,6 +145,7 @@ class Loaded:
 def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loaded:
     """Call the function `study` of a Python file, its parameters given as text and converted by their annotations.
 
+    The file may import modules that lie beside it.
     Raises StudyError in one line for a missing file, a file without `study`, an unknown or malformed parameter, and
     whatever the file itself raises.
     """
@@ -173,6 +174,9 @@ def _function(path: Path) -> Callable[..., Any]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # last: a file there hides no package
     try:
         spec.loader.exec_module(module)
     except SearchkitError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ def study(a: int, b: float = 0.5, c: bool = False, d: str | None = None, e: int 
 def test_a_study_file_gives_the_study_and_its_parameters_are_converted(tmp_path: Path) -> None:
     loaded = load(small_study(tmp_path), {"evaluations": "7", "seed": "5"})
     assert (loaded.study.name, loaded.study.budget, loaded.study.seed) == ("small", Budget(7), 5)
+
+
+def test_a_study_file_imports_what_lies_beside_it_and_that_hides_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    (tmp_path / "beside_the_study.py").write_text("EVALUATIONS = 7")
+    (tmp_path / "sched.py").write_text("raise ImportError('not this one')")
+    text = SMALL.replace("Budget(evaluations=evaluations)", "Budget(EVALUATIONS if scheduler else 0)")
+    imports = "from beside_the_study import EVALUATIONS\nfrom sched import scheduler\n"
+    assert load(small_study(tmp_path, imports + text)).study.budget == Budget(7)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -37,6 +38,8 @@ SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a gr
 TOLD_EVERY_S: Final = 60.0  # while no worker can start
 ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
 ANSWER_S: Final = 10.0  # for the head of a cluster
+STUDY: Final = "searchkit_study_"  # how the modules of study files begin
+OURS: Final = ("searchkit", "objectives", "studies")
 STARTED_S: Final = 600.0  # by when one must have, on a cluster that may still grow
 
 
@@ -360,7 +363,10 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
 
 
 def _travel_by_value(ray: Any) -> None:
-    """Functions that a study file defines travel with the study: workers cannot import that file."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("searchkit_study_"):
-            ray.cloudpickle.register_pickle_by_value(module)
+    """Study files, and the modules and packages beside them, travel with the study: workers cannot import them."""
+    files = {name: file for name, one in list(sys.modules.items()) if (file := getattr(one, "__file__", None))}
+    folders = {Path(file).resolve().parent for name, file in files.items() if name.startswith(STUDY)}
+    for name, file in files.items():
+        beside = Path(file).resolve().parents[Path(file).name == "__init__.py"]
+        if "." not in name and name not in OURS and beside in folders:
+            ray.cloudpickle.register_pickle_by_value(sys.modules[name])

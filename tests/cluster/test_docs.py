@@ -23,6 +23,16 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 STUDY = SMALL.replace('name: str = "small"', 'name: str = "my-study"').replace(
     "evaluations: int = 24", "evaluations: int = 48"
 )
+OBJECTIVE = """
+from searchkit import Estimate, Objective
+
+
+def measure(subject):
+    return Estimate(float(subject.trace.attention.sum()), None, 1)
+
+
+depth = Objective("depth", "tokens", "lower", measure)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +116,32 @@ def test_what_goes_wrong_is_one_line_and_exit_code_2(head: Head, tmp_path: Path)
         assert result.returncode == 2, result.stderr
         assert "knows no such job" in result.stderr
         assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+def test_what_is_included_is_there_for_the_job_and_its_workers(head: Head, tmp_path: Path) -> None:
+    """A folder of data, and a module with an objective of one's own, which every worker unpickles."""
+    (tmp_path / "reviews").mkdir()
+    for split, rows in {"train": 64, "validation": 32, "test": 32}.items():
+        lines = [f"{'good' if row % 2 else 'bad'} film number {row % 7},{row % 2}" for row in range(rows)]
+        (tmp_path / "reviews" / f"{split}.csv").write_text("\n".join(["text,label", *lines, ""]))
+    (tmp_path / "my_objectives.py").write_text(OBJECTIVE)
+    study = SMALL
+    for old, new in {
+        "Generated(train=documents, search=120, report=100)": "TextClassification(data, max_length=8)",
+        "import Generated": "import TextClassification",
+        "[accuracy, macs]": "[accuracy, depth]",
+        "documents: int = 320": 'data: str = "reviews"',
+        "evaluations: int = 24": "evaluations: int = 8",
+    }.items():
+        study = study.replace(old, new)
+    (tmp_path / "my_study.py").write_text(f"from my_objectives import depth\n{study}")
+    submit = f"searchkit submit my_study.py --address {head.url} --workers 2 --include my_objectives.py --wait"
+    alone = run(submit, tmp_path, head)
+    assert alone.returncode == 2
+    assert "send it along with --include reviews" in alone.stderr
+    assert "8 of 8" in passed(f"{submit} --include reviews", tmp_path, head)
+    trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
+    assert (trials["depth"] > 0).all()
 
 
 def test_a_job_that_cannot_start_says_why_and_its_code_is_ours(head: Head, tmp_path: Path) -> None:
