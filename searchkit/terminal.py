@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from rich.table import Table
 
 from searchkit.errors import NothingStoredError, one_line
 from searchkit.place import with_password
+from searchkit.setting import in_short
 
 if TYPE_CHECKING:
     from searchkit.folder import Folder
     from searchkit.measure import Remeasured
     from searchkit.objective import Objective
+    from searchkit.pick import Figure, Picked
     from searchkit.progress import Progress
     from searchkit.records import Trial
 
@@ -142,6 +145,40 @@ def show_status(folder: Folder) -> None:
         table.add_row(*values, plain(str(member.ask.candidate.to_json())))
     if front.members:
         out.print(table)
+
+
+def show_picked(found: Picked, path: Path) -> None:
+    """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
+    say(f"{found.study.get('name')}: {found.why}")
+    table = Table()
+    table.add_column("report split")
+    for column in ("picked", "95 % interval", "n", "unreduced", "against unreduced\n95 % interval"):
+        table.add_column(column, justify="right")
+    for figure in found.figures:
+        table.add_row(*map(plain, _picked_row(figure)))
+    out.print(table)
+    for held in found.held:
+        whose = " of the study" if held.limit.by_study else ""
+        bound = f" ({held.bound:.4g})" if held.limit.relative else ""
+        say(f"  {held.limit}{bound}{whose} {held.verdict}: {held}")
+    for untold in found.untold:
+        say(f"  {untold} of the study was kept on the search split; the report split has no such figure")
+    say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
+    say(f"measured on {in_short(found.trial.environment)}; written to {path}")
+
+
+def _picked_row(figure: Figure) -> list[str]:
+    from searchkit.report.table import with_interval
+
+    ends = figure.own.interval
+    return [
+        f"{figure.objective.name} ({figure.objective.unit})",
+        f"{figure.own.value:.4g}",
+        f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "not known",
+        str(figure.own.n),
+        f"{figure.unreduced.value:.4g}" if figure.unreduced else "-",
+        with_interval(figure.difference),
+    ]
 
 
 def show_remeasured(found: Remeasured) -> None:
