@@ -61,14 +61,12 @@ class Limit:
         """How a figure stands to the limit; StudyError for a relative one where `unreduced` is None."""
         if not self.relative:
             low, high = own.interval or (None, None)
-            return Held(self, self.number, own.value, low, high)
+            return Held(self, own.value, low, high)
         if unreduced is None:
             raise StudyError(f"{self}: the unreduced model has no {self.name}")
         found = between(own, unreduced)
         low, high = (found.low, found.high) if found.low is not None else _apart(own, unreduced)
-        base = unreduced.value
-        ends = (None, None) if low is None or high is None else (base + low, base + high)
-        return Held(self, base + self.number, own.value, *ends)
+        return Held(self, found.value, low, high)
 
 
 def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, None]:
@@ -81,13 +79,11 @@ def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, 
 
 @dataclass(frozen=True)
 class Held:
-    """A limit and a member: what the figure may be, what it is, and its 95 % interval where that is known.
-
-    The interval of what is relative to the unreduced model is that of the difference, moved to the figure's place.
+    """A limit and what a member has there, with its 95 % interval where that is known: of a limit that is relative to
+    the unreduced model, the difference to it.
     """
 
     limit: Limit
-    bound: float
     value: float
     low: float | None
     high: float | None
@@ -112,12 +108,15 @@ class Held:
         return self.low if self.limit.sense == ">=" else self.high
 
     def _room(self, value: float) -> float:
-        slack = 1e-12 * max(1.0, abs(self.bound))  # 0.9 - 0.1 is a little more than 0.8
-        return (value - self.bound if self.limit.sense == ">=" else self.bound - value) + slack
+        bound = self.limit.number
+        slack = 1e-12 * max(1.0, abs(bound))  # 0.9 - 0.8 is a little less than 0.1
+        return (value - bound if self.limit.sense == ">=" else bound - value) + slack
 
     def __str__(self) -> str:
-        ends = "" if self.low is None or self.high is None else f", 95 % interval {self.low:.4g} to {self.high:.4g}"
-        return f"{self.limit.name} {self.value:.4g}{ends}"
+        sign, beside = ("+", " against unreduced") if self.limit.relative else ("", "")
+        value, low, high = (one if one is None else f"{one:{sign}.4g}" for one in (self.value, self.low, self.high))
+        ends = "" if low is None or high is None else f", 95 % interval {low} to {high}"
+        return f"{self.limit.name} {value}{beside}{ends}"
 
     @property
     def verdict(self) -> str:

@@ -98,8 +98,9 @@ class Picked:
 
 
 def _told(one: Held) -> dict[str, Any]:
-    figures = {"bound": one.bound, "value": one.value, "low": one.low, "high": one.high}
-    return {"limit": str(one.limit), "by_study": one.limit.by_study, **figures, "surely": one.surely}
+    """Where the limit is `relative`, `value`, `low` and `high` are those of the difference to the unreduced model."""
+    limit = {"limit": str(one.limit), "by_study": one.limit.by_study, "relative": one.limit.relative}
+    return {**limit, "value": one.value, "low": one.low, "high": one.high, "surely": one.surely}
 
 
 def picked(folder: Folder, where: Sequence[str], best: str | None, surely: bool, measured: str | None) -> Picked:

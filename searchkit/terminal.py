@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 out, err = Console(), Console(stderr=True)
 
 LINE_EVERY_S: Final = 30.0
+_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
 
@@ -150,35 +152,37 @@ def show_status(folder: Folder) -> None:
 def show_picked(found: Picked, path: Path) -> None:
     """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
     say(f"{found.study.get('name')}: {found.why}")
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("report split")
-    for column in ("picked", "95 % interval", "n", "unreduced", "against unreduced\n95 % interval"):
-        table.add_column(column, justify="right")
     for figure in found.figures:
-        table.add_row(*map(plain, _picked_row(figure)))
+        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
+    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
+        table.add_row(*row)
     out.print(table)
     for held in found.held:
         whose = " of the study" if held.limit.by_study else ""
-        bound = f" ({held.bound:.4g})" if held.limit.relative else ""
-        say(f"  {held.limit}{bound}{whose} {held.verdict}: {held}")
+        say(f"{held.limit}{whose} {held.verdict}: {held}")
     for untold in found.untold:
-        say(f"  {untold} of the study was kept on the search split; the report split has no such figure")
+        say(f"{untold} of the study was kept on the search split; the report split has no such figure")
     say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
     say(f"measured on {in_short(found.trial.environment)}; written to {path}")
 
 
-def _picked_row(figure: Figure) -> list[str]:
-    from searchkit.report.table import with_interval
-
-    ends = figure.own.interval
+def _picked_column(figure: Figure) -> list[str]:
+    own, unreduced, against = figure.own, figure.unreduced, figure.difference
     return [
-        f"{figure.objective.name} ({figure.objective.unit})",
-        f"{figure.own.value:.4g}",
-        f"{ends[0]:.4g} to {ends[1]:.4g}" if ends else "not known",
-        str(figure.own.n),
-        f"{figure.unreduced.value:.4g}" if figure.unreduced else "-",
-        with_interval(figure.difference),
+        f"{own.value:.4g}",
+        _interval(own.interval, ""),
+        str(own.n),
+        f"{unreduced.value:.4g}" if unreduced else "-",
+        f"{against.value:+.4g}" if against else "-",
+        _interval((against.low, against.high) if against else None, "+"),
     ]
+
+
+def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
+    low, high = ends or (None, None)
+    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
 def show_remeasured(found: Remeasured) -> None:

@@ -27,7 +27,6 @@ from searchkit.report.results import (
     TRUNCATION,
     UNREDUCED,
     Results,
-    accounting,
     estimates,
     measured,
 )
@@ -50,6 +49,7 @@ FRONT_ON_REPORT: Final[dict[str, Any]] = {
     "drawstyle": "steps-post",
     "markersize": 4.5,
     "linewidth": 1.2,
+    "ecolor": (0.835, 0.369, 0.0, 0.5),
     "elinewidth": 0.9,
     "capsize": 2,
     "zorder": 4,
@@ -77,6 +77,7 @@ WHISKERS_OF_UNREDUCED: Final[dict[str, Any]] = {
     "fmt": "none",
     "ecolor": BLACK,
     "elinewidth": 0.9,
+    "capsize": 2,
     "label": "_",
     "zorder": 2,
 }
@@ -152,7 +153,8 @@ def _draw_report_split(
     axes.errorbar(unreduced.x, unreduced.y, **unreduced.whiskers, **WHISKERS_OF_UNREDUCED)
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
     for name, points in families.items():
-        axes.plot(points.x, points.y, label=f"{name}, report split", **FAMILIES[name])
+        line = {} if cost == results.cost else {"linestyle": "none"}  # in what was not searched they are in no order
+        axes.plot(points.x, points.y, label=f"{name}, report split", **{**FAMILIES[name], **line})
     window = Window.around([searched, reported, unreduced], every, list(families.values()))
     axes.set_xlim(*window.x)
     axes.set_ylim(*window.y)
@@ -222,7 +224,7 @@ def _label(objective: Objective) -> str:
 
 
 def _accounting(results: Results, objective: Objective) -> str:
-    told = accounting((*results.trials, *results.on_report), objective)
+    told = results.accounting(objective)
     return f", {told}" if told else ""
 
 

@@ -69,6 +69,12 @@ class Results:
         others = (objective for objective in self.objectives if objective != self.quality)
         return next(lower, next(others, self.quality))
 
+    def accounting(self, objective: Objective) -> str | None:
+        """What a cost counts, where it says so: a ratio that has the papers' padded one beside it counts no pads."""
+        rows = measured([*self.front, *self.on_report], [objective])
+        unpadded = any("ratio_of_padded" in row[objective.name].beside for row in rows)
+        return "pads counted on neither side" if unpadded else None
+
 
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
     """The estimates of a trial that was measured in all of the objectives, else None."""
@@ -81,9 +87,3 @@ def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[s
 def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:
     """The estimates of those that have them all."""
     return [found for trial in trials if (found := estimates(trial, objectives)) is not None]
-
-
-def accounting(trials: Iterable[Trial | None], objective: Objective) -> str | None:
-    """What a cost counts, where it says so: a ratio that has the papers' padded one beside it counts no pads."""
-    unpadded = any("ratio_of_padded" in row[objective.name].beside for row in measured(trials, [objective]))
-    return "pads counted on neither side" if unpadded else None

@@ -13,7 +13,7 @@ from searchkit import front
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.paired import difference, front_probabilities
-from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, accounting, measured
+from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, verdicts
 from searchkit.setting import environments, fingerprint_of
 
@@ -60,7 +60,7 @@ def _shown(estimate: Estimate) -> Estimate:
 
 
 def _described(objective: Objective, results: Results) -> dict[str, Any]:
-    told = accounting((*results.trials, *results.on_report), objective)
+    told = results.accounting(objective)
     return {**objective.describe(), **({"accounting": told} if told else {})}
 
 

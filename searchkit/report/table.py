@@ -18,7 +18,7 @@ from searchkit.report.paired import Difference, difference, front_probabilities
 from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
 from searchkit.report.verdict import sentences
-from searchkit.setting import fingerprint_of
+from searchkit.setting import in_short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def front_frame(results: Results) -> pd.DataFrame:
     `_low` and `_high` (95 % interval) for both splits, `<objective>_optimism` (search minus report, of objectives that
     are better when higher), `<objective>_difference` with `_low` and `_high` (paired, report minus unreduced model),
     `front_probability`, objectives of the front only, what stands beside the report estimates, named after its
-    objective, and the fingerprint of the environment that each split was measured in.
+    objective, and the environment that each split was measured in, with its fingerprint.
     """
     chances = front_probabilities(results)
     return _frame([_front_row(results, trial, chances) for trial in results.front], _front_columns(results))
@@ -259,7 +259,7 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
         row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
     for objective in (*results.objectives, *results.front_objectives):
         row |= beside(objective, _estimate(measured, objective))
-    return row | {"environment_search": fingerprint_of(trial), "environment_report": fingerprint_of(measured)}
+    return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
 def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
@@ -271,7 +271,12 @@ def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> d
         row |= _columns(f"{objective.name}_report", _estimate(trial, objective))
     for objective in objectives:
         row |= beside(objective, _estimate(trial, objective))
-    return row | {"environment_report": fingerprint_of(trial)}
+    return row | {"environment_report": _environment(trial)}
+
+
+def _environment(trial: Trial | None) -> str | None:
+    """In words, since a fingerprint of digits alone would be read as a number; `summary.json` has all of it."""
+    return in_short(trial.environment) if trial and trial.environment else None
 
 
 def _front_columns(results: Results) -> list[str]:

@@ -21,6 +21,7 @@ from tests.report.searches import staircase
 
 HERE = {"device": "cpu", "device_name": "Abacus 3000", "threads": 2, "dtype": "bf16", "torch": "2.13"}
 THERE = HERE | {"threads": 4}
+SHORT = f"Abacus 3000 (cpu), 2 threads, bf16, environment {fingerprint(HERE)}"
 OBJECTIVES = ("accuracy", "macs", "latency")
 
 
@@ -56,7 +57,7 @@ class Front:
 
     def fingerprints(self) -> None:
         for split in ("search", "report"):
-            assert set(self.frame[f"environment_{split}"]) == {fingerprint(HERE)}
+            assert set(self.frame[f"environment_{split}"]) == {SHORT}
 
     def intervals(self) -> None:
         for name, split in self.splits:
@@ -110,8 +111,7 @@ class Plots:
         self.said = {name: " ".join(texts) for name, texts in self.texts.items()}
 
     def fingerprints(self) -> None:
-        where = f"measured on Abacus 3000 (cpu), 2 threads, bf16, environment {fingerprint(HERE)}"
-        assert all(where in texts for texts in self.texts.values())
+        assert all(f"measured on {SHORT}" in texts for texts in self.texts.values())
 
     def intervals(self) -> None:
         for name in ("pareto", "pareto_latency"):
