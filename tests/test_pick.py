@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,7 @@ tenths = st.integers(0, 10).map(lambda tenth: tenth / 10)
 limits = st.tuples(st.sampled_from(["accuracy", "macs"]), st.sampled_from(["<=", ">="]), tenths, st.booleans())
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(
     points=st.lists(st.tuples(tenths, tenths), min_size=1, max_size=7),
     unreduced=st.tuples(tenths, tenths),
@@ -236,7 +237,7 @@ def test_a_malformed_limit_is_one_line_that_shows_it(text: str) -> None:
     assert len(str(error.value)) < 1100
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.text(alphabet="macs<=>unreduced+-.0123456789eE ", max_size=24) | st.text(max_size=12))
 def test_any_text_is_a_limit_or_an_error_of_ours(text: str) -> None:
     try:
@@ -284,7 +285,7 @@ def test_what_is_written_is_strict_json_without_resamples() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run of the small study with a latency and a constraint, its study file gone."""
     from searchkit.conditions import Conditions
     from searchkit.folder import Folder
@@ -299,11 +300,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "        front_objectives=[latency(batches=2, rounds=3, width=0.5, budget_s=0.1)],",
     )
     study = small_study(home, text.replace("Budget, Lengths", "Budget, Constraint, Lengths"))
-    conditions = Conditions(runs=home / "runs", threads=1)
+    conditions, threads = Conditions(runs=home / "runs", threads=1), torch.get_num_threads()
     execute(load(study, {"evaluations": "24"}), conditions)
     measure(Folder(home / "runs" / "small"), conditions, batch_size=4).write(home / "runs" / "small")
     study.unlink()
-    return home / "runs" / "small"
+    yield home / "runs" / "small"
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
