@@ -77,4 +77,4 @@ def in_short(environment: Mapping[str, Scalar]) -> str:
         environment.get("dtype"),
         f"environment {fingerprint(environment)}",
     ]
-    return one_line(", ".join(str(one) for one in told if one), 200)
+    return one_line(", ".join(str(one) for one in told if one), 150)
