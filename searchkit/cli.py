@@ -1,4 +1,4 @@
-"""The command line: train | run | submit | status | stop | fetch | report | measure | verify | export | import."""
+"""The command line: a function for each command, thin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.folder import Folder
 from searchkit.place import ENVIRONMENT, Place
-from searchkit.terminal import bars, err, out, say, show, show_remeasured, show_status, warn
+from searchkit.terminal import bars, err, out, say, show, show_picked, show_remeasured, show_status, warn
 
 if TYPE_CHECKING:
     from searchkit.study import Loaded
@@ -302,6 +302,50 @@ def report(run: RunFolder) -> None:
     results = stored_results(folder)
     write(results, folder)
     show(results, folder.path)
+
+
+@app.command(name="pick")
+def pick_command(
+    run: RunFolder,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help='"NAME <= NUMBER", "NAME >= NUMBER", or relative to the unreduced model: '
+            '"accuracy >= unreduced - 0.01". '
+            "A name is an objective, or a figure beside one as front.csv calls it, such as latency_ms_p95. Repeat.",
+        ),
+    ] = None,
+    best: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OBJECTIVE",
+            help="The objective that decides among those within the limits, or knee. Default: the lowest cost where a "
+            "limit asks for quality, the highest quality where limits are on costs alone, the knee without limits.",
+        ),
+    ] = None,
+    surely: Annotated[
+        bool, typer.Option("--surely", help="A limit has to hold on the whole 95 % interval, not on the value alone.")
+    ] = False,
+    measured: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take the values of RUN/measured/NAME.csv, where `measure` kept a setting."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is written, as JSON.")] = False,
+) -> None:
+    """Choose one member of a finished run's front, and say why; RUN/pick.json keeps it.
+
+    Values are those of the report split, and the study's own constraints are kept there too. What is relative to the
+    unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
+    """
+    from searchkit.pick import picked
+
+    found = picked(Folder(run), where or [], best, surely, measured)
+    path = found.write(run)
+    if as_json:
+        typer.echo(path.read_text(), nl=False)
+    else:
+        show_picked(found, path)
 
 
 @app.command(name="measure")

@@ -19,8 +19,9 @@ from searchkit.objective import Objective
 from searchkit.progress import Progress, silent
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.table import csv_of
+from searchkit.resamples import with_resamples
 from searchkit.run import Run
-from searchkit.supernet import digest
+from searchkit.setting import fingerprint
 from searchkit.verify import reopened
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Remeasured:
     @property
     def fingerprint(self) -> str:
         """8 hex digits of the setting. Numbers of different fingerprints are not compared."""
-        return digest(self.setting)[:8]
+        return fingerprint(self.setting)
 
     def frame(self) -> pd.DataFrame:
         """One row per candidate: key, candidate, and every estimate with all that stands beside it."""
@@ -103,11 +104,11 @@ def _measured(run: Run, objectives: tuple[Objective, ...], batch_size: int, leng
     setting = {**bench.environment, "batch_size": batch_size, "length": length}
     wanted = [Candidate.of(baseline="unreduced")]
     wanted += [one.ask.candidate for one in Front.of(run.store("search", create=False).trials(), run.study.objectives)]
-    store = _store(run, objectives, digest(setting)[:8])
+    store = _store(run, objectives, fingerprint(setting))
     done = {trial.key: trial for trial in store.trials()}
     missing = [Ask(number, one) for number, one in enumerate(wanted) if one.key not in done]
     timed = [one for one in objectives if one.exclusive]
-    plain = [one for one in objectives if not one.exclusive]
+    plain = [with_resamples(one) for one in objectives if not one.exclusive]
     for start in range(0, len(missing), TOGETHER):
         run.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]

@@ -88,6 +88,8 @@ def write(results: Results, folder: Folder) -> None:
     table.write(results, folder.path)
     text.write(results, folder.path)
     plots.pareto(results, folder.path)
+    for objective in results.measured_apart:
+        plots.quality_over(results, objective, folder.path)
     plots.hypervolume(results, folder.path)
 
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from searchkit.errors import NothingStoredError, one_line
 from searchkit.place import with_password
+from searchkit.setting import in_short
 
 if TYPE_CHECKING:
     from searchkit.folder import Folder
     from searchkit.measure import Remeasured
     from searchkit.objective import Objective
+    from searchkit.pick import Figure, Picked
     from searchkit.progress import Progress
     from searchkit.records import Trial
 
 out, err = Console(), Console(stderr=True)
 
 LINE_EVERY_S: Final = 30.0
+_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
 
@@ -142,6 +147,42 @@ def show_status(folder: Folder) -> None:
         table.add_row(*values, plain(str(member.ask.candidate.to_json())))
     if front.members:
         out.print(table)
+
+
+def show_picked(found: Picked, path: Path) -> None:
+    """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
+    say(f"{found.study.get('name')}: {found.why}")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("report split")
+    for figure in found.figures:
+        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
+    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
+        table.add_row(*row)
+    out.print(table)
+    for held in found.held:
+        whose = " of the study" if held.limit.by_study else ""
+        say(f"{held.limit}{whose} {held.verdict}: {held}")
+    for untold in found.untold:
+        say(f"{untold} of the study was kept on the search split; the report split has no such figure")
+    say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
+    say(f"measured on {in_short(found.trial.environment)}; written to {path}")
+
+
+def _picked_column(figure: Figure) -> list[str]:
+    own, unreduced, against = figure.own, figure.unreduced, figure.difference
+    return [
+        f"{own.value:.4g}",
+        _interval(own.interval, ""),
+        str(own.n),
+        f"{unreduced.value:.4g}" if unreduced else "-",
+        f"{against.value:+.4g}" if against else "-",
+        _interval((against.low, against.high) if against else None, "+"),
+    ]
+
+
+def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
+    low, high = ends or (None, None)
+    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
 def show_remeasured(found: Remeasured) -> None:

@@ -37,7 +37,7 @@ def stored_results(folder: Folder) -> Results:
     for size in ("layers", "places"):
         check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
     compared = baselines(record["layers"], record["places"])
-    place, name = record["storage"] or str(folder.journal), record["description"]["name"]
+    place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
         store = Store.open(place, f"{name}-search", objectives[0], create=False)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}

@@ -264,7 +264,7 @@ def test_a_misspelt_command_suggests_the_right_one(tmp_path: Path) -> None:
 
 def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path) -> None:
     text = searchkit(tmp_path, "--help").stdout
-    for command in ("train", "run", "status", "report", "verify"):
+    for command in ("train", "run", "status", "report", "pick", "verify"):
         assert re.search(rf"\b{command}\b", text)
     assert "searchkit run studies/quickstart.py" in text
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from searchkit.front import losses_of, nondominated
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
-from searchkit.report.results import UNREDUCED, Results, estimates
+from searchkit.report.results import Results, estimates
 from searchkit.resamples import interval
 
 Floats = NDArray[np.float64]
@@ -23,22 +23,24 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """A member's value minus the unreduced model's, in the unit of the objective, and its 95 % interval."""
+    """One value minus another, in the unit of the objective, and its 95 % interval: None where it is not known."""
 
     value: float
     low: float | None
     high: float | None
 
 
+def between(one: Estimate, other: Estimate) -> Difference:
+    """One minus the other on the same examples, its interval from their resamples; none where these are missing."""
+    low, high = interval(_values(one) - _values(other)) if _paired([one, other]) else (None, None)
+    return Difference(one.value - other.value, low, high)
+
+
 def difference(results: Results, member: Trial, objective: Objective) -> Difference | None:
-    """On the report split; None where either was not measured, without an interval where resamples are missing."""
+    """A member's value minus the unreduced model's on the report split; None where either was not measured."""
     found = estimates(results.report.get(member.key), [objective])
-    unreduced = [estimates(trial, [objective]) for trial in results.baselines.get(UNREDUCED, ())]
-    if found is None or not unreduced or unreduced[0] is None:
-        return None
-    own, other = found[objective.name], unreduced[0][objective.name]
-    low, high = interval(_values(own) - _values(other)) if _paired([own, other]) else (None, None)
-    return Difference(own.value - other.value, low, high)
+    other = estimates(results.unreduced, [objective])
+    return None if found is None or other is None else between(found[objective.name], other[objective.name])
 
 
 def front_probabilities(results: Results) -> dict[str, float]:

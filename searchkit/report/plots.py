@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,8 @@ from searchkit import front
 from searchkit.errors import one_line
 from searchkit.files import replace_whole
 from searchkit.objective import Objective
-from searchkit.records import Trial
+from searchkit.records import Scalar, Trial
+from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     CONSTANT_RATIO,
     RANDOM_TOKENS,
@@ -32,15 +32,15 @@ from searchkit.report.results import (
 )
 from searchkit.report.summary import reference
 from searchkit.report.table import spoken
+from searchkit.setting import environments, in_short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DARK = "#555555"
 GREY, BLUE, VERMILION, GREEN, BLACK = "#999999", "#0072B2", "#D55E00", "#009E73", "#000000"
 SKY, PURPLE = "#56B4E9", "#CC79A7"
 SETTINGS: Final[dict[str, Any]] = {"text.parse_math": False, "svg.hashsalt": "searchkit", "axes.unicode_minus": False}
-REACH: Final = 0.15  # how far axes may reach beyond the front and the unreduced model, in their own range, for trials
-REACH_OF_BASELINES: Final = 0.5
 
 FRONT_ON_REPORT: Final[dict[str, Any]] = {
     "label": "front, report split,\n95 % interval",
@@ -49,10 +49,12 @@ FRONT_ON_REPORT: Final[dict[str, Any]] = {
     "drawstyle": "steps-post",
     "markersize": 4.5,
     "linewidth": 1.2,
+    "ecolor": (0.835, 0.369, 0.0, 0.5),
     "elinewidth": 0.9,
     "capsize": 2,
     "zorder": 4,
 }
+APART_ON_REPORT: Final[dict[str, Any]] = {**FRONT_ON_REPORT, "fmt": "s", "drawstyle": "default"}
 FRONT_ON_SEARCH: Final[dict[str, Any]] = {
     "label": "front, search split",
     "color": BLUE,
@@ -70,6 +72,14 @@ UNREDUCED_MODEL: Final[dict[str, Any]] = {
     "markersize": 13,
     "linestyle": "none",
     "zorder": 3,
+}
+WHISKERS_OF_UNREDUCED: Final[dict[str, Any]] = {
+    "fmt": "none",
+    "ecolor": BLACK,
+    "elinewidth": 0.9,
+    "capsize": 2,
+    "label": "_",
+    "zorder": 2,
 }
 _FAMILY: Final[dict[str, Any]] = {"markersize": 5, "markerfacecolor": "white", "linewidth": 1.2, "zorder": 2}
 FAMILIES: Final[dict[str, dict[str, Any]]] = {
@@ -94,79 +104,84 @@ def pareto(results: Results, folder: Path) -> None:
         _draw_pareto(axes, results)
 
 
+def quality_over(results: Results, objective: Objective, folder: Path) -> None:
+    """pareto_<objective>.png and .svg: quality over what only the front was measured in, such as latency, on the report
+    split. StoreError if unwritable.
+    """
+    with _figure(results, folder / f"pareto_{objective.name}") as axes:
+        _draw_over(axes, results, objective)
+
+
 def hypervolume(results: Results, folder: Path) -> None:
     """hypervolume.png and hypervolume.svg: what the front dominated after each evaluation. StoreError if unwritable."""
     with _figure(results, folder / "hypervolume") as axes:
         _draw_hypervolume(axes, results)
 
 
-@dataclass(frozen=True)
-class Points:
-    """Where some measured trials lie: cost and quality, (N,) each, and the ends of the quality's 95 % interval."""
-
-    x: front.Array
-    y: front.Array
-    low: front.Array
-    high: front.Array
-
-    @classmethod
-    def of(cls, results: Results, trials: Iterable[Trial | None]) -> Points:
-        """Trials that were not measured are left out; the cheapest comes first."""
-        rows = sorted(measured(trials, results.objectives), key=lambda row: row[results.cost.name].value)
-        qualities = [row[results.quality.name] for row in rows]
-        y = np.array([quality.value for quality in qualities], dtype=np.float64)
-        ends = [quality.interval or (quality.value, quality.value) for quality in qualities]
-        low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-        x = np.array([row[results.cost.name].value for row in rows], dtype=np.float64)
-        return cls(x, y, np.minimum(low, y), np.maximum(high, y))
-
-    @property
-    def whiskers(self) -> front.Array:
-        """(2, N) how far the interval reaches below and above."""
-        return np.stack([self.y - self.low, self.high - self.y])
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
 def _draw_pareto(axes: Axes, results: Results) -> None:
     every = Points.of(results, results.trials)
     searched = Points.of(results, results.front)
-    reported = Points.of(results, (results.report.get(trial.key) for trial in results.front))
-    families = {name: Points.of(results, results.baselines.get(name, ())) for name in FAMILIES}
-    unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()))
-    label = [f"{_label(results.cost)}{_accounting(results)}"]
-    axes.set_xlabel(label[0])
+    axes.set_xlabel(f"{_label(results.cost)}{_accounting(results, results.cost)}")
     axes.set_ylabel(_label(results.quality))
     if not len(every):
         _say_nothing_was_measured(axes)
         return
+    axes.plot(searched.x, searched.y, **FRONT_ON_SEARCH)
+    _draw_report_split(axes, results, results.cost, FRONT_ON_REPORT, searched, every)
+    axes.plot(every.x, every.y, **TRIALS)
+    _legend(axes)
+
+
+def _draw_over(axes: Axes, results: Results, objective: Objective) -> None:
+    axes.set_xlabel(f"{_label(objective)}{_accounting(results, objective)}")
+    axes.set_ylabel(_label(results.quality))
+    nothing = Points.of(results, [])
+    _draw_report_split(axes, results, objective, APART_ON_REPORT, nothing, nothing)
+    _legend(axes)
+
+
+def _draw_report_split(
+    axes: Axes, results: Results, cost: Objective, style: Mapping[str, Any], searched: Points, every: Points
+) -> None:
+    """Front, baselines and unreduced model on the report split, and the axes around them and what is drawn already."""
+    reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
+    families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in FAMILIES}
+    unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()), cost)
     if len(unreduced):
         axes.axhline(unreduced.y[0], color=BLACK, linewidth=0.7, linestyle=(0, (6, 4)), zorder=1)
-    axes.errorbar(reported.x, reported.y, reported.whiskers, **FRONT_ON_REPORT)
-    axes.plot(searched.x, searched.y, **FRONT_ON_SEARCH)
-    axes.vlines(unreduced.x, unreduced.low, unreduced.high, color=BLACK, linewidth=0.9, zorder=2)
+    axes.errorbar(reported.x, reported.y, **reported.whiskers, **style)
+    axes.errorbar(unreduced.x, unreduced.y, **unreduced.whiskers, **WHISKERS_OF_UNREDUCED)
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
     for name, points in families.items():
-        axes.plot(points.x, points.y, label=f"{name}, report split", **FAMILIES[name])
-    axes.plot(every.x, every.y, **TRIALS)
+        line = {} if cost == results.cost else {"linestyle": "none"}  # in what was not searched they are in no order
+        axes.plot(points.x, points.y, label=f"{name}, report split", **{**FAMILIES[name], **line})
     window = Window.around([searched, reported, unreduced], every, list(families.values()))
     axes.set_xlim(*window.x)
     axes.set_ylim(*window.y)
     hidden = {name: window.outside(points) for name, points in {"trials": every, **families}.items()}
     notes = [f"{name} {count}" for name, count in hidden.items() if count]
+    label = [axes.get_xlabel()]
     if len(reported) or len(unreduced):
-        count = _examples([*results.report.values(), *results.baselines.get(UNREDUCED, ())], results.quality)
-        label.append(f"whiskers: 95 % interval on the report split, n = {count}")
+        label.append(f"whiskers: 95 % interval on the report split, {_sizes(results, cost)}")
     if notes:
         label.append(f"beyond the axes: {', '.join(notes)}")
     axes.set_xlabel("\n".join(label))
-    _legend(axes)
+
+
+def _sizes(results: Results, cost: Objective) -> str:
+    """How much is behind the intervals: examples, and repeats where the cost has a number of its own."""
+    shown = [*results.report.values(), *results.baselines.get(UNREDUCED, ())]
+    examples = _examples(shown, results.quality)
+    counts = {row[cost.name].n for row in measured(shown, [cost])} - {examples}
+    few, many = min(counts, default=0), max(counts, default=0)
+    own = f", of {spoken(cost.name)} n = {few}{f' to {many}' if many > few else ''}" if counts else ""
+    return f"n = {examples}{own}"
 
 
 def _draw_hypervolume(axes: Axes, results: Results) -> None:
     point = ", ".join(f"{spoken(name)} {value:.4g}" for name, value in reference(results).items())
-    axes.set_xlabel(f"evaluations\n(reference point of the hypervolume: {point or 'none'})")
+    costs = "".join(_accounting(results, one) for one in results.objectives)
+    axes.set_xlabel(f"evaluations\n(reference point of the hypervolume: {point or 'none'}{costs})")
     axes.set_ylabel("hypervolume of the front, search split")
     curve = hypervolume_curve(results)
     if not curve.any():
@@ -186,50 +201,6 @@ def hypervolume_curve(results: Results) -> front.Array:
     known = np.cumsum([row is not None for row in rows])
     after: front.Array = np.concatenate([[0.0], gained])
     return np.asarray(after[known])
-
-
-@dataclass(frozen=True)
-class Window:
-    """What the axes show: (low, high) each."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-
-    @classmethod
-    def around(cls, core: Sequence[Points], trials: Points, baselines: Sequence[Points]) -> Window:
-        """All of the core with its error bars, and of the others what is near: a hopeless trial must not squeeze it."""
-        whole = cls._of(core)
-        near, farther = whole.widened(REACH), whole.widened(REACH_OF_BASELINES)
-        others = [near.inside(trials), *(farther.inside(points) for points in baselines)]
-        return cls._of([*core, *others]).widened(0.05)
-
-    @classmethod
-    def _of(cls, groups: Sequence[Points]) -> Window:
-        xs = np.concatenate([points.x for points in groups])
-        lows = np.concatenate([points.low for points in groups])
-        highs = np.concatenate([points.high for points in groups])
-        return cls((float(xs.min()), float(xs.max())), (float(lows.min()), float(highs.max())))
-
-    def widened(self, share: float) -> Window:
-        """By a share of its range on every side; of the magnitude where there is no range."""
-        return Window(_widened(*self.x, share), _widened(*self.y, share))
-
-    def inside(self, points: Points) -> Points:
-        """The points whose centres it shows; their error bars may be cut."""
-        shown = self._shows(points)
-        return Points(points.x[shown], *[points.y[shown]] * 3)
-
-    def outside(self, points: Points) -> int:
-        return int((~self._shows(points)).sum())
-
-    def _shows(self, points: Points) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        across = (points.x >= self.x[0]) & (points.x <= self.x[1])
-        return np.asarray(across & (points.y >= self.y[0]) & (points.y <= self.y[1]))
-
-
-def _widened(low: float, high: float, share: float) -> tuple[float, float]:
-    margin = share * ((high - low) or abs(high) or 1.0)
-    return low - margin, high + margin
 
 
 def _legend(axes: Axes) -> None:
@@ -252,11 +223,9 @@ def _label(objective: Objective) -> str:
     return f"{spoken(objective.name)} ({one_line(objective.unit, 100)}, {objective.better} is better)"
 
 
-def _accounting(results: Results) -> str:
-    """Whether a cost counts pads, where it says so: a ratio that has the papers' padded one beside it does not."""
-    rows = measured(results.trials, [results.cost])
-    unpadded = any("ratio_of_padded" in row[results.cost.name].beside for row in rows)
-    return ", pads counted on neither side" if unpadded else ""
+def _accounting(results: Results, objective: Objective) -> str:
+    told = results.accounting(objective)
+    return f", {told}" if told else ""
 
 
 def _say_nothing_was_measured(axes: Axes) -> None:
@@ -270,6 +239,21 @@ def _title(results: Results) -> str:
     sizes = {split: _examples(trials, results.quality) for split, trials in splits.items()}
     told = ", ".join(f"{count} {split} examples" for split, count in sizes.items() if count)
     return f"{name}\n{told}" if told else name
+
+
+def _conditions(results: Results) -> str:
+    """What the numbers were measured in, on either split where they differ."""
+    splits = {"search": environments(results.trials), "report": environments(results.on_report)}
+    told = {split: _in_short(found) for split, found in splits.items() if found}
+    if len(set(told.values())) == 1:
+        return f"measured on {next(iter(told.values()))}"
+    return "\n".join(f"{split} split measured on {where}" for split, where in told.items())
+
+
+def _in_short(found: Mapping[str, Mapping[str, Scalar]]) -> str:
+    if len(found) == 1:
+        return in_short(next(iter(found.values())))
+    return one_line(f"{len(found)} environments: {', '.join(found)}", 200)
 
 
 def _examples(trials: Iterable[Trial], quality: Objective) -> int:
@@ -292,6 +276,7 @@ def _figure(results: Results, path: Path) -> Iterator[Axes]:
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         yield axes
+        figure.supxlabel(_conditions(results), x=0.005, horizontalalignment="left", fontsize=8, color=DARK)
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)

@@ -42,6 +42,21 @@ class Results:
         return Front.of(self.trials, self.objectives)
 
     @property
+    def unreduced(self) -> Trial | None:
+        """The model with nothing dropped, on the report split."""
+        return next(iter(self.baselines.get(UNREDUCED, ())), None)
+
+    @cached_property
+    def on_report(self) -> tuple[Trial, ...]:
+        """Everything that was measured on the report split: the front, then the baselines."""
+        return (*self.report.values(), *(trial for trials in self.baselines.values() for trial in trials))
+
+    @property
+    def measured_apart(self) -> tuple[Objective, ...]:
+        """Those of the front only that at least one member was measured in."""
+        return tuple(one for one in self.front_objectives if measured(self.report.values(), [self.quality, one]))
+
+    @property
     def quality(self) -> Objective:
         """What a plot shows upwards: the first objective that is better when higher, otherwise the second."""
         higher = (objective for objective in self.objectives if objective.better == "higher")
@@ -53,6 +68,12 @@ class Results:
         lower = (objective for objective in self.objectives if objective.better == "lower")
         others = (objective for objective in self.objectives if objective != self.quality)
         return next(lower, next(others, self.quality))
+
+    def accounting(self, objective: Objective) -> str | None:
+        """What a cost counts, where it says so: a ratio that has the papers' padded one beside it counts no pads."""
+        rows = measured([*self.front, *self.on_report], [objective])
+        unpadded = any("ratio_of_padded" in row[objective.name].beside for row in rows)
+        return "pads counted on neither side" if unpadded else None
 
 
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from searchkit import front
-from searchkit.records import Measured, Trial
+from searchkit.objective import Objective
+from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, verdicts
+from searchkit.setting import environments, fingerprint_of
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -23,6 +25,8 @@ def summary(results: Results) -> dict[str, Any]:
         "fingerprint": results.study.get("fingerprint"),
         "seed": results.study.get("seed"),
         "environment": dict(results.environment),
+        "environments": environments((*results.trials, *results.on_report)),
+        "objectives": [_described(one, results) for one in (*results.objectives, *results.front_objectives)],
         "seconds": dict(results.seconds),
         "duplicates": dict(results.duplicates),
         "evaluations": len(results.evaluations),
@@ -36,19 +40,28 @@ def summary(results: Results) -> dict[str, Any]:
         "baselines": against_baselines(results),
         "front": _members(results),
     }
-    finite = _finite(data)
-    assert isinstance(finite, dict)
-    return finite
+    strict = finite(data)
+    assert isinstance(strict, dict)
+    return strict
 
 
 def outcome(trial: Trial | None) -> dict[str, Any] | None:
-    """Estimates by objective, their resamples left to the store, or what came instead."""
+    """Estimates by objective with their intervals, resamples left to the store, or what came instead."""
     if trial is None:
         return None
     if isinstance(trial.outcome, Measured):
-        estimates = trial.outcome.estimates
-        return {name: replace(estimate, resamples=()).to_json() for name, estimate in estimates.items()}
+        return {name: _shown(estimate).to_json() for name, estimate in trial.outcome.estimates.items()}
     return {"status": trial.status, **trial.outcome.to_json()}
+
+
+def _shown(estimate: Estimate) -> Estimate:
+    low, high = estimate.interval or (None, None)
+    return replace(estimate, low=low, high=high, resamples=())
+
+
+def _described(objective: Objective, results: Results) -> dict[str, Any]:
+    told = results.accounting(objective)
+    return {**objective.describe(), **({"accounting": told} if told else {})}
 
 
 def reference(results: Results) -> dict[str, float]:
@@ -72,7 +85,8 @@ def against_baselines(results: Results) -> dict[str, Any]:
 
 
 def _told(trial: Trial) -> dict[str, Any]:
-    return {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
+    told = {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
+    return told | {"environment": {"report": fingerprint_of(trial)}}
 
 
 def _counts(verdict: Verdict) -> dict[str, Any]:
@@ -130,15 +144,16 @@ def _members(results: Results) -> list[dict[str, Any]]:
                 one.name: asdict(found) for one in results.objectives if (found := difference(results, trial, one))
             },
             "front_probability": chances.get(trial.key),
+            "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},
         }
         for trial in results.front
     ]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same JSON with None for numbers that JSON does not know."""
     if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

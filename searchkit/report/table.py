@@ -18,6 +18,7 @@ from searchkit.report.paired import Difference, difference, front_probabilities
 from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
 from searchkit.report.verdict import sentences
+from searchkit.setting import in_short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,8 @@ def front_frame(results: Results) -> pd.DataFrame:
     Columns: key, the candidate (lengths_1, ...), `<objective>_<split>` with `_se` (standard error), `_n` (examples),
     `_low` and `_high` (95 % interval) for both splits, `<objective>_optimism` (search minus report, of objectives that
     are better when higher), `<objective>_difference` with `_low` and `_high` (paired, report minus unreduced model),
-    `front_probability`, objectives of the front only, and what stands beside the report estimates, named after its
-    objective.
+    `front_probability`, objectives of the front only, what stands beside the report estimates, named after its
+    objective, and the environment that each split was measured in, with its fingerprint.
     """
     chances = front_probabilities(results)
     return _frame([_front_row(results, trial, chances) for trial in results.front], _front_columns(results))
@@ -257,8 +258,8 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
     for objective in results.front_objectives:
         row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
     for objective in (*results.objectives, *results.front_objectives):
-        row |= _beside(objective, _estimate(measured, objective))
-    return row
+        row |= beside(objective, _estimate(measured, objective))
+    return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
 def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
@@ -269,8 +270,13 @@ def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> d
     for objective in objectives:
         row |= _columns(f"{objective.name}_report", _estimate(trial, objective))
     for objective in objectives:
-        row |= _beside(objective, _estimate(trial, objective))
-    return row
+        row |= beside(objective, _estimate(trial, objective))
+    return row | {"environment_report": _environment(trial)}
+
+
+def _environment(trial: Trial | None) -> str | None:
+    """In words, since a fingerprint of digits alone would be read as a number; `summary.json` has all of it."""
+    return in_short(trial.environment) if trial and trial.environment else None
 
 
 def _front_columns(results: Results) -> list[str]:
@@ -282,12 +288,13 @@ def _front_columns(results: Results) -> list[str]:
 def _columns(name: str, estimate: Estimate | None) -> dict[str, Any]:
     if estimate is None:
         return dict.fromkeys([name, f"{name}_se", f"{name}_n", f"{name}_low", f"{name}_high"])
+    low, high = estimate.interval or (None, None)
     return {
         name: estimate.value,
         f"{name}_se": estimate.standard_error,
         f"{name}_n": estimate.n,
-        f"{name}_low": estimate.low,
-        f"{name}_high": estimate.high,
+        f"{name}_low": low,
+        f"{name}_high": high,
     }
 
 
@@ -297,14 +304,23 @@ def _against(name: str, found: Difference | None) -> dict[str, float | None]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:
+def beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:
     """Figures beside a value, named after its objective where they do not begin with it already."""
     figures = estimate.beside if estimate else {}
     prefix = f"{objective.name}_"
     return {name if name.startswith(prefix) else prefix + name: value for name, value in figures.items()}
 
 
-_TEXTS = ("family", "key", "status", "failure_kind", "failure_message", "pruned_why")
+_TEXTS = (
+    "family",
+    "key",
+    "status",
+    "failure_kind",
+    "failure_message",
+    "pruned_why",
+    "environment_search",
+    "environment_report",
+)
 _OUTCOME_COLUMNS = ("failure_kind", "failure_message", "pruned_why", "pruned_after_examples", "seconds")
 
 

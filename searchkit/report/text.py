@@ -37,6 +37,7 @@ def markdown(results: Results) -> str:
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
         *map(_escaped, sentences(results)),
         "![quality over cost](pareto.png)",
+        *(f"![quality over {spoken(one.name)}](pareto_{one.name}.png)" for one in results.measured_apart),
         "## Front",
         _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
         "## Baselines",

@@ -1,13 +1,14 @@
-"""Whether the front beats the baselines: quality at equal cost, on the report split, against the standard error."""
+"""Whether the front beats the baselines: quality at equal cost, on the report split, by paired differences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.report.paired import between
 from searchkit.report.results import UNREDUCED, Results, estimates, measured
 
 Found = Mapping[str, Estimate]
@@ -18,9 +19,11 @@ class Verdict:
     """The front against one family of baselines.
 
     At each of the `points` the front sends the member that a user would choose at that cost: of those that cost no more
-    on the report split, the best on the search split. The front is `better` where the quality of this member is
-    higher than the baseline's by more than their combined standard error sqrt(a^2 + b^2), `worse` where it is
-    lower by more. A baseline that is cheaper than the whole front is met by the cheapest member, which can only lose.
+    on the report split, the best on the search split. The front is `better` where this member's quality is higher than
+    the baseline's, `worse` where it is lower, beyond chance: the 95 % interval of their difference, on the same
+    resamples of the report split, is above 0, or below. At `unpaired` points, for want of resamples, it is the combined
+    standard error sqrt(a^2 + b^2) that the difference has to exceed. A baseline that is cheaper than the whole front is
+    met by the cheapest member, which can only lose.
 
     The unreduced model cannot be beaten in quality at equal cost but by luck, so there the member must cost less, and
     not be worse.
@@ -29,6 +32,7 @@ class Verdict:
     points: int
     better: int
     worse: int
+    unpaired: int = 0
 
     @property
     def beaten(self) -> bool:
@@ -47,15 +51,32 @@ def verdicts(results: Results) -> dict[str, Verdict]:
         met = judge.unreduced if name == UNREDUCED else judge.point
         outcomes = [met(point) for point in measured(trials, axes)]
         if outcomes:
-            found[name] = Verdict(len(outcomes), outcomes.count(1), outcomes.count(-1))
+            signs = [outcome.sign for outcome in outcomes]
+            unpaired = sum(not outcome.paired for outcome in outcomes)
+            found[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
     return found
 
 
 def sentences(results: Results) -> list[str]:
-    """One for each family, and one if the search has seen texts of the report split."""
+    """One for each family, one on how they were compared, and one if the search has seen texts of the report split."""
+    found = verdicts(results)
     shared = results.duplicates.get("search/report", 0)
     warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
-    return [*(_sentence(name, verdict) for name, verdict in verdicts(results).items()), *warned]
+    return [*(_sentence(name, verdict) for name, verdict in found.items()), *_measure_of(found.values()), *warned]
+
+
+def _measure_of(found: Collection[Verdict]) -> list[str]:
+    """What better and worse mean here."""
+    points, unpaired = sum(one.points for one in found), sum(one.unpaired for one in found)
+    if not found:
+        return []
+    paired = "the 95 % interval of the paired difference is above or below 0"
+    combined = "the difference exceeds the combined standard error"
+    if not unpaired:
+        return [f"Better and worse: {paired}."]
+    if unpaired == points:
+        return [f"Better and worse: {combined}, since the resamples for paired intervals are missing."]
+    return [f"Better and worse: {paired}; at {unpaired} of {points} points, which lack resamples, {combined}."]
 
 
 def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Objective] | None:
@@ -67,7 +88,7 @@ def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Object
 def _sentence(name: str, verdict: Verdict) -> str:
     does = "beats" if verdict.beaten else "does not beat"
     if name == UNREDUCED:
-        why = {1: "a cheaper candidate is as good", -1: "what is cheaper is worse"}
+        why = {1: "a cheaper candidate is not worse", -1: "what is cheaper is worse"}
         return f"The front {does} the unreduced model: {why.get(verdict.better - verdict.worse, 'nothing is cheaper')}."
     better, worse = verdict.better, verdict.worse or "none"
     return f"The front {does} {name}: better at {better or 'none'} of {verdict.points} points, worse at {worse}."
@@ -80,37 +101,50 @@ def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, F
 
 
 @dataclass(frozen=True)
-class _Judge:
-    """Outcomes are 1 (the front is better), 0, -1 (worse)."""
+class _Outcome:
+    """1 (the front is better), 0 or -1 (worse), and whether that is by a paired difference, where anything was met."""
 
+    sign: int
+    paired: bool = True
+
+
+@dataclass(frozen=True)
+class _Judge:
     quality: Objective
     cost: Objective
     members: Sequence[tuple[Found, Found]]  # (search, report)
 
-    def point(self, point: Found) -> int:
+    def point(self, point: Found) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) <= limit])
         if chosen is not None:
             return self._compared(chosen, point)
         cheapest = min((report for _, report in self.members), key=self._cost, default=None)
-        return 0 if cheapest is None else min(0, self._compared(cheapest, point))
+        if cheapest is None:
+            return _Outcome(0)
+        found = self._compared(cheapest, point)
+        return replace(found, sign=min(0, found.sign))
 
-    def unreduced(self, point: Found) -> int:
+    def unreduced(self, point: Found) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) < limit])
         if chosen is None:
-            return 0
-        return -1 if self._compared(chosen, point) < 0 else 1
+            return _Outcome(0)
+        found = self._compared(chosen, point)
+        return replace(found, sign=-1 if found.sign < 0 else 1)
 
     def _chosen(self, members: Sequence[tuple[Found, Found]]) -> Found | None:
         """What the best of them on the search split is on the report split."""
         best = max(members, key=lambda member: member[0][self.quality.name].value, default=None)
         return None if best is None else best[1]
 
-    def _compared(self, one: Found, other: Found) -> int:
+    def _compared(self, one: Found, other: Found) -> _Outcome:
         a, b = one[self.quality.name], other[self.quality.name]
+        found = between(a, b)
+        if found.low is not None and found.high is not None:
+            return _Outcome(int(found.low > 0) - int(found.high < 0))
         error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
-        return int(a.value - b.value > error) - int(b.value - a.value > error)
+        return _Outcome(int(found.value > error) - int(found.value < -error), paired=False)
 
     def _cost(self, found: Found) -> float:
         return found[self.cost.name].value

@@ -91,8 +91,9 @@ def test_records_without_resamples_give_differences_without_intervals_and_no_cha
     assert front_probabilities(results) == {}
     frame = table.front_frame(results)
     assert frame["accuracy_difference"].tolist() == pytest.approx([-0.32, np.nan, -0.05], nan_ok=True)
-    empty = ["accuracy_difference_low", "accuracy_difference_high", "front_probability", "accuracy_report_low"]
+    empty = ["accuracy_difference_low", "accuracy_difference_high", "front_probability"]
     assert frame[empty].isna().all(axis=None)
+    assert frame["accuracy_report_low"].iloc[2] == pytest.approx(0.85 - 1.96 * 0.01, abs=1e-5)
     table.write(results, tmp_path)
     assert "-0.0500" in printed(results)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from searchkit.records import Trial
+from searchkit.report.paired import between
 from searchkit.report.results import Results
 from searchkit.report.summary import summary
 from searchkit.report.text import markdown, write
 from searchkit.report.verdict import Verdict, sentences, verdicts
-from tests.report.searches import ACCURACY, LATENCY, MACS, cut, noisy, questions, staircase, trial
+from tests.report.searches import ACCURACY, LATENCY, MACS, cut, drawn, noisy, questions, staircase, trial
 
 # The members of the staircase on the report split are (accuracy, macs) = (.58, .21) and (.85, .81); every accuracy has
 # a standard error of .01, so that differences of more than .01414 count.
@@ -26,6 +29,11 @@ def meeting(*points: tuple[float, float], **changes: Any) -> Results:
     return staircase(baselines={"truncation": truncations}, **changes)
 
 
+def unpaired(points: int, better: int, worse: int) -> Verdict:
+    """The verdict of records without resamples, every point of which was met."""
+    return Verdict(points, better, worse, points)
+
+
 def front_of(*members: tuple[float, float, float]) -> dict[str, Any]:
     """Trials and report of members with these (accuracy on search, accuracy on report, macs)."""
     trials = tuple(trial(number, search, macs) for number, (search, _, macs) in enumerate(members))
@@ -35,10 +43,10 @@ def front_of(*members: tuple[float, float, float]) -> dict[str, Any]:
 
 def test_the_families_of_the_staircase_are_judged_as_by_hand() -> None:
     assert verdicts(staircase()) == {
-        "unreduced": Verdict(1, 0, 1),  # (.9, 1.0): what is cheaper has .85
-        "truncation": Verdict(2, 1, 0),  # (.86, .9) is met by .85, within the error; (.45, .25) by .58
-        "random tokens": Verdict(2, 2, 0),  # .5 by .85; .4 by .58
-        "constant ratio": Verdict(3, 1, 1),  # (.5, .3) by .58; (.84, .9) by .85; (.7, .5) by .58
+        "unreduced": unpaired(1, 0, 1),  # (.9, 1.0): what is cheaper has .85
+        "truncation": unpaired(2, 1, 0),  # (.86, .9) is met by .85, within the error; (.45, .25) by .58
+        "random tokens": unpaired(2, 2, 0),  # .5 by .85; .4 by .58
+        "constant ratio": unpaired(3, 1, 1),  # (.5, .3) by .58; (.84, .9) by .85; (.7, .5) by .58
     }
     beaten = [name for name, verdict in verdicts(staircase()).items() if verdict.beaten]
     assert beaten == ["truncation", "random tokens"]
@@ -51,29 +59,29 @@ def test_the_families_of_the_staircase_are_judged_as_by_hand() -> None:
 def test_only_differences_beyond_the_combined_standard_error_count(
     accuracy: float, expected: tuple[int, int, int]
 ) -> None:
-    assert verdicts(meeting((accuracy, 0.9)))["truncation"] == Verdict(*expected)
+    assert verdicts(meeting((accuracy, 0.9)))["truncation"] == unpaired(*expected)
 
 
 def test_members_that_cost_more_than_the_baseline_do_not_stand_for_the_front() -> None:
-    assert verdicts(meeting((0.7, 0.81)))["truncation"] == Verdict(1, 1, 0)  # exactly as costly
-    assert verdicts(meeting((0.7, 0.80)))["truncation"] == Verdict(1, 0, 1)
+    assert verdicts(meeting((0.7, 0.81)))["truncation"] == unpaired(1, 1, 0)  # exactly as costly
+    assert verdicts(meeting((0.7, 0.80)))["truncation"] == unpaired(1, 0, 1)
 
 
 def test_the_member_is_chosen_by_the_search_split_not_by_its_luck_on_the_report_split() -> None:
     lucky, chosen = (0.70, 0.80, 0.3), (0.75, 0.60, 0.5)  # of these two, the search prefers the second
-    assert verdicts(meeting((0.7, 0.6), **front_of(lucky, chosen)))["truncation"] == Verdict(1, 0, 1)
+    assert verdicts(meeting((0.7, 0.6), **front_of(lucky, chosen)))["truncation"] == unpaired(1, 0, 1)
 
 
 def test_a_baseline_cheaper_than_the_whole_front_cannot_be_beaten_but_can_win() -> None:
     found = verdicts(meeting((0.3, 0.1), (0.58, 0.1), (0.6, 0.1)))["truncation"]
-    assert found == Verdict(3, 0, 1)
+    assert found == unpaired(3, 0, 1)
 
 
 @pytest.mark.parametrize(
     ("members", "expected", "why"),
     [
-        ([(0.6, 0.58, 0.2), (0.9, 0.89, 0.8)], Verdict(1, 1, 0), "beats the unreduced model: a cheaper"),
-        ([(0.6, 0.58, 0.2), (0.9, 0.88, 0.8)], Verdict(1, 0, 1), "does not beat the unreduced model: what is cheaper"),
+        ([(0.6, 0.58, 0.2), (0.9, 0.89, 0.8)], unpaired(1, 1, 0), "beats the unreduced model: a cheaper"),
+        ([(0.6, 0.58, 0.2), (0.9, 0.88, 0.8)], unpaired(1, 0, 1), "does not beat the unreduced model: what is cheaper"),
         ([(0.9, 0.95, 1.0)], Verdict(1, 0, 0), "does not beat the unreduced model: nothing is cheaper"),
     ],
 )
@@ -137,7 +145,7 @@ def test_baselines_that_failed_are_no_points() -> None:
     failed: Trial = staircase().trials[4]
     truncations = (failed, cut("truncation", 0.2, 0.45, 0.25))
     assert verdicts(staircase(baselines={"truncation": truncations, "random tokens": (failed,)})) == {
-        "truncation": Verdict(1, 1, 0)
+        "truncation": unpaired(1, 1, 0)
     }
 
 
@@ -167,3 +175,71 @@ def test_names_are_shown_as_they_are_in_the_text(name: str) -> None:
     first, *_ = markdown(noisy(12, name=name)).splitlines()
     assert re.sub(r"\\(.)", r"\1", first) == f"# {' '.join(name.split())}"
     assert not re.search(r"(?<!\\)[<\[|]", first)
+
+
+# With resamples: 900 examples, of which the baseline gets 700 right, so that one standard error of either is .014.
+
+N = 900
+BASELINE = np.arange(N) < 700
+
+
+def changed(gained: int, lost: int) -> Any:
+    """The answers of the baseline, with so many more right and so many more wrong."""
+    right = BASELINE.copy()
+    right[700 : 700 + gained] = True
+    right[:lost] = False
+    return right
+
+
+def meeting_paired(right: Any, baseline: str = "truncation") -> Results:
+    """One member at half the cost of the only baseline."""
+    own = trial(0, 0.9, 0.5, lengths=(1.0, 0.5))
+    met = drawn(BASELINE, 1.0, baseline=baseline)
+    report = {own.key: drawn(right, 0.5, lengths=(1.0, 0.5))}
+    return staircase(trials=(own,), report=report, baselines={baseline: (met,)})
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "sign"),
+    [
+        (15, 0, 1),  # McNemar: 15 of 15 changes; 1.7 points, within the combined standard error of 2 points
+        (0, 15, -1),
+        (0, 0, 0),
+        (80, 60, 0),  # 2.2 points, beyond the combined standard error, with an interval of +- 2.6 points around it
+        (90, 40, 1),
+    ],
+)
+def test_with_resamples_the_paired_interval_decides_and_never_contradicts_what_is_shown(
+    gained: int, lost: int, sign: int
+) -> None:
+    results = meeting_paired(changed(gained, lost))
+    assert verdicts(results) == {"truncation": Verdict(1, int(sign > 0), int(sign < 0), unpaired=0)}
+    (own,) = results.report.values()
+    found = between(*(one.outcome.estimates["accuracy"] for one in (own, results.baselines["truncation"][0])))  # type: ignore[union-attr]
+    assert found.low is not None
+    assert found.high is not None
+    assert (found.low > 0) - (found.high < 0) == sign
+    error = math.sqrt(gained + lost - (gained - lost) ** 2 / N) / N  # McNemar
+    assert found.low == pytest.approx((gained - lost) / N - 1.96 * error, abs=0.004)
+    assert sentences(results)[-1] == "Better and worse: the 95 % interval of the paired difference is above or below 0."
+
+
+@pytest.mark.parametrize(("gained", "lost", "beaten"), [(80, 60, True), (0, 0, True), (0, 15, False)])
+def test_the_unreduced_model_is_beaten_where_the_paired_interval_does_not_say_worse(
+    gained: int, lost: int, beaten: bool
+) -> None:
+    found = verdicts(meeting_paired(changed(gained, lost), "unreduced"))["unreduced"]
+    assert (found.beaten, found.unpaired) == (beaten, 0)
+
+
+def test_points_without_resamples_are_compared_as_before_and_the_report_says_so() -> None:
+    assert sentences(staircase())[-1] == (
+        "Better and worse: the difference exceeds the combined standard error, since the resamples for paired "
+        "intervals are missing."
+    )
+    both = meeting_paired(changed(15, 0))
+    mixed = replace(both, baselines={"truncation": (*both.baselines["truncation"], cut("truncation", 0.9, 0.7, 0.9))})
+    assert verdicts(mixed) == {"truncation": Verdict(2, 2, 0, unpaired=1)}
+    assert "; at 1 of 2 points, which lack resamples, the difference exceeds" in sentences(mixed)[-1]
+    assert summary(mixed)["baselines"]["truncation"]["unpaired"] == 1
+    assert sentences(replace(both, baselines={})) == []
