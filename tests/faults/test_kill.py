@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.studies import SMALL, small_study
@@ -22,8 +23,8 @@ STUDY = SMALL.replace("documents: int = 320", "documents: int = 960").replace(
 )
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "searchkit", "run", "small_study.py", "--threads", "1"]
+def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "searchkit", "run", "small_study.py", "--threads", "1", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -75,20 +76,30 @@ def test_a_study_killed_ten_times_gives_what_an_undisturbed_one_gives(tmp_path: 
     print(f"killed {KILLS} times: {', '.join(met)}")
 
 
-@pytest.mark.parametrize("cut", ["training", "search", "report"])
-def test_a_study_killed_in_each_phase_gives_what_an_undisturbed_one_gives(tmp_path: Path, cut: str) -> None:
-    """The random moments above may miss a phase; these do not."""
+@pytest.mark.parametrize(
+    ("cut", "options"),
+    [("training", ()), ("search", ()), ("report", ()), ("search", ("--workers", "2"))],
+    ids=("training", "search", "report", "search on workers"),
+)
+def test_a_study_killed_in_each_phase_gives_what_an_undisturbed_one_gives(
+    tmp_path: Path, cut: str, options: tuple[str, ...]
+) -> None:
+    """The random moments above may miss a phase; these do not. What it started ends with it."""
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     for folder in (calm, rough):
         folder.mkdir()
         small_study(folder, SMALL.replace("documents: int = 320", "documents: int = 640"))
     finish(calm)
-    process = start(rough)
+    process = start(rough, *options)
     deadline = time.monotonic() + 120
     while phase_begun(rough) != cut and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    started = [one for one in children if "Agent" not in one.name()]  # Ray's agents leave a minute later
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert bool(options) == bool(started)
+    assert not psutil.wait_procs(started, timeout=60)[1]
     assert phase_begun(rough) == cut
     assert not (rough / "runs" / "small" / "summary.json").exists()
     finish(rough)
