@@ -87,7 +87,7 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     CONSTANT_RATIO: {"color": GREEN, "marker": "D", "linestyle": ":", **_FAMILY},
     TRUNCATION: {"color": SKY, "marker": "^", "linestyle": "-.", **_FAMILY},
     RANDOM_TOKENS: {"color": PURPLE, "marker": "v", "linestyle": (0, (5, 2)), **_FAMILY},
-    PUBLISHED: {"color": ORANGE, "marker": "P", "linestyle": (0, (1, 1)), **_FAMILY},
+    PUBLISHED: {"color": ORANGE, "marker": "P", "linestyle": (0, (3, 1, 1, 1, 1, 1)), **_FAMILY},
 }
 TRIALS: Final[dict[str, Any]] = {
     "label": "all measured trials, search split",

@@ -64,7 +64,7 @@ def test_kinds_of_points_differ_without_colour() -> None:
     markers = [kind["marker"] for kind in kinds] + [plots.FRONT_ON_REPORT["fmt"][0]]
     assert len(set(markers)) == len(markers) == 8
     lines = [str(kind["linestyle"]) for kind in kinds if kind["linestyle"] != "none"] + ["-"]
-    assert len(set(lines)) == 5
+    assert len(set(lines)) == 6
 
 
 def test_baselines_far_below_do_not_squeeze_the_front_and_are_counted() -> None:
