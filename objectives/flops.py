@@ -8,8 +8,6 @@ and `ratio_as_published`, what LAT's protocol reports: one input of the maximum 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +16,7 @@ from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Estimate
 from searchkit.reduction.cost import macs as macs_of
-from searchkit.reduction.cost import published_macs, unreduced_macs
-from searchkit.reduction.encoder import Trace
+from searchkit.reduction.cost import ratio_as_published, unreduced_macs
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +42,7 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
         f"{unit}_per_example_p50": p50 * per_mac,
         f"{unit}_per_example_p95": p95 * per_mac,
         "ratio_of_padded": float(own.mean() / padded[0]),
-        "ratio_as_published": _as_published(subject),
+        "ratio_as_published": ratio_as_published(subject.plan, shape, subject.bench.padded_to),  # NaN is left out
         "padded_to": float(subject.bench.padded_to),
     }
     by_unit = _by_unit(subject)
@@ -78,17 +75,6 @@ def _ratios(subject: Subject, rows: NDArray[np.int64]) -> Floats:
     own, whole = _by_unit(subject)
     found: Floats = own[rows].sum(1) / whole[rows].sum(1)
     return found
-
-
-def _as_published(subject: Subject) -> float:
-    """NaN, and so left out, where thresholds decide and there is no one length."""
-    shape, tokens = subject.bench.model.shape, subject.bench.padded_to
-    counts = subject.plan.counts_at(tokens)
-    if counts is None:
-        return math.nan
-    head = int(macs_of(Trace.of_unreduced(torch.tensor([tokens]), 0), shape))
-    whole = published_macs(((tokens, tokens),) * shape.layers, shape, head=head)
-    return published_macs(counts, shape, head=head) / whole
 
 
 def _per_example(subject: Subject) -> Floats:

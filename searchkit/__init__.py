@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from searchkit.budget import Budget, Plateau
-    from searchkit.engines import NSGA2, Random
+    from searchkit.engines import LAT, NSGA2, Random
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
@@ -33,6 +33,7 @@ _HOME: Final[dict[str, str]] = {
     "Failed": "records",
     "Front": "front",
     "Integer": "space",
+    "LAT": "engines",
     "Lengths": "space",
     "Measured": "records",
     "NSGA2": "engines",
@@ -54,6 +55,7 @@ _HOME: Final[dict[str, str]] = {
     "TrialError": "errors",
 }
 __all__ = [
+    "LAT",
     "NSGA2",
     "Ask",
     "Budget",

@@ -29,6 +29,7 @@ from searchkit.interrupt import Interrupt
 from searchkit.objective import Objective
 from searchkit.place import Place
 from searchkit.progress import Progress, Stopwatch, silent
+from searchkit.published import family
 from searchkit.records import Ask, Candidate, Pruned, Trial
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.report.results import Results
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 
 PHASES = ("train", "search", "report")
 CALIBRATED: Final = 24  # candidates that are timed for a modelled objective; a third of them tests the model
+READS: Final = {"published": "search"}  # whose baseline is searched on that split, without races and constraints
 DUPLICATES = "duplicates"  # the note in the store of a search
 KINDS = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
@@ -114,7 +116,8 @@ class Run:
 
     @cached_property
     def baselines(self) -> dict[str, tuple[Candidate, ...]]:
-        return baselines(self.study.supernet.layers, self.places)
+        """By family; where the study asks for the published search, it is made now unless it is known."""
+        return baselines(self.study.supernet.layers, self.places) | family(self)
 
     @cached_property
     def space(self) -> Space:
@@ -143,6 +146,7 @@ class Run:
             "parameters": dict(self.loaded.parameters),
             "objectives": [objective.describe() for objective in self.study.objectives],
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
+            "published": self.study.published and self.study.published.describe(),
             "storage": self.conditions.storage and Place(self.conditions.storage).kept,
             "layers": self.study.supernet.layers,
             "places": self.places,
@@ -230,7 +234,7 @@ class Run:
         return tables
 
     def workbench(self, split: str) -> Workbench:
-        """The trained supernet with one split, under the conditions of this run."""
+        """The trained supernet with one split, under the conditions of this run: see `READS` for others."""
         from searchkit.evaluate.subject import SupernetWorkbench
 
         folder = str(self.trained().folder)
@@ -238,7 +242,7 @@ class Run:
         workbench = SupernetWorkbench.of_folder(
             folder,
             self.study.supernet.recipe,
-            self.study.task.encode(self.tables[split], tokenizer),
+            self.study.task.encode(self.tables[READS.get(split, split)], tokenizer),
             padded_to=self.study.task.max_length,
             device=self.conditions.worker_device,
             dtype=self.conditions.dtype,
@@ -389,18 +393,22 @@ class Run:
     @cached_property
     def _kept_baselines(self) -> Path:
         """Where the supernet keeps its baselines on the report split, as they are in this setting."""
+        objectives = [objective.describe() for objective in self._report_objectives]
+        return self.beside_supernet("baselines", {"objectives": objectives, "resamples": RESAMPLES})
+
+    def beside_supernet(self, what: str, depends: Mapping[str, Any]) -> Path:
+        """Where the supernet keeps for all its studies what depends on this, and on the setting of this process."""
         device = device_of(self.conditions.worker_device)
         setting = {
-            "objectives": [objective.describe() for objective in self._report_objectives],
+            **depends,
             "environment": {
                 **environment(device, dtype_of(self.conditions.dtype, device)),
                 "threads": self.conditions.worker_threads,
             },
             "searchkit": __version__,
-            "resamples": RESAMPLES,
         }
         folder = self.trained().folder
-        return folder.with_name(f"{folder.name}-baselines-{digest(setting)}.json")
+        return folder.with_name(f"{folder.name}-{what}-{digest(setting)}.json")
 
     @property
     def _keeps_baselines(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit.budget import Budget
+from searchkit.engines.lat import LAT
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.evaluate.racing import Race, Racing
 from searchkit.fields import check_fields
@@ -34,7 +35,8 @@ class Study:
     only, beside the others, on the report split (latency, usually). `racing` stops candidates early that the front
     beats, where there are two objectives, a quality and a cost, that are known per example; None measures all in full.
     `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`. The search stops with an
-    error where more than the share `max_failures` of its evaluations failed, of 20 or more.
+    error where more than the share `max_failures` of its evaluations failed, of 20 or more. `published` adds the front
+    of the published search, made once on the same supernet and search split, to the baselines of the report.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Study:
     constraints: Sequence[Constraint] = ()
     racing: Racing | None = field(default_factory=Racing)
     max_failures: float = 0.5
+    published: LAT | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class Study:
         if not 0 <= self.max_failures <= 1:
             raise StudyError(f"max_failures is a share in [0, 1], got {self.max_failures=}")
         self._check_recipe()
+        self._check_engine()
+        self._check_published()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
 
@@ -102,6 +107,36 @@ class Study:
             if scale != recipe.scale:
                 raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
+    def _check_engine(self) -> None:
+        """Refuse what the published search cannot do."""
+        if isinstance(self.engine, LAT):
+            self.engine.check(self.space, self.objectives)
+            if self.budget.plateau:
+                raise StudyError(
+                    "LAT: a plateau is judged after generations of one size, and LAT's differ; give it fewer iterations"
+                )
+
+    def _check_published(self) -> None:
+        """Refuse a recipe and objectives with which there is no published search."""
+        if self.published is None:
+            return
+        recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
+        if recipe.input is not None:
+            raise StudyError(
+                f"published: the published search has one length per layer, and {name}(input=...) has one before the "
+                "first layer as well; leave out one of the two"
+            )
+        from searchkit.reduction.scorers import PLACED
+
+        if recipe.like.scorer in PLACED:
+            raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
+        higher = next((one for one in self.objectives if one.better == "higher"), None)
+        if higher is None or higher.exclusive:
+            raise StudyError(
+                "published: the published search needs an objective that is better when higher and is not timed, got "
+                f"{', '.join(one.name for one in self.objectives)}"
+            )
+
     @property
     def bound_space(self) -> Space:
         """The space for this encoder: what is dropped after the last attention is idle where heads read [CLS] alone."""
@@ -114,7 +149,8 @@ class Study:
         return None if self.engine.steady else Race.of(self.racing, self.objectives)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the search, as JSON; without what may change: budget, max_failures, front_objectives."""
+        """What identifies the search, as JSON; without what may change: budget, max_failures, front_objectives, and
+        published, which changes nothing of the search."""
         return {
             "name": self.name,
             "task": self.task.describe(),

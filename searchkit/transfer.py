@@ -115,7 +115,7 @@ def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int
 
 def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
     """The studies of a run in a storage, by name, with their objectives; its search comes last."""
-    own = re.compile(re.escape(name) + r"-(search|report|measured-[0-9a-f]{8})")
+    own = re.compile(re.escape(name) + r"-(search|report|(measured|published)-[0-9a-f]{8})")
     held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
     if f"{name}-search" not in held:
         raise NothingStoredError(f"{Place(storage)} holds no run of {name!r}")

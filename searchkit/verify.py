@@ -16,8 +16,9 @@ from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.place import with_password
 from searchkit.progress import Progress, silent
+from searchkit.published import noted
 from searchkit.records import Measured, Trial
-from searchkit.report.results import Results
+from searchkit.report.results import PUBLISHED, Results
 from searchkit.run import DUPLICATES, Run, counts, gathered
 from searchkit.search import check_replay
 from searchkit.space.levels import MOST_LAYERS
@@ -41,13 +42,16 @@ def stored_results(folder: Folder) -> Results:
     try:
         store = Store.open(place, f"{name}-search", objectives[0], create=False)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
-        report = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False).trials()
+        store = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False)
+        report, asked = store.trials(), record.get("published")  # absent in runs from before
+        published = noted(store, asked) if asked else ()
     except NothingStoredError:
-        trials, report, duplicates = [], [], {}
+        trials, report, duplicates, published = [], [], {}, None
+    compared |= {PUBLISHED: published} if published else {}
     measured = {trial.key: trial for trial in report}
     wanted = {one.key for group in compared.values() for one in group}
     wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
-    if not wanted <= measured.keys():
+    if published is None or not wanted <= measured.keys():
         command = f"searchkit run {shlex.quote(record['file'])}"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
     return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)

@@ -67,7 +67,11 @@ FORBIDDEN = {
         "searchkit.search",
         "searchkit.store",
     ],
-    "searchkit/search.py": ["searchkit.engines.nsga2", "searchkit.engines.random", "searchkit.evaluate.ray", "torch"],
+    "searchkit/search.py": [
+        *(f"searchkit.engines.{name}" for name in ("lat", "nsga2", "random")),
+        "searchkit.evaluate.ray",
+        "torch",
+    ],
     "searchkit/space": ["torch", "searchkit.reduction", "searchkit.engines"],
     "searchkit/front.py": ["torch", "searchkit.reduction", "searchkit.store"],
     "searchkit/engines": ["torch", "searchkit.reduction", "searchkit.evaluate", "searchkit.store"],

@@ -7,14 +7,17 @@ which multiply nothing or next to nothing; torch's FLOP counter leaves out the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.families.base import Reads
+from searchkit.reduction.plan import ReductionPlan
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,16 @@ def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int
         tokens = counts[0][0]
         total += shape.width * (tokens + sum(map(sum, counts))) + tokens
     return total
+
+
+def ratio_as_published(plan: ReductionPlan, shape: Shape, tokens: int) -> float:
+    """What LAT reports of a plan: the cost of one input of `tokens` tokens, pads and all, over that of the whole model.
+
+    NaN where the example's content decides and there is no one length: with thresholds, for one.
+    """
+    counts = plan.counts_at(tokens)
+    if counts is None:
+        return math.nan
+    head = int(macs(Trace.of_unreduced(torch.tensor([tokens]), 0), shape))
+    whole = published_macs(((tokens, tokens),) * shape.layers, shape, head=head)
+    return published_macs(counts, shape, head=head) / whole

@@ -274,12 +274,3 @@ def _reducer(like: Reducer, length: float | int, threshold: float) -> Reducer | 
     if whole and not threshold:
         return None
     return replace(like, keep=None if whole else keep, threshold=threshold or None)
-
-
-def constant_ratio_counts(tokens: int, layers: int, drop: float) -> tuple[int, ...]:
-    """LAT's deterministic length configuration: n_l = ceil(n_(l-1) * (1 - drop)), from `tokens`."""
-    counts = []
-    for _ in range(layers):
-        tokens = math.ceil(tokens * (1 - drop) - _SLACK)
-        counts.append(tokens)
-    return tuple(counts)

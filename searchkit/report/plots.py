@@ -23,6 +23,7 @@ from searchkit.records import Scalar, Trial
 from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     CONSTANT_RATIO,
+    PUBLISHED,
     RANDOM_TOKENS,
     TRUNCATION,
     UNREDUCED,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 DARK = "#555555"
 GREY, BLUE, VERMILION, GREEN, BLACK = "#999999", "#0072B2", "#D55E00", "#009E73", "#000000"
-SKY, PURPLE = "#56B4E9", "#CC79A7"
+SKY, PURPLE, ORANGE = "#56B4E9", "#CC79A7", "#E69F00"
 SETTINGS: Final[dict[str, Any]] = {"text.parse_math": False, "svg.hashsalt": "searchkit", "axes.unicode_minus": False}
 
 FRONT_ON_REPORT: Final[dict[str, Any]] = {
@@ -86,6 +87,7 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     CONSTANT_RATIO: {"color": GREEN, "marker": "D", "linestyle": ":", **_FAMILY},
     TRUNCATION: {"color": SKY, "marker": "^", "linestyle": "-.", **_FAMILY},
     RANDOM_TOKENS: {"color": PURPLE, "marker": "v", "linestyle": (0, (5, 2)), **_FAMILY},
+    PUBLISHED: {"color": ORANGE, "marker": "P", "linestyle": (0, (3, 1, 1, 1, 1, 1)), **_FAMILY},
 }
 TRIALS: Final[dict[str, Any]] = {
     "label": "all measured trials, search split",

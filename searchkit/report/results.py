@@ -15,6 +15,7 @@ UNREDUCED = "unreduced"
 TRUNCATION = "truncation"
 RANDOM_TOKENS = "random tokens"
 CONSTANT_RATIO = "constant ratio"
+PUBLISHED = "published search"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from searchkit.engines.lat import constant_ratio
 from searchkit.reduction.heads import kl_divergence as divergence
-from searchkit.reduction.plan import constant_ratio_counts
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from searchkit.reduction.plan import constant_ratio_counts
 )
 def test_deterministic_lengths_are_those_of_the_authors(tokens: int, expected: tuple[int, ...]) -> None:
     """T-LAT-1: drop ratio 0.2, 12 layers."""
-    assert constant_ratio_counts(tokens, 12, 0.2) == expected
+    assert constant_ratio(tokens, 12, 0.2) == expected
 
 
 def test_both_directions_of_the_distillation_loss_have_the_authors_values() -> None:

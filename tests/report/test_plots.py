@@ -62,9 +62,9 @@ def test_the_legend_names_only_what_is_there() -> None:
 def test_kinds_of_points_differ_without_colour() -> None:
     kinds = (plots.FRONT_ON_SEARCH, plots.UNREDUCED_MODEL, plots.TRIALS, *plots.FAMILIES.values())
     markers = [kind["marker"] for kind in kinds] + [plots.FRONT_ON_REPORT["fmt"][0]]
-    assert len(set(markers)) == 7
+    assert len(set(markers)) == len(markers) == 8
     lines = [str(kind["linestyle"]) for kind in kinds if kind["linestyle"] != "none"] + ["-"]
-    assert len(set(lines)) == 5
+    assert len(set(lines)) == 6
 
 
 def test_baselines_far_below_do_not_squeeze_the_front_and_are_counted() -> None:

@@ -1,0 +1,148 @@
+"""The published search as a baseline: LAT's engine and accounting, on the supernet and the search split of a study.
+
+It minimises what its authors did, the MACs of one input of the maximum length, pads and all, and maximises the study's
+quality. Its front is then held against that of the study, on the report split and without pads.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from searchkit.budget import Account, Budget
+from searchkit.errors import StoreError
+from searchkit.files import replace_whole
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.progress import Stopwatch
+from searchkit.records import Candidate, Estimate, Trial
+from searchkit.reduction.cost import Shape, ratio_as_published
+from searchkit.reduction.families import reads
+from searchkit.reduction.model import load_config
+from searchkit.report.results import PUBLISHED
+from searchkit.search import search
+from searchkit.space import Lengths, Space
+from searchkit.supernet import digest
+from searchkit.training.plans import plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from searchkit.engines import LAT
+    from searchkit.evaluate.subject import Subject
+    from searchkit.run import Run
+    from searchkit.store import Store
+
+log = logging.getLogger(__name__)
+
+Found = tuple[Candidate, ...]  # the front, cheapest first
+
+
+def _cost(subject: Subject) -> Estimate:
+    bench = subject.bench
+    return Estimate(ratio_as_published(subject.plan, bench.model.shape, bench.padded_to), None, 1)
+
+
+COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)
+
+
+def family(run: Run) -> dict[str, Found]:
+    """The front of the published search as a family of baselines; none where the study asks for none.
+
+    It is found once: the run keeps it in a note beside its report, the supernet in a file for its other studies.
+    """
+    lat = run.study.published
+    if lat is None:
+        return {}
+    report, described = run.store("report"), lat.describe()
+    found = noted(report, described)
+    if found is None:
+        found = _front(run, lat)
+        report.set_note(_name(described), [one.to_json() for one in found])
+    return {PUBLISHED: found}
+
+
+def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
+    """What a run has found with these settings; None where it has not. StoreError: the note is damaged."""
+    note = report.note(_name(described))
+    try:
+        return None if note is None else _candidates(note)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the front of the published search, kept beside the report, is damaged: {error}") from error
+
+
+def _name(described: Mapping[str, Any]) -> str:
+    return f"published-{digest(described)[:8]}"
+
+
+def _candidates(data: Any) -> Found:
+    if not isinstance(data, list):
+        raise TypeError(f"a list of candidates is needed, got {data!r}")
+    return tuple(map(Candidate.from_json, data))
+
+
+def _front(run: Run, lat: LAT) -> Found:
+    """As the supernet keeps it, where it does, or by searching."""
+    study, tokens = run.study, run.study.task.max_length
+    quality = next(objective for objective in study.objectives if objective.better == "higher")
+    # every length counts as published, also where the last layer makes no use of what it drops
+    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.places))
+    axes = [quality, COST]
+    kept = None
+    if not run.conditions.workers:  # whose setting is their own
+        settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
+        kept = run.beside_supernet("published", settings)  # whose name stands for the splits of the task, too
+    found = _known(kept, space) if kept else None
+    if found is None:
+        trials = _searched(run, lat, space, axes)
+        found = tuple(member.ask.candidate for member in Front.of(trials, axes))
+        if kept:
+            replace_whole(kept, (json.dumps([one.to_json() for one in found]) + "\n").encode())
+    return found
+
+
+def _known(kept: Path, space: Space) -> Found | None:
+    if not kept.exists():
+        return None
+    try:
+        found = _candidates(json.loads(kept.read_text()))
+        _ = [space.encode(one) for one in found]
+        return found
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("%s is damaged (%s): the published search is made again", kept, error)
+        return None
+
+
+def _searched(run: Run, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:
+    """All trials of the search, without races and constraints; it goes on where it was stopped."""
+    from searchkit.store import Store
+
+    study, name = run.study, _name(lat.describe())
+    config = load_config(str(run.trained().folder))
+    shape = Shape.of_config(config, reads=reads(config, study.task.head))
+
+    def cost(candidate: Candidate) -> float:
+        return ratio_as_published(plan(study.supernet.recipe, candidate, shape.layers), shape, study.task.max_length)
+
+    store = Store.open(run.conditions.storage or str(run.folder.journal), f"{study.name}-{name}", axes)
+    budget = Budget(evaluations=lat.evaluations)
+    account = Account(budget, axes, store.trials(), max_failures=study.max_failures)
+    watch = Stopwatch(run.folder.seconds("report"))
+    tell = functools.partial(watch.watching(run.progress), "published search")
+    tell(account.evaluations, lat.evaluations)
+    with run.evaluator("published", axes, lat.population) as evaluator:
+        done = search(
+            lat.start_at(space, axes, study.seed, cost),
+            evaluator,
+            store,
+            account,
+            population=lat.population,
+            seen=lambda trial: tell(account.evaluations, lat.evaluations),
+        )
+    tell(account.evaluations, account.evaluations)
+    watch.write()
+    log.info("the published search has made %d evaluations", account.evaluations)
+    return list(done.values())
