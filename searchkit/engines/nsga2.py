@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from searchkit.front import losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.space import Genome, Space
+
+LITTER: Final = 16  # children bred at a time in steady state, at most
 
 
 @dataclass(frozen=True)
@@ -139,19 +141,33 @@ class _Evolution:
 
     def _breed(self, n: int) -> list[Genome]:
         """Children of the survivors; where they bring too little that is new, mutants of the front."""
+        new: list[Genome] = []
+        for attempt in range(ROUNDS):
+            if len(new) < n:  # in steady state most children of a converged front are known: try more at a time
+                new += self._asks.admit(
+                    self._children(2 << attempt if self._steady else self._population), n - len(new)
+                )
+        if len(new) < n:
+            new += self._asks.admit(self._mutants(), n - len(new))
+        return new
+
+    def _children(self, n: int) -> list[Genome]:
+        """What `algorithm.ask` gives, which asks for the same number every time."""
+        algorithm = self._algorithm
+        offspring = algorithm.mating.do(
+            algorithm.problem, algorithm.pop, n, algorithm=algorithm, random_state=algorithm.random_state
+        )
+        return list(offspring.get("X"))
+
+    def _mutants(self) -> Iterator[Genome]:
+        """Of each member of the front, then of these mutants, and so on: a walk away from the front."""
         from pymoo.util.optimum import filter_optimum
 
-        new: list[Genome] = []
+        walkers = self._rng.permutation(filter_optimum(self._algorithm.pop).get("X"))
         for _ in range(ROUNDS):
-            if len(new) < n:
-                new += self._asks.admit(self._algorithm.ask().get("X"), n - len(new))
-        mutants: list[Genome] = []
-        for _ in range(ROUNDS):
-            if len(new) < n:
-                mutants = mutants or list(filter_optimum(self._algorithm.pop).get("X"))
-                mutants = [self._space.mutate(genome, self._rng) for genome in mutants]  # a walk away from the front
-                new += self._asks.admit(mutants, n - len(new))
-        return new
+            for place, genome in enumerate(walkers):
+                walkers[place] = self._space.mutate(genome, self._rng)
+                yield walkers[place].copy()
 
 
 def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
@@ -163,7 +179,7 @@ def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
     from pymoo.operators.selection.tournament import TournamentSelection
 
     mating = _Mating(space, config.crossover, config.mutation, TournamentSelection(func_comp=binary_tournament))
-    algorithm = Algorithm(pop_size=config.population, n_offsprings=1 if config.steady else None, mating=mating)
+    algorithm = Algorithm(pop_size=config.population, mating=mating)
     problem = Problem(n_var=space.width, n_obj=objectives, xl=space.low, xu=space.high, vtype=int)
     return algorithm.setup(problem, seed=seed, termination=NoTermination())
 
