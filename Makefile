@@ -9,7 +9,7 @@ quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

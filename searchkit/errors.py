@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Final
 
 LONGEST: Final = 1000  # characters of a message
+QUOTED: Final = 400  # of what another library says in it
 
 
-def one_line(text: str, longest: int = LONGEST) -> str:
+def one_line(text: object, longest: int = LONGEST) -> str:
     """The text on one line that a terminal shows as it is: control characters are spelt out, and of what is too long
-    the middle is left out. For whatever searchkit quotes.
+    the middle is left out. For whatever searchkit quotes: a text, or another's error.
     """
-    line = _cut(" ".join(part.strip() for part in text.splitlines() if part.strip()), longest)
+    line = _cut(" ".join(part.strip() for part in str(text).splitlines() if part.strip()), longest)
     return _cut("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line), longest)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from searchkit.errors import QUOTED, one_line
 from searchkit.records import Ask, Failed, Trial
 
 _NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
@@ -24,7 +25,7 @@ class Failures:
 
     def __str__(self) -> str:
         tried = f" in {self.attempts} attempts" if self.attempts > self.count else ""
-        return f"{self.count} x {self.kind}{tried}: {' '.join(self.message.split())[:200]}"
+        return f"{self.count} x {self.kind}{tried}: {one_line(self.message, QUOTED)}"
 
 
 def grouped(trials: Iterable[Trial]) -> list[Failures]:

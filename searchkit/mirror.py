@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from searchkit.errors import SearchkitError, StoreError, StudyError
+from searchkit.errors import QUOTED, SearchkitError, StoreError, StudyError, one_line
 from searchkit.place import Place
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Remote:
         except Exception as error:  # every kind of file system raises its own
             if isinstance(error, (FileNotFoundError, SearchkitError)) and not isinstance(error, also):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error, QUOTED)
             raise StoreError(f"cannot {what} {self.url}/{name}: {type(error).__name__}: {reason}") from error
 
 
@@ -341,7 +341,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.core.url_to_fs(url.rstrip("/"))
     except (ImportError, ValueError, OSError) as error:
-        raise StudyError(f"--runs {url}: {' '.join(str(error).split())[:300]}") from error
+        raise StudyError(f"--runs {url}: {one_line(error, QUOTED)}") from error
     return files, root
 
 

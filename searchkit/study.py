@@ -182,6 +182,7 @@ def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loade
     """Call the function `study` of a Python file, its parameters given as text and converted by their annotations.
 
     The file may import modules that lie beside it.
+
     Raises StudyError in one line for a missing file, a file without `study`, an unknown or malformed parameter, and
     whatever the file itself raises.
     """

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from searchkit.errors import StoreError, StudyError
+from searchkit.errors import QUOTED, StoreError, StudyError, one_line
 from searchkit.files import replace_whole
 from searchkit.mirror import provider, refuse_credentials
 from searchkit.pack import Needs, mib, packed, paths, pins, versions
@@ -216,7 +216,7 @@ def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
             try:
                 asyncio.run(tail(client))
             except (RuntimeError, OSError, aiohttp.ClientError) as error:
-                log.info("the connection to the log broke: %s", _line(error))
+                log.info("the connection to the log broke: %s", one_line(error, QUOTED))
                 time.sleep(1)
             if (found := _state(client, submitted)).code is not None:
                 return found
@@ -240,7 +240,7 @@ def on_every_node(ask: Callable[[Sequence[str]], Any], names: Sequence[str]) -> 
         ]
         return dict(zip((node["NodeManagerAddress"] for node in nodes), ray.get(answers), strict=True))
     except ray.exceptions.RayError as error:
-        raise StudyError(f"a node of the cluster cannot run the study: {_line(error)}") from error
+        raise StudyError(f"a node of the cluster cannot run the study: {one_line(error, QUOTED)}") from error
     finally:
         ray.shutdown()
 
@@ -321,7 +321,7 @@ def _server(address: str) -> Iterator[Any]:
             raise StudyError(
                 f"{address} knows no such job: the cluster is a new one; submit the study again"
             ) from error
-        raise StudyError(f"the job server at {address}: {_line(error)}") from error
+        raise StudyError(f"the job server at {address}: {one_line(error, QUOTED)}") from error
 
 
 def _knock(address: str) -> None:
@@ -336,7 +336,8 @@ def _knock(address: str) -> None:
     except (OSError, ValueError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
         raise StudyError(
-            f"no job server answers at {address} ({_line(reason)}): is the cluster up, its dashboard port forwarded?"
+            f"no job server answers at {address} ({one_line(reason, QUOTED)}): is the cluster up, its dashboard port "
+            "forwarded?"
         ) from error
     except Exception as error:  # http.client's own, for what is no HTTP
         raise StudyError(f"--address {address}: something else than Ray's job server answers") from error
@@ -367,11 +368,7 @@ def _address_as_given() -> Iterator[None]:
 def _state(client: Any, of: Submitted) -> State:
     found = client.get_job_info(of.job)
     name, code = str(found.status.value), found.driver_exit_code
-    message = _line(found.message or "") if name == "FAILED" and code is None else ""
+    message = one_line(found.message or "", QUOTED) if name == "FAILED" and code is None else ""
     if name in OVER:
         code = code if code in range(1, 256) else OVER[name]
     return State(name, message, code if name in OVER else None)
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:300]

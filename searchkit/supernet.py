@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchkit.errors import DataError, StoreError, StudyError
+from searchkit.errors import QUOTED, DataError, StoreError, StudyError, one_line
 from searchkit.fields import check_count, check_fields
 from searchkit.progress import Progress, Stopwatch, silent
 
@@ -238,7 +238,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare exceptions
-        raise DataError(f"{source}: cannot load the tokenizer: {' '.join(str(error).split())[:300]}") from error
+        raise DataError(f"{source}: cannot load the tokenizer: {one_line(error, QUOTED)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where the files are missing
         raise DataError(f"{source}: the tokenizer knows no words; its tokenizer.json (or vocab.txt) is missing")
     return tokenizer

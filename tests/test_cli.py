@@ -302,6 +302,9 @@ def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path
     pd.testing.assert_frame_equal(*stored)
 
 
+QUICK = "batches=2, rounds=3, width=0.5, apart_s=0"
+
+
 def timed_study(home: Path, latency: str) -> Path:
     """The small study with latency as its second objective, or as one of the front."""
     text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs")
@@ -309,7 +312,7 @@ def timed_study(home: Path, latency: str) -> Path:
 
 
 def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path: Path) -> None:
-    study = timed_study(tmp_path, "[accuracy, macs], front_objectives=[latency(batches=2, rounds=3, width=0.5)]")
+    study = timed_study(tmp_path, f"[accuracy, macs], front_objectives=[latency({QUICK})]")
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=9", "--threads", "1").returncode == 0
     before = (tmp_path / "runs" / "small" / "front.csv").read_bytes()
     for size in ("1", "4"):
@@ -333,7 +336,7 @@ def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path
 
 
 def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
-    study = timed_study(tmp_path, "[accuracy, latency(batches=2, rounds=3, width=0.5)]")
+    study = timed_study(tmp_path, f"[accuracy, latency({QUICK})]")
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
     result = searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "2")
     assert result.returncode == 2
@@ -342,7 +345,7 @@ def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
 
 
 def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_path: Path) -> None:
-    study = timed_study(tmp_path, "[accuracy, latency(batches=2, rounds=3, width=0.5, during_search='modelled')]")
+    study = timed_study(tmp_path, f"[accuracy, latency({QUICK}, during_search='modelled')]")
     for evaluations in ("8", "16"):
         result = searchkit(tmp_path, "run", str(study), "-p", f"evaluations={evaluations}", "--threads", "1")
         assert result.returncode == 0, result.stderr

@@ -297,7 +297,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs").replace(
         "[accuracy, macs],",
         "[accuracy, macs], constraints=[Constraint(macs, at_most=0.9)],\n"
-        "        front_objectives=[latency(batches=2, rounds=3, width=0.5, budget_s=0.1)],",
+        "        front_objectives=[latency(batches=2, rounds=3, width=0.5, apart_s=0, budget_s=0.1)],",
     )
     study = small_study(home, text.replace("Budget, Lengths", "Budget, Constraint, Lengths"))
     conditions, threads = Conditions(runs=home / "runs", threads=1), torch.get_num_threads()

@@ -98,7 +98,7 @@ def test_workers_reach_the_same_verdicts(home: Path, tmp_path: Path) -> None:
 def test_a_race_that_cannot_be_held_says_so(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     beside(home, tmp_path)
     text = STUDY.replace("import accuracy, macs", "import accuracy, latency, macs")
-    small_study(tmp_path, text.replace("[accuracy, macs]", "[accuracy, macs, latency()]"))
+    small_study(tmp_path, text.replace("[accuracy, macs]", "[accuracy, macs, latency(apart_s=0)]"))
     run = raced(tmp_path, tmp_path / "runs")
     budget = replace(run.study.budget, evaluations=2)
     run = Run(replace(run.study, budget=budget), run.loaded, run.conditions, run.progress)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from searchkit.errors import StudyError
+from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
 from searchkit.evaluate.trial import add, measure_together, neighbours
@@ -266,7 +266,7 @@ class Ray:
 
     def _lost(self, seat: _Seat, waiting: deque[_Job], why: Failed) -> list[Trial]:
         """A new worker for the seat; the first job is suspect and tried alone, last of all, those behind it next."""
-        log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, " ".join(why.trace.split())[:300])
+        log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, one_line(why.trace, QUOTED))
         suspect, *bystanders = seat.jobs.values()
         self._ray.kill(seat.actor)
         fresh = self._seated()
@@ -290,11 +290,11 @@ class Ray:
             self._ray.get(seat.starting)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            raise StudyError(f"a worker cannot start: {' '.join(str(cause).split())[-500:]}") from error
+            raise StudyError(f"a worker cannot start: {one_line(cause, QUOTED)}") from error
         except self._ray.exceptions.RayError as error:
             seat.deaths += 1
             if seat.deaths >= ATTEMPTS and all(one.starting is not None for one in self._seats):
-                told = " ".join(str(error).split())[:500]
+                told = one_line(error, QUOTED)
                 raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {told}") from error
             self._ray.kill(seat.actor)
             fresh = self._seated()
@@ -359,7 +359,7 @@ def _connect(ray: Any, address: str | None, cpus: float) -> None:
             ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"cannot reach {place}: {' '.join(str(error).split())[:300]}") from error
+        raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
 
 
 def _travel_by_value(ray: Any) -> None:

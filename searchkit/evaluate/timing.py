@@ -3,7 +3,8 @@
 Plain means of consecutive runs compare two moments of a machine. Here all sides take turns in random order (A B R B A
 R ...), each side's time is divided by the reference's on the same input in the same round, a moment away, and medians
 over the rounds leave out what hit one visit alone. Rounds go on until the ratios are known well enough or the time is
-spent; rounds in which the machine was busy with something else do not count.
+spent; rounds in which the machine was busy with something else do not count. Rounds keep their distance: a shared
+machine favours one side for seconds at a time, and rounds in a row would all see the same mood and believe it.
 
 Axes: R rounds, S sides (side 0 is the reference), J inputs.
 """
@@ -30,17 +31,20 @@ Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass to
 
 RESAMPLES: Final = 400
 SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+LONGEST_PAUSE_S: Final = 3600.0
 BUSY: Final = 0.1  # share of the processors that others may use during a round
 
 
 @dataclass(frozen=True)
 class Protocol:
     """Rounds until every ratio's interval is narrower than `width` (its half, as a share of the ratio), or until
-    `budget_s` seconds per side are spent; at least `fewest`, at most `most`.
+    `budget_s` seconds per side are spent on passes; at least `fewest`, at most `most`. A round begins `apart_s` seconds
+    after the one before, or when that is over.
     """
 
     width: float = 0.02
     budget_s: float = 5.0
+    apart_s: float = 1.0
     fewest: int = 10
     most: int = 200
     confidence: float = 0.95
@@ -48,10 +52,13 @@ class Protocol:
     def __post_init__(self) -> None:
         check("latency: width", "float", self.width)
         check("latency: budget_s", "float", self.budget_s)
+        check("latency: apart_s", "float", self.apart_s)
         if not 0 < self.width < 1:
             raise StudyError(f"latency: width must be in (0, 1), got {self.width}")
         if not (0 < self.budget_s < math.inf):
             raise StudyError(f"latency: budget_s must be above 0, got {self.budget_s}")
+        if not 0 <= self.apart_s <= LONGEST_PAUSE_S:
+            raise StudyError(f"latency: apart_s must be in [0, {LONGEST_PAUSE_S:g}], got {self.apart_s}")
         if not 3 <= self.fewest <= self.most:
             raise StudyError(f"latency: rounds must be at least 3, got {self.fewest=}, {self.most=}")
 
@@ -118,35 +125,37 @@ def in_turns(
     *,
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
+    wait: Callable[[float], object] = time.sleep,
     others: Callable[[], float | None] | None = None,
 ) -> Timed:
     """Time `sides` on `inputs` by the protocol; every side sees every input once before the first round.
 
-    clock: for the budget; others: seconds of processor time that other processes have used so far, None where nobody
-    knows; the share of it that a round may have is `BUSY` of all processors.
+    clock, wait: for the budget and between rounds; others: seconds of processor time that other processes have used so
+    far, None where nobody knows; the share of it that a round may have is `BUSY` of all processors.
     """
     rng, others = np.random.default_rng(seed), others or processor_time_of_others
     for side in range(sides):
         for one in range(inputs):
             visit(side, one)
     begun, rounds, busy = clock(), list[Floats](), list[bool]()
-    look = protocol.fewest
+    look, passing = protocol.fewest, 0.0
     while True:
         start, used = clock(), others()
         times = np.empty((sides, inputs))
         for one in rng.permutation(inputs):
             for side in rng.permutation(sides):
                 times[side, one] = visit(int(side), int(one))
+        took = clock() - start
         rounds.append(times)
-        busy.append(_was_busy(used, others(), clock() - start))
-        spent = clock() - begun
-        over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and spent >= protocol.budget_s * sides)
-        if len(rounds) < look and not over:
-            continue
-        timed = _counted(np.array(rounds), np.array(busy), spent, protocol)
-        if over or (timed.settled and not timed.contended):
-            return timed
-        look = math.ceil(look * 1.3)  # every look is a chance to stop by luck: few of them keep the intervals honest
+        busy.append(_was_busy(used, others(), took))
+        passing += took
+        over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and passing >= protocol.budget_s * sides)
+        if len(rounds) >= look or over:
+            timed = _counted(np.array(rounds), np.array(busy), clock() - begun, protocol)
+            if over or (timed.settled and not timed.contended):
+                return timed
+            look = math.ceil(look * 1.3)  # every look is a chance to stop by luck: few keep the intervals honest
+        wait(max(0.0, protocol.apart_s - took))
 
 
 def processor_time_of_others() -> float | None:

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from searchkit.errors import DataError
+from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, foretold
 from searchkit.reduction.families import check_supported, view_of
@@ -256,7 +256,7 @@ class AdaptiveModel(nn.Module):
                 model = cls(stock)
             except Exception as error:  # whatever a config or a file of weights makes the libraries raise
                 what = "the safetensors file is damaged" if _is_of_safetensors(error) else "cannot load the weights"
-                raise DataError(f"{source}: {what}: {_one_line(error)}") from error
+                raise DataError(f"{source}: {what}: {one_line(error, QUOTED)}") from error
         _refuse_new_encoder(source, stock.base_model_prefix, told["missing_keys"])
         if model.predictors:
             model._load_predictors(Path(source).expanduser())
@@ -280,7 +280,9 @@ class AdaptiveModel(nn.Module):
         try:
             self.predictors.load_state_dict(load_file(folder / PREDICTORS_FILE))
         except Exception as error:
-            raise DataError(f"{folder / PREDICTORS_FILE}: cannot load the predictors: {_one_line(error)}") from error
+            raise DataError(
+                f"{folder / PREDICTORS_FILE}: cannot load the predictors: {one_line(error, QUOTED)}"
+            ) from error
 
     def restore(self, folder: Path) -> None:
         """Take over weights, predictors and notes that `save` wrote for the same architecture; DataError if damaged."""
@@ -294,7 +296,9 @@ class AdaptiveModel(nn.Module):
                 self.attach(name, **settings)
             self.stock.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:
-            raise DataError(f"{folder}: cannot go on from it: {_one_line(error)}; remove it to train again") from error
+            raise DataError(
+                f"{folder}: cannot go on from it: {one_line(error, QUOTED)}; remove it to train again"
+            ) from error
         if self.predictors:
             self._load_predictors(folder)
 
@@ -321,7 +325,7 @@ def load_config(source: str) -> Any:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # a config of sizes that are none, of another form, of another kind of file
         hint = "" if path.is_dir() else "; without network access give a local folder"
-        raise DataError(f"{source}: cannot read the model's config: {_one_line(error)}{hint}") from error
+        raise DataError(f"{source}: cannot read the model's config: {one_line(error, QUOTED)}{hint}") from error
     check_supported(config.model_type, source)
     return config
 
@@ -335,7 +339,7 @@ def _refuse_shards_elsewhere(folder: Path) -> None:
         shards = set(json.loads(index.read_text())["weight_map"].values())
         odd = [name for name in shards if Path(name).name != name or not name.endswith(".safetensors")]
     except Exception as error:
-        raise DataError(f"{index}: not an index of safetensors files: {_one_line(error)}") from error
+        raise DataError(f"{index}: not an index of safetensors files: {one_line(error, QUOTED)}") from error
     if odd:
         raise DataError(f"{index}: weights are safetensors files beside it, got {min(odd)!r}")
 
@@ -351,10 +355,6 @@ def _refuse_new_encoder(source: str, prefix: str, missing: Iterable[str]) -> Non
 
 def _is_of_safetensors(error: BaseException) -> bool:
     return type(error).__module__.startswith("safetensors")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

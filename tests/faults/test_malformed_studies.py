@@ -130,6 +130,7 @@ PARTS = {  # part of the study, how it is written, what is said
         r"latency: width must be a finite.*nan",
     ),
     "latency budget": ("objectives", "[latency(budget_s='1')]", r"latency: budget_s must be a finite number, got '1'"),
+    "latency apart": ("objectives", "[latency(apart_s=-1)]", r"latency: apart_s must be in \[0, 3600\], got -1"),
     "latency when": ("objectives", "[latency(during_search='later')]", r"unknown during_search 'later'"),
     "memory batches": ("objectives", "[memory(batches=None)]", r"memory: batches must be a whole number.*None"),
     "engine an object": ("engine", "object()", r"a study's engine has the methods start, describe, got <object"),

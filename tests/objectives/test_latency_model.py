@@ -33,6 +33,8 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> SupernetBench:
     monkeypatch.setattr(Subject, "forward", forward)
     monkeypatch.setattr(importlib.import_module("objectives.batches").time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(importlib.import_module("searchkit.evaluate.timing"), "processor_time_of_others", lambda: None)
+    own = importlib.import_module("objectives.latency_model")
+    monkeypatch.setattr(own, "PROTOCOL", replace(own.PROTOCOL, apart_s=0.0))  # what is simulated is no reason to wait
     return small_bench("classification")
 
 
