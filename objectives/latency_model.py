@@ -34,7 +34,7 @@ PRICES: Final = (
     "scored_place",
 )
 TOGETHER: Final = 4  # candidates that take turns
-PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, apart_s=0.25, fewest=6)
+PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, apart_s=0.0, fewest=6)
 HELD_OUT: Final = 3  # every third candidate
 
 Floats = NDArray[np.float64]

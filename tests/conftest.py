@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,10 @@ def postgresql() -> Iterator[own_postgresql.Server]:
         pytest.skip(reason)
     with own_postgresql.server() as server:
         yield server
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latency is timed without pauses between rounds: for runs whose times nobody believes."""
+    module = importlib.import_module("objectives.latency")
+    monkeypatch.setattr(module, "in_turns", partial(module.in_turns, wait=lambda seconds: None))

@@ -12,6 +12,8 @@ from searchkit.study import load
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 def test_the_quickstart_runs(tmp_path: Path) -> None:
     small = {"documents": "200", "finetune_epochs": "1", "evaluations": "24"}

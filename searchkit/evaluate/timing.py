@@ -31,6 +31,7 @@ Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass to
 
 RESAMPLES: Final = 400
 SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+PAUSES: Final = 20  # times `apart_s` that a measurement waits in all: small models would wait for hundreds of rounds
 LONGEST_PAUSE_S: Final = 3600.0
 BUSY: Final = 0.1  # share of the processors that others may use during a round
 
@@ -149,7 +150,9 @@ def in_turns(
         rounds.append(times)
         busy.append(_was_busy(used, others(), took))
         passing += took
-        over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and passing >= protocol.budget_s * sides)
+        waited = clock() - begun - passing
+        spent = passing >= protocol.budget_s * sides or waited >= PAUSES * protocol.apart_s > 0
+        over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and spent)
         if len(rounds) >= look or over:
             timed = _counted(np.array(rounds), np.array(busy), clock() - begun, protocol)
             if over or (timed.settled and not timed.contended):

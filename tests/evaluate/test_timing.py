@@ -127,11 +127,20 @@ def test_two_measurements_of_one_plan_agree_within_their_intervals() -> None:
 
 
 def test_it_stops_when_ratios_are_known_and_says_so() -> None:
-    coarse, fine = measured(calm, 0, width=0.05), measured(calm, 0, width=0.004)
+    coarse, fine = (measured(calm, 0, width=width, apart_s=0.0) for width in (0.05, 0.004))
     assert coarse.settled
     assert len(coarse.times) == 10
     assert len(fine.times) > 2 * len(coarse.times)
     assert max(ratio.width for ratio in fine.ratios) < min(ratio.width for ratio in coarse.ratios)
+
+
+def test_what_small_models_would_wait_for_is_bounded() -> None:
+    """Their passes are so short that the budget for passes alone would take hundreds of rounds."""
+    machine = Machine(calm)
+    simulated: dict[str, Any] = {"clock": machine.clock, "wait": machine.wait, "others": lambda: None}
+    timed = in_turns(machine.visit, 2, 4, Protocol(width=1e-6, budget_s=100.0, fewest=8), **simulated)
+    assert not timed.settled
+    assert 20 <= timed.spent_s < 25
 
 
 class Moody(Machine):
