@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -156,6 +156,7 @@ def test_more_tokens_than_the_tokenizer_allows_are_refused(tokenizer: PreTrained
 
 
 @given(examples, st.integers(1, 60))
+@example([[0], [0], [0], [0], [0], [0] * 4], 4)
 def test_even_batches_are_batches_of_a_lower_budget_in_an_even_number(rows: list[list[int]], budget: int) -> None:
     encoded = packed(rows)
     plain, even = encoded.batches(budget), encoded.even_batches(budget)
@@ -163,8 +164,8 @@ def test_even_batches_are_batches_of_a_lower_budget_in_an_even_number(rows: list
     assert len(even) <= max(len(plain) + len(plain) % 2, len(plain))
     room = [len(batch) * max(len(rows[i]) for i in batch) for batch in even if len(batch) > 1]
     assert max(room, default=0) <= budget
-    if room and len(even) < len(rows):  # any lower budget would need more
-        lower = max(room) - 1
+    lower = max(room, default=0) - 1
+    if lower >= max(map(len, rows)):  # any lower budget that holds the longest example would need more
         assert len(encoded.batches(lower)) > len(even)
 
 
