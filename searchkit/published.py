@@ -7,14 +7,12 @@ quality. Its front is then held against that of the study, on the report split a
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchkit.budget import Account, Budget
 from searchkit.errors import StoreError
-from searchkit.files import replace_whole
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.progress import Stopwatch
@@ -29,8 +27,6 @@ from searchkit.supernet import digest
 from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from searchkit.engines import LAT
     from searchkit.evaluate.subject import Subject
     from searchkit.run import Run
@@ -91,29 +87,25 @@ def _front(run: Run, lat: LAT) -> Found:
     # every length counts as published, also where the last layer makes no use of what it drops
     space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.places))
     axes = [quality, COST]
-    kept = None
+    shelf = None
     if not run.conditions.workers:  # whose setting is their own
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
-        kept = run.beside_supernet("published", settings)  # whose name stands for the splits of the task, too
-    found = _known(kept, space) if kept else None
+        # the supernet's name stands for the splits of the task, too
+        shelf = run.shelf("published", settings, functools.partial(_candidates_of, space))
+    found = shelf.read() if shelf else None
     if found is None:
         trials = _searched(run, lat, space, axes)
         found = tuple(member.ask.candidate for member in Front.of(trials, axes))
-        if kept:
-            replace_whole(kept, (json.dumps([one.to_json() for one in found]) + "\n").encode())
+        if shelf:
+            shelf.write([one.to_json() for one in found])
     return found
 
 
-def _known(kept: Path, space: Space) -> Found | None:
-    if not kept.exists():
-        return None
-    try:
-        found = _candidates(json.loads(kept.read_text()))
-        _ = [space.encode(one) for one in found]
-        return found
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        log.warning("%s is damaged (%s): the published search is made again", kept, error)
-        return None
+def _candidates_of(space: Space, data: Any) -> Found:
+    found = _candidates(data)
+    for one in found:
+        space.encode(one)
+    return found
 
 
 def _searched(run: Run, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from searchkit import __version__
 from searchkit.budget import ENDED, Account
 from searchkit.conditions import HERE, Conditions
 from searchkit.errors import StoreError, StudyError
@@ -36,6 +34,7 @@ from searchkit.report.results import Results
 from searchkit.resamples import RESAMPLES, with_resamples
 from searchkit.search import search
 from searchkit.setting import OneSetting, common
+from searchkit.shelf import Shelf, T
 from searchkit.steady import IN_FLIGHT, in_flight, search_steadily
 from searchkit.study import Loaded, Study
 from searchkit.supernet import Trained, digest, load_tokenizer, train
@@ -391,24 +390,19 @@ class Run:
         )
 
     @cached_property
-    def _kept_baselines(self) -> Path:
-        """Where the supernet keeps its baselines on the report split, as they are in this setting."""
+    def _shelf(self) -> Shelf[dict[str, Trial]]:
+        """The baselines on the report split that some study of this supernet has measured in this setting, by key."""
         objectives = [objective.describe() for objective in self._report_objectives]
-        return self.beside_supernet("baselines", {"objectives": objectives, "resamples": RESAMPLES})
+        return self.shelf("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
 
-    def beside_supernet(self, what: str, depends: Mapping[str, Any]) -> Path:
+    def shelf(self, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> Shelf[T]:
         """Where the supernet keeps for all its studies what depends on this, and on the setting of this process."""
         device = device_of(self.conditions.worker_device)
         setting = {
-            **depends,
-            "environment": {
-                **environment(device, dtype_of(self.conditions.dtype, device)),
-                "threads": self.conditions.worker_threads,
-            },
-            "searchkit": __version__,
+            **environment(device, dtype_of(self.conditions.dtype, device)),
+            "threads": self.conditions.worker_threads,
         }
-        folder = self.trained().folder
-        return folder.with_name(f"{folder.name}-{what}-{digest(setting)}.json")
+        return Shelf.beside(self.trained(), what, {**depends, "environment": setting}, parsed)
 
     @property
     def _keeps_baselines(self) -> bool:
@@ -417,14 +411,7 @@ class Run:
         return not self.conditions.workers and not timed
 
     def _known_baselines(self) -> dict[str, Trial]:
-        """Those of this supernet that some study has measured in this setting, by key."""
-        if not self._keeps_baselines or not self._kept_baselines.exists():
-            return {}
-        try:
-            return {one.key: one for one in map(Trial.from_json, json.loads(self._kept_baselines.read_text()))}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s): the baselines are measured again", self._kept_baselines, error)
-            return {}
+        return (self._keeps_baselines and self._shelf.read()) or {}
 
     def _keep_baselines(self, trials: Sequence[Trial]) -> None:
         """For other studies of this supernet, those among the trials, which are of this setting."""
@@ -432,8 +419,7 @@ class Run:
         measured = {trial.key: trial for trial in trials if trial.key in keys and trial.status == "measured"}
         known = self._known_baselines()
         if self._keeps_baselines and measured.keys() - known.keys():
-            every = [trial.to_json() for trial in {**measured, **known}.values()]
-            replace_whole(self._kept_baselines, (json.dumps(every) + "\n").encode())
+            self._shelf.write([trial.to_json() for trial in {**measured, **known}.values()])
 
     def _measure_on_report(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
         store = self.store("report")
@@ -492,6 +478,10 @@ def counts(note: Any) -> dict[str, int] | None:
     """The note on shared texts as it was written; None for anything else."""
     written = isinstance(note, dict) and all(type(count) is int for count in note.values())
     return note if written else None
+
+
+def _by_key(trials: Any) -> dict[str, Trial]:
+    return {one.key: one for one in map(Trial.from_json, trials)}
 
 
 def _kind(trial: Trial) -> str:
