@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
+from searchkit.evaluate.routing import Routes
 from searchkit.evaluate.trial import add, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
@@ -87,6 +88,13 @@ class _Job:
     before: tuple[Trial, ...] = ()
     attempt: int = 1
 
+    def cut(self, worker: _Seat, routes: Routes, count: int) -> tuple[_Job, _Job | None]:
+        """So many of its asks for a worker, and the rest; what was begun stays together."""
+        if self.before or self.attempt > 1:
+            return self, None
+        taken, left = routes.taken(worker, self.asks, count)
+        return replace(self, asks=taken), replace(self, asks=left) if left else None
+
     def again(self) -> list[_Job]:
         """After its worker died: each ask by itself, so that one that kills workers takes no other along."""
         known = {trial.key: (trial,) for trial in self.before}
@@ -109,9 +117,9 @@ class _Seat:
 class Ray:
     """`workers` long-lived actors on the cluster at `address`, or on a local one that ends with the evaluator.
 
-    Asks are measured in groups of neighbours, which share prefixes: large ones first, and ever smaller ones for those
-    that are done while others take long. Objectives that are timed are measured in a second phase, some asks in
-    turns on one worker, while the others idle.
+    Asks are measured in groups that share prefixes with each other and with what their worker remembers: large groups
+    first, and ever smaller ones for workers that are done while others take long. Objectives that are timed are
+    measured in a second phase, some asks in turns on one worker, while the others idle.
 
     Workers start when the cluster has `resources` for them, at any time, and work from then on; a worker that dies, or
     whose node leaves, is replaced. An ask whose worker dies is tried again on another one, alone and in smaller
@@ -151,6 +159,7 @@ class Ray:
             num_cpus=resources.cpus, num_gpus=resources.gpus, resources=dict(resources.custom)
         )
         self._seats: list[_Seat] = []
+        self._routes = Routes()
         self._halted = False
         try:
             self._seats.extend(self._seated() for _ in range(workers))
@@ -162,8 +171,8 @@ class Ray:
     def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
-        groups = neighbours(asks, _sizes(len(asks), len(self._seats)))
-        measured = self._dispatch([_Job(group, together) for group in groups], race=race)
+        generation = [_Job(group, together) for group in neighbours(asks, [len(asks)])]
+        measured = self._dispatch(generation, race=race)
         if not alone:
             yield from measured
             return
@@ -218,7 +227,10 @@ class Ray:
             most = IN_FLIGHT if 0 < self._longest_s < QUICK_S else 1
             if len(seat.jobs) >= most or (one_at_a_time and busy):
                 return
-            job = waiting.popleft()
+            whole = waiting.popleft()
+            job, rest = whole.cut(seat, self._routes, _share(len(whole.asks), len(self._seats)))
+            if rest:
+                waiting.appendleft(rest)
             if not seat.jobs:
                 seat.since = time.monotonic()
             seat.jobs[seat.actor.measure.remote(job, race)] = job
@@ -269,6 +281,7 @@ class Ray:
         log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, one_line(why.trace, QUOTED))
         suspect, *bystanders = seat.jobs.values()
         self._ray.kill(seat.actor)
+        self._routes.forget(seat)
         fresh = self._seated()
         seat.actor, seat.starting, seat.jobs = fresh.actor, fresh.starting, {}
         waiting.extendleft(reversed(bystanders))
@@ -324,12 +337,9 @@ class Ray:
         log.warning("%s; waiting", told)
 
 
-def _sizes(count: int, workers: int) -> list[int]:
-    """Of the groups of so many asks, in the order in which they are handed out: each takes a part of what is left."""
-    sizes: list[int] = []
-    while (left := count - sum(sizes)) > 0:
-        sizes.append(min(math.ceil(left / (PARTS * workers)), MOST))
-    return sizes
+def _share(left: int, workers: int) -> int:
+    """How many of the asks that are left a worker gets next."""
+    return min(math.ceil(left / (PARTS * workers)), MOST)
 
 
 def _of_memory(ray: Any, error: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.base import Bench
-from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Trial
+from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
     from searchkit.evaluate.racing import Race
@@ -97,14 +97,16 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     return added
 
 
+def places(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
+    """What decides each layer, first layer first; of a scalar, which decides all of them, in the first place."""
+    values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
+    return itertools.zip_longest(*values)
+
+
 def neighbours(asks: Sequence[Ask], sizes: Sequence[int]) -> list[tuple[Ask, ...]]:
     """Groups of these sizes; asks that agree from the first place on come together, since they share prefixes."""
 
-    def places(ask: Ask) -> list[tuple[str, ...]]:
-        values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
-        return [tuple(map(str, place)) for place in itertools.zip_longest(*values)]
-
-    order = iter(sorted(asks, key=places))
+    order = iter(sorted(asks, key=lambda ask: [tuple(map(str, place)) for place in places(ask)]))
     return [group for size in sizes if (group := tuple(itertools.islice(order, size)))]
 
 

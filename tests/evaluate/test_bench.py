@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from objectives import accuracy, macs
 from searchkit import Ask, Candidate, Constraint, Estimate, Objective, StudyError
-from searchkit.evaluate.ray import MOST
-from searchkit.evaluate.ray import _sizes as handed_out
+from searchkit.evaluate.ray import MOST, _share
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Measured
@@ -193,8 +192,9 @@ def test_neighbours_are_even_groups_that_agree_from_the_first_place_on() -> None
 
 @given(st.integers(0, 100), st.integers(1, 12))
 def test_workers_get_large_groups_first_and_small_ones_to_end_together(count: int, workers: int) -> None:
-    sizes = handed_out(count, workers)
-    assert sum(sizes) == count
+    sizes: list[int] = []
+    while left := count - sum(sizes):
+        sizes.append(_share(left, workers))
     assert sizes == sorted(sizes, reverse=True)
     assert 0 not in sizes
     assert max(sizes, default=0) <= MOST
