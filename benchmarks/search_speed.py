@@ -45,7 +45,7 @@ from searchkit.tasks import TextClassification
 
 GENERATION = 24
 PROFILED = 200  # examples; every operation is a record in memory
-WORKED = 4  # generations that workers and one process evaluate in turns
+WORKED = 10  # generations that workers and one process evaluate in turns
 DOCUMENTS = {"sst2_sentences": None, "imdb": 1000}  # that candidates are timed on; None: the whole search split
 EVALUATIONS = {"sst2_sentences": 1820, "imdb": 48}  # 1,820 is what the published search evaluates
 SAMPLED = {  # candidates that each slow way evaluates
@@ -217,18 +217,21 @@ def hypervolume_ratio(run: Run, fronts: dict[str, list[Trial]]) -> float:
 
 
 def workers(run: Run, asks: Sequence[Ask], cache: int) -> dict[str, float]:
-    """Two Ray workers of one thread against one process of two threads, once both are built: the same generations in
-    turns, from empty caches on."""
+    """Two Ray workers of one thread against one process of two threads: the same generations in turns, once all have
+    started and have measured the unreduced model."""
     workbench, objectives = workbench_of(run, cache_bytes=cache), run.study.objectives
     threads = torch.get_num_threads()
     single = replace(workbench, threads=1, device="cpu")
     alone = together = 0.0
     with Inline(workbench, objectives) as inline, Ray(single, (*objectives, PEAK), workers=2) as ray:
+        warm = [Ask(len(asks) + number, Candidate.of(baseline="unreduced")) for number in range(2)]
+        for evaluator in (inline, ray):
+            list(evaluator.run(warm))
         for start in range(0, len(asks), GENERATION):
             generation = asks[start : start + GENERATION]
             alone += seconds(lambda: list(inline.run(generation)))  # noqa: B023
             together += seconds(lambda: list(ray.run(generation)))  # noqa: B023
-        (last,) = ray.run([Ask(len(asks), asks[0].candidate)])
+        (last,) = ray.run([Ask(len(asks) + len(warm), asks[0].candidate)])
     torch.set_num_threads(threads)
     assert isinstance(last.outcome, Measured)
     return {
