@@ -18,6 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).parents[1].parent / "shared"  # real data sets and a real encoder, beside the repository
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than cores: tests of clusters and of killed processes wait for others most of the time."""
+    return 1 + (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with `data/<set>/<split>.parquet` and `models/minilm-l6`; the test is skipped where it is absent."""
