@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from searchkit.errors import TrialError
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.reduction.device import give_back_memory
 from searchkit.reduction.ragged import Tokens
 
 
@@ -50,17 +50,10 @@ def _peak_mib(subject: Subject, tokens: Tokens) -> float:
         before = torch.cuda.memory_allocated(device)
         subject.forward(tokens)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    _give_back()
+    give_back_memory()
     before_kib = _reset_peak()
     subject.forward(tokens)
     return max(_status_kib("VmHWM") - before_kib, 0) / 1024
-
-
-def _give_back() -> None:
-    """Free memory returns to the system, so that a pass has to ask for what it needs."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _reset_peak() -> int:

@@ -23,7 +23,7 @@ from searchkit.evaluate.prefix import Cache, Walk, can_share, prefixes
 from searchkit.evaluate.racing import Heat, Race
 from searchkit.evaluate.threads import side_by_side
 from searchkit.records import Candidate, Pruned, Scalar
-from searchkit.reduction.device import device_of, dtype_of, environment
+from searchkit.reduction.device import device_of, dtype_of, environment, give_back_memory
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
@@ -286,7 +286,10 @@ class SupernetBench:
                 every = (
                     next(walked) if can else self.model(tokens, plan) for plan, can in zip(plans, shared, strict=True)
                 )
-                return [(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
+                found = [(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
+            if cache.budget and self.device.type == "cpu":
+                give_back_memory()  # from between the nodes that are kept, half as much as these take
+            return found
 
         batches = [(tokens, cache) for (_, tokens), cache in zip(self.batches, self.caches, strict=True)]
         if self.device.type == "cpu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from functools import lru_cache
@@ -53,6 +54,13 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def give_back_memory() -> None:
+    """What is free returns to the system; glibc keeps it where it lies between tensors that stay."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int]:
