@@ -101,7 +101,8 @@ class _Lines:
         elif done < total and now - self._said < LINE_EVERY_S:
             return
         self._said = now
-        left = (now - self._begun) / max(done - self._from, 1) * (total - done) if done > self._from else 0.0
+        made = done - self._from
+        left = (now - self._begun) / made * (total - done) if made > 1 else 0.0  # the first of a group took for all
         remaining = f", about {left:.0f} s left" if left else ""
         err.print(
             f"{phase}: {done} of {total}{remaining}{f', {note}' if note else ''}", soft_wrap=True, highlight=False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchkit.evaluate import routing
-from searchkit.evaluate.ray import _share
+from searchkit.evaluate.ray import _Job, _Seat, _share
 from searchkit.evaluate.routing import Routes
 from searchkit.evaluate.trial import neighbours
 from searchkit.records import Ask, Candidate
@@ -50,6 +50,20 @@ def test_a_worker_takes_those_of_which_it_knows_more_than_any_other(
     assert len(taken) == min(count, len(every))
     if taken and left:
         assert min(map(lead, taken)) >= max(map(lead, left))
+
+
+def test_a_job_is_cut_by_what_its_worker_knows_unless_it_was_begun() -> None:
+    routes, here, there = Routes(), _Seat(None, None), _Seat(None, None)
+    every = asks([(0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (1.0, 0.5)])
+    routes.give(here, asks([(0.5, 1.0)]))
+    routes.give(there, asks([(0.25, 1.0)]))
+    job, rest = _Job(every, ("accuracy",)).cut(here, routes, 2)
+    assert job.asks == every[1:3]
+    assert rest is not None
+    assert rest.asks == (every[0], every[3])
+    assert rest.cut(there, routes, 2)[1] is None
+    again = _Job(every[:1], ("accuracy",), attempt=2)
+    assert again.cut(there, routes, 1) == (again, None)
 
 
 def test_a_worker_that_is_gone_knows_nothing() -> None:
