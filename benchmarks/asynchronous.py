@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.overhead import OBJECTIVES, Free
 from benchmarks.result import finish
 from searchkit import NSGA2, Ask, Budget, Lengths, Space, Trial
-from searchkit.budget import Account
 from searchkit.evaluate.trial import measure
 from searchkit.front import Array, hypervolume_curve, losses
 from searchkit.records import Measured
-from searchkit.search import search
-from searchkit.steady import search_steadily
+from searchkit.search.budget import Account
+from searchkit.search.generational import search
+from searchkit.search.steady import search_steadily
 
 SPACE = Space(Lengths(levels=16)).bound(12)
 REFERENCE = (0.0, 1.01)  # quality 0, all of the cost

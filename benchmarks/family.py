@@ -25,14 +25,14 @@ import numpy as np
 
 from benchmarks.result import ROOT, finish
 from objectives import accuracy, latency, macs
-from searchkit.conditions import Conditions
+from searchkit._progress import Progress
 from searchkit.engines import NSGA2
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
-from searchkit.progress import Progress
 from searchkit.records import Candidate, Failed, Measured, Trial
-from searchkit.run import Run
+from searchkit.runs.config import Conditions
+from searchkit.runs.session import Run
 from searchkit.study import load
 
 SHARED = ROOT.parent / "shared"
@@ -301,7 +301,7 @@ def value(trial: Trial, name: str) -> float:
 
 
 def seconds(run: Run) -> dict[str, float]:
-    from searchkit.progress import Stopwatch
+    from searchkit._progress import Stopwatch
 
     spent = {phase: Stopwatch(run.folder.seconds(phase)).before for phase in ("train", "search")}
     return {phase: round(took, 1) for phase, took in spent.items()}

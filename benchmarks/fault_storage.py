@@ -20,17 +20,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from searchkit.budget import Account, Budget
 from searchkit.engines.random import Random
 from searchkit.errors import StoreError
 from searchkit.evaluate.inline import Inline
 from searchkit.records import Trial
-from searchkit.search import search
-from searchkit.store import Store
+from searchkit.search.budget import Account, Budget
+from searchkit.search.generational import search
+from searchkit.storage.store import Store
 from tests import analytic
 from tests.disks import Disk, disk
 from tests.postgresql import Server, missing, server
-from tests.store.samples import measured, opened
+from tests.storage.samples import measured, opened
 
 Row = dict[str, str | int]
 

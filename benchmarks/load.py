@@ -14,12 +14,12 @@ from typing import Any
 from benchmarks.overhead import OBJECTIVES, POPULATION, Free
 from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Lengths, Space, Trial
-from searchkit.budget import Account
 from searchkit.evaluate.inline import Inline
-from searchkit.search import search
-from searchkit.setting import OneSetting
-from searchkit.steady import search_steadily
-from searchkit.store import Store
+from searchkit.search.budget import Account
+from searchkit.search.generational import search
+from searchkit.search.steady import search_steadily
+from searchkit.storage.one_environment import OneSetting
+from searchkit.storage.store import Store
 
 SPACE = Space(Lengths(levels=16)).bound(12)  # 17 million candidates
 IN_FLIGHT = 4  # asks, in steady state

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Candidate, Estimate, Lengths, Objective, Space
-from searchkit.budget import Account
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import Race
 from searchkit.evaluate.ray import Ray
 from searchkit.records import Pruned, Scalar
-from searchkit.search import search
-from searchkit.store import Store
+from searchkit.search.budget import Account
+from searchkit.search.generational import search
+from searchkit.storage.store import Store
 
 SPACE = Space(Lengths(levels=16)).bound(6)
 POPULATION = 24

@@ -38,8 +38,8 @@ from searchkit.front import Front, hypervolume, losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.reduction.cost import unreduced_macs
-from searchkit.run import Run
-from searchkit.search import leading, rivals
+from searchkit.runs.session import Run
+from searchkit.search.generational import leading, rivals
 from searchkit.space import Lengths, Space
 from searchkit.tasks import TextClassification
 

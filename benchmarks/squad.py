@@ -16,11 +16,11 @@ from typing import Any
 from benchmarks.family import TIMED, seconds, tell, value
 from benchmarks.result import ROOT, finish
 from objectives import exact_match, f1, latency, macs
-from searchkit.conditions import Conditions
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.records import Candidate
-from searchkit.run import Run
+from searchkit.runs.config import Conditions
+from searchkit.runs.session import Run
 from searchkit.study import load
 
 SHARED = ROOT.parent / "shared"

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._checks import check_count
 from searchkit.errors import StudyError
 from searchkit.evaluate.subject import Subject, SupernetBench
-from searchkit.fields import check_count
 from searchkit.reduction.device import synchronize
 from searchkit.reduction.ragged import Layout, Tokens
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from searchkit.evaluate.resamples import interval, resampled
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
-from searchkit.resamples import interval, resampled
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]  # (R, U) units of each resample

@@ -9,22 +9,22 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from searchkit.budget import Budget, Plateau
     from searchkit.engines import LAT, NSGA2, Random
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
     from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
+    from searchkit.search.budget import Budget, Plateau
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Study
-    from searchkit.supernet import Scratch, Supernet
+    from searchkit.training.supernet import Scratch, Supernet
 
 __version__ = "0.1.0"
 
 _HOME: Final[dict[str, str]] = {
     "Ask": "records",
-    "Budget": "budget",
+    "Budget": "search.budget",
     "Candidate": "records",
     "Choice": "space",
     "Constraint": "objective",
@@ -38,17 +38,17 @@ _HOME: Final[dict[str, str]] = {
     "Measured": "records",
     "NSGA2": "engines",
     "Objective": "objective",
-    "Plateau": "budget",
+    "Plateau": "search.budget",
     "Pruned": "records",
     "Racing": "evaluate.racing",
     "Random": "engines",
-    "Scratch": "supernet",
+    "Scratch": "training.supernet",
     "SearchkitError": "errors",
     "Space": "space",
     "StoreError": "errors",
     "Study": "study",
     "StudyError": "errors",
-    "Supernet": "supernet",
+    "Supernet": "training.supernet",
     "Thresholds": "space",
     "TransientError": "errors",
     "Trial": "records",

@@ -1,5 +1,5 @@
 """`python -m searchkit` is the command line."""
 
-from searchkit.cli import main
+from searchkit.cli.app import main
 
 main()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from searchkit._checks import check_fields
 from searchkit.errors import StudyError
-from searchkit.fields import check_fields
 from searchkit.records import Candidate, Estimate, Pruned
 
 if TYPE_CHECKING:

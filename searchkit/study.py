@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchkit.budget import Budget
+from searchkit._checks import check_fields
 from searchkit.engines.lat import LAT
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.evaluate.racing import Race, Racing
-from searchkit.fields import check_fields
 from searchkit.objective import Constraint, Objective
+from searchkit.search.budget import Budget
 from searchkit.space import Space, Thresholds
-from searchkit.supernet import Supernet
+from searchkit.training.supernet import Supernet
 
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig

@@ -41,13 +41,13 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {"searchkit/store.py", "searchkit/shown.py"}),
-        ("sqlalchemy", {"searchkit/sql.py"}),
+        ("optuna", {"searchkit/storage/store.py", "searchkit/storage/optuna_trials.py"}),
+        ("sqlalchemy", {"searchkit/storage/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
-        ("ray", {"searchkit/evaluate/ray.py", "searchkit/submit.py"}),
-        ("fsspec", {"searchkit/mirror.py"}),
+        ("ray", {"searchkit/evaluate/ray.py", "searchkit/cluster/submit.py"}),
+        ("fsspec", {"searchkit/storage/remote.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),
-        ("typer", {"searchkit/cli.py"}),
+        ("typer", {"searchkit/cli/app.py"}),
     ],
 )
 def test_a_foreign_library_has_one_home(library: str, home: set[str]) -> None:
@@ -64,19 +64,19 @@ FORBIDDEN = {
         "searchkit.space",
         "searchkit.engines",
         "searchkit.study",
-        "searchkit.search",
-        "searchkit.store",
+        "searchkit.search.generational",
+        "searchkit.storage.store",
     ],
-    "searchkit/search.py": [
+    "searchkit/search/generational.py": [
         *(f"searchkit.engines.{name}" for name in ("lat", "nsga2", "random")),
         "searchkit.evaluate.ray",
         "torch",
     ],
     "searchkit/space": ["torch", "searchkit.reduction", "searchkit.engines"],
-    "searchkit/front.py": ["torch", "searchkit.reduction", "searchkit.store"],
-    "searchkit/engines": ["torch", "searchkit.reduction", "searchkit.evaluate", "searchkit.store"],
-    "searchkit/store.py": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.report"],
-    "searchkit/report": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.search"],
+    "searchkit/front.py": ["torch", "searchkit.reduction", "searchkit.storage.store"],
+    "searchkit/engines": ["torch", "searchkit.reduction", "searchkit.evaluate", "searchkit.storage.store"],
+    "searchkit/storage/store.py": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.report"],
+    "searchkit/report": ["torch", "searchkit.reduction", "searchkit.engines", "searchkit.search.generational"],
     "searchkit/records.py": ["searchkit.space", "searchkit.objective", "numpy", "torch"],
 }
 
@@ -102,5 +102,6 @@ def test_every_public_name_can_be_reached() -> None:
 
 def test_only_the_engine_and_evaluator_that_run_are_loaded_by_the_command_line() -> None:
     assert (
-        _fresh("import sys, searchkit.cli; print({'torch', 'ray', 'pymoo', 'optuna'} & set(sys.modules))") == "set()\n"
+        _fresh("import sys, searchkit.cli.app; print({'torch', 'ray', 'pymoo', 'optuna'} & set(sys.modules))")
+        == "set()\n"
     )

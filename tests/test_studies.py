@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from searchkit.conditions import Conditions
-from searchkit.run import execute
+from searchkit.runs.config import Conditions
+from searchkit.runs.session import execute
 from searchkit.study import load
 
 STUDIES = Path(__file__).parents[1] / "studies"

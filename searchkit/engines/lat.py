@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchkit._checks import check_count, check_fields
 from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
 from searchkit.errors import StudyError
-from searchkit.fields import check_count, check_fields
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Trial
 from searchkit.space import Genome, Lengths, Space

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from searchkit._checks import check_count, check_fields
 from searchkit.engines.base import LARGEST_POPULATION, ROUNDS, Asks, Engine
 from searchkit.errors import StudyError
-from searchkit.fields import check_count, check_fields
 from searchkit.front import losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial

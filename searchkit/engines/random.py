@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from searchkit._checks import check_count
 from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
-from searchkit.fields import check_count
 from searchkit.objective import Objective
 from searchkit.records import Ask, Trial
 from searchkit.space import Space

@@ -19,8 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._checks import check_fields
 from searchkit.errors import StudyError
-from searchkit.fields import check_fields
 from searchkit.objective import Objective
 from searchkit.records import Pruned, Trial
 

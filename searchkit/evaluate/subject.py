@@ -19,7 +19,6 @@ from torch import Tensor
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.energy import meter
-from searchkit.evaluate.prefix import Cache, Walk, can_share, prefixes
 from searchkit.evaluate.racing import Heat, Race
 from searchkit.evaluate.threads import side_by_side
 from searchkit.records import Candidate, Pruned, Scalar
@@ -28,6 +27,7 @@ from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.prefix_tree import Cache, Walk, can_share, prefixes
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.training.base import Recipe, as_tokens
 from searchkit.training.plans import plan

@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._checks import check
 from searchkit.errors import StudyError
-from searchkit.fields import check
 
 Floats = NDArray[np.float64]
 Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took

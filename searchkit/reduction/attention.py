@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from searchkit.reduction import flash
-from searchkit.reduction.product import compiles_per_shape
+from searchkit.reduction.matmul import compiles_per_shape
 from searchkit.reduction.ragged import Layout
 
 ABSENT: Final = 1e-30  # a key of no more weight than this is not there

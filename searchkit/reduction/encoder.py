@@ -16,8 +16,8 @@ from torch import Tensor
 
 from searchkit.reduction.attention import attend, attend_from_first
 from searchkit.reduction.families import Block
+from searchkit.reduction.matmul import piecewise, rowwise
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
-from searchkit.reduction.product import piecewise, rowwise
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import SCORERS, Scorer, Seen
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit.evaluate.resamples import interval
 from searchkit.front import losses_of, nondominated
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
 from searchkit.report.results import Results, estimates
-from searchkit.resamples import interval
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from searchkit import front
+from searchkit._files import replace_whole
 from searchkit.errors import one_line
-from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
 from searchkit.report.points import Points, Window
@@ -33,7 +33,7 @@ from searchkit.report.results import (
 )
 from searchkit.report.summary import reference
 from searchkit.report.table import spoken
-from searchkit.setting import environments, in_short
+from searchkit.storage.one_environment import environments, in_short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

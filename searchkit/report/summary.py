@@ -15,7 +15,7 @@ from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, verdicts
-from searchkit.setting import environments, fingerprint_of
+from searchkit.storage.one_environment import environments, fingerprint_of
 
 
 def summary(results: Results) -> dict[str, Any]:

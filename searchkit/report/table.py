@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._files import replace_whole
 from searchkit.errors import one_line
-from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
 from searchkit.report.paired import Difference, difference, front_probabilities
 from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
 from searchkit.report.verdict import sentences
-from searchkit.setting import in_short
+from searchkit.storage.one_environment import in_short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from searchkit._files import replace_whole
 from searchkit.errors import one_line
-from searchkit.files import replace_whole
 from searchkit.records import Candidate, Trial
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results

@@ -2,8 +2,8 @@
 
 from searchkit.space.base import Dimension, Genome
 from searchkit.space.lengths import Lengths
-from searchkit.space.plain import Choice, Integer
-from searchkit.space.product import Space
+from searchkit.space.scalars import Choice, Integer
+from searchkit.space.space import Space
 from searchkit.space.thresholds import Thresholds
 
 __all__ = ["Choice", "Dimension", "Genome", "Integer", "Lengths", "Space", "Thresholds"]

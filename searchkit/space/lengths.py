@@ -28,7 +28,7 @@ from searchkit.space.levels import (
     length_of,
     nearest,
 )
-from searchkit.space.moves import MATINGS, MOVES, SHAPES, SHARES, around, changed, uniform
+from searchkit.space.operators import MATINGS, MOVES, SHAPES, SHARES, around, changed, uniform
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from searchkit.space.levels import (
     length_of,
     nearest,
 )
-from searchkit.space.moves import (
+from searchkit.space.operators import (
     THRESHOLD_MATINGS,
     THRESHOLD_MOVES,
     THRESHOLD_SHAPES,

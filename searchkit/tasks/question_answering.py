@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from searchkit._checks import check_fields
 from searchkit.errors import DataError
-from searchkit.fields import check_fields
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.files import Part

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._checks import check_fields
 from searchkit.errors import DataError
-from searchkit.fields import check_fields
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.encode import encode_table

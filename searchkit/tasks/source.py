@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from searchkit._checks import check
 from searchkit.errors import DataError, unknown
-from searchkit.fields import check
 from searchkit.tasks.base import SPLITS
 from searchkit.tasks.files import Part, digests, looks_local, read_folder
 from searchkit.tasks.hub import read_hub

@@ -4,7 +4,7 @@ from searchkit.training.adapler import AdapLeR
 from searchkit.training.base import Recipe
 from searchkit.training.block_skim import BlockSkim
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.length_drop import LengthDrop
 from searchkit.training.ltp import LTP
 from searchkit.training.power_bert import PowerBert

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from searchkit._checks import check_count
 from searchkit.errors import StudyError
-from searchkit.fields import check_count
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.ragged import Layout
@@ -32,7 +32,7 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.training.base import WIDEST, Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.saliency import dumped, token_rows
 

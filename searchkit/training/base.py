@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from searchkit._checks import check_fields
+from searchkit._progress import Progress
 from searchkit.errors import DataError, StoreError, StudyError, unknown
-from searchkit.fields import check_fields
-from searchkit.progress import Progress
 from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel, quiet_transformers
 from searchkit.reduction.plan import FATES, Reducer, ReductionPlan
@@ -29,7 +29,7 @@ from searchkit.reduction.scorers import Scale
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
-    from searchkit.training.input import InputReducer
+    from searchkit.training.input_reducer import InputReducer
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
 from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import everywhere, with_input
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.training.base import Where, check_scheduled, fit, stage_of, task_loss
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -22,7 +22,7 @@ from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
 from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import places, plan
 
 if TYPE_CHECKING:

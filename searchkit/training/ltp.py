@@ -28,7 +28,7 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import everywhere, plan, with_input
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from searchkit.reduction.plan import Reducer, TopK, ranks
 from searchkit.reduction.relaxed import Decision
 from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import everywhere, plan, with_input
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
-from searchkit.training.input import InputReducer
+from searchkit.training.input_reducer import InputReducer
 from searchkit.training.plans import everywhere, with_input
 
 if TYPE_CHECKING:

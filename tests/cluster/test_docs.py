@@ -146,8 +146,8 @@ def test_what_is_included_is_there_for_the_job_and_its_workers(head: Head, tmp_p
 
 def test_a_job_that_cannot_start_says_why_and_its_code_is_ours(head: Head, tmp_path: Path) -> None:
     (tmp_path / "my_study.py").write_text(STUDY)
-    edited = "import searchkit.submit as s; s.versions = lambda *_: {'searchkit': '0.1.0', 'torch': '1.0'}; "
-    command = f'{sys.executable} -c "{edited}from searchkit.cli import main; main()" submit my_study.py --wait'
+    edited = "import searchkit.cluster.submit as s; s.versions = lambda *_: {'searchkit': '0.1.0', 'torch': '1.0'}; "
+    command = f'{sys.executable} -c "{edited}from searchkit.cli.app import main; main()" submit my_study.py --wait'
     result = run(command, tmp_path, head, RAY_API_SERVER_ADDRESS=head.url)
     assert result.returncode == 2, result.stdout + result.stderr
     assert re.search(r"error: the node 127.0.0.1 has torch \S+, and the study was submitted with 1.0", result.stdout)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from searchkit.cluster.fetch import fetch
 from searchkit.errors import StoreError, StudyError
-from searchkit.fetch import fetch
-from searchkit.folder import Folder
-from searchkit.mirror import Mirror, Part, Remote
+from searchkit.runs.folder import Folder
+from searchkit.storage.remote import Mirror, Part, Remote
 
 RECORD = {
     "description": {"name": "small"},

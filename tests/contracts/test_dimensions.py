@@ -154,7 +154,7 @@ def test_a_start_changes_neither_what_is_legal_nor_the_description(dimension: Di
     assert {tuple(row) for row in rows.tolist()} <= legal(dimension)
 
 
-# Starts of lengths, and when they reduce nothing (thresholds: tests/test_thresholds.py)
+# Starts of lengths, and when they reduce nothing (thresholds: tests/space/test_thresholds.py)
 
 
 def test_without_a_start_the_draws_are_what_they_were_before_there_were_any() -> None:

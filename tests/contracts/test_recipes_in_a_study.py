@@ -8,12 +8,12 @@ import pytest
 
 from objectives import accuracy, f1, macs
 from searchkit import NSGA2, Budget, Lengths, Measured, Random, Space, Study, StudyError, Thresholds
-from searchkit.conditions import Conditions
-from searchkit.run import execute
+from searchkit.runs.config import Conditions
+from searchkit.runs.session import execute
 from searchkit.study import Loaded
-from searchkit.supernet import Supernet
 from searchkit.tasks import Generated, GeneratedQuestions
 from searchkit.training import RECIPES, FineTune
+from searchkit.training.supernet import Supernet
 from tests.training.recipes import PAIRINGS, SCRATCH, SMALL
 
 TASKS = {

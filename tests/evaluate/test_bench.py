@@ -21,10 +21,10 @@ from searchkit.evaluate.ray import MOST, _share
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Measured
-from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import LengthDrop
+from searchkit.training.supernet import Scratch, Supernet
 from tests.analytic import OBJECTIVES, FormulaBench, asks
 
 TASKS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from searchkit import cli
+from searchkit.cli import app as cli
 
 PARTS = {
     "name": '"small"',

@@ -19,14 +19,14 @@ import pandas as pd
 import pytest
 
 from searchkit import Candidate, Estimate, Failed, Measured, Pruned, Trial
-from searchkit.conditions import Conditions
+from searchkit._files import replace_whole
 from searchkit.errors import StoreError, one_line
 from searchkit.evaluate.baselines import baselines
-from searchkit.files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Ask
-from searchkit.run import train_only
-from searchkit.store import Store
+from searchkit.runs.config import Conditions
+from searchkit.runs.session import train_only
+from searchkit.storage.store import Store
 from searchkit.study import load
 from tests.faults.malformed import Said, files, study_file
 

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thresholds, Trial
-from searchkit.cli import _parameters
-from searchkit.conditions import Conditions
+from searchkit._progress import silent
+from searchkit.cli.app import _parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
-from searchkit.folder import Folder, stored_objectives
-from searchkit.place import Place
-from searchkit.progress import silent
-from searchkit.run import Run
-from searchkit.store import Store
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.session import Run
+from searchkit.storage.address import Place
+from searchkit.storage.store import Store
 from searchkit.study import _converted, load
 from searchkit.tasks import TextClassification
 from searchkit.tasks.files import read_folder

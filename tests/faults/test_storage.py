@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fault_storage
-from searchkit import sql
 from searchkit.errors import StoreError
-from searchkit.store import Store
+from searchkit.storage import sql
+from searchkit.storage.store import Store
 from tests.postgresql import Server
-from tests.store.samples import OBJECTIVES, measured, opened
+from tests.storage.samples import OBJECTIVES, measured, opened
 
 
 def unhurt(row: fault_storage.Row) -> bool:

@@ -14,7 +14,7 @@ from typing import Protocol
 import psutil
 import pytest
 
-from searchkit import cli
+from searchkit.cli import app as cli
 from tests.postgresql import Server
 from tests.studies import small_study
 

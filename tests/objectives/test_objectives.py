@@ -17,9 +17,9 @@ from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Generated, word_tokenizer
 from searchkit.training import FineTune
+from searchkit.training.supernet import Scratch, Supernet
 
 batches_module = importlib.import_module("objectives.batches")
 timing_module = importlib.import_module("searchkit.evaluate.timing")

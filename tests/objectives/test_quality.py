@@ -23,10 +23,10 @@ from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Encoded, GeneratedQuestions, best_answers, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import FineTune
+from searchkit.training.supernet import Scratch, Supernet
 
 HEADS = {
     "classification": (accuracy, macro_f1, matthews),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from searchkit.evaluate.resamples import RESAMPLES, resampled
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
 from searchkit.report.results import Results
-from searchkit.resamples import RESAMPLES, resampled
 
 
 def unmeasurable(subject: Any) -> Estimate:

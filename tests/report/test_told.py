@@ -11,12 +11,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from searchkit.folder import Folder
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report import plots
 from searchkit.report.results import Results
-from searchkit.run import write
-from searchkit.setting import fingerprint
+from searchkit.runs.folder import Folder
+from searchkit.runs.session import write
+from searchkit.storage.one_environment import fingerprint
 from tests.report.searches import staircase
 
 HERE = {"device": "cpu", "device_name": "Abacus 3000", "threads": 2, "dtype": "bf16", "torch": "2.13"}

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.supernet import Scratch, Supernet
 from searchkit.tasks import Encoded, Generated, word_tokenizer
 from searchkit.training import (
     LTP,
@@ -24,6 +23,7 @@ from searchkit.training import (
     Transkimmer,
 )
 from searchkit.training.base import Where
+from searchkit.training.supernet import Scratch, Supernet
 
 TASK = Generated(train=160, search=40, report=40)
 SCRATCH = Scratch(layers=2, width=16, heads=2, feed_forward=16)

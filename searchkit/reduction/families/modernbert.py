@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from searchkit.reduction.families.base import Reads, View
-from searchkit.reduction.product import product
+from searchkit.reduction.matmul import product
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from searchkit.reduction.families.base import Reads, View
-from searchkit.reduction.product import product
+from searchkit.reduction.matmul import product
 
 Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
 Head = Callable[[Tensor], Tensor]

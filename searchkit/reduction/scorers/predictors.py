@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from searchkit.reduction.product import product
+from searchkit.reduction.matmul import product
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers.base import Scale, Seen
 

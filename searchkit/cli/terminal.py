@@ -1,0 +1,216 @@
+"""What the terminal shows: lines, tables, and progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from searchkit.errors import NothingStoredError, one_line
+from searchkit.storage.address import with_password
+from searchkit.storage.one_environment import in_short
+
+if TYPE_CHECKING:
+    from searchkit._progress import Progress
+    from searchkit.objective import Objective
+    from searchkit.records import Trial
+    from searchkit.runs.folder import Folder
+    from searchkit.runs.pick import Figure, Picked
+    from searchkit.runs.remeasure import Remeasured
+
+out, err = Console(), Console(stderr=True)
+
+LINE_EVERY_S: Final = 30.0
+_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
+SHOWN: Final = 12  # members of a front in a status
+
+
+def say(text: str) -> None:
+    out.print(plain(text), soft_wrap=True, highlight=False)
+
+
+def plain(text: str) -> str:
+    """Text for the terminal without markup or control characters, whatever a store holds."""
+    return escape(one_line(text))
+
+
+def warn(text: str) -> None:
+    err.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def show(results: Any, place: Path | str) -> None:
+    from searchkit.report.table import console_table
+
+    out.print(console_table(results))
+    say(f"front.csv, summary.json, trials.parquet and plots are in {place}")
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """A progress bar per phase, with what is done and the time that remains; in a log, a line now and then."""
+    if not err.is_terminal:
+        yield _Lines()
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(phase: str, done: int, total: int, note: str = "") -> None:
+            if phase not in tasks:
+                tasks[phase] = bars.add_task(phase, total=total, completed=done, note=note)
+            bars.update(tasks[phase], completed=done, total=total, note=note)
+
+        yield told
+
+
+class _Lines:
+    """Progress for output that is no terminal: a line when a phase begins, every half minute, and when it ends."""
+
+    def __init__(self) -> None:
+        self._phase, self._begun, self._said, self._from = "", 0.0, 0.0, 0
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if phase != self._phase:
+            self._phase, self._begun, self._from = phase, now, done
+        elif done < total and now - self._said < LINE_EVERY_S:
+            return
+        self._said = now
+        made = done - self._from
+        left = (now - self._begun) / made * (total - done) if made > 1 else 0.0  # the first of a group took for all
+        remaining = f", about {left:.0f} s left" if left else ""
+        err.print(
+            f"{phase}: {done} of {total}{remaining}{f', {note}' if note else ''}", soft_wrap=True, highlight=False
+        )
+
+
+def show_status(folder: Folder) -> None:
+    """How far the run is, and its front on the search split, thinned."""
+    from searchkit._progress import Stopwatch
+    from searchkit.front import Front
+    from searchkit.runs.folder import stored_objectives
+    from searchkit.runs.status import told
+    from searchkit.search.budget import ENDED
+    from searchkit.search.steady import IN_FLIGHT
+    from searchkit.storage.store import Store
+
+    record = folder.read()
+    objectives, front_objectives = stored_objectives(record)
+    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
+    try:
+        store = Store.open(storage, f"{name}-search", objectives, create=False)
+        trials, ended, in_flight = store.trials(), store.note(ENDED), store.note(IN_FLIGHT)
+    except NothingStoredError:
+        trials, ended, in_flight = [], None, None
+    try:
+        report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
+    except NothingStoredError:
+        report = []
+    count = sum(trial.is_evaluation for trial in trials)
+    say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    seconds = Stopwatch(folder.seconds("search")).before
+    for line in told(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
+        say(f"  {line}")
+    if "cache_mib" in record:
+        say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
+    front = Front.of(trials, objectives)
+    table = Table(title="front on the search split", title_justify="left")
+    for objective in objectives:
+        table.add_column(plain(f"{objective.name} ({objective.unit})"), justify="right")
+    table.add_column("candidate")
+    for member in front.members[:: max(1, -(-len(front.members) // SHOWN))]:
+        values = [f"{member.outcome.estimates[one.name].value:.4g}" for one in objectives]  # type: ignore[union-attr]
+        table.add_row(*values, plain(str(member.ask.candidate.to_json())))
+    if front.members:
+        out.print(table)
+
+
+def show_picked(found: Picked, path: Path) -> None:
+    """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
+    say(f"{found.study.get('name')}: {found.why}")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("report split")
+    for figure in found.figures:
+        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
+    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
+        table.add_row(*row)
+    out.print(table)
+    for held in found.held:
+        whose = " of the study" if held.limit.by_study else ""
+        say(f"{held.limit}{whose} {held.verdict}: {held}")
+    for untold in found.untold:
+        say(f"{untold} of the study was kept on the search split; the report split has no such figure")
+    say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
+    say(f"measured on {in_short(found.trial.environment)}; written to {path}")
+
+
+def _picked_column(figure: Figure) -> list[str]:
+    own, unreduced, against = figure.own, figure.unreduced, figure.difference
+    return [
+        f"{own.value:.4g}",
+        _interval(own.interval, ""),
+        str(own.n),
+        f"{unreduced.value:.4g}" if unreduced else "-",
+        f"{against.value:+.4g}" if against else "-",
+        _interval((against.low, against.high) if against else None, "+"),
+    ]
+
+
+def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
+    low, high = ends or (None, None)
+    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
+
+
+def show_remeasured(found: Remeasured) -> None:
+    table = Table(title=f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
+    for objective in found.objectives:
+        table.add_column(f"{objective.name}\n{plain(objective.unit)}", justify="right")
+    table.add_column("times unreduced\n95 % interval", justify="right")
+    table.add_column("candidate")
+    for trial in found.trials:
+        table.add_row(*_remeasured_row(trial, found.objectives))
+    out.print(table)
+    if any(_beside(trial, "contended") for trial in found.trials):
+        say("the machine was busy with something else: intervals are wider than they need to be; measure again")
+
+
+def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
+    from searchkit.records import Measured
+
+    if not isinstance(trial.outcome, Measured):
+        return [*(trial.status for _ in objectives), "", plain(str(trial.ask.candidate.to_json()))]
+    values = [f"{trial.outcome.estimates[one.name].value:.4g}" for one in objectives]
+    ratio, low, high = (_beside(trial, name) for name in ("ratio", "ratio_low", "ratio_high"))
+    times = f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else ""
+    return [*values, times, plain(str(trial.ask.candidate.to_json()))]
+
+
+def _beside(trial: Trial, name: str) -> float:
+    """What stands beside the timed objective; 0 where nothing does."""
+    estimates = getattr(trial.outcome, "estimates", {})
+    return next((one.beside[name] for one in estimates.values() if name in one.beside), 0.0)

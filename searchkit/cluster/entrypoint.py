@@ -1,0 +1,69 @@
+"""A submitted study on the cluster: is all there that it needs? Then it runs as on any machine.
+
+`python -m searchkit.cluster.entrypoint run STUDY ...`, in the package that `searchkit submit` sent. Ray may unpack that
+folder anew at any time (a second raylet of the same machine does), and a process whose working folder is gone cannot
+load libraries: so the job works in a copy of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from searchkit.cluster.package import Needs, differences, installed
+from searchkit.cluster.submit import RECORD, Submitted, on_every_node
+from searchkit.errors import SearchkitError, StudyError
+
+
+def check(needs: Needs) -> None:
+    """StudyError in one line for the first thing that is not as needed."""
+    for path in needs.paths:
+        if not Path(path).exists():
+            raise StudyError(f"{path}: the cluster does not see it; put it where all its nodes do, or --include it")
+    if needs.runs:
+        _check_shared(needs, Path(needs.runs, needs.study))
+    for node, found in on_every_node(installed, list(needs.versions)).items():
+        for difference in differences(needs.versions, found):
+            raise StudyError(
+                f"the node {node} {difference}: install the same on every node, or submit with --environment pip"
+            )
+
+
+def _check_shared(needs: Needs, folder: Path) -> None:
+    try:
+        same = Submitted.read(folder, own=False).job == needs.job
+    except SearchkitError:
+        same = False
+    if not same:
+        raise StudyError(
+            f"{folder}: the cluster does not see the folder that the study was submitted from (or its {RECORD}); give "
+            "--runs a folder that both share, or a URL such as s3://bucket/runs"
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code of `searchkit` with these arguments; 2 and one line if something is missing here."""
+    with tempfile.TemporaryDirectory(prefix="searchkit-job-") as own:
+        shutil.copytree(Path.cwd(), own, dirs_exist_ok=True)
+        os.chdir(own)
+        sys.path.insert(0, own)
+        try:
+            check(Needs.read(Path(own)))
+        except SearchkitError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        for number in (signal.SIGINT, signal.SIGTERM):  # they reach the command too, which decides
+            signal.signal(number, lambda *_: None)
+        code = subprocess.run([sys.executable, "-m", "searchkit", *arguments], cwd=own).returncode
+        os.chdir(os.sep)
+        return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

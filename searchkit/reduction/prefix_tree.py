@@ -1,0 +1,321 @@
+"""Many plans on one batch: the tree of their reducers, walked depth first, so that a common prefix is computed once.
+
+A node is the batch after the attention of a layer, as all reducers before it have left it; its children are what the
+different reducers of that layer make of it. The feed-forward part runs once for every token that any child keeps, which
+is possible because a token's row of a product does not depend on the other rows (`tests/reduction/test_prefix_tree.py`
+asserts it to the last digit). So a node's values follow from its prefix and the batch alone, whoever else is evaluated.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from searchkit.reduction.encoder import State
+from searchkit.reduction.families import Block
+from searchkit.reduction.matmul import piecewise, rowwise
+from searchkit.reduction.model import AdaptiveModel, Predicted
+from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
+from searchkit.reduction.ragged import Tokens
+from searchkit.reduction.scorers import SCORERS
+
+FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
+INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
+# Scorers that need nothing of the attention, and so go with any other.
+READ_NOTHING: Final = tuple(name for name, one in SCORERS.items() if one.read is None and not one.needs_values)
+Prefix = tuple[Reducer | None, ...]
+Key = tuple[bool, Prefix]  # restoring or not, prefix
+
+
+@dataclass
+class Work:
+    """Tokens that entered a layer, counted once per node, and as often as separate passes would have computed them."""
+
+    shared: int = 0
+    separate: int = 0
+
+
+class Node:
+    """A batch after one layer's attention; the feed-forward part of a token is made when a child first needs it.
+
+    In a node that is `kept` it then takes the token's place, so that one tensor serves the children to come.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.used = 0  # the generation that last asked for it
+        self.kept = False
+        self._made = torch.zeros_like(state.layout.positions, dtype=torch.bool)  # (T,)
+        self._ranked: dict[Hashable, Ranked] = {}
+
+    def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
+        """The order that the reducer needs, computed once for all that score and protect alike."""
+        key = (reducer.scorer, reducer.protect)
+        if key not in self._ranked:
+            self._ranked[key] = self.state.ranked(reducer, layer, block)
+        return self._ranked[key]
+
+    def serves(self, reducers: Iterable[Reducer | None]) -> bool:
+        """Whether it still knows what these reducers need: an order is found before the feed-forward part is made."""
+        needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
+        return needed <= set(self._ranked) or not self._made.any()
+
+    def transformed(self, block: Block, rows: Tensor | None) -> Tensor:
+        """(T', D) the feed-forward part of these rows (T',), None for all."""
+        hidden = self.state.hidden
+        if not self.kept:
+            return piecewise(block.transformed, hidden if rows is None else hidden[rows], fewest=FEWEST)
+        missing = ~self._made
+        if rows is not None:
+            missing &= torch.zeros_like(missing).index_fill(0, rows, True)
+        new = missing.nonzero().squeeze(1)
+        if len(new):
+            hidden.index_copy_(0, new, piecewise(block.transformed, hidden[new], fewest=FEWEST))
+            self._made |= missing
+        return hidden if rows is None else hidden[rows]
+
+    @property
+    def bytes(self) -> int:
+        """About what it holds in memory."""
+        held = (self.state.hidden, self.state.buffer, self.state.values)
+        return sum(tensor.nbytes for tensor in held if tensor is not None) + INDICES * len(self._made)
+
+
+@dataclass
+class Cache:
+    """Nodes of one batch that later generations may need again, within `budget` bytes.
+
+    Those that were asked for long ago or stand deep go first: a layer counts as much as two generations. (The best of
+    eight rules in searches on a formula; with all that is ever asked for in memory it saves three quarters as much.)
+    """
+
+    budget: int
+    nodes: dict[Key, Node] = field(default_factory=dict)
+    held: int = 0
+    generation: int = 0
+    _least: list[tuple[int, int, Key]] = field(default_factory=list)  # a heap, by worth and then age
+    _number: Iterator[int] = field(default_factory=itertools.count)
+
+    def begin(self, asked: Collection[Prefix]) -> None:
+        """A new generation, which will ask for these prefixes."""
+        self.generation += 1
+        for key, node in self.nodes.items():
+            if key[-1] in asked:
+                node.used = self.generation
+        self._least = [(self._worth(key, node), next(self._number), key) for key, node in self.nodes.items()]
+        heapq.heapify(self._least)
+
+    def find(self, key: Key, reducers: Iterable[Reducer | None]) -> Node | None:
+        """The node, if it is here and serves these reducers of its layer."""
+        node = self.nodes.get(key)
+        return node if node is not None and node.serves(reducers) else None
+
+    def keep(self, key: Key, node: Node) -> None:
+        """Hold the node if there is room, or room can be made of nodes that are worth less."""
+        self._drop(key)
+        node.used = self.generation
+        worth, needed = self._worth(key, node), node.bytes
+        while self.held + needed > self.budget:
+            if not self._least or self._least[0][0] >= worth:
+                return
+            self._drop(heapq.heappop(self._least)[-1])
+        node.kept, self.nodes[key] = True, node
+        self.held += needed
+        heapq.heappush(self._least, (worth, next(self._number), key))
+
+    def _drop(self, key: Key) -> None:
+        if key in self.nodes:
+            self.held -= self.nodes.pop(key).bytes
+
+    @staticmethod
+    def _worth(key: Key, node: Node) -> int:
+        return node.used - 2 * len(key[-1])
+
+
+def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
+    """All that these plans ask for."""
+    return {prefix_of(plan, layer) for plan in plans for layer in range(len(plan.reducers))}
+
+
+def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
+    """What decides the state after this layer's attention: the reducers until then, the input's first."""
+    here = plan.reducers[layer]
+    return (*plan.places[: layer + 1], here if here is not None and here.site == "before_attention" else None)
+
+
+def can_share(plan: ReductionPlan, like: Reducer) -> bool:
+    """Whether the plan reads the attention as `like` does, or not at all."""
+    return all(reducer is None or reducer.scorer in (like.scorer, *READ_NOTHING) for reducer in plan.reducers)
+
+
+class Walk:
+    """One batch under many plans that can share with `like`, the reducer of the model's recipe."""
+
+    def __init__(
+        self,
+        model: AdaptiveModel,
+        tokens: Tokens,
+        plans: Sequence[ReductionPlan],
+        like: Reducer,
+        cache: Cache | None = None,
+        work: Work | None = None,
+    ) -> None:
+        self._model, self._tokens, self._plans, self._like = model, tokens, plans, like
+        self._cache, self._work = cache or Cache(0), work or Work()
+        self._results: dict[int, Predicted] = {}
+
+    def predicted(self) -> list[Predicted]:
+        """In the order of the plans."""
+        members = list(range(len(self._plans)))
+        for restore, group in _split(members, lambda one: self._model.needs_buffer(self._plans[one])):
+            embedded = self._model.embed(self._tokens)
+            root = State(embedded, self._tokens.layout, self._model.predictor, restore)
+            root.fewest = FEWEST
+            first = self._model.view.blocks[0]
+            for reducer, part in _split(group, lambda one: self._plans[one].input):
+                branch = root.fork()
+                branch.reduce(reducer, 0, first)
+                self._layer(branch, 0, part)
+        return [self._results[one] for one in members]
+
+    def _layer(self, state: State, layer: int, group: Sequence[int]) -> None:
+        """Layers from `layer` on, for plans that agree on all before."""
+        blocks = self._model.view.blocks
+        if layer == len(blocks):
+            self._finish(state, group)
+            return
+        first_only = layer == len(blocks) - 1 and self._model.reads_first_only and state.buffer is None
+        for before, part in _split(group, lambda one: self._at(one, layer, later=False)):
+            self._work.separate += len(part) * len(state.layout.positions)
+            if first_only:
+                branch = state.fork()
+                branch.reduce(before, layer, blocks[layer])
+                self._work.shared += len(branch.hidden)
+                branch.finish_first(blocks[layer])
+                self._finish(branch, part)
+            else:
+                self._children(self._node(state, layer, before, part), layer, part)
+
+    def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
+        """The layer's attention, computed or remembered."""
+        key = self._key(state, layer, part[0])
+        known = self._cache.find(key, (self._at(one, layer, later=True) for one in part))
+        if known is not None:
+            return known
+        assert len(state.seen) == layer, "a node that was remembered a moment ago is gone"
+        block, branch = self._model.view.blocks[layer], state.fork()
+        branch.reduce(before, layer, block)
+        branch.attend(block, layer, self._like)
+        if not branch.scorer(self._like, layer).needs_values:
+            branch.values = None
+        self._work.shared += len(branch.hidden)
+        node = Node(branch)
+        self._cache.keep(key, node)
+        if node.kept and self._like.site == "between":
+            node.ranked(self._like, layer, block)
+        return node
+
+    def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:
+        """What the reducers after attention make of a node."""
+        block, state = self._model.view.blocks[layer], node.state
+        branches: list[tuple[State, Tensor | None, Reducer | None, list[int]]] = []
+        for reducer, members in _split(part, lambda one: self._at(one, layer, later=True)):
+            branch, rows = state.fork(), None
+            if reducer is not None and reducer.site == "between" and reducer.may_drop(state.whole, state.layout):
+                rows = branch.keep(reducer, layer, block, node.ranked(reducer, layer, block))
+            branches.append((branch, rows, reducer, members))
+        known = [self._known(branch, layer + 1, members) for branch, _, _, members in branches]
+        fresh = [one for one, remembered in zip(branches, known, strict=True) if not remembered]
+        after = self._model.view.blocks[layer + 1] if self._attend_next(fresh, layer) else None
+        made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]) if fresh else ())
+        for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
+            if not remembered:
+                hidden, branch.projected = next(made)
+                branch.transform(hidden)
+                if reducer is not None and reducer.site == "after_layer":
+                    branch.reduce(reducer, layer, block)
+            self._layer(branch, layer + 1, members)
+
+    def _key(self, state: State, layer: int, one: int) -> Key:
+        return state.buffer is not None, prefix_of(self._plans[one], layer)
+
+    def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
+        """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
+
+        They stay until they are used: what is kept meanwhile is deeper, and so worth less.
+        """
+        if layer >= len(self._model.view.blocks) - 1:
+            return False
+        parts: dict[Key, list[int]] = {}
+        for one in members:
+            parts.setdefault(self._key(state, layer, one), []).append(one)
+        return all(
+            self._cache.find(key, (self._at(one, layer, later=True) for one in part)) is not None
+            for key, part in parts.items()
+        )
+
+    def _attend_next(self, branches: Sequence[tuple[State, Any, Reducer | None, list[int]]], layer: int) -> bool:
+        """Whether all tokens that leave the layer will be projected in the next, for all branches."""
+        if len(branches) < 2 or layer + 1 >= len(self._model.view.blocks) - self._model.reads_first_only:
+            return False
+        return not any(
+            (reducer is not None and reducer.site == "after_layer")
+            or any(self._at(one, layer + 1, later=False) for one in members)
+            for _, _, reducer, members in branches
+        )
+
+    def _at(self, one: int, layer: int, *, later: bool) -> Reducer | None:
+        """The plan's reducer at a layer, if it stands before attention (or later)."""
+        reducer = self._plans[one].reducers[layer]
+        return reducer if reducer is not None and (reducer.site != "before_attention") == later else None
+
+    def _finish(self, state: State, group: Sequence[int]) -> None:
+        predicted = self._model.read(state.result(), self._tokens.layout)
+        self._results.update(dict.fromkeys(group, predicted))
+
+
+def _made(
+    node: Node, block: Block, after: Block | None, wanted: Sequence[Tensor | None]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """The feed-forward part of the rows that each child keeps (None: all), and their projections by the next layer.
+
+    Each row is computed once for all children.
+    """
+    hidden, positions = node.state.hidden, node.state.layout.positions
+    rows, places = _union(wanted, hidden)
+    made = node.transformed(block, rows)
+    projected = None if after is None else _projected(after, made, positions if rows is None else positions[rows])
+
+    def of(one: Tensor | None, part: Tensor) -> Tensor:
+        return part if one is None or one is rows else part[one if places is None else places[one]]
+
+    return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
+
+
+def _union(wanted: Sequence[Tensor | None], hidden: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The rows that any child keeps, and where each row stands among them; None for all rows in their own places."""
+    kept = [rows for rows in wanted if rows is not None]
+    if len(kept) < len(wanted):
+        return None, None
+    if len(kept) == 1:
+        return kept[0], None
+    union = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device).index_fill(0, torch.cat(kept), True)
+    return union.nonzero().squeeze(1), union.cumsum(0) - 1
+
+
+def _projected(block: Block, hidden: Tensor, positions: Tensor) -> Tensor:
+    return rowwise(block.projected, hidden, positions, fewest=FEWEST)
+
+
+def _split(group: Sequence[int], key: Callable[[int], Reducer | bool | None]) -> Iterable[tuple[Any, list[int]]]:
+    """Members by key, in the order in which the keys come."""
+    parts: dict[Any, list[int]] = {}
+    for one in group:
+        parts.setdefault(key(one), []).append(one)
+    return parts.items()

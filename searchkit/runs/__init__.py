@@ -1,0 +1,1 @@
+"""One study, executed in one folder."""

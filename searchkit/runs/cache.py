@@ -1,0 +1,45 @@
+"""What a supernet keeps for all its studies: JSON files beside its folder, each for one setting of a process."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from searchkit import __version__
+from searchkit._files import replace_whole
+from searchkit.training.supernet import Trained, digest
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shelf(Generic[T]):
+    """One such file. `parsed` makes of its JSON what it holds, and raises where it cannot."""
+
+    path: Path
+    parsed: Callable[[Any], T]
+
+    @classmethod
+    def beside(cls, trained: Trained, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> Shelf[T]:
+        """depends: all that its content depends on, apart from the supernet and searchkit's version."""
+        setting = {**depends, "searchkit": __version__}
+        return cls(trained.folder.with_name(f"{trained.folder.name}-{what}-{digest(setting)}.json"), parsed)
+
+    def read(self) -> T | None:
+        """None where nothing is kept, or nothing that can be used, which the log says."""
+        try:
+            return self.parsed(json.loads(self.path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            log.warning("%s is damaged (%s): what it kept is made again", self.path, error)
+            return None
+
+    def write(self, data: Any) -> None:
+        replace_whole(self.path, (json.dumps(data) + "\n").encode())

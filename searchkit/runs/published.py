@@ -1,0 +1,140 @@
+"""The published search as a baseline: LAT's engine and accounting, on the supernet and the search split of a study.
+
+It minimises what its authors did, the MACs of one input of the maximum length, pads and all, and maximises the study's
+quality. Its front is then held against that of the study, on the report split and without pads.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from searchkit._progress import Stopwatch
+from searchkit.errors import StoreError
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.records import Candidate, Estimate, Trial
+from searchkit.reduction.cost import Shape, ratio_as_published
+from searchkit.reduction.families import reads
+from searchkit.reduction.model import load_config
+from searchkit.report.results import PUBLISHED
+from searchkit.search.budget import Account, Budget
+from searchkit.search.generational import search
+from searchkit.space import Lengths, Space
+from searchkit.training.plans import plan
+from searchkit.training.supernet import digest
+
+if TYPE_CHECKING:
+    from searchkit.engines import LAT
+    from searchkit.evaluate.subject import Subject
+    from searchkit.runs.session import Run
+    from searchkit.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+Found = tuple[Candidate, ...]  # the front, cheapest first
+
+
+def _cost(subject: Subject) -> Estimate:
+    bench = subject.bench
+    return Estimate(ratio_as_published(subject.plan, bench.model.shape, bench.padded_to), None, 1)
+
+
+COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)
+
+
+def family(run: Run) -> dict[str, Found]:
+    """The front of the published search as a family of baselines; none where the study asks for none.
+
+    It is found once: the run keeps it in a note beside its report, the supernet in a file for its other studies.
+    """
+    lat = run.study.published
+    if lat is None:
+        return {}
+    report, described = run.store("report"), lat.describe()
+    found = noted(report, described)
+    if found is None:
+        found = _front(run, lat)
+        report.set_note(_name(described), [one.to_json() for one in found])
+    return {PUBLISHED: found}
+
+
+def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
+    """What a run has found with these settings; None where it has not. StoreError: the note is damaged."""
+    note = report.note(_name(described))
+    try:
+        return None if note is None else _candidates(note)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the front of the published search, kept beside the report, is damaged: {error}") from error
+
+
+def _name(described: Mapping[str, Any]) -> str:
+    return f"published-{digest(described)[:8]}"
+
+
+def _candidates(data: Any) -> Found:
+    if not isinstance(data, list):
+        raise TypeError(f"a list of candidates is needed, got {data!r}")
+    return tuple(map(Candidate.from_json, data))
+
+
+def _front(run: Run, lat: LAT) -> Found:
+    """As the supernet keeps it, where it does, or by searching."""
+    study, tokens = run.study, run.study.task.max_length
+    quality = next(objective for objective in study.objectives if objective.better == "higher")
+    # every length counts as published, also where the last layer makes no use of what it drops
+    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.places))
+    axes = [quality, COST]
+    shelf = None
+    if not run.conditions.workers:  # whose setting is their own
+        settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
+        # the supernet's name stands for the splits of the task, too
+        shelf = run.shelf("published", settings, functools.partial(_candidates_of, space))
+    found = shelf.read() if shelf else None
+    if found is None:
+        trials = _searched(run, lat, space, axes)
+        found = tuple(member.ask.candidate for member in Front.of(trials, axes))
+        if shelf:
+            shelf.write([one.to_json() for one in found])
+    return found
+
+
+def _candidates_of(space: Space, data: Any) -> Found:
+    found = _candidates(data)
+    for one in found:
+        space.encode(one)
+    return found
+
+
+def _searched(run: Run, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:
+    """All trials of the search, without races and constraints; it goes on where it was stopped."""
+    from searchkit.storage.store import Store
+
+    study, name = run.study, _name(lat.describe())
+    config = load_config(str(run.trained().folder))
+    shape = Shape.of_config(config, reads=reads(config, study.task.head))
+
+    def cost(candidate: Candidate) -> float:
+        return ratio_as_published(plan(study.supernet.recipe, candidate, shape.layers), shape, study.task.max_length)
+
+    store = Store.open(run.conditions.storage or str(run.folder.journal), f"{study.name}-{name}", axes)
+    budget = Budget(evaluations=lat.evaluations)
+    account = Account(budget, axes, store.trials(), max_failures=study.max_failures)
+    watch = Stopwatch(run.folder.seconds("report"))
+    tell = functools.partial(watch.watching(run.progress), "published search")
+    tell(account.evaluations, lat.evaluations)
+    with run.evaluator("published", axes, lat.population) as evaluator:
+        done = search(
+            lat.start_at(space, axes, study.seed, cost),
+            evaluator,
+            store,
+            account,
+            population=lat.population,
+            seen=lambda trial: tell(account.evaluations, lat.evaluations),
+        )
+    tell(account.evaluations, account.evaluations)
+    watch.write()
+    log.info("the published search has made %d evaluations", account.evaluations)
+    return list(done.values())

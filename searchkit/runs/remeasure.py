@@ -1,0 +1,137 @@
+"""A front measured again on another device, in another number format, at another batch size: both are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from searchkit._files import replace_whole
+from searchkit._progress import Progress, silent
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.resamples import with_resamples
+from searchkit.evaluate.trial import add, measure_together
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
+from searchkit.report.table import csv_of
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder
+from searchkit.runs.session import Run
+from searchkit.runs.verify import reopened
+from searchkit.storage.one_environment import fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
+
+
+@dataclass(frozen=True)
+class Remeasured:
+    """The unreduced model and the members of a front, as they are in one setting.
+
+    setting: what the numbers depend on beside the candidate: the environment, batch size and length
+    """
+
+    study: str
+    setting: Mapping[str, Scalar]
+    objectives: tuple[Objective, ...]
+    trials: tuple[Trial, ...]  # the unreduced model first
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits of the setting. Numbers of different fingerprints are not compared."""
+        return fingerprint(self.setting)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per candidate: key, candidate, and every estimate with all that stands beside it."""
+        import pandas as pd
+
+        return pd.DataFrame([self._row(trial) for trial in self.trials])
+
+    def _row(self, trial: Trial) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "fingerprint": self.fingerprint,
+            "key": trial.key,
+            "candidate": json.dumps(trial.ask.candidate.to_json()),
+            "status": trial.status,
+        }
+        estimates = trial.outcome.estimates if isinstance(trial.outcome, Measured) else {}
+        for name, estimate in estimates.items():
+            ends = {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            row |= {name: estimate.value, **ends, f"{name}_n": estimate.n}
+            row |= {f"{name}_{beside}": value for beside, value in estimate.beside.items()}
+        return row
+
+    def write(self, folder: Path) -> Path:
+        """`measured/<fingerprint>.csv`, and .json with the setting and the date; the path of the table."""
+        where = folder / "measured"
+        try:
+            where.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{where}: cannot write there: {error.strerror}") from error
+        about = {"study": self.study, "date": datetime.now(UTC).date().isoformat(), "setting": dict(self.setting)}
+        replace_whole(where / f"{self.fingerprint}.json", (json.dumps(about, indent=2) + "\n").encode())
+        table = where / f"{self.fingerprint}.csv"
+        replace_whole(table, csv_of(self.frame()))
+        return table
+
+
+def measure(
+    folder: Folder,
+    conditions: Conditions,
+    *,
+    batch_size: int = 1,
+    length: int | None = None,
+    progress: Progress = silent,
+) -> Remeasured:
+    """Measure the front of a run and the unreduced model on the report split under these conditions.
+
+    All objectives of the study, the timed ones at this batch size (and length, in tokens); what was measured in the
+    same setting before is not measured again. Nothing else should run on the device.
+    """
+    run = reopened(folder, conditions, progress)
+    with folder.held():
+        return _measured(run, _objectives(run, batch_size, length), batch_size, length)
+
+
+def _measured(run: Run, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
+    bench = run.workbench("report").build()
+    setting = {**bench.environment, "batch_size": batch_size, "length": length}
+    wanted = [Candidate.of(baseline="unreduced")]
+    wanted += [one.ask.candidate for one in Front.of(run.store("search", create=False).trials(), run.study.objectives)]
+    store = _store(run, objectives, fingerprint(setting))
+    done = {trial.key: trial for trial in store.trials()}
+    missing = [Ask(number, one) for number, one in enumerate(wanted) if one.key not in done]
+    timed = [one for one in objectives if one.exclusive]
+    plain = [with_resamples(one) for one in objectives if not one.exclusive]
+    for start in range(0, len(missing), TOGETHER):
+        run.progress("measure", start, len(missing))
+        group = missing[start : start + TOGETHER]
+        for trial in add(list(measure_together(group, bench, plain)), bench, timed):
+            store.append(trial)
+            done[trial.key] = trial
+    run.progress("measure", len(missing), len(missing))
+    trials = tuple(done[one.key] for one in wanted)
+    return Remeasured(run.study.name, setting, objectives, trials)
+
+
+def _objectives(run: Run, batch_size: int, length: int | None) -> tuple[Objective, ...]:
+    every = (*run.study.objectives, *run.study.front_objectives)
+    if not any(one.remade for one in every):
+        raise StudyError(
+            f"{run.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
+            "and then measure"
+        )
+    return tuple(one.remade(batch_size=batch_size, length=length) if one.remade else one for one in every)
+
+
+def _store(run: Run, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
+    from searchkit.storage.store import Store
+
+    storage = run.conditions.storage or str(run.folder.journal)
+    return Store.open(storage, f"{run.study.name}-measured-{fingerprint}", objectives)

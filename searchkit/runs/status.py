@@ -1,0 +1,38 @@
+"""How far a search is, in lines: from its record, its trials and its notes alone, also while it is running."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from searchkit.records import Trial
+from searchkit.search.failures import grouped
+
+
+def told(
+    record: Mapping[str, Any], trials: Sequence[Trial], *, ended: str | None, in_flight: int | None, seconds: float
+) -> Iterator[str]:
+    """What the search does, how far it is, what ended it, and how its trials came out.
+
+    record: of the run's folder; ended, in_flight: notes of its store; seconds: of the search so far
+    """
+    engine = record["description"].get("engine", {})
+    if engine.get("steady"):
+        yield f"steady state, {in_flight or 'no'} asks open: {len(trials)} told"
+    elif population := engine.get("population"):
+        numbers = {trial.ask.number for trial in trials}
+        whole = next(number for number in range(len(numbers) + 1) if number not in numbers) // population
+        yield f"generation by generation: {whole} of {population} told"
+    if "budget" in record:
+        yield f"until {record['budget']}"
+    worker_s = sum(trial.seconds for trial in trials)
+    yield f"{seconds / 3600:.2f} hours, {worker_s / 3600:.2f} worker-hours so far"
+    if ended:
+        yield f"ended: {ended}"
+    for state, count in Counter(trial.status for trial in trials).items():
+        yield f"{state}: {count}"
+    for group in grouped(trials):
+        example = json.dumps(group.example.candidate.to_json())
+        yield f"  {group}; the first was ask {group.example.number}, {example}"

@@ -1,0 +1,150 @@
+"""A run in another storage: its trials, its notes, and what its folder holds beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from searchkit._files import replace_whole
+from searchkit.errors import NothingStoredError, StoreError, StudyError
+from searchkit.objective import Objective
+from searchkit.runs.folder import Folder
+from searchkit.storage.address import Place, with_password
+from searchkit.storage.store import Store
+from searchkit.study import Loaded
+
+_NOTE: Final = "run"  # of the search: the record of the folder, and its small files
+_RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
+
+
+def exported(folder: Folder, to: str) -> int:
+    """Put the run of a folder into a storage, and what `imported` needs; the number of trials that were not there yet.
+
+    Whole or not at all: StoreError, and nothing is written, where the storage holds other trials of the study. An
+    interrupted copy is refused by all readers until the same command finishes it.
+    """
+    record = folder.read()
+    source = with_password(record["storage"] or str(folder.journal))
+    files = {name: path.read_text() for name, path in _files(folder).items() if path.exists()}
+    return _copied(source, to, record["description"]["name"], {"record": record, "files": files})
+
+
+def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
+    """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
+
+    The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
+    run with other parameters; StoreError as for `exported`, or where the storage holds no such run.
+    """
+    name = loaded.study.name
+    folder, note = Folder(runs / name), _note(source, name)
+    record, parameters = note["record"], dict(loaded.parameters)
+    if record["parameters"] != parameters:
+        asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
+        raise StudyError(f"{name} in {Place(source)} was run with {asked}: give the same parameters")
+    target = to or str(folder.journal)
+    _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
+    mine = {"file": str(loaded.file.resolve()), "storage": Place(to).kept if to else None}
+    with folder.claimed(record | mine):
+        count = _copied(source, target, name, note)
+        for label, path in _files(folder).items():
+            if label in note["files"]:
+                replace_whole(path, str(note["files"][label]).encode())
+    return folder, count
+
+
+def left_behind(folder: Folder, storage: str | None) -> tuple[Place, int] | None:
+    """Where the folder's trials are, and how many of them another storage lacks; None where that loses none."""
+    record, own = folder.read(), str(folder.journal)
+    source, target = with_password(record.get("storage") or own), storage or own
+    if Place(source).kept == Place(target).kept:
+        return None
+    try:
+        lacks = sum(pair.lacks for pair in _pairs(source, target, record["description"]["name"]))
+    except NothingStoredError:
+        return None
+    return (Place(source), lacks) if lacks else None
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One study in both storages; `there` is None where the target has nothing of it yet."""
+
+    name: str
+    objectives: tuple[Objective, ...]
+    here: Store
+    there: Store | None
+
+    @property
+    def lacks(self) -> int:
+        """How many trials a copy would add; StoreError where the target holds others."""
+        return self.there.lacks(self.here) if self.there else len(self.here.appended())
+
+
+def _pairs(source: str, target: str, name: str) -> list[_Pair]:
+    """The studies of a run; its search comes last. Nothing is written."""
+    pairs = []
+    for study, objectives in _studies(source, name).items():
+        here, there = Store.open(source, study, objectives, create=False), None
+        with contextlib.suppress(NothingStoredError):
+            there = Store.open(target, study, objectives, create=False, copying=True)
+        pairs.append(_Pair(study, objectives, here, there))
+    return pairs
+
+
+def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
+    """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
+    if Place(source).kept == Place(target).kept:
+        search = f"{name}-search"
+        Store.open(source, search, _studies(source, name)[search], create=False).set_note(_NOTE, dict(note))
+        return 0
+    pairs = _pairs(source, target, name)
+    count = sum(pair.lacks for pair in pairs)
+    stores = []
+    for pair in pairs:
+        stores.append(pair.there or Store.open(target, pair.name, pair.objectives, copying=True))
+        stores[-1].copy(pair.here)
+    stores[-1].set_note(_NOTE, dict(note))
+    for store in stores:  # the search last: without it there is no run
+        store.copied()
+    return count
+
+
+def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
+    """The studies of a run in a storage, by name, with their objectives; its search comes last."""
+    own = re.compile(re.escape(name) + r"-(search|report|(measured|published)-[0-9a-f]{8})")
+    held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
+    if f"{name}-search" not in held:
+        raise NothingStoredError(f"{Place(storage)} holds no run of {name!r}")
+    return {study: held[study] for study in sorted(held, key=lambda study: study.endswith("-search"))}
+
+
+def _note(source: str, name: str) -> dict[str, Any]:
+    """What `exported` wrote beside the trials, checked."""
+    search = f"{name}-search"
+    note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
+    if note is None:
+        raise StoreError(
+            f"{Place(source)} holds trials of {name!r} and not the record of its run: "
+            f"`searchkit export` of its folder to this storage adds it"
+        )
+    try:
+        record, files = note["record"], note["files"]
+        right = all(isinstance(record[key], kind) for key, kind in _RECORD.items()) and isinstance(files, dict)
+        for kind in ("objectives", "front_objectives"):
+            list(map(Objective.described, record[kind]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{Place(source)}: the record of {name!r} is damaged: {error!r}") from None
+    if not right or record["description"].get("name") != name:
+        raise StoreError(f"{Place(source)}: the record of {name!r} is damaged or that of another run")
+    return dict(note)
+
+
+def _files(folder: Folder) -> dict[str, Path]:
+    """What a run keeps beside its trials and goes on with."""
+    return {"calibration": folder.calibration} | {
+        phase: folder.seconds(phase) for phase in ("train", "search", "report")
+    }

@@ -1,0 +1,121 @@
+"""A run looked at again: its stored results, its replay, its values measured once more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from searchkit._checks import check_count
+from searchkit._progress import Progress, silent
+from searchkit.errors import NothingStoredError, StoreError, StudyError
+from searchkit.evaluate.baselines import baselines
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.records import Measured, Trial
+from searchkit.report.results import PUBLISHED, Results
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.published import noted
+from searchkit.runs.session import DUPLICATES, Run, counts, gathered
+from searchkit.search import steady
+from searchkit.search.generational import check_replay
+from searchkit.space.levels import MOST_LAYERS
+from searchkit.storage.address import with_password
+from searchkit.study import load
+from searchkit.training.supernet import digest
+
+
+def stored_results(folder: Folder) -> Results:
+    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing.
+
+    Made of records alone: the study's file, whatever it is by now, is not run, and its model and data are not read.
+    """
+    from searchkit.storage.store import Store
+
+    record = folder.read()
+    objectives = stored_objectives(record)
+    for size in ("layers", "places"):
+        check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
+    compared = baselines(record["layers"], record["places"])
+    place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
+    try:
+        store = Store.open(place, f"{name}-search", objectives[0], create=False)
+        trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
+        store = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False)
+        report, asked = store.trials(), record.get("published")  # absent in runs from before
+        published = noted(store, asked) if asked else ()
+    except NothingStoredError:
+        trials, report, duplicates, published = [], [], {}, None
+    compared |= {PUBLISHED: published} if published else {}
+    measured = {trial.key: trial for trial in report}
+    wanted = {one.key for group in compared.values() for one in group}
+    wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
+    if published is None or not wanted <= measured.keys():
+        command = f"searchkit run {shlex.quote(record['file'])}"
+        raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
+    return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
+
+
+def replayed(folder: Folder) -> int:
+    """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
+    run = reopened(folder, Conditions(runs=folder.path.parent))
+    study, store = run.study, run.store("search", create=False)
+    trials = store.appended()
+    engine = study.engine.start(run.space, study.objectives, study.seed)
+    if study.engine.steady:
+        steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
+        return len(trials)
+    done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
+    while len(met) < len(done):
+        asked = engine.ask(study.engine.population)
+        check_replay(asked, stored)
+        met |= {ask.key for ask in asked} & done.keys()
+        if not asked or any(ask.key not in done for ask in asked):
+            break
+        engine.tell([done[ask.key] for ask in asked])
+    if len(met) < len(done):
+        raise StoreError(
+            f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
+        )
+    return len(met)
+
+
+def measured_again(folder: Folder, count: int, conditions: Conditions, progress: Progress = silent) -> int:
+    """Measure stored trials, spread over the search, again; StoreError for the first value that differs.
+
+    Timed objectives are left out: they never repeat exactly. The conditions have to be those of the run.
+    """
+    run = reopened(folder, conditions, progress)
+    exact = [objective for objective in run.study.objectives if not objective.exclusive]
+    trials = [trial for trial in run.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
+    chosen = trials[:: max(1, len(trials) // count)][:count]
+    before = {trial.key: trial for trial in chosen}
+    with run.evaluator("search", exact, len(chosen)) as evaluator:
+        for number, now in enumerate(evaluator.run([trial.ask for trial in chosen]), start=1):
+            progress("verify", number, len(chosen))
+            _same(before[now.key], now, exact)
+    return len(chosen)
+
+
+def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
+    changed = {name for name in now.environment if now.environment[name] != before.environment.get(name)}
+    where = f" (the environment differs in {', '.join(sorted(changed))})" if changed else ""
+    for objective in objectives:
+        assert isinstance(before.outcome, Measured)
+        was = before.outcome.estimates[objective.name].value
+        value = now.outcome.estimates[objective.name].value if isinstance(now.outcome, Measured) else now.outcome
+        if value != was:
+            raise StoreError(f"ask {now.ask.number}: {objective.name} was {was} and is now {value}{where}")
+
+
+def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
+    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+    record = folder.read()
+    storage = record["storage"] and with_password(record["storage"])
+    loaded = load(record["file"], record["parameters"])
+    run = Run(loaded.study, loaded, replace(conditions, storage=storage), progress)
+    run.folder = folder  # also where it was renamed or copied since
+    if digest(run.description) != record["fingerprint"]:
+        raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
+    return run

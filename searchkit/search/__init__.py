@@ -1,0 +1,1 @@
+"""The search loops, generational and steady, and what ends them."""

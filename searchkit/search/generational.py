@@ -1,0 +1,138 @@
+"""The search: ask, measure what is new, store it, tell. Resume is replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from searchkit.engines.base import Engine
+from searchkit.errors import StoreError, StudyError
+from searchkit.evaluate.base import Evaluator
+from searchkit.evaluate.racing import Race
+from searchkit.front import Front
+from searchkit.records import Ask, Failed, Pruned, Trial
+from searchkit.search.budget import FEWEST, Account
+
+PATIENCE: Final = 50  # candidates that constraints may turn down, for every one that they allow
+
+
+class Trials(Protocol):
+    """Where trials are kept; `append` returns when the trial is durable."""
+
+    def append(self, trial: Trial) -> None: ...
+
+    def trials(self) -> list[Trial]:
+        """By ask number."""
+
+    def appended(self) -> list[Trial]:
+        """In the order in which they were appended."""
+
+
+def search(
+    engine: Engine,
+    evaluator: Evaluator,
+    store: Trials,
+    account: Account,
+    *,
+    population: int,
+    race: Race | None = None,
+    seen: Callable[[Trial], None] = lambda trial: None,
+    halted: Callable[[], bool] = lambda: False,
+) -> dict[str, Trial]:
+    """Search generation by generation until the account has ended or `halted` says so; key -> trial.
+
+    The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
+    `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
+    as it was when the engine was last told. What a constraint turns down does not count, up to `PATIENCE` of them for
+    every evaluation. StudyError where too much fails.
+    """
+    done = {trial.key: trial for trial in store.trials()}
+    leaders: list[str] = []  # the front of what was told, in a race
+    stored = {trial.ask.number: trial for trial in done.values()}
+
+    def goes_on() -> bool:
+        return account.ended is None and not halted()
+
+    account.refuse_failures()
+    while goes_on():
+        asked = engine.ask(population)
+        if not asked:
+            check_allowed(done, account.evaluations, whole=True)
+            account.exhausted()
+            break
+        check_replay(asked, stored)
+        fresh = waiting = list({ask.key: ask for ask in asked if ask.key not in done}.values())
+        if race is not None and fresh:
+            race = race.against(rivals(race, leaders, evaluator, done))
+        while waiting and goes_on():
+            now, waiting = waiting[: account.left], waiting[account.left :]
+            for trial in evaluator.run(now, race):
+                store.append(trial)
+                done[trial.key] = trial
+                account.add(trial)
+                seen(trial)
+                account.refuse_failures()
+                if account.left and not goes_on():
+                    evaluator.halt()  # what is in flight still comes
+        check_allowed(done, account.evaluations)
+        if any(ask.key not in done for ask in asked):
+            break  # the budget ended inside this generation; a larger one continues it
+        trials = [done[ask.key] for ask in asked]
+        stop_if_nothing_works(trials, len(done))
+        engine.tell(trials)
+        if fresh:
+            account.told(trials)
+        if race is not None:
+            leaders = leading(race, [*leaders, *(ask.key for ask in asked)], done)
+    return done
+
+
+def leading(race: Race, told: Sequence[str], done: dict[str, Trial]) -> list[str]:
+    """Those on the front of what was told; the others, which never come back to it, let go of their examples."""
+    front = [member.key for member in Front.of([done[key] for key in told], (race.quality, race.cost)).members]
+    for key in set(told) - set(front):
+        done[key] = replace(done[key], examples={})
+    return front
+
+
+def rivals(race: Race, leaders: Sequence[str], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
+    """The leaders with their examples; those of an earlier process are measured again."""
+    missing = [done[key].ask for key in leaders if not done[key].examples]
+    for trial in evaluator.run(missing, race.against([])) if missing else ():
+        done[trial.key] = replace(done[trial.key], examples=trial.examples)
+    return [done[key] for key in leaders if done[key].examples]
+
+
+def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
+    """A stored ask that differs from the replayed one means that study or code changed since."""
+    for ask in asked:
+        trial = stored.get(ask.number)
+        if trial is not None and trial.key != ask.key:
+            raise StoreError(
+                f"ask {ask.number} was {trial.ask.candidate.to_json()} when it was stored and is now "
+                f"{ask.candidate.to_json()}: the study, the engine or a library changed; start a new run"
+            )
+
+
+def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
+    """Stop where constraints leave next to nothing, or nothing of a whole space."""
+    if len(done) - count <= (0 if whole and not count else PATIENCE * max(count, FEWEST)):
+        return
+    first = next(trial.outcome for trial in done.values() if not trial.is_evaluation)
+    assert isinstance(first, Pruned)
+    raise StudyError(
+        f"the constraints turn down almost everything: {count} of {len(done)} candidates were allowed; "
+        f"the first that was not: {first.why}. Allow more, or give the space lower levels"
+    )
+
+
+def stop_if_nothing_works(trials: Sequence[Trial], done: int) -> None:
+    """StudyError where these are all that is done so far, and all failed: they are the first generation."""
+    outcomes = [trial.outcome for trial in trials]
+    if done == len(trials) and all(isinstance(outcome, Failed) for outcome in outcomes):
+        first = outcomes[0]
+        assert isinstance(first, Failed)
+        raise StudyError(
+            f"every candidate of the first generation failed; the first one: {first.kind}: {first.message}"
+        )

@@ -1,0 +1,117 @@
+"""The search in steady state: whenever an outcome comes in, the engine is told and asked for one candidate more.
+
+A fixed number W of asks is open: W are made at the start, and one more after every tell of one trial. So the asks
+follow from seed, W and the order of tells, which is the order in which trials were appended to the store. Replay needs
+nothing else: candidates that were in flight when a search was killed are asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from searchkit.engines.base import Engine
+from searchkit.errors import StoreError
+from searchkit.evaluate.base import Evaluator
+from searchkit.records import Ask, Trial
+from searchkit.search.budget import Account
+from searchkit.search.generational import Trials, check_allowed, check_replay, stop_if_nothing_works
+
+IN_FLIGHT: Final = "in_flight"  # the note beside the trials that says how many asks are open
+
+
+class Notes(Protocol):
+    """Where a search keeps what it fixed when it began."""
+
+    def note(self, name: str) -> Any: ...
+
+
+def in_flight(notes: Notes) -> int:
+    """How many asks were open when the search began; StoreError where nothing says so."""
+    found = notes.note(IN_FLIGHT)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise StoreError(f"the storage does not say how many asks were in flight ({found!r}): start a new run")
+    return found
+
+
+class Open:
+    """The open asks of a steady engine: those made and not told yet."""
+
+    def __init__(self, engine: Engine, in_flight: int) -> None:
+        self._engine = engine
+        self._waiting = {ask.number: ask for ask in engine.ask(in_flight)}  # not started
+        self._running: dict[int, Ask] = {}
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def start(self, most: int) -> list[Ask]:
+        """The next open asks that were not started yet, `most` at most."""
+        numbers = list(self._waiting)[: max(0, most)]
+        started = [self._waiting.pop(number) for number in numbers]
+        self._running.update({ask.number: ask for ask in started})
+        return started
+
+    def tell(self, trial: Trial) -> None:
+        """Tell the engine of one of the open asks, and ask for one more. StoreError: the trial is none of them."""
+        number = trial.ask.number
+        ask = self._running.pop(number, None) or self._waiting.pop(number, None)
+        if ask is None:
+            raise StoreError(
+                f"ask {number} was stored before the engine asks for it: the study, the engine or a library changed, "
+                "or the storage lost the order of its trials; start a new run"
+            )
+        check_replay([ask], {number: trial})
+        self._engine.tell([trial])
+        self._waiting.update({ask.number: ask for ask in self._engine.ask(1)})
+
+
+def replayed(engine: Engine, in_flight: int, stored: Sequence[Trial]) -> Open:
+    """The open asks after these trials, given in the order in which they were appended."""
+    asks = Open(engine, in_flight)
+    for trial in stored:
+        asks.tell(trial)
+    return asks
+
+
+def search_steadily(
+    engine: Engine,
+    evaluator: Evaluator,
+    store: Trials,
+    account: Account,
+    *,
+    population: int,
+    in_flight: int,
+    seen: Callable[[Trial], None] = lambda trial: None,
+    halted: Callable[[], bool] = lambda: False,
+) -> dict[str, Trial]:
+    """Search with `in_flight` open asks until the account has ended or `halted` says so; key -> trial.
+
+    As `searchkit.search.generational.search` does generation by generation, and with the same errors. What is in flight
+    at the end is finished, stored and told. `in_flight` has to stay what it was when the search began.
+    """
+    stored = store.appended()
+    done = {trial.key: trial for trial in stored}
+    account.refuse_failures()
+    asks = replayed(engine, in_flight, stored)
+
+    def more() -> list[Ask]:
+        goes_on = account.ended is None and not halted()
+        return asks.start(account.left - asks.running) if goes_on else []
+
+    for trial in evaluator.stream(more):
+        store.append(trial)
+        done[trial.key] = trial
+        account.add(trial)
+        seen(trial)
+        account.refuse_failures()
+        if len(done) == population:
+            stop_if_nothing_works(list(done.values()), population)
+        check_allowed(done, account.evaluations)
+        asks.tell(trial)
+        account.told([trial])
+    if account.ended is None and not halted():
+        check_allowed(done, account.evaluations, whole=True)
+        account.exhausted()
+    return done

@@ -1,0 +1,1 @@
+"""Where trials and runs are kept: journal files, databases, remote folders."""

@@ -1,0 +1,121 @@
+"""Databases that hold a store: their drivers, and patience with one that went away. SQLAlchemy appears here only."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from searchkit.errors import NothingStoredError, StoreError
+from searchkit.storage.address import Place, root_of
+
+logger = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+PATIENCE_S: Final = 60.0  # for a database that answered this process before
+BUSY_S: Final = 5.0  # that SQLite waits for a lock before it says so
+_PAUSES_S: Final = (0.1, 5.0)  # between two tries, doubling from the first to the second
+_ANSWERED: Final[set[str]] = set()  # storages
+_DRIVER: Final = "postgresql+psycopg"  # psycopg 3, whatever SQLAlchemy would take
+_SERVER: Final = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_PASSING: Final = ("08", "40", "53300", "57P")  # of PostgreSQL: connection, deadlock, no room for one more, restart
+_TURNED_AWAY: Final = re.compile(r"password|authentication|pg_hba|does not exist", re.IGNORECASE)
+
+
+class AwayError(Exception):
+    """The database does not answer or something holds a lock; that passes. The cause says what."""
+
+
+class RefusedError(Exception):
+    """The database refused, and would again. The cause says why."""
+
+
+def address(where: Place, create: bool) -> tuple[str, dict[str, Any]]:
+    """The URL with our driver, and how to connect; StoreError where a file cannot be or, without `create`, is not."""
+    from sqlalchemy import make_url
+
+    url = make_url(where.storage)
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise StoreError(f"{where} is in memory and would be lost with the process: name a file, sqlite:///run.db")
+        if not create and not Path(url.database).exists():
+            raise NothingStoredError(f"there is no store at {where}")
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        options = {"timeout": BUSY_S}
+    elif url.drivername in ("postgres", "postgresql"):
+        url, options = url.set(drivername=_DRIVER), dict(_SERVER)
+    return url.render_as_string(hide_password=False), options
+
+
+def has_tables(url: str, options: dict[str, Any]) -> bool:
+    """Whether some store was ever made in the database."""
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(url, connect_args=options)
+    try:
+        return bool(inspect(engine).has_table("studies"))
+    finally:
+        engine.dispose()
+
+
+def tell_apart(engine: Any) -> None:
+    """From now on the engine raises AwayError for what passes and RefusedError for what does not.
+
+    Optuna would try both again, blindly: a row that was committed just before the connection broke would come twice.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+    def translated(context: Any) -> Exception | None:
+        if not isinstance(context.sqlalchemy_exception, InterfaceError | InternalError | OperationalError):
+            return None
+        return AwayError() if passes(context.original_exception) else RefusedError()
+
+    event.listen(engine, "handle_error", translated)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a driver's error says that the database is away, or busy, for now."""
+    if type(error).__module__.startswith("sqlite3"):
+        return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    state = getattr(error, "sqlstate", None)
+    if state:
+        return bool(state.startswith(_PASSING))
+    # no connection, then: mostly because no server answers
+    return type(error).__name__ in ("OperationalError", "InterfaceError") and not _TURNED_AWAY.search(str(error))
+
+
+def answered(where: Place) -> bool:
+    """Whether the database was of use to this process before."""
+    return where.storage in _ANSWERED
+
+
+def patiently(act: Callable[[int], Found], where: Place) -> Found:
+    """What `act` returns, called again while the database is away. It gets the number of the try, from 0.
+
+    A database that never answered this process gets one try: its address is wrong more often than it restarts.
+    """
+    pause, deadline = _PAUSES_S[0], time.monotonic() + PATIENCE_S
+    for attempt in range(2**31):
+        try:
+            found = act(attempt)
+        except Exception as error:
+            away = isinstance(error, AwayError) or passes(root_of(error))
+            if not away or not answered(where) or time.monotonic() + pause > deadline:
+                raise
+            if attempt == 0:
+                reason = where.hide(str(root_of(error))).strip().splitlines()[:1]
+                logger.warning("%s is away (%s): trying again for %.0f s", where, *reason or [""], PATIENCE_S)
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES_S[1])
+        else:
+            if attempt:
+                logger.warning("%s is back", where)
+            _ANSWERED.add(where.storage)
+            return found
+    raise AssertionError("the deadline comes first")

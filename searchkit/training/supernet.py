@@ -1,0 +1,284 @@
+"""The supernet of a study: which encoder, trained by which recipe; trained once, then cached under its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from searchkit._checks import check_count, check_fields
+from searchkit._progress import Progress, Stopwatch, silent
+from searchkit.errors import QUOTED, DataError, StoreError, StudyError, one_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from searchkit.reduction.model import AdaptiveModel
+    from searchkit.tasks.base import Tables, Task
+    from searchkit.training.base import Recipe
+
+log = logging.getLogger(__name__)
+
+FORMAT = (
+    2  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
+)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split).
+
+    initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
+    for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
+    """
+
+    layers: int = 4
+    width: int = 64
+    heads: int = 4
+    feed_forward: int = 256
+    dropout: float = 0.1
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name, most in {"layers": 1000, "width": 100_000, "heads": 10_000, "feed_forward": 1_000_000}.items():
+            check_count(f"Scratch: {name}", getattr(self, name), most)
+        if not 0 <= self.dropout < 1:
+            raise StudyError(f"Scratch: dropout must be in [0, 1), got {self.dropout}")
+        if not 0 < self.initializer_range < 1:
+            raise StudyError(f"Scratch: initializer_range must be in (0, 1), got {self.initializer_range}")
+        if self.width % self.heads:
+            raise StudyError(f"Scratch: width must be a multiple of heads, got {self.width=}, {self.heads=}")
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """`model` (a Hugging Face folder, a hub name, or `Scratch`) trained by `recipe`.
+
+    attention_dropout: of attention probabilities in training, None for the checkpoint's own; 0 lets training use the
+    fused kernel, which on a CPU makes a pass over texts of 300 tokens more than twice as fast
+    """
+
+    model: str | Scratch
+    recipe: Recipe
+    attention_dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
+            raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")
+        if self.attention_dropout is not None and not 0 <= self.attention_dropout < 1:
+            raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
+
+    @property
+    def places(self) -> int:
+        """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
+        from searchkit.training.plans import places
+
+        return places(self.recipe, self.layers)
+
+    @property
+    def layers(self) -> int:
+        """Layers of the encoder, read from its config alone."""
+        if isinstance(self.model, Scratch):
+            return self.model.layers
+        from searchkit.reduction.model import load_config
+
+        return int(load_config(self.model).num_hidden_layers)
+
+    def reads_first_only(self, head: str) -> bool:
+        """Whether this kind of head, on this encoder, sees each example's first token alone."""
+        if isinstance(self.model, Scratch):
+            return head != "question_answering"
+        from searchkit.reduction.families import reads
+        from searchkit.reduction.model import load_config
+
+        return reads(load_config(self.model), head) == "first"
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
+        settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
+        return {"model": _identity(self.model), **settings}
+
+    def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
+        if isinstance(self.model, Scratch):
+            from searchkit.tasks.words import SPECIALS, word_tokenizer
+
+            texts = [
+                tables.train[name] for name in ("text", "text_pair", "question", "context") if name in tables.train
+            ]
+            words = sorted({word for column in texts for text in column for word in text.split()} - set(SPECIALS))
+            return word_tokenizer(words)
+        return load_tokenizer(self.model)
+
+    def build(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: int,
+        max_length: int,
+        seed: int,
+        head: str = "classification",
+    ) -> AdaptiveModel:
+        """The untrained model with a `head` of that many outputs; new weights are a function of the seed."""
+        import torch
+        import transformers
+
+        from searchkit.reduction.model import AdaptiveModel
+
+        torch.manual_seed(seed)
+        if not isinstance(self.model, Scratch):
+            return AdaptiveModel.load(self.model, labels, head, attention_dropout=self.attention_dropout)
+        scratch = self.model
+        config = transformers.BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=scratch.width,
+            num_hidden_layers=scratch.layers,
+            num_attention_heads=scratch.heads,
+            intermediate_size=scratch.feed_forward,
+            hidden_dropout_prob=scratch.dropout,
+            attention_probs_dropout_prob=scratch.dropout if self.attention_dropout is None else self.attention_dropout,
+            max_position_embeddings=max_length,
+            num_labels=labels,
+            initializer_range=scratch.initializer_range,
+        )
+        kind = "QuestionAnswering" if head == "question_answering" else "SequenceClassification"
+        return AdaptiveModel(getattr(transformers, f"BertFor{kind}")(config))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained supernet's folder (a Hugging Face checkpoint) and how long training took, summed over interruptions."""
+
+    folder: Path
+    fingerprint: str
+    train_s: float
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What the recipe left in the checkpoint's config: thresholds and lengths, for one."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise _damaged(self.folder / "config.json", error) from error
+
+
+def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
+    """16 hex digits of everything that decides the trained weights."""
+    return digest({"supernet": supernet.describe(), "task": task.describe(), "seed": seed})
+
+
+def digest(description: Any) -> str:
+    """16 hex digits of a JSON description."""
+    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def train(
+    supernet: Supernet,
+    task: Task,
+    tables: Tables,
+    *,
+    seed: int,
+    cache: Path,
+    device: torch.device,
+    progress: Progress = silent,
+) -> Trained:
+    """The trained supernet from `cache`, or train it there; an interrupted training goes on where it was."""
+    name = fingerprint(supernet, task, seed)
+    folder = cache / name
+    if (folder / "searchkit.json").is_file():
+        return _trained(folder, name)
+    if folder.exists():
+        raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
+    from searchkit.training.base import Where
+
+    tokenizer = supernet.tokenizer(tables)
+    data = task.encode(tables.train, tokenizer)
+    model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
+    _check_vocabulary(supernet.model, tokenizer, model)
+    limit = model.view.limit
+    if task.max_length > limit:
+        raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
+    partial = _writable(cache / f"{name}.partial")
+    spent = Stopwatch(partial / "seconds")
+    supernet.recipe.train(model.to(device), data, Where(partial, device, seed, spent.watching(progress)))
+    model.stock.config.id2label = dict(enumerate(tables.labels))
+    model.stock.config.label2id = {label: number for number, label in enumerate(tables.labels)}
+    model.save(partial / "model")
+    tokenizer.save_pretrained(partial / "model")
+    record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, "train_s": spent.seconds()}
+    (partial / "model" / "searchkit.json").write_text(json.dumps(record, indent=2))
+    os.replace(partial / "model", folder)
+    shutil.rmtree(partial)
+    return _trained(folder, name)
+
+
+def _trained(folder: Path, name: str) -> Trained:
+    try:
+        return Trained(folder, name, float(json.loads((folder / "searchkit.json").read_text())["train_s"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder / "searchkit.json", error) from error
+
+
+def _damaged(file: Path, error: Exception) -> StoreError:
+    return StoreError(f"{file} is damaged ({error}); remove the folder to train again")
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder or hub name, without remote code; DataError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise DataError(f"{source}: cannot load the tokenizer: {one_line(error, QUOTED)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where the files are missing
+        raise DataError(f"{source}: the tokenizer knows no words; its tokenizer.json (or vocab.txt) is missing")
+    return tokenizer
+
+
+def _check_vocabulary(source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel) -> None:
+    """DataError where the tokenizer, another model's for one, gives tokens that the encoder has no embedding for."""
+    highest, known = max(tokenizer.get_vocab().values(), default=0), model.stock.config.vocab_size
+    if highest >= known:
+        raise DataError(f"{source}: the tokenizer gives tokens up to number {highest}, the encoder knows {known}")
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot write there: {error.strerror}") from error
+    return folder
+
+
+def _settings(recipe: Any) -> dict[str, Any]:
+    """A recipe as JSON: its name and its fields."""
+    return {"recipe": type(recipe).__name__, **asdict(recipe)}
+
+
+def _identity(model: str | Scratch) -> dict[str, Any]:
+    if isinstance(model, Scratch):
+        return {"scratch": asdict(model)}
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        from searchkit.reduction.model import load_config
+
+        return {"hub": model, "revision": getattr(load_config(model), "_commit_hash", None)}
+    files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt") for path in folder.glob(pattern))
+    return {"files": {path.name: _content(path) for path in files}}
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,373 @@
+"""The command line as its users meet it: in a process of its own, with exit codes and one line per mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.studies import SMALL, small_study
+
+ROOT = Path(__file__).parents[2]
+LOCAL = """
+from objectives import accuracy, macs
+from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
+from searchkit.tasks import TextClassification
+from searchkit.training import FineTune
+
+
+def study(data: str = "data", model: str = "", text: str = "text", max_length: int = 32) -> Study:
+    return Study(
+        name="local",
+        task=TextClassification(data, text=text, max_length=max_length),
+        supernet=Supernet(model or Scratch(layers=2, width=8, heads=2, feed_forward=8), recipe=FineTune(epochs=1)),
+        space=Space(Lengths(levels=3)),
+        objectives=[accuracy, macs],
+        engine=NSGA2(population=4),
+        budget=Budget(evaluations=4),
+    )
+"""
+
+
+def searchkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "searchkit", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def write_data(folder: Path, **splits: pd.DataFrame) -> Path:
+    folder.mkdir(exist_ok=True)
+    for split, table in splits.items():
+        table.to_csv(folder / f"{split}.csv", index=False)
+    return folder
+
+
+def rows(n: int = 40, labels: int = 2) -> pd.DataFrame:
+    return pd.DataFrame({"text": [f"word{i % 7} and more" for i in range(n)], "label": [i % labels for i in range(n)]})
+
+
+def no_such_model(folder: Path) -> list[str]:
+    return ["-p", "model=./nowhere"]
+
+
+def model_without_config(folder: Path) -> list[str]:
+    (folder / "model").mkdir()
+    return ["-p", "model=./model"]
+
+
+def model_without_safetensors(folder: Path) -> list[str]:
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "model" / "pytorch_model.bin").write_bytes(b"a pickle")
+    return ["-p", "model=./model"]
+
+
+def model_of_another_family(folder: Path) -> list[str]:
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"model_type": "t5"}')
+    (folder / "model" / "model.safetensors").write_bytes(b"")
+    return ["-p", "model=./model"]
+
+
+def damaged_safetensors(folder: Path) -> list[str]:
+    model = _saved(folder)
+    (model / "model.safetensors").write_bytes(b"\x00" * 100)
+    return ["-p", "model=./model"]
+
+
+def a_hub_name_offline(folder: Path) -> list[str]:
+    return ["-p", "model=nobody/nothing"]
+
+
+def no_such_column(folder: Path) -> list[str]:
+    return ["-p", "text=sentence"]
+
+
+def no_such_data(folder: Path) -> list[str]:
+    return ["-p", "data=./nowhere"]
+
+
+def a_label_outside_the_head(folder: Path) -> list[str]:
+    write_data(folder / "data", train=rows(), validation=rows(labels=3), test=rows())
+    return []
+
+
+def labels_unlike_the_checkpoints_head(folder: Path) -> list[str]:
+    _saved(folder, labels=5)
+    return ["-p", "model=./model"]
+
+
+def an_empty_split(folder: Path) -> list[str]:
+    write_data(folder / "data", train=rows(), validation=rows(0), test=rows())
+    return []
+
+
+def an_empty_file(folder: Path) -> list[str]:
+    (folder / "data" / "train.csv").write_text("")
+    return []
+
+
+def a_missing_text(folder: Path) -> list[str]:
+    table = rows()
+    table.loc[3, "text"] = None
+    write_data(folder / "data", train=table)
+    return []
+
+
+def too_long_for_the_encoder(folder: Path) -> list[str]:
+    _saved(folder)
+    return ["-p", "model=./model", "-p", "max_length=4096"]
+
+
+def a_misspelt_parameter(folder: Path) -> list[str]:
+    return ["-p", "modle=x"]
+
+
+def a_parameter_without_value(folder: Path) -> list[str]:
+    return ["-p", "model"]
+
+
+def an_unknown_device(folder: Path) -> list[str]:
+    return ["--device", "tpu"]
+
+
+def a_gpu_that_is_not_there(folder: Path) -> list[str]:
+    return ["--device", "cuda:99"]
+
+
+def an_unknown_dtype(folder: Path) -> list[str]:
+    return ["--dtype", "fp33"]
+
+
+def a_runs_folder_that_is_a_file(folder: Path) -> list[str]:
+    (folder / "file").touch()
+    return ["--runs", "file"]
+
+
+def a_storage_that_is_nowhere(folder: Path) -> list[str]:
+    return ["--storage", "nowhere://user:secret@host/db"]
+
+
+def ray_options_without_workers(folder: Path) -> list[str]:
+    return ["--ray-address", "auto"]
+
+
+def _saved(folder: Path, labels: int = 2) -> Path:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from searchkit.tasks.words import word_tokenizer
+
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=40,
+        num_labels=labels,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder / "model")
+    word_tokenizer([f"word{i}" for i in range(7)]).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+MISTAKES: dict[Callable[[Path], list[str]], str] = {
+    no_such_model: "./nowhere: there is no such model folder",
+    model_without_config: "it has no config.json",
+    model_without_safetensors: "no safetensors weights",
+    model_of_another_family: "model_type 't5' is not supported; supported families: bert, distilbert",
+    damaged_safetensors: "damaged",
+    a_hub_name_offline: "without network access give a local folder",
+    no_such_column: "sentence",
+    no_such_data: "nowhere",
+    a_label_outside_the_head: "label",
+    labels_unlike_the_checkpoints_head: "the checkpoint's head has 5 labels, the data 2",
+    an_empty_split: "validation",
+    an_empty_file: "train.csv",
+    a_missing_text: "train.csv",
+    too_long_for_the_encoder: "40",
+    a_misspelt_parameter: "unknown parameter 'modle'; did you mean 'model'?",
+    a_parameter_without_value: "expected NAME=VALUE",
+    an_unknown_device: "expected auto, cpu, cuda or cuda:n",
+    a_gpu_that_is_not_there: "CUDA devices",
+    an_unknown_dtype: "unknown dtype 'fp33'; did you mean 'fp32'?",
+    a_runs_folder_that_is_a_file: "file",
+    a_storage_that_is_nowhere: "nowhere",
+    ray_options_without_workers: "need --workers",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(
+    tmp_path: Path,
+    mistake: Callable[[Path], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process, because a process per mistake would take minutes; one of them is checked in a real one below."""
+    from searchkit.cli import app as cli
+
+    write_data(tmp_path / "data", train=rows(), validation=rows(12), test=rows(12))
+    study = small_study(tmp_path, LOCAL)
+    arguments = mistake(tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*") if "runs" not in path.parts)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(sys, "argv", ["searchkit", "run", str(study), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(said) == 1, said
+    assert MISTAKES[mistake] in said[0]
+    assert "secret" not in said[0]
+    assert (
+        sorted(path for path in tmp_path.rglob("*") if "runs" not in path.parts and "__pycache__" not in path.parts)
+        == before
+    )
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+    result = searchkit(tmp_path, "run", "nothing.py")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: nothing.py: there is no such study file\n"
+
+
+def test_a_read_only_runs_folder_is_one_line(tmp_path: Path) -> None:
+    """As root too: without the capability to override permissions, root is refused like anybody."""
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
+        pytest.skip("root may write to read-only folders, and setpriv, which would take that right away, is not here")
+    powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    study = small_study(tmp_path)
+    (tmp_path / "runs").mkdir(mode=0o500)
+    command = [*powerless, sys.executable, "-m", "searchkit", "run", str(study)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr == "error: runs/small: cannot write there: Permission denied\n"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_misspelt_command_suggests_the_right_one(tmp_path: Path) -> None:
+    result = searchkit(tmp_path, "rnu", "x.py")
+    assert result.returncode == 2
+    assert "run" in result.stderr
+    assert "Did you mean" in result.stderr or "did you mean" in result.stderr
+
+
+def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path) -> None:
+    text = searchkit(tmp_path, "--help").stdout
+    for command in ("train", "run", "status", "report", "pick", "verify"):
+        assert re.search(rf"\b{command}\b", text)
+    assert "searchkit run studies/quickstart.py" in text
+
+
+def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
+    study = small_study(tmp_path, SMALL)
+    for command, shown in {
+        ("train", str(study)): "supernet runs/supernets/",
+        ("run", str(study), "-p", "evaluations=9", "--threads", "1"): "front.csv, summary.json",
+        ("status", "runs/small"): "9 of 9 evaluations",
+        ("report", "runs/small"): "front.csv, summary.json",
+        ("verify", "runs/small", "--again", "2", "--threads", "1"): "replayed 9 asks",
+    }.items():
+        result = searchkit(tmp_path, *command)
+        assert result.returncode == 0, result.stderr
+        assert shown in result.stdout
+    status = searchkit(tmp_path, "status", "runs/small").stdout
+    assert "generation by generation: 1 of 8 told" in status
+    assert "ended: 9 evaluations are made" in status
+
+
+def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path: Path) -> None:
+    stored = []
+    for mib in ("0", "3"):
+        home = tmp_path / mib
+        home.mkdir()
+        study = small_study(home, SMALL)
+        if stored:
+            (home / "runs").mkdir()
+            (home / "runs" / "supernets").symlink_to(tmp_path / "0" / "runs" / "supernets")
+        result = searchkit(home, "run", str(study), "-p", "evaluations=16", "--threads", "1", "--cache-mib", mib)
+        assert result.returncode == 0, result.stderr
+        assert f"up to {mib} MiB per worker" in searchkit(home, "status", "runs/small").stdout
+        stored.append(pd.read_parquet(home / "runs" / "small" / "trials.parquet").filter(regex="accuracy|macs"))
+    pd.testing.assert_frame_equal(*stored)
+
+
+QUICK = "batches=2, rounds=3, width=0.5, apart_s=0"
+
+
+def timed_study(home: Path, latency: str) -> Path:
+    """The small study with latency as its second objective, or as one of the front."""
+    text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs")
+    return small_study(home, text.replace("[accuracy, macs]", latency))
+
+
+def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, f"[accuracy, macs], front_objectives=[latency({QUICK})]")
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=9", "--threads", "1").returncode == 0
+    before = (tmp_path / "runs" / "small" / "front.csv").read_bytes()
+    for size in ("1", "4"):
+        result = searchkit(tmp_path, "measure", "runs/small", "--batch-size", size, "--threads", "1")
+        assert result.returncode == 0, result.stderr
+        assert f"ms at batch {size}" in result.stdout
+        assert "times unreduced" in result.stdout
+    kept = sorted((tmp_path / "runs" / "small" / "measured").glob("*.csv"))
+    assert len(kept) == 2
+    for table in kept:
+        frame = pd.read_csv(table)
+        assert set(frame["fingerprint"].astype(str)) == {table.stem}
+        assert json.loads(frame["candidate"][0]) == {"baseline": "unreduced"}
+        assert (frame["latency_ratio_low"] <= frame["latency_ratio_high"]).all()
+        about = json.loads(table.with_suffix(".json").read_text())
+        assert {"device", "threads", "dtype", "torch", "clock", "energy", "batch_size"} <= about["setting"].keys()
+    assert (tmp_path / "runs" / "small" / "front.csv").read_bytes() == before
+    again = searchkit(tmp_path, "measure", "runs/small", "--batch-size", "4", "--threads", "1")
+    assert pd.read_csv(kept[0]).equals(pd.read_csv(kept[0]))
+    assert again.returncode == 0
+
+
+def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, f"[accuracy, latency({QUICK})]")
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
+    result = searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "2")
+    assert result.returncode == 2
+    assert "threads was 1 and is 2" in " ".join(result.stderr.split())
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "1").returncode == 0
+
+
+def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_path: Path) -> None:
+    study = timed_study(tmp_path, f"[accuracy, latency({QUICK}, during_search='modelled')]")
+    for evaluations in ("8", "16"):
+        result = searchkit(tmp_path, "run", str(study), "-p", f"evaluations={evaluations}", "--threads", "1")
+        assert result.returncode == 0, result.stderr
+    table = json.loads((tmp_path / "runs" / "small" / "calibration.json").read_text())["latency"]
+    assert table["held_out"] >= 5
+    front = json.loads((tmp_path / "runs" / "small" / "summary.json").read_text())["front"]
+    assert front
+    assert all(member["search"]["latency"]["beside"]["modelled"] == 1 for member in front)
+    assert all(member["report"]["latency"]["beside"]["rounds"] >= 3 for member in front)
+    study.write_text(study.read_text().replace(", during_search='modelled'", ""))
+    assert "another study" in searchkit(tmp_path, "run", str(study), "--threads", "1").stderr
+    study.write_text(study.read_text().replace("width=0.5", "width=0.5, during_search='modelled'"))
+    (tmp_path / "runs" / "small" / "calibration.json").write_text('{"latency"')
+    torn = searchkit(tmp_path, "run", str(study), "-p", "evaluations=24", "--threads", "1")
+    assert torn.returncode == 2
+    assert "calibration.json: not a table of latency" in " ".join(torn.stderr.split())
+
+
+def test_measuring_a_run_that_times_nothing_says_what_to_add(tmp_path: Path) -> None:
+    assert (
+        searchkit(tmp_path, "run", str(small_study(tmp_path)), "-p", "evaluations=8", "--threads", "1").returncode == 0
+    )
+    result = searchkit(tmp_path, "measure", "runs/small")
+    assert result.returncode == 2
+    assert "add latency() to its front_objectives" in " ".join(result.stderr.split())
