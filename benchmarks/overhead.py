@@ -13,7 +13,7 @@ from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Candidate, Estimate, Lengths, Objective, Space
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.racing import Race
+from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.ray import Ray
 from searchkit.records import Pruned, Scalar
 from searchkit.search.budget import Account
@@ -37,7 +37,7 @@ class Free:
     def build(self) -> Free:
         return self
 
-    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
         """Nothing is shared, nothing stopped."""
         return {}
 

@@ -31,7 +31,7 @@ from benchmarks.padded import by_length, in_order, padded_search
 from benchmarks.result import finish
 from objectives import macs
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.racing import Race, Racing
+from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.evaluate.ray import Ray
 from searchkit.evaluate.subject import Subject, SupernetBench, SupernetWorkbench
 from searchkit.front import Front, hypervolume, losses
@@ -144,7 +144,9 @@ def timed(
     }
     ours = {
         "shared": Searched(Inline(workbench, objectives), None),
-        "raced": Searched(Inline(replace(workbench, shards=racing.shards), objectives), Race.of(racing, objectives)),
+        "raced": Searched(
+            Inline(replace(workbench, shards=racing.shards), objectives), RaceState.of(racing, objectives)
+        ),
     }
     chosen = {name: {round((i + 0.5) * len(asks) / count) for i in range(count)} for name, count in sampled.items()}
     with torch.inference_mode():
@@ -172,7 +174,7 @@ def timed(
 
 def cost_of(bench: SupernetBench, candidate: Candidate) -> float:
     """MACs of unreduced; lengths alone have them before any pass."""
-    trace = bench.model.foretold(bench.whole, bench.plan(candidate))
+    trace = bench.model.static_trace(bench.whole, bench.plan(candidate))
     assert trace is not None
     return float(macs.measure(Subject(bench, candidate, bench.plan(candidate), (torch.empty(0), trace))).value)
 
@@ -180,7 +182,7 @@ def cost_of(bench: SupernetBench, candidate: Candidate) -> float:
 class Searched:
     """The evaluations of a search, generation by generation, with the race that it would hold."""
 
-    def __init__(self, evaluator: Inline, race: Race | None) -> None:
+    def __init__(self, evaluator: Inline, race: RaceState | None) -> None:
         self.evaluator, self.race = evaluator, race
         self.done: dict[str, Trial] = {}
         self._leaders: list[str] = []

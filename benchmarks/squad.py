@@ -21,7 +21,7 @@ from searchkit.front import Front
 from searchkit.records import Candidate
 from searchkit.runs.config import Conditions
 from searchkit.runs.session import Run
-from searchkit.study import load
+from searchkit.runs.study_file import load
 
 SHARED = ROOT.parent / "shared"
 POINT = 0.01

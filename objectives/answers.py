@@ -13,7 +13,7 @@ from searchkit.errors import StudyError
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
-from searchkit.tasks.answers import best_answers
+from searchkit.tasks.spans import best_answers
 
 # both objectives need the same answers, and finding and scoring them takes longer than a mean
 _SCORES: WeakKeyDictionary[Subject, NDArray[np.float64]] = WeakKeyDictionary()

@@ -34,25 +34,25 @@ def latency(
     rounds: int = 8,
     width: float = 0.02,
     budget_s: float = 1.5,
-    apart_s: float = 1.0,
+    min_round_interval_s: float = 1.0,
     during_search: Literal["measured", "modelled"] = "measured",
 ) -> Objective:
     """Milliseconds per batch of `batch_size` examples, averaged over `batches` batches of real examples.
 
     length: every example has so many tokens, cut or joined from real ones; None leaves the examples as they are.
     rounds: every batch is timed at least so often under every plan; more rounds follow until the interval of each ratio
-    to the unreduced model is narrower than +- `width`, or `budget_s` seconds per plan are spent. apart_s: seconds from
-    round to round, at least, since a shared machine favours one plan for seconds at a time. during_search:
+    to the unreduced model is narrower than +- `width`, or `budget_s` seconds per plan are spent. min_round_interval_s:
+    seconds from round to round, at least, since a shared machine favours one plan for seconds at a time. during_search:
     "modelled" asks a table of costs that is measured on the device before the search (`objectives.latency_model`), and
     measures the final front alone.
     """
     check_batches("latency", batch_size, length, batches)
     check_count("latency: rounds", rounds, least=3)
-    protocol = Protocol(width, budget_s, apart_s, fewest=rounds, most=max(200, rounds))
+    protocol = Protocol(width, budget_s, min_round_interval_s, fewest=rounds, most=max(200, rounds))
     together = partial(_latencies, batch_size=batch_size, length=length, batches=batches, protocol=protocol)
     tokens = "" if length is None else f" of {length} tokens"
     unit = f"ms at batch {batch_size}{tokens}"
-    remade = partial(
+    with_batch = partial(
         latency,
         batch_size=batch_size,
         length=length,
@@ -60,10 +60,10 @@ def latency(
         rounds=rounds,
         width=width,
         budget_s=budget_s,
-        apart_s=apart_s,
+        min_round_interval_s=min_round_interval_s,
     )
     measured = Objective(
-        "latency", unit, "lower", partial(_alone, together), exclusive=True, together=together, remade=remade
+        "latency", unit, "lower", partial(_alone, together), exclusive=True, together=together, with_batch=with_batch
     )
     if during_search == "measured":
         return measured

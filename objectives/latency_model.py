@@ -34,7 +34,7 @@ PRICES: Final = (
     "scored_place",
 )
 TOGETHER: Final = 4  # candidates that take turns
-PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, apart_s=0.0, fewest=6)
+PROTOCOL: Final = Protocol(width=0.02, budget_s=1.5, min_round_interval_s=0.0, fewest=6)
 HELD_OUT: Final = 3  # every third candidate
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
         measure=partial(_looked_up, name=measured.name, batch_size=batch_size, batches=batches),
         traced=True,
         calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
-        remade=measured.remade,
+        with_batch=measured.with_batch,
         final=measured,
     )
 

@@ -26,8 +26,8 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
     check_batches("memory", batch_size, length, batches)
     unit = f"MiB at batch {batch_size}{'' if length is None else f' of {length} tokens'}"
     measure = partial(_memory, batch_size=batch_size, length=length, batches=batches)
-    remade = partial(memory, batch_size=batch_size, length=length, batches=batches)
-    return Objective("memory", unit, "lower", measure=measure, exclusive=True, remade=remade)
+    with_batch = partial(memory, batch_size=batch_size, length=length, batches=batches)
+    return Objective("memory", unit, "lower", measure=measure, exclusive=True, with_batch=with_batch)
 
 
 def _memory(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> Estimate:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.evaluate.resamples import interval, resampled
 from searchkit.evaluate.subject import Subject
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.stats import percentile_interval, resampled
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]  # (R, U) units of each resample
@@ -29,14 +29,14 @@ def bootstrapped(value: float, units: int, score: Callable[[Rows], Floats]) -> E
         return Estimate(value, None, units)
     scores = resampled(score, units)
     defined = scores[np.isfinite(scores)]
-    low, high = interval(defined)
+    low, high = percentile_interval(defined)
     return Estimate(value, float(defined.std(ddof=1)) if len(defined) > 1 else None, units, low=low, high=high)
 
 
 def mean(values: Floats) -> Estimate:
     """The mean of (U,) values, its standard error in closed form, its interval by percentiles of resamples."""
     n = len(values)
-    low, high = interval(resampled(partial(means, values), n)) if n > 1 else (None, None)
+    low, high = percentile_interval(resampled(partial(means, values), n)) if n > 1 else (None, None)
     error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None
     return Estimate(float(values.mean()), error, n, low=low, high=high)
 

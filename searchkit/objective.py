@@ -28,7 +28,7 @@ class Objective:
     for each example a cost of 0 or more; None where the value is not a sum over examples. `traced`: it looks at the
     subject's trace and at no output of the model, so that a plan of lengths alone has its cost before any pass.
     `together` measures several subjects of one bench in one go, for timed objectives whose candidates take turns.
-    `remade` gives the objective for another `batch_size` or `length`, where it depends on these. `calibrate` finds,
+    `with_batch` gives the objective for another `batch_size` or `length`, where it depends on these. `calibrate` finds,
     once per run, a table (JSON) that `measure` looks up under the objective's name in `subject.bench.tables`; `final`
     takes its place on the report split, under the same name.
     `resample` takes a subject and (R, U) numbers of units (examples; questions where the data has answers), drawn with
@@ -44,7 +44,7 @@ class Objective:
     examples: Callable[[Subject], NDArray[np.float64]] | None = None
     traced: bool = False
     together: Callable[[Sequence[Subject]], list[Estimate]] | None = None
-    remade: Callable[..., Objective] | None = None
+    with_batch: Callable[..., Objective] | None = None
     calibrate: Callable[[Any, Sequence[Candidate]], Mapping[str, Any]] | None = None
     final: Objective | None = None
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import re
-import sys
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_fields
 from searchkit.engines.lat import LAT
-from searchkit.errors import SearchkitError, StudyError, unknown
-from searchkit.evaluate.racing import Race, Racing
+from searchkit.errors import StudyError
+from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
 from searchkit.search.budget import Budget
 from searchkit.space import Space, Thresholds
@@ -128,7 +122,7 @@ class Study:
             )
         from searchkit.reduction.scorers import PLACED
 
-        if recipe.like.scorer in PLACED:
+        if recipe.reducer_template.scorer in PLACED:
             raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
         higher = next((one for one in self.objectives if one.better == "higher"), None)
         if higher is None or higher.exclusive:
@@ -140,13 +134,13 @@ class Study:
     @property
     def bound_space(self) -> Space:
         """The space for this encoder: what is dropped after the last attention is idle where heads read [CLS] alone."""
-        late = self.supernet.recipe.like.site != "before_attention"
-        return self.space.bound(self.supernet.places, last_idle=late and self.supernet.reads_first_only(self.task.head))
+        late = self.supernet.recipe.reducer_template.site != "before_attention"
+        return self.space.bound(self.supernet.slots, last_idle=late and self.supernet.reads_first_only(self.task.head))
 
     @property
-    def race(self) -> Race | None:
+    def race(self) -> RaceState | None:
         """How new candidates are stopped early; None where it is off, or engine or objectives do not allow it."""
-        return None if self.engine.steady else Race.of(self.racing, self.objectives)
+        return None if self.engine.steady else RaceState.of(self.racing, self.objectives)
 
     def describe(self) -> dict[str, Any]:
         """What identifies the search, as JSON; without what may change: budget, max_failures, front_objectives, and
@@ -167,105 +161,3 @@ class Study:
 def _identity(objective: Objective) -> dict[str, Any]:
     """What identifies it in a search: values that a table foretells are not those of the clock."""
     return {**objective.describe(), **({"modelled": True} if objective.calibrate else {})}
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A study and where it came from."""
-
-    study: Study
-    file: Path
-    parameters: Mapping[str, str]
-
-
-def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loaded:
-    """Call the function `study` of a Python file, its parameters given as text and converted by their annotations.
-
-    The file may import modules that lie beside it.
-
-    Raises StudyError in one line for a missing file, a file without `study`, an unknown or malformed parameter, and
-    whatever the file itself raises.
-    """
-    path, given = Path(file), dict(parameters or {})
-    define = _function(path)
-    arguments = _arguments(define, given, path)
-    try:
-        study = define(**arguments)
-    except SearchkitError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise StudyError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
-    if not isinstance(study, Study):
-        raise StudyError(f"{path}: study() must return a searchkit.Study, got {type(study).__name__}")
-    return Loaded(study, path, given)
-
-
-def _function(path: Path) -> Callable[..., Any]:
-    if not path.is_file():
-        raise StudyError(f"{path}: there is no such study file")
-    if path.suffix != ".py":
-        raise StudyError(f"{path}: a study is a Python file, its name ends in .py")
-    name = "searchkit_study_" + re.sub(r"\W", "_", path.stem)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    beside = str(path.resolve().parent)
-    if beside not in sys.path:
-        sys.path.append(beside)  # last: a file there hides no package
-    try:
-        spec.loader.exec_module(module)
-    except SearchkitError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except (Exception, SystemExit) as error:
-        raise StudyError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
-    define = getattr(module, "study", None)
-    if not inspect.isfunction(define):
-        raise StudyError(f"{path}: the file does not define a function `study` that returns a searchkit.Study")
-    return define
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """':12' for the last line of the study file that the error passed through."""
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f":{lines[-1]}" if lines else ""
-
-
-def _arguments(define: Callable[..., Any], given: Mapping[str, str], path: Path) -> dict[str, Any]:
-    signature = inspect.signature(define)
-    try:
-        hints = typing.get_type_hints(define)
-    except Exception as error:  # an annotation is any expression
-        raise StudyError(f"{path}: the annotations of study(): {type(error).__name__}: {error}") from error
-    for name in given:
-        if name not in signature.parameters:
-            raise StudyError(f"{path}: {unknown('parameter', name, signature.parameters)}")
-    for name, parameter in signature.parameters.items():
-        if parameter.default is parameter.empty and name not in given:
-            raise StudyError(f"{path}: the study needs a value for {name!r}: add -p {name}=VALUE")
-    return {name: _converted(name, text, hints.get(name, str), path) for name, text in given.items()}
-
-
-def _converted(name: str, text: str, hint: Any, path: Path) -> Any:
-    options = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    if type(None) in options and text.lower() == "none":
-        return None
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    for option in (kind for kind in (bool, int, float, str) if kind in options):
-        try:
-            return words[text.lower()] if option is bool else option(text)
-        except (ValueError, KeyError):
-            continue
-    allowed = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise StudyError(f"{path}: parameter {name}={text!r}: expected {allowed}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from searchkit import Ask, Candidate, Constraint, Estimate, Lengths, Objective, Space
 from searchkit.errors import StudyError, TrialError
-from searchkit.evaluate.racing import Race
+from searchkit.evaluate.racing import RaceState
 from searchkit.records import Pruned, Scalar
 
 SPACE = Space(Lengths(levels=6)).bound(3)
@@ -56,7 +56,7 @@ class FormulaBench:
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
 
-    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
         """Nothing is shared or raced; what is traced is known beforehand."""
         limits = [one for one in self.constraints if one.objective.traced]
         verdicts = {

@@ -8,7 +8,7 @@ import pytest
 
 from searchkit.runs.config import Conditions
 from searchkit.runs.session import execute
-from searchkit.study import load
+from searchkit.runs.study_file import load
 
 STUDIES = Path(__file__).parents[1] / "studies"
 

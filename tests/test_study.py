@@ -9,7 +9,7 @@ import pytest
 
 from searchkit import Budget
 from searchkit.errors import SearchkitError, StudyError
-from searchkit.study import load
+from searchkit.runs.study_file import load
 from tests.studies import SMALL, small_study
 
 TYPED = """

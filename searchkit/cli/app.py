@@ -15,11 +15,11 @@ from rich.markup import escape
 from searchkit.cli.terminal import bars, err, out, say, show, show_picked, show_remeasured, show_status, warn
 from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.runs.folder import Folder
-from searchkit.storage.address import ENVIRONMENT, Place
+from searchkit.storage.address import ENVIRONMENT, StorageAddress
 
 if TYPE_CHECKING:
     from searchkit.cluster.submit import State, Submitted
-    from searchkit.study import Loaded
+    from searchkit.runs.study_file import Loaded
 
 log = logging.getLogger(__name__)
 LAST_LINES = 10  # of a job's log, in its status
@@ -60,10 +60,10 @@ Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: th
 def _public(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
     """Refuse a password that everybody on the machine can read in the list of processes."""
     source = context.get_parameter_source(option.name or "")
-    if value and source is not None and source.name == "COMMANDLINE" and Place(value).has_secret:
+    if value and source is not None and source.name == "COMMANDLINE" and StorageAddress(value).has_secret:
         raise StudyError(
-            f"--{option.name} {Place(value)}: a password on the command line can be read in the list of processes; put "
-            f"the URL into {ENVIRONMENT}, or leave the password to PGPASSWORD or ~/.pgpass"
+            f"--{option.name} {StorageAddress(value)}: a password on the command line can be read in the "
+            f"list of processes; put the URL into {ENVIRONMENT}, or leave the password to PGPASSWORD or ~/.pgpass"
         )
     return value
 
@@ -90,7 +90,7 @@ def train_command(
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
     from searchkit.runs.config import Conditions
     from searchkit.runs.session import train_only
-    from searchkit.study import load
+    from searchkit.runs.study_file import load
 
     loaded = load(study, _parameters(param))
     with _local(runs, loaded) as here, _keeping(Folder(here / loaded.study.name)), bars() as progress:
@@ -137,8 +137,8 @@ def run(
     """
     from searchkit.runs.config import Conditions
     from searchkit.runs.session import execute
+    from searchkit.runs.study_file import load
     from searchkit.search.interrupt import Interrupt
-    from searchkit.study import load
 
     loaded = load(study, _parameters(param))
     if (ray_address or gpus_per_worker is not None or resource) and not workers:
@@ -216,7 +216,7 @@ def submit(
     The token that Ray asks for is taken from where Ray keeps it: RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
     """
     from searchkit.cluster.submit import submit as submit_job
-    from searchkit.study import load
+    from searchkit.runs.study_file import load
 
     loaded = load(study, _parameters(param))
     given = ["--workers", str(workers), *(options or [])]
@@ -324,8 +324,9 @@ def pick_command(
             "limit asks for quality, the highest quality where limits are on costs alone, the knee without limits.",
         ),
     ] = None,
-    surely: Annotated[
-        bool, typer.Option("--surely", help="A limit has to hold on the whole 95 % interval, not on the value alone.")
+    confident: Annotated[
+        bool,
+        typer.Option("--confident", help="A limit has to hold on the whole 95 % interval, not on the value alone."),
     ] = False,
     measured: Annotated[
         str | None,
@@ -340,7 +341,7 @@ def pick_command(
     """
     from searchkit.runs.pick import picked
 
-    found = picked(Folder(run), where or [], best, surely, measured)
+    found = picked(Folder(run), where or [], best, confident, measured)
     path = found.write(run)
     if as_json:
         typer.echo(path.read_text(), nl=False)
@@ -418,7 +419,7 @@ def export_command(
     from searchkit.runs.transfer import exported
 
     count = exported(Folder(run), to)
-    say(f"{count} trials copied to {Place(to)}")
+    say(f"{count} trials copied to {StorageAddress(to)}")
 
 
 @app.command(name="import")
@@ -441,8 +442,8 @@ def import_command(
 
     Then `status`, `report` and `run` go on as if it had run here.
     """
+    from searchkit.runs.study_file import load
     from searchkit.runs.transfer import imported
-    from searchkit.study import load
 
     folder, count = imported(load(study, _parameters(param)), source, runs, storage)
     say(f"{count} trials copied to {folder.path}")

@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from searchkit.errors import NothingStoredError, one_line
+from searchkit.report.environment import in_short
 from searchkit.storage.address import with_password
-from searchkit.storage.one_environment import in_short
 
 if TYPE_CHECKING:
     from searchkit._progress import Progress

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from searchkit.errors import StudyError
 
 if TYPE_CHECKING:
-    from searchkit.study import Loaded
+    from searchkit.runs.study_file import Loaded
 
 LIMIT_MIB: Final = 100  # what a Ray head takes in one package
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}

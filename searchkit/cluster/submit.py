@@ -31,7 +31,7 @@ from searchkit.errors import QUOTED, StoreError, StudyError, one_line
 from searchkit.storage.remote import provider, refuse_credentials
 
 if TYPE_CHECKING:
-    from searchkit.study import Loaded
+    from searchkit.runs.study_file import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ def _noted(sent: Submitted, folders: Iterable[Path]) -> Iterator[None]:
 @contextmanager
 def _server(address: str) -> Iterator[Any]:
     """Ray's client of the job server; whatever goes wrong with it becomes a StudyError of one line."""
-    _knock(check_address(address))
+    _check_reachable(check_address(address))
     _let_ray_send_its_token()
     try:
         import aiohttp  # noqa: F401
@@ -324,7 +324,7 @@ def _server(address: str) -> Iterator[Any]:
         raise StudyError(f"the job server at {address}: {one_line(error, QUOTED)}") from error
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Ray's client would wait for ever for a server that does not answer."""
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=ANSWER_S):

@@ -22,7 +22,7 @@ from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.space import Genome, Space
 
-LITTER: Final = 16  # children bred at a time in steady state, at most
+MAX_OFFSPRING: Final = 16  # children bred at a time in steady state, at most
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.racing import Race
+    from searchkit.evaluate.racing import RaceState
     from searchkit.objective import Constraint
 
 
@@ -24,7 +24,7 @@ class Bench(Protocol):
 
     def subject(self, candidate: Candidate) -> Any: ...
 
-    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> Mapping[str, Pruned]:
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
         """These candidates will be measured next: what they share may be computed now, once for all.
 
         The verdict on those that need not be, by key: a constraint turns them down, or they lost the race.
@@ -46,7 +46,7 @@ class Evaluator(Protocol):
     Use it as a context manager: it may hold processes.
     """
 
-    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
         """With a race, trials bring their `examples`, and candidates that its rivals beat are `Pruned`."""
 
     def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:

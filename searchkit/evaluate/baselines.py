@@ -14,14 +14,14 @@ SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # of the tokens, that stay before th
 SCORERS: Final = {"truncation": "position", "random tokens": "random"}
 
 
-def baselines(layers: int, places: int) -> dict[str, tuple[Candidate, ...]]:
-    """The four families by name, for an encoder with this many layers, and places that the recipe's lengths have.
+def baselines(layers: int, slots: int) -> dict[str, tuple[Candidate, ...]]:
+    """The four families by name, for an encoder with this many layers, and slots that the recipe's lengths have.
 
     `unreduced`: every token everywhere. `truncation`: the first tokens of each example. `random tokens`: any of them.
-    `constant ratio`: every layer keeps the same share of what it is given, by the recipe's own reducer; an input place
+    `constant ratio`: every layer keeps the same share of what it is given, by the recipe's own reducer; an input slot
     keeps all.
     """
-    whole = (1.0,) * (places - layers)
+    whole = (1.0,) * (slots - layers)
     decays = (whole + tuple((1 - drop) ** layer for layer in range(1, layers + 1)) for drop in DROPS)
     return {
         "unreduced": (Candidate.of(baseline="unreduced"),),

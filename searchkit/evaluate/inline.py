@@ -12,7 +12,7 @@ from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.racing import Race
+    from searchkit.evaluate.racing import RaceState
     from searchkit.objective import Objective
 
 
@@ -27,7 +27,7 @@ class Inline:
         self._objectives = tuple(objectives)
         self._halted = False
 
-    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
         for group in neighbours(asks, even(len(asks), -(-len(asks) // TOGETHER))):
             if not self._halted:
                 yield from measure_together(group, self._bench, self._objectives, race)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,45 +23,9 @@ from searchkit._checks import check_fields
 from searchkit.errors import StudyError
 from searchkit.objective import Objective
 from searchkit.records import Pruned, Trial
+from searchkit.stats import betting_interval, evidence
 
 Floats = NDArray[np.float64]
-
-# Shares of the largest stake that cannot ruin the gambler. The wealth is the mean over them: no tuning, little loss.
-STAKES: Final = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])[:, None]
-
-
-def evidence(differences: Floats, population: int, claimed: float = 0.0, start: int = 0) -> float:
-    """Log of the wealth after these differences, each in [-1, 1], against "their mean over the population >= claimed".
-
-    Bets are placed from number `start` on; what came before is known. Infinite once the claim is impossible, whatever
-    the examples that are left may bring.
-    """
-    known = np.concatenate([[0.0], np.cumsum(differences)])
-    left = population - np.arange(len(differences) + 1)
-    missing = claimed * population - known  # what the examples that are left must sum to, at least
-    if (missing > left + 1e-9).any():
-        return np.inf
-    if len(differences) <= start:
-        return 0.0
-    demanded = missing[start:-1] / left[start:-1]
-    stakes = STAKES / np.maximum(1.0 - demanded, 1e-12)
-    with np.errstate(divide="ignore"):
-        logs = np.log1p(np.maximum(-stakes * (differences[start:] - demanded), -1.0)).sum(1)
-    return float(np.logaddexp.reduce(logs) - np.log(len(STAKES)))
-
-
-def interval(differences: Floats, population: int, error: float, start: int = 0) -> tuple[float, float]:
-    """Where the mean difference over the population lies, at confidence 1 - `error` over all looks together."""
-    bar = math.log(2 / error)
-
-    def highest(signed: Floats) -> float:
-        low, high = -1.0, 1.0
-        for _ in range(30):
-            middle = (low + high) / 2
-            low, high = (low, middle) if evidence(signed, population, middle, start) > bar else (middle, high)
-        return high
-
-    return -highest(-differences), highest(differences)
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,7 @@ class Racing:
 
 
 @dataclass(frozen=True, eq=False)
-class Rival:
+class Incumbent:
     """A measured trial of the front: the quality of each unit of the split, the cost of each example."""
 
     key: str
@@ -95,17 +59,17 @@ class Rival:
 
 
 @dataclass(frozen=True, eq=False)
-class Race:
+class RaceState:
     """The front that new candidates have to live up to, in these two objectives."""
 
     quality: Objective
     cost: Objective
     error: float
     looks: int
-    rivals: tuple[Rival, ...] = ()
+    rivals: tuple[Incumbent, ...] = ()
 
     @classmethod
-    def of(cls, racing: Racing | None, objectives: Sequence[Objective]) -> Race | None:
+    def of(cls, racing: Racing | None, objectives: Sequence[Objective]) -> RaceState | None:
         """None where nothing can be raced: it takes two objectives, a quality and a cost, both known per example."""
         able = [objective for objective in objectives if objective.examples is not None]
         quality = [objective for objective in able if objective.better == "higher"]
@@ -129,15 +93,15 @@ class Race:
             found[objective.name] = values
         return found
 
-    def against(self, trials: Iterable[Trial]) -> Race:
+    def against(self, trials: Iterable[Trial]) -> RaceState:
         """The same race against these trials, of which the examples are known."""
         rivals = (
-            Rival(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
+            Incumbent(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
         )
         return replace(self, rivals=tuple(rivals))
 
 
-class Heat:
+class SequentialTest:
     """One candidate in a race, shard by shard; `costs` are those of all examples, where they are known beforehand.
 
     It has one rival, so that the error is spent once: the best in quality of those that cost no more. Where costs are
@@ -145,7 +109,7 @@ class Heat:
     is left to the quality, and half to the cost, of which every look takes its share.
     """
 
-    def __init__(self, race: Race, costs: Floats | None = None) -> None:
+    def __init__(self, race: RaceState, costs: Floats | None = None) -> None:
         self._race, self._exact = race, costs is not None
         self._share = race.error if self._exact else race.error / 2
         self._rival = None if costs is None else self._best(lambda rival: float((costs - rival.cost).sum()) >= 0)
@@ -171,18 +135,18 @@ class Heat:
             return None
         if not self._exact and not self._costs_more(rival):
             return None
-        low, high = interval(behind, len(rival.quality), race.error, self._start)
+        low, high = betting_interval(behind, len(rival.quality), race.error, self._start)
         return Pruned(
             f"{race.quality.name} {self._quality.mean():.3f}, behind {rival.key} by {behind.mean():.3f} "
             f"({low:.3f} to {high:.3f} at {100 * (1 - race.error):g} %), which costs no more",
             len(self._units),
         )
 
-    def _best(self, cheaper: Callable[[Rival], bool]) -> Rival | None:
+    def _best(self, cheaper: Callable[[Incumbent], bool]) -> Incumbent | None:
         able = (rival for rival in self._race.rivals if cheaper(rival))
         return max(able, key=lambda rival: float(rival.quality.mean()), default=None)
 
-    def _costs_more(self, rival: Rival) -> bool:
+    def _costs_more(self, rival: Incumbent) -> bool:
         """Whether the candidate costs more than the rival on all examples, as far as those seen can tell.
 
         Student's bound on the mean with the correction for a finite population: costs vary little from their pattern

@@ -23,7 +23,7 @@ from searchkit.evaluate.trial import add, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.racing import Race
+    from searchkit.evaluate.racing import RaceState
     from searchkit.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class _Worker:
         self._bench = workbench.build()
         self._objectives = {objective.name: objective for objective in objectives}
 
-    def measure(self, job: _Job, race: Race | None) -> list[Trial]:
+    def measure(self, job: _Job, race: RaceState | None) -> list[Trial]:
         bench = self._bench.smaller() if job.attempt > 1 else self._bench  # memory may be why its worker died
         objectives = [self._objectives[name] for name in job.names]
         if job.before:
@@ -88,7 +88,7 @@ class _Job:
     before: tuple[Trial, ...] = ()
     attempt: int = 1
 
-    def cut(self, worker: _Seat, routes: Routes, count: int) -> tuple[_Job, _Job | None]:
+    def cut(self, worker: _WorkerSlot, routes: Routes, count: int) -> tuple[_Job, _Job | None]:
         """So many of its asks for a worker, and the rest; what was begun stays together."""
         if self.before or self.attempt > 1:
             return self, None
@@ -104,7 +104,7 @@ class _Job:
 
 
 @dataclass(eq=False)
-class _Seat:
+class _WorkerSlot:
     """A place for a worker: its actor, what that still has to do, in its order, and since when it does the first."""
 
     actor: Any
@@ -158,7 +158,7 @@ class Ray:
         self._actor = ray.remote(_Worker).options(
             num_cpus=resources.cpus, num_gpus=resources.gpus, resources=dict(resources.custom)
         )
-        self._seats: list[_Seat] = []
+        self._seats: list[_WorkerSlot] = []
         self._routes = Routes()
         self._halted = False
         try:
@@ -168,7 +168,7 @@ class Ray:
             self.__exit__(None, None, None)
             raise
 
-    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
         together = tuple(objective.name for objective in self._objectives if not objective.exclusive)
         alone = tuple(objective.name for objective in self._objectives if objective.exclusive)
         generation = [_Job(group, together) for group in neighbours(asks, [len(asks)])]
@@ -203,7 +203,7 @@ class Ray:
         self,
         jobs: Sequence[_Job],
         more: Callable[[], Sequence[_Job]] = tuple,
-        race: Race | None = None,
+        race: RaceState | None = None,
         one_at_a_time: bool = False,
     ) -> Iterator[Trial]:
         """Trials in the order of completion; arrival order steers nothing, the engine is told in ask order."""
@@ -235,7 +235,7 @@ class Ray:
                 seat.since = time.monotonic()
             seat.jobs[seat.actor.measure.remote(job, race)] = job
 
-    def _changed(self) -> list[_Seat]:
+    def _changed(self) -> list[_WorkerSlot]:
         """Wait until something happened to a seat: it has started, finished its first job, died, or is too late."""
         watched = {
             next(iter(seat.jobs)) if seat.starting is None else seat.starting: seat
@@ -247,13 +247,13 @@ class Ray:
         late = [seat for seat in self._seats if seat.jobs and self._due(seat) <= time.monotonic()]
         return [watched[reference] for reference in ready] or late
 
-    def _due(self, seat: _Seat) -> float:
+    def _due(self, seat: _WorkerSlot) -> float:
         """When the first job of the seat is late, by the monotonic clock."""
         job = next(iter(seat.jobs.values()))
         each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
         return seat.since + self._deadline_s + (len(job.asks) - 1) * each
 
-    def _settled(self, seat: _Seat, waiting: deque[_Job]) -> list[Trial]:
+    def _settled(self, seat: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
         """What the seat's news mean: trials, or jobs that wait again."""
         if seat.starting is not None:
             self._started(seat)
@@ -276,28 +276,28 @@ class Ray:
         self._longest_s = max([self._longest_s, *(trial.seconds for trial in trials)])
         return trials
 
-    def _lost(self, seat: _Seat, waiting: deque[_Job], why: Failed) -> list[Trial]:
+    def _lost(self, seat: _WorkerSlot, waiting: deque[_Job], why: Failed) -> list[Trial]:
         """A new worker for the seat; the first job is suspect and tried alone, last of all, those behind it next."""
         log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, one_line(why.trace, QUOTED))
-        suspect, *bystanders = seat.jobs.values()
+        suspect, *queued = seat.jobs.values()
         self._ray.kill(seat.actor)
         self._routes.forget(seat)
         fresh = self._seated()
         seat.actor, seat.starting, seat.jobs = fresh.actor, fresh.starting, {}
-        waiting.extendleft(reversed(bystanders))
-        hopeless = suspect.attempt >= ATTEMPTS or (why.kind == "timeout" and len(suspect.asks) == 1)
-        if not hopeless:
+        waiting.extendleft(reversed(queued))
+        give_up = suspect.attempt >= ATTEMPTS or (why.kind == "timeout" and len(suspect.asks) == 1)
+        if not give_up:
             waiting.extend(suspect.again())
             return []
         message = why.message if suspect.attempt == 1 else f"{why.message}, {suspect.attempt} times"
         final = replace(why, message=message, attempts=suspect.attempt)
         return [Trial(ask, final, time.monotonic() - seat.since) for ask in suspect.asks]
 
-    def _seated(self) -> _Seat:
+    def _seated(self) -> _WorkerSlot:
         actor = self._actor.remote()
-        return _Seat(actor, actor.build.remote(*self._built_from))
+        return _WorkerSlot(actor, actor.build.remote(*self._built_from))
 
-    def _started(self, seat: _Seat) -> None:
+    def _started(self, seat: _WorkerSlot) -> None:
         """The seat's worker can work, or is started once more; StudyError with its own error if it cannot be built."""
         try:
             self._ray.get(seat.starting)
@@ -347,7 +347,7 @@ def _of_memory(ray: Any, error: Exception) -> bool:
     return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)
 
 
-def knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
@@ -360,7 +360,7 @@ def knock(address: str) -> None:
 
 def _connect(ray: Any, address: str | None, cpus: float) -> None:
     if address:
-        knock(address)
+        check_reachable(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:

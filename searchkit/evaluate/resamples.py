@@ -6,10 +6,9 @@ R resamples, U units (examples; questions where the data has answers).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +16,10 @@ from numpy.typing import NDArray
 from searchkit.errors import StudyError
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.stats import Floats, resampled
 
 if TYPE_CHECKING:
     from searchkit.evaluate.subject import Subject
-
-RESAMPLES: Final = 400
-SEED: Final = 0
-AT_ONCE: Final = 1 << 22  # drawn units in memory at a time
-
-Floats = NDArray[np.float64]
-
-
-def draws(units: int) -> Iterator[NDArray[np.int64]]:
-    """(r, U) numbers of units, drawn with repetition, a few resamples at a time and `RESAMPLES` in all."""
-    rng = np.random.default_rng(SEED)
-    most = max(1, AT_ONCE // units)
-    for done in range(0, RESAMPLES, most):
-        yield rng.integers(0, units, (min(most, RESAMPLES - done), units))
-
-
-def resampled(score: Callable[[NDArray[np.int64]], Floats], units: int) -> Floats:
-    """(R,) what `score` makes of the (r, U) draws."""
-    return np.concatenate([score(rows) for rows in draws(units)])
-
-
-def interval(values: Floats) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval by percentiles of resamples, of those that are defined; (None, None) for fewer than two."""
-    defined = values[np.isfinite(values)]
-    if len(defined) < 2:
-        return None, None
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def with_resamples(objective: Objective) -> Objective:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from searchkit.evaluate.trial import places
+from searchkit.evaluate.trial import layer_values
 from searchkit.records import Ask
 
 MOST_KNOWN: Final = 4096  # asks that are looked back on; what workers remember of older ones is gone, mostly
@@ -40,11 +40,11 @@ class Routes:
         return parts[0], parts[1]
 
     def lead(self, worker: Hashable, ask: Ask) -> int:
-        """By how many places the longest prefix that the worker knows is longer than what any other one knows."""
+        """By how many layers the longest prefix that the worker knows is longer than what any other one knows."""
         own = others = 0
         node: _Node | None = self._root
-        for place in places(ask):
-            node = node.longer.get(place) if node else None
+        for values in layer_values(ask):
+            node = node.longer.get(values) if node else None
             if node is None:
                 break
             knows = worker in node.workers
@@ -70,6 +70,6 @@ class Routes:
 
     def _note(self, worker: Hashable, ask: Ask) -> None:
         node = self._root
-        for place in places(ask):
-            node = node.longer.setdefault(place, _Node())
+        for values in layer_values(ask):
+            node = node.longer.setdefault(values, _Node())
             node.workers.add(worker)

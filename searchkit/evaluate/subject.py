@@ -19,7 +19,7 @@ from torch import Tensor
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.energy import meter
-from searchkit.evaluate.racing import Heat, Race
+from searchkit.evaluate.racing import RaceState, SequentialTest
 from searchkit.evaluate.threads import side_by_side
 from searchkit.records import Candidate, Pruned, Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment, give_back_memory
@@ -29,8 +29,9 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.prefix_tree import Cache, Walk, can_share, prefixes
 from searchkit.reduction.ragged import Layout, Tokens
-from searchkit.training.base import Recipe, as_tokens
+from searchkit.training.packing import as_tokens
 from searchkit.training.plans import plan
+from searchkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from searchkit.objective import Constraint
@@ -207,7 +208,7 @@ class SupernetBench:
             return baseline_plan(candidate, layers, self.data.marks, self.model.head.name)
         return plan(self.recipe, candidate, layers)
 
-    def prepare(self, candidates: Sequence[Candidate], race: Race | None = None) -> dict[str, Pruned]:
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> dict[str, Pruned]:
         """Make the passes of these candidates together; their subjects then have them. The verdict on others, by key:
         a constraint turns them down beforehand, or they lose the race."""
         turned_down = {one.key: broken for one in candidates if (broken := self._breaks(one, self.plan(one)))}
@@ -215,16 +216,16 @@ class SupernetBench:
 
     def _breaks(self, candidate: Candidate, plan: ReductionPlan) -> Pruned | None:
         """The verdict of a constraint that the plan breaks whatever the model says; None if there is none."""
-        foretold = self._foretold(candidate, plan) if any(one.objective.traced for one in self.constraints) else None
-        if foretold is None:
+        traced = [one for one in self.constraints if one.objective.traced]
+        static = self._static_subject(candidate, plan) if traced else None
+        if static is None:
             return None
-        traced = (one for one in self.constraints if one.objective.traced)
-        return next(filter(None, (one.verdict(one.objective.measure(foretold).value, 0) for one in traced)), None)
+        return next(filter(None, (one.verdict(one.objective.measure(static).value, 0) for one in traced)), None)
 
-    def _raced(self, candidates: Sequence[Candidate], race: Race | None) -> dict[str, Pruned]:
+    def _raced(self, candidates: Sequence[Candidate], race: RaceState | None) -> dict[str, Pruned]:
         plans = [self.plan(candidate) for candidate in candidates]
         heats = (
-            [Heat(race, self._costs(race, *pair)) for pair in zip(candidates, plans, strict=True)]
+            [SequentialTest(race, self._costs(race, *pair)) for pair in zip(candidates, plans, strict=True)]
             if race and race.rivals
             else []
         )
@@ -247,15 +248,15 @@ class SupernetBench:
             self._prepared[candidates[one].key] = self._joined(done[one])
         return lost
 
-    def _costs(self, race: Race, candidate: Candidate, plan: ReductionPlan) -> NDArray[np.float64] | None:
+    def _costs(self, race: RaceState, candidate: Candidate, plan: ReductionPlan) -> NDArray[np.float64] | None:
         """(N,) what each example will cost; None where its content decides."""
         assert race.cost.examples is not None
-        foretold = self._foretold(candidate, plan) if race.cost.traced else None
-        return None if foretold is None else race.cost.examples(foretold)
+        static = self._static_subject(candidate, plan) if race.cost.traced else None
+        return None if static is None else race.cost.examples(static)
 
-    def _foretold(self, candidate: Candidate, plan: ReductionPlan) -> Subject | None:
+    def _static_subject(self, candidate: Candidate, plan: ReductionPlan) -> Subject | None:
         """A subject with a trace and no logits, where the plan alone decides what is computed."""
-        trace = self.model.foretold(self.whole, plan)
+        trace = self.model.static_trace(self.whole, plan)
         return None if trace is None else Subject(self, candidate, plan, (torch.empty(0), trace))
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
@@ -271,7 +272,7 @@ class SupernetBench:
 
     def walked(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Every plan on the data as one shard."""
-        like = self.recipe.like
+        like = self.recipe.reducer_template
         shared = [can_share(plan, like) for plan in plans]
         if not all(shared):
             alone = shared.count(False)

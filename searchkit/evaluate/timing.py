@@ -31,7 +31,9 @@ Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass to
 
 RESAMPLES: Final = 400
 SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
-PAUSES: Final = 20  # times `apart_s` that a measurement waits in all: small models would wait for hundreds of rounds
+PAUSES: Final = (
+    20  # times `min_round_interval_s` that a measurement waits in all: small models would wait for hundreds of rounds
+)
 LONGEST_PAUSE_S: Final = 3600.0
 BUSY: Final = 0.1  # share of the processors that others may use during a round
 
@@ -39,13 +41,13 @@ BUSY: Final = 0.1  # share of the processors that others may use during a round
 @dataclass(frozen=True)
 class Protocol:
     """Rounds until every ratio's interval is narrower than `width` (its half, as a share of the ratio), or until
-    `budget_s` seconds per side are spent on passes; at least `fewest`, at most `most`. A round begins `apart_s` seconds
-    after the one before, or when that is over.
+    `budget_s` seconds per side are spent on passes; at least `fewest`, at most `most`. A round begins
+    `min_round_interval_s` seconds after the one before, or when that is over.
     """
 
     width: float = 0.02
     budget_s: float = 5.0
-    apart_s: float = 1.0
+    min_round_interval_s: float = 1.0
     fewest: int = 10
     most: int = 200
     confidence: float = 0.95
@@ -53,13 +55,15 @@ class Protocol:
     def __post_init__(self) -> None:
         check("latency: width", "float", self.width)
         check("latency: budget_s", "float", self.budget_s)
-        check("latency: apart_s", "float", self.apart_s)
+        check("latency: min_round_interval_s", "float", self.min_round_interval_s)
         if not 0 < self.width < 1:
             raise StudyError(f"latency: width must be in (0, 1), got {self.width}")
         if not (0 < self.budget_s < math.inf):
             raise StudyError(f"latency: budget_s must be above 0, got {self.budget_s}")
-        if not 0 <= self.apart_s <= LONGEST_PAUSE_S:
-            raise StudyError(f"latency: apart_s must be in [0, {LONGEST_PAUSE_S:g}], got {self.apart_s}")
+        if not 0 <= self.min_round_interval_s <= LONGEST_PAUSE_S:
+            raise StudyError(
+                f"latency: min_round_interval_s must be in [0, {LONGEST_PAUSE_S:g}], got {self.min_round_interval_s}"
+            )
         if not 3 <= self.fewest <= self.most:
             raise StudyError(f"latency: rounds must be at least 3, got {self.fewest=}, {self.most=}")
 
@@ -151,14 +155,14 @@ def in_turns(
         busy.append(_was_busy(used, others(), took))
         passing += took
         waited = clock() - begun - passing
-        spent = passing >= protocol.budget_s * sides or waited >= PAUSES * protocol.apart_s > 0
+        spent = passing >= protocol.budget_s * sides or waited >= PAUSES * protocol.min_round_interval_s > 0
         over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and spent)
         if len(rounds) >= look or over:
             timed = _counted(np.array(rounds), np.array(busy), clock() - begun, protocol)
             if over or (timed.settled and not timed.contended):
                 return timed
             look = math.ceil(look * 1.3)  # every look is a chance to stop by luck: few keep the intervals honest
-        wait(max(0.0, protocol.apart_s - took))
+        wait(max(0.0, protocol.min_round_interval_s - took))
 
 
 def processor_time_of_others() -> float | None:

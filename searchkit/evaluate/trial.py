@@ -16,7 +16,7 @@ from searchkit.evaluate.base import Bench
 from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.racing import Race
+    from searchkit.evaluate.racing import RaceState
     from searchkit.objective import Objective
 
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def measure_together(
-    asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], race: Race | None = None
+    asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], race: RaceState | None = None
 ) -> Iterator[Trial]:
     """Measure all asks, which may share computation; the time it takes is spread over them evenly."""
     in_turns = [objective for objective in objectives if objective.together is not None]
@@ -51,7 +51,7 @@ def measure_together(
             yield replace(trial, seconds=trial.seconds + share)
 
 
-def _prepared(asks: Sequence[Ask], bench: Bench, race: Race | None) -> tuple[Mapping[str, Pruned], Failed | None]:
+def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Mapping[str, Pruned], Failed | None]:
     """The verdict on those that need not be measured, or what went wrong: as a record, which holds no memory."""
     try:
         return bench.prepare([ask.candidate for ask in asks], race), None
@@ -97,7 +97,7 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     return added
 
 
-def places(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
+def layer_values(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
     """What decides each layer, first layer first; of a scalar, which decides all of them, in the first place."""
     values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
     return itertools.zip_longest(*values)
@@ -106,7 +106,7 @@ def places(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
 def neighbours(asks: Sequence[Ask], sizes: Sequence[int]) -> list[tuple[Ask, ...]]:
     """Groups of these sizes; asks that agree from the first place on come together, since they share prefixes."""
 
-    order = iter(sorted(asks, key=lambda ask: [tuple(map(str, place)) for place in places(ask)]))
+    order = iter(sorted(asks, key=lambda ask: [tuple(map(str, value)) for value in layer_values(ask)]))
     return [group for size in sizes if (group := tuple(itertools.islice(order, size)))]
 
 
@@ -116,7 +116,7 @@ def even(count: int, groups: int) -> list[int]:
 
 
 def measure(
-    ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None, race: Race | None = None
+    ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None, race: RaceState | None = None
 ) -> Trial:
     """Measure `objectives` on the ask's candidate; with `before`, add them to what that trial already measured.
 
@@ -143,7 +143,7 @@ def _outcome(
     bench: Bench,
     objectives: Iterable[Objective],
     estimates: dict[str, Estimate],
-    race: Race | None,
+    race: RaceState | None,
     examples: dict[str, Any],
 ) -> Outcome:
     excess: dict[str, float] = {}

@@ -2,7 +2,7 @@
 
 The map of a bucket is small enough for the processor's caches and is gone when the next bucket comes. On two cores this
 is faster than torch's fused kernel from a few dozen tokens on, and far faster than one map of a whole batch.
-Axes: B examples, T tokens in all, L places of a padded example, H heads, E width of a head, D = H * E.
+Axes: B examples, T tokens in all, L pad slots of a padded example, H heads, E width of a head, D = H * E.
 """
 
 from __future__ import annotations

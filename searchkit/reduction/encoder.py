@@ -104,18 +104,20 @@ def encode(
     restore: bool = False,
     first_only: bool = False,
     skip: Collection[int] = (),
-    begun: State | None = None,
+    after_first_attention: State | None = None,
 ) -> Encoding:
     """Run `hidden` (T, D), packed as `layout`, through the blocks, dropping tokens as the plan says.
 
     With `restore` the result carries the buffer: it starts as the embeddings, and survivors of each layer write their
     output to their original place. With `first_only` the last layer computes each example's first token and no other.
-    Layers in `skip` are left out (LayerDrop), with their reducers. `begun` is the state of these tokens after the first
-    attention, which is then not computed again; nothing may be dropped before it.
+    Layers in `skip` are left out (LayerDrop), with their reducers. `after_first_attention` is the state of these tokens
+    after the first attention, which is then not computed again; nothing may be dropped before it.
     """
     if len(plan.reducers) != len(blocks):
         raise ValueError(f"the plan has {len(plan.reducers)} layers, the encoder {len(blocks)}")
-    state = State(hidden, layout, predictors, restore) if begun is None else begun.fork()
+    state = (
+        State(hidden, layout, predictors, restore) if after_first_attention is None else after_first_attention.fork()
+    )
     state.reduce(plan.input, 0, blocks[0])
     for number, (block, reducer) in enumerate(zip(blocks, plan.reducers, strict=True)):
         if number in skip:
@@ -128,7 +130,7 @@ def encode(
             continue
         later = at.get("between") or at.get("after_layer")
         scores = later is not None and later.may_drop(state.whole, state.layout)
-        if number or begun is None:
+        if number or after_first_attention is None:
             state.attend(block, number, later if scores else None, training)
         state.reduce(at.get("between"), number, block)
         state.transform(piecewise(block.transformed, state.hidden))
@@ -263,7 +265,7 @@ class State:
         return Encoding(self.hidden, self.layout, trace, restored)
 
 
-def foretold(
+def static_trace(
     blocks: Sequence[Block],
     whole: Layout,
     plan: ReductionPlan,
@@ -276,7 +278,7 @@ def foretold(
 
     whole: their layout; width: D.
     """
-    if not plan.foretellable:
+    if not plan.cost_is_static:
         return None
     state = State(torch.empty(0, width), whole, predictors, restore=False)
 

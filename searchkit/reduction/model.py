@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, foretold
+from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, static_trace
 from searchkit.reduction.families import check_supported, view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
 from searchkit.reduction.plan import Reducer, ReductionPlan
@@ -104,11 +104,11 @@ class AdaptiveModel(nn.Module):
         plan: ReductionPlan,
         skip: Collection[int] = (),
         embedded: Tensor | None = None,
-        begun: State | None = None,
+        after_first_attention: State | None = None,
     ) -> Predicted:
         """Predict under a plan, without the layers in `skip`.
 
-        `embedded` saves embedding the tokens again; `begun` (see `begin`) the first attention too.
+        `embedded` saves embedding the tokens again; `after_first_attention` (see `begin`) the first attention too.
         """
         restore = self.needs_buffer(plan)
         encoding = encode(
@@ -119,9 +119,9 @@ class AdaptiveModel(nn.Module):
             predictors=self.predictor,
             training=self.training,
             restore=restore,
-            first_only=self.reads_first_only and not restore and not self.training and begun is None,
+            first_only=self.reads_first_only and not restore and not self.training and after_first_attention is None,
             skip=skip,
-            begun=begun,
+            after_first_attention=after_first_attention,
         )
         return self.read(encoding, tokens.layout)
 
@@ -142,9 +142,9 @@ class AdaptiveModel(nn.Module):
         self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
         return self
 
-    def foretold(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
+    def static_trace(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
         """The trace of a pass over examples of this layout, without the pass; None where their content decides."""
-        return foretold(
+        return static_trace(
             self.view.blocks,
             whole,
             plan,
@@ -304,7 +304,7 @@ class AdaptiveModel(nn.Module):
 
 
 def _keeps_first(plan: ReductionPlan) -> bool:
-    return all(reducer is None or "cls" in reducer.protect for reducer in plan.places)
+    return all(reducer is None or "cls" in reducer.protect for reducer in plan.slots)
 
 
 def load_config(source: str) -> Any:

@@ -1,7 +1,7 @@
-"""What a candidate means for one encoder: at every place a reducer, or none.
+"""What a candidate means for one encoder: at every slot a reducer, or none.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
-of the others. Places are the layers and, before the first attention, the input. Axes: B examples, T tokens.
+of the others. Slots are the layers and, before the first attention, the input. Axes: B examples, T tokens.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class Reducer:
-    """One place's reduction: protected tokens stay, and of the others the `keep` best at or above `threshold`.
+    """One slot's reduction: protected tokens stay, and of the others the `keep` best at or above `threshold`.
 
     `scorer` names an entry of `scorers.SCORERS` or `PREDICTORS`, whose scale says what the threshold means; `protect`
     names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
@@ -185,8 +185,8 @@ def ranks(scores: Tensor, layout: Layout) -> Tensor:
     """(T,) the place of each token among its example's, 0 for the highest score; of equal scores the earlier first."""
     padded = layout.pad(scores, fill=-math.inf)  # (B, L)
     order = padded.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return layout.unpad(torch.empty_like(order).scatter_(1, order, places))
+    slots = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return layout.unpad(torch.empty_like(order).scatter_(1, order, slots))
 
 
 @dataclass(frozen=True)
@@ -209,42 +209,42 @@ class ReductionPlan:
         cls, lengths: Sequence[float | int], *, fate: str = "freeze", protect: tuple[str, ...] = ("cls",)
     ) -> ReductionPlan:
         """LAT's plan: floats are fractions of the example's own tokens, ints absolute counts; 1.0 is no reducer."""
-        return cls.of_places(Reducer(TopK(ratio=1.0), fate=fate, protect=protect), len(lengths), lengths=lengths)
+        return cls.of_slots(Reducer(TopK(ratio=1.0), fate=fate, protect=protect), len(lengths), lengths=lengths)
 
     @classmethod
-    def of_places(
+    def of_slots(
         cls,
         like: Reducer,
         layers: int,
         *,
         lengths: Sequence[float | int] | None = None,
         thresholds: Sequence[float] | None = None,
-        input_like: Reducer | None = None,
+        input_template: Reducer | None = None,
     ) -> ReductionPlan:
-        """Reducers like `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first place first.
+        """Reducers like `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
 
-        With `input_like` the first value of both belongs to the input, and `layers` more follow.
+        With `input_template` the first value of both belongs to the input, and `layers` more follow.
         """
-        places = layers + (input_like is not None)
-        lengths = (1.0,) * places if lengths is None else lengths
-        thresholds = (0.0,) * places if thresholds is None else thresholds
-        if len(lengths) != places or len(thresholds) != places:
-            raise ValueError(f"the plan has {places} places, got {len(lengths)} lengths, {len(thresholds)} thresholds")
+        slots = layers + (input_template is not None)
+        lengths = (1.0,) * slots if lengths is None else lengths
+        thresholds = (0.0,) * slots if thresholds is None else thresholds
+        if len(lengths) != slots or len(thresholds) != slots:
+            raise ValueError(f"the plan has {slots} slots, got {len(lengths)} lengths, {len(thresholds)} thresholds")
         if any(later > earlier for earlier, later in itertools.pairwise(lengths)):
             raise ValueError(f"lengths must not grow with depth, got {tuple(lengths)}")
-        models = ([] if input_like is None else [input_like]) + [like] * layers
-        rules = [_reducer(*place) for place in zip(models, lengths, thresholds, strict=True)]
-        return cls(tuple(rules[-layers:]), None if input_like is None else rules[0])
+        models = ([] if input_template is None else [input_template]) + [like] * layers
+        rules = [_reducer(*slot) for slot in zip(models, lengths, thresholds, strict=True)]
+        return cls(tuple(rules[-layers:]), None if input_template is None else rules[0])
 
     @property
-    def places(self) -> tuple[Reducer | None, ...]:
+    def slots(self) -> tuple[Reducer | None, ...]:
         """The input's reducer, then the layers'."""
         return (self.input, *self.reducers)
 
     @property
-    def foretellable(self) -> bool:
+    def cost_is_static(self) -> bool:
         """Whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
-        given = [reducer for reducer in self.places if reducer is not None]
+        given = [reducer for reducer in self.slots if reducer is not None]
         return all(reducer.threshold is None and reducer.scorer not in PLACED for reducer in given)
 
     def counts_at(self, tokens: int) -> tuple[tuple[int, int], ...] | None:
@@ -252,7 +252,7 @@ class ReductionPlan:
 
         Protected tokens aside. None where the example's content decides.
         """
-        if not self.foretellable:
+        if not self.cost_is_static:
             return None
         counts, whole = [], torch.tensor([tokens])
 

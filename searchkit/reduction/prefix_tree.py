@@ -146,7 +146,7 @@ def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
 def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
     """What decides the state after this layer's attention: the reducers until then, the input's first."""
     here = plan.reducers[layer]
-    return (*plan.places[: layer + 1], here if here is not None and here.site == "before_attention" else None)
+    return (*plan.slots[: layer + 1], here if here is not None and here.site == "before_attention" else None)
 
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:

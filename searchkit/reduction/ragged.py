@@ -1,6 +1,6 @@
 """Packed tokens of a batch and where each example begins. Pads appear only inside attention, and are masked.
 
-Axes: B examples, T tokens in all, L places of a padded example, D width (or any trailing shape).
+Axes: B examples, T tokens in all, L pad slots of a padded example, D width (or any trailing shape).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Layout:
     offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
     marks: name -> (T,) bool, tokens of a kind ("sep", "question"); whole examples only, `select` leaves them behind
-    room: examples are padded to at least so many places
-    seats: the padded arrangement has at least so many examples; those that are not there have one place, for a mask
+    room: examples are padded to at least so many pad slots
+    seats: the padded arrangement has at least so many examples; those that are not there have one pad slot, for a mask
     without empty rows
     """
 
@@ -69,7 +69,7 @@ class Layout:
 
     @cached_property
     def width(self) -> int:
-        """L, the places of an example in the padded arrangement."""
+        """L, the pad slots of an example in the padded arrangement."""
         return max(self.longest, self.room)
 
     @cached_property
@@ -110,14 +110,14 @@ class Layout:
 
     @cached_property
     def vacant(self) -> Tensor:
-        """(B', L) 1.0 at the one place of each example that is not there."""
+        """(B', L) 1.0 at the one pad slot of each example that is not there."""
         vacant = torch.zeros(self.height, self.width, device=self.offsets.device)
         vacant[len(self.lengths) :, 0] = 1.0
         return vacant
 
     @cached_property
     def rows(self) -> Tensor:
-        """(B' * L,) the token that stands in each place of the padded arrangement, the first token in empty ones."""
+        """(B' * L,) the token that stands in each pad slot of the padded arrangement, the first token in empty ones."""
         return torch.zeros(self.height * self.width, dtype=torch.int64, device=self.offsets.device).index_copy_(
             0, self.slots, torch.arange(len(self.positions), device=self.offsets.device)
         )
@@ -141,7 +141,7 @@ class Layout:
         return padded.index_copy(0, self.slots, values).reshape(shape)
 
     def spread(self, values: Tensor) -> Tensor:
-        """`pad` where nobody looks at what stands in empty places: finite, and faster without a gradient."""
+        """`pad` where nobody looks at what stands in empty pad slots: finite, and faster without a gradient."""
         if values.requires_grad or self.is_even:
             return self.pad(values)
         return values.index_select(0, self.rows).reshape(self.height, self.width, *values.shape[1:])
@@ -157,15 +157,15 @@ class Layout:
         kept_before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
         return rows, Layout(kept_before[self.offsets], self.positions[rows])
 
-    def buckets(self, places: int, recurring: bool) -> list[Layout]:
-        """Neighbouring examples that fit into `places` = examples * L² together, or one alone; cut once, then kept.
+    def buckets(self, pad_slots: int, recurring: bool) -> list[Layout]:
+        """Neighbouring examples that fit into `pad_slots` = examples * L² together, or one alone; cut once, then kept.
 
         With `recurring` the number of examples and L are rounded up, so that shapes recur.
         """
-        if (places, recurring) not in self._buckets:
-            cuts = _cuts(self.lengths.tolist(), places, recurring)
-            self._buckets[places, recurring] = [self._part(*cut) for cut in cuts]
-        return self._buckets[places, recurring]
+        if (pad_slots, recurring) not in self._buckets:
+            cuts = _cuts(self.lengths.tolist(), pad_slots, recurring)
+            self._buckets[pad_slots, recurring] = [self._part(*cut) for cut in cuts]
+        return self._buckets[pad_slots, recurring]
 
     @cached_property
     def _buckets(self) -> dict[tuple[int, bool], list[Layout]]:
@@ -184,14 +184,14 @@ class Layout:
         return whole.offsets[self.examples] + self.positions
 
 
-def _cuts(lengths: Sequence[int], places: int, recurring: bool) -> Iterator[tuple[int, int, int, int]]:
+def _cuts(lengths: Sequence[int], pad_slots: int, recurring: bool) -> Iterator[tuple[int, int, int, int]]:
     """(first, after the last, room, seats) of every bucket."""
     first = 0
     while first < len(lengths):
         longest, after = lengths[first], first + 1
         while after < len(lengths):
             wider = max(longest, lengths[after])
-            if (after + 1 - first) * (_recurring(wider) if recurring else wider) ** 2 > places:
+            if (after + 1 - first) * (_recurring(wider) if recurring else wider) ** 2 > pad_slots:
                 break
             longest, after = wider, after + 1
         alone = after == first + 1 and longest <= 64

@@ -4,7 +4,7 @@ The contract: with weights of exactly 0 and 1 the result is that of `encode` und
 float32 at any scale of the logits. A faded token is a key of that weight in every later attention (`weighted_softmax`),
 so a weight of 0 is its absence; multiplying states or probabilities alone, as the published codes do, is not.
 
-Axes: B examples, T tokens in all, D width, P places (the input, then the layers).
+Axes: B examples, T tokens in all, D width, P slots (the input, then the layers).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from searchkit.reduction.scorers import SCORERS, Scorer, Seen
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a relaxation decides from, for one place: its number (the input is 0), scorer, what it saw and said.
+    """What a relaxation decides from, for one slot: its number (the input is 0), scorer, what it saw and said.
 
     scores: (T,) float32; protected: (T,) bool; alive: (T,) weights so far; layout: of the whole examples
     """
 
-    place: int
+    slot: int
     reducer: Reducer
     scorer: Scorer
     seen: Seen
@@ -49,7 +49,7 @@ class Decision:
 
 
 class Relaxation(Protocol):
-    """A place's decision, softened."""
+    """A slot's decision, softened."""
 
     @property
     def fades_states(self) -> bool:
@@ -73,9 +73,9 @@ class Hard:
 
 @dataclass(frozen=True, eq=False)
 class Faded:
-    """A relaxed pass: hidden (T, D) of all tokens, alive (P, T) the weights after each place, and the buffer.
+    """A relaxed pass: hidden (T, D) of all tokens, alive (P, T) the weights after each slot, and the buffer.
 
-    scores: place -> (T,) what its scorer said, for the places that have a reducer
+    scores: slot -> (T,) what its scorer said, for the slots that have a reducer
     """
 
     hidden: Tensor
@@ -145,31 +145,31 @@ class _Pass:
         self.hidden, self.values = block.attended(self.hidden, context), projected.chunk(3, -1)[2]
         return attention
 
-    def scorer(self, reducer: Reducer, place: int) -> Scorer:
+    def scorer(self, reducer: Reducer, slot: int) -> Scorer:
         if reducer.scorer in SCORERS:
             return SCORERS[reducer.scorer]
         assert self.predictors is not None, f"the model has no trained scorer {reducer.scorer!r}"
-        return self.predictors(reducer.scorer, max(place - 1, 0))
+        return self.predictors(reducer.scorer, max(slot - 1, 0))
 
-    def reduce(self, reducer: Reducer | None, place: int, block: Block, attention: Tensor | None = None) -> None:
-        if place == 0:
+    def reduce(self, reducer: Reducer | None, slot: int, block: Block, attention: Tensor | None = None) -> None:
+        if slot == 0:
             self.history.append(self.alive)
         if reducer is None:
             return
         hidden, values = self.hidden, self.values
-        scorer = self.scorer(reducer, place)
+        scorer = self.scorer(reducer, slot)
         compute = lambda: block.values(hidden) if values is None else values  # noqa: E731
         seen = Seen(hidden, self.layout, self.layout, compute, attention, self.alive)
-        self.scores[place] = scores = scorer.score(seen)
+        self.scores[slot] = scores = scorer.score(seen)
         protected = reducer.protected(self.layout, self.layout)
-        decision = Decision(place, reducer, scorer, seen, scores, protected)
+        decision = Decision(slot, reducer, scorer, seen, scores, protected)
         weights = self.relaxation.weights(decision).masked_fill(protected, 1.0)
         before, self.alive = self.alive, self.alive * weights
         if self.relaxation.fades_states:
             self.hidden = hidden * weights[:, None].to(hidden.dtype)
         if reducer.fate == "discard":
             self.discarded = self.discarded | ((self.alive <= 0) & (before > 0))
-        if place == 0:
+        if slot == 0:
             self.history[0] = self.alive
 
     def remember(self) -> None:

@@ -94,13 +94,16 @@ class Held:
         return self._room(self.value) >= 0
 
     @property
-    def surely(self) -> bool | None:
+    def confident(self) -> bool | None:
         """On the whole interval; None where that is not known."""
         return None if self._worst is None else self._room(self._worst) >= 0
 
-    def excess(self, surely: bool) -> float:
-        """How far beyond the limit the value (surely: the worse end of its interval) is; 0 within, inf if not known."""
-        end = self._worst if surely else self.value
+    def excess(self, confident: bool) -> float:
+        """Distance beyond the limit of the value (confident: of the worse end of its interval).
+
+        0 within the limit, inf where it is not known.
+        """
+        end = self._worst if confident else self.value
         return math.inf if end is None else max(0.0, -self._room(end))
 
     @property
@@ -122,9 +125,9 @@ class Held:
     def verdict(self) -> str:
         if not self.holds:
             return "is broken"
-        if self.surely is None:
+        if self.confident is None:
             return "holds on the value; its interval is not known"
-        return "holds on the whole interval" if self.surely else "holds on the value, not on its whole interval"
+        return "holds on the whole interval" if self.confident else "holds on the value, not on its whole interval"
 
 
 def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) -> tuple[list[Limit], list[str]]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit.evaluate.resamples import interval
 from searchkit.front import losses_of, nondominated
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
 from searchkit.report.results import Results, estimates
+from searchkit.stats import percentile_interval
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Difference:
 
 def between(one: Estimate, other: Estimate) -> Difference:
     """One minus the other on the same examples, its interval from their resamples; none where these are missing."""
-    low, high = interval(_values(one) - _values(other)) if _paired([one, other]) else (None, None)
+    low, high = percentile_interval(_values(one) - _values(other)) if _paired([one, other]) else (None, None)
     return Difference(one.value - other.value, low, high)
 
 

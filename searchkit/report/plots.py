@@ -20,6 +20,7 @@ from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
+from searchkit.report.environment import environments, in_short
 from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     CONSTANT_RATIO,
@@ -33,7 +34,6 @@ from searchkit.report.results import (
 )
 from searchkit.report.summary import reference
 from searchkit.report.table import spoken
-from searchkit.storage.one_environment import environments, in_short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,10 +12,10 @@ import numpy as np
 from searchkit import front
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
+from searchkit.report.environment import environments, fingerprint_of
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, verdicts
-from searchkit.storage.one_environment import environments, fingerprint_of
 
 
 def summary(results: Results) -> dict[str, Any]:

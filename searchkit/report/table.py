@@ -14,11 +14,11 @@ from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
+from searchkit.report.environment import in_short
 from searchkit.report.paired import Difference, difference, front_probabilities
 from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
 from searchkit.report.verdict import sentences
-from searchkit.storage.one_environment import in_short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from searchkit import __version__
 from searchkit._files import replace_whole
-from searchkit.training.supernet import Trained, digest
+from searchkit.records import digest
+from searchkit.training.supernet import Trained
 
 T = TypeVar("T")
 
@@ -19,14 +20,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Shelf(Generic[T]):
+class SupernetCache(Generic[T]):
     """One such file. `parsed` makes of its JSON what it holds, and raises where it cannot."""
 
     path: Path
     parsed: Callable[[Any], T]
 
     @classmethod
-    def beside(cls, trained: Trained, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> Shelf[T]:
+    def beside(
+        cls, trained: Trained, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]
+    ) -> SupernetCache[T]:
         """depends: all that its content depends on, apart from the supernet and searchkit's version."""
         setting = {**depends, "searchkit": __version__}
         return cls(trained.folder.with_name(f"{trained.folder.name}-{what}-{digest(setting)}.json"), parsed)

@@ -14,6 +14,7 @@ from searchkit.errors import StudyError, unknown
 from searchkit.front import Front, losses_of
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate, Measured, Trial
+from searchkit.report.environment import fingerprint
 from searchkit.report.limits import Held, Limit, of_study
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import UNREDUCED, Results, estimates
@@ -21,7 +22,6 @@ from searchkit.report.summary import finite, outcome
 from searchkit.report.table import beside
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import with_password
-from searchkit.storage.one_environment import fingerprint
 
 KNEE: Final = "knee"
 FILE: Final = "pick.json"
@@ -55,7 +55,7 @@ class Picked:
     why: str
     members: int
     meeting: int
-    surely: bool
+    confident: bool
     held: tuple[Held, ...]
     untold: tuple[str, ...]
     figures: tuple[Figure, ...]
@@ -80,7 +80,7 @@ class Picked:
             "best": self.best,
             "members": self.members,
             "meeting": self.meeting,
-            "surely": self.surely,
+            "confident": self.confident,
             "limits": [_told(one) for one in self.held],
             "untold": self.untold,
             "values": values,
@@ -100,10 +100,10 @@ class Picked:
 def _told(one: Held) -> dict[str, Any]:
     """Where the limit is `relative`, `value`, `low` and `high` are those of the difference to the unreduced model."""
     limit = {"limit": str(one.limit), "by_study": one.limit.by_study, "relative": one.limit.relative}
-    return {**limit, "value": one.value, "low": one.low, "high": one.high, "surely": one.surely}
+    return {**limit, "value": one.value, "low": one.low, "high": one.high, "confident": one.confident}
 
 
-def picked(folder: Folder, where: Sequence[str], best: str | None, surely: bool, measured: str | None) -> Picked:
+def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bool, measured: str | None) -> Picked:
     """Pick from the front of a finished run, by the study's constraints and the limits in `where` (see `Limit`).
 
     measured: a setting that `searchkit measure` kept, whose values take the place of the run's own. StudyError where
@@ -116,7 +116,7 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, surely: bool,
     if measured is not None:
         results = in_setting(folder, results, measured)
     limits, untold = of_study(results.study, (*results.objectives, *results.front_objectives))
-    return pick(results, [*limits, *asked], best=best, surely=surely, untold=untold)
+    return pick(results, [*limits, *asked], best=best, confident=confident, untold=untold)
 
 
 def in_setting(folder: Folder, results: Results, name: str) -> Results:
@@ -153,13 +153,13 @@ class _Member:
         held = (one.held(own[one.name], unreduced.get(one.name)) if one.name in own else None for one in limits)
         return cls(trial, own, tuple(held))
 
-    def kept(self, surely: bool) -> list[bool]:
+    def kept(self, confident: bool) -> list[bool]:
         """Whether it keeps each limit."""
-        return [one is not None and one.holds and (one.surely is True or not surely) for one in self.held]
+        return [one is not None and one.holds and (one.confident is True or not confident) for one in self.held]
 
-    def excess(self, surely: bool, scales: Sequence[float]) -> float:
+    def excess(self, confident: bool, scales: Sequence[float]) -> float:
         """How far beyond its limits it is, in all."""
-        beyond = [math.inf if one is None else one.excess(surely) for one in self.held]
+        beyond = [math.inf if one is None else one.excess(confident) for one in self.held]
         return sum(one / scale for one, scale in zip(beyond, scales, strict=True))
 
 
@@ -181,10 +181,10 @@ def pick(
     limits: Sequence[Limit] = (),
     *,
     best: str | None = None,
-    surely: bool = False,
+    confident: bool = False,
     untold: Sequence[str] = (),
 ) -> Picked:
-    """The best of the members that keep every limit on the report split; `surely`: on the whole 95 % interval.
+    """The best of the members that keep every limit on the report split; `confident`: on the whole 95 % interval.
 
     best: an objective, or `knee`. Without it: the lowest cost where a limit asks for quality, the highest quality where
     limits are on costs alone, the knee where there are none. Of equals, the one that is better in the other objectives,
@@ -202,9 +202,9 @@ def pick(
     for limit in limits:
         if limit.name not in names:
             raise StudyError(f"--where {str(limit)!r}: {unknown('figure', limit.name, names)}")
-    meeting = [one for one in members if all(one.kept(surely))]
+    meeting = [one for one in members if all(one.kept(confident))]
     if not meeting:
-        raise StudyError(_nothing(members, limits, surely))
+        raise StudyError(_nothing(members, limits, confident))
     chosen = _best(meeting, aim, results)
     unreduced = figures_of(results.unreduced, objectives)
     return Picked(
@@ -214,7 +214,7 @@ def pick(
         why=_why(aim, objectives, len(meeting), len(members), bool(limits)),
         members=len(members),
         meeting=len(meeting),
-        surely=surely,
+        confident=confident,
         held=tuple(one for one in chosen.held if one),
         untold=tuple(untold),
         figures=tuple(
@@ -258,19 +258,19 @@ def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, 
     return f"{what} of {whose}"
 
 
-def _nothing(members: Sequence[_Member], limits: Sequence[Limit], surely: bool) -> str:
+def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: bool) -> str:
     """Which limit excludes most, and who is nearest: least beyond its limits, in units of the spread of each figure."""
     excluded = [
-        sum(not kept for kept in of_limit) for of_limit in zip(*(one.kept(surely) for one in members), strict=True)
+        sum(not kept for kept in of_limit) for of_limit in zip(*(one.kept(confident) for one in members), strict=True)
     ]
     worst = max(range(len(limits)), key=excluded.__getitem__)
     scales = [_scale([one.held[place] for one in members]) for place in range(len(limits))]
-    nearest = min(members, key=lambda one: one.excess(surely, scales))
+    nearest = min(members, key=lambda one: one.excess(confident, scales))
     whose = " of the study" if limits[worst].by_study else ""
     figures = ", ".join(dict.fromkeys(str(one) for one in nearest.held if one))
     return (
-        f"no member of the front keeps every limit{' on its whole interval' if surely else ''}: {limits[worst]}{whose} "
-        f"excludes {excluded[worst]} of {len(members)}; the nearest, {nearest.trial.key}, has {figures}"
+        f"no member of the front keeps every limit{' on its whole interval' if confident else ''}: {limits[worst]}"
+        f"{whose} excludes {excluded[worst]} of {len(members)}; the nearest, {nearest.trial.key}, has {figures}"
     )
 
 

@@ -15,7 +15,7 @@ from searchkit._progress import Stopwatch
 from searchkit.errors import StoreError
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Candidate, Estimate, Trial
+from searchkit.records import Candidate, Estimate, Trial, digest
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads
 from searchkit.reduction.model import load_config
@@ -24,7 +24,6 @@ from searchkit.search.budget import Account, Budget
 from searchkit.search.generational import search
 from searchkit.space import Lengths, Space
 from searchkit.training.plans import plan
-from searchkit.training.supernet import digest
 
 if TYPE_CHECKING:
     from searchkit.engines import LAT
@@ -85,19 +84,19 @@ def _front(run: Run, lat: LAT) -> Found:
     study, tokens = run.study, run.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
     # every length counts as published, also where the last layer makes no use of what it drops
-    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.places))
+    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.slots))
     axes = [quality, COST]
-    shelf = None
+    cache = None
     if not run.conditions.workers:  # whose setting is their own
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
         # the supernet's name stands for the splits of the task, too
-        shelf = run.shelf("published", settings, functools.partial(_candidates_of, space))
-    found = shelf.read() if shelf else None
+        cache = run.cache("published", settings, functools.partial(_candidates_of, space))
+    found = cache.read() if cache else None
     if found is None:
         trials = _searched(run, lat, space, axes)
         found = tuple(member.ask.candidate for member in Front.of(trials, axes))
-        if shelf:
-            shelf.write([one.to_json() for one in found])
+        if cache:
+            cache.write([one.to_json() for one in found])
     return found
 
 

@@ -17,12 +17,12 @@ from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
+from searchkit.report.environment import fingerprint
 from searchkit.report.table import csv_of
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.session import Run
 from searchkit.runs.verify import reopened
-from searchkit.storage.one_environment import fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,12 +122,12 @@ def _measured(run: Run, objectives: tuple[Objective, ...], batch_size: int, leng
 
 def _objectives(run: Run, batch_size: int, length: int | None) -> tuple[Objective, ...]:
     every = (*run.study.objectives, *run.study.front_objectives)
-    if not any(one.remade for one in every):
+    if not any(one.with_batch for one in every):
         raise StudyError(
             f"{run.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
             "and then measure"
         )
-    return tuple(one.remade(batch_size=batch_size, length=length) if one.remade else one for one in every)
+    return tuple(one.with_batch(batch_size=batch_size, length=length) if one.with_batch else one for one in every)
 
 
 def _store(run: Run, objectives: tuple[Objective, ...], fingerprint: str) -> Any:

@@ -19,26 +19,29 @@ from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
-from searchkit.evaluate.ray import Ray, Resources, knock
-from searchkit.evaluate.resamples import RESAMPLES, with_resamples
+from searchkit.evaluate.ray import Ray, Resources, check_reachable
+from searchkit.evaluate.resamples import with_resamples
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Ask, Candidate, Pruned, Trial
+from searchkit.records import Ask, Candidate, Pruned, Trial, digest
 from searchkit.reduction.device import device_of, dtype_of, environment
+from searchkit.report.environment import common
 from searchkit.report.results import Results
-from searchkit.runs.cache import Shelf, T
+from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.published import family
+from searchkit.runs.study_file import Loaded
 from searchkit.search.budget import ENDED, Account
 from searchkit.search.generational import search
 from searchkit.search.interrupt import Interrupt
 from searchkit.search.steady import IN_FLIGHT, in_flight, search_steadily
-from searchkit.storage.address import Place
-from searchkit.storage.one_environment import OneSetting, common
-from searchkit.study import Loaded, Study
+from searchkit.stats import RESAMPLES
+from searchkit.storage.address import StorageAddress
+from searchkit.storage.one_environment import OneSetting
+from searchkit.study import Study
 from searchkit.tasks.splits import duplicates
-from searchkit.training.supernet import Trained, digest, load_tokenizer, train
+from searchkit.training.supernet import Trained, load_tokenizer, train
 
 if TYPE_CHECKING:
     from searchkit.space import Space
@@ -110,13 +113,13 @@ class Run:
         return Folder(self.conditions.runs / self.study.name)
 
     @cached_property
-    def places(self) -> int:
-        return self.study.supernet.places
+    def slots(self) -> int:
+        return self.study.supernet.slots
 
     @cached_property
     def baselines(self) -> dict[str, tuple[Candidate, ...]]:
         """By family; where the study asks for the published search, it is made now unless it is known."""
-        return baselines(self.study.supernet.layers, self.places) | family(self)
+        return baselines(self.study.supernet.layers, self.slots) | family(self)
 
     @cached_property
     def space(self) -> Space:
@@ -136,7 +139,7 @@ class Run:
         """Claim the folder for this study and this process, and log to it."""
         dtype_of(self.conditions.dtype, device_of(self.conditions.device))
         if self.conditions.ray_address:
-            knock(self.conditions.ray_address)  # said now, not after the training
+            check_reachable(self.conditions.ray_address)  # said now, not after the training
         description = self.description  # reads model and data: what is wrong with them is said before anything is made
         record = {
             "description": description,
@@ -146,9 +149,9 @@ class Run:
             "objectives": [objective.describe() for objective in self.study.objectives],
             "front_objectives": [objective.describe() for objective in self.study.front_objectives],
             "published": self.study.published and self.study.published.describe(),
-            "storage": self.conditions.storage and Place(self.conditions.storage).kept,
+            "storage": self.conditions.storage and StorageAddress(self.conditions.storage).kept,
             "layers": self.study.supernet.layers,
-            "places": self.places,
+            "places": self.slots,
             "evaluations": self.study.budget.evaluations,
             "budget": str(self.study.budget),
             "cache_mib": self.conditions.cache_mib,
@@ -168,7 +171,7 @@ class Run:
 
         behind = left_behind(self.folder, self.conditions.storage) if self.folder.study.exists() else None
         if behind:
-            to = Place(self.conditions.storage or str(self.folder.journal))
+            to = StorageAddress(self.conditions.storage or str(self.folder.journal))
             raise StudyError(
                 f"{self.folder.path} has {behind[1]} trials in {behind[0]} that are not in {to}: go on there with "
                 f"--storage, or first copy them with `searchkit export {self.folder.path} --to {to}`"
@@ -390,19 +393,19 @@ class Run:
         )
 
     @cached_property
-    def _shelf(self) -> Shelf[dict[str, Trial]]:
+    def _baseline_cache(self) -> SupernetCache[dict[str, Trial]]:
         """The baselines on the report split that some study of this supernet has measured in this setting, by key."""
         objectives = [objective.describe() for objective in self._report_objectives]
-        return self.shelf("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
+        return self.cache("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
 
-    def shelf(self, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> Shelf[T]:
+    def cache(self, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> SupernetCache[T]:
         """Where the supernet keeps for all its studies what depends on this, and on the setting of this process."""
         device = device_of(self.conditions.worker_device)
         setting = {
             **environment(device, dtype_of(self.conditions.dtype, device)),
             "threads": self.conditions.worker_threads,
         }
-        return Shelf.beside(self.trained(), what, {**depends, "environment": setting}, parsed)
+        return SupernetCache.beside(self.trained(), what, {**depends, "environment": setting}, parsed)
 
     @property
     def _keeps_baselines(self) -> bool:
@@ -411,7 +414,7 @@ class Run:
         return not self.conditions.workers and not timed
 
     def _known_baselines(self) -> dict[str, Trial]:
-        return (self._keeps_baselines and self._shelf.read()) or {}
+        return (self._keeps_baselines and self._baseline_cache.read()) or {}
 
     def _keep_baselines(self, trials: Sequence[Trial]) -> None:
         """For other studies of this supernet, those among the trials, which are of this setting."""
@@ -419,7 +422,7 @@ class Run:
         measured = {trial.key: trial for trial in trials if trial.key in keys and trial.status == "measured"}
         known = self._known_baselines()
         if self._keeps_baselines and measured.keys() - known.keys():
-            self._shelf.write([trial.to_json() for trial in {**measured, **known}.values()])
+            self._baseline_cache.write([trial.to_json() for trial in {**measured, **known}.values()])
 
     def _measure_on_report(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
         store = self.store("report")

@@ -13,9 +13,9 @@ from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
 from searchkit.runs.folder import Folder
-from searchkit.storage.address import Place, with_password
+from searchkit.runs.study_file import Loaded
+from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
-from searchkit.study import Loaded
 
 _NOTE: Final = "run"  # of the search: the record of the folder, and its small files
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
@@ -44,10 +44,10 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
     record, parameters = note["record"], dict(loaded.parameters)
     if record["parameters"] != parameters:
         asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
-        raise StudyError(f"{name} in {Place(source)} was run with {asked}: give the same parameters")
+        raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.file.resolve()), "storage": Place(to).kept if to else None}
+    mine = {"file": str(loaded.file.resolve()), "storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copied(source, target, name, note)
         for label, path in _files(folder).items():
@@ -56,17 +56,17 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
     return folder, count
 
 
-def left_behind(folder: Folder, storage: str | None) -> tuple[Place, int] | None:
+def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, int] | None:
     """Where the folder's trials are, and how many of them another storage lacks; None where that loses none."""
     record, own = folder.read(), str(folder.journal)
     source, target = with_password(record.get("storage") or own), storage or own
-    if Place(source).kept == Place(target).kept:
+    if StorageAddress(source).kept == StorageAddress(target).kept:
         return None
     try:
         lacks = sum(pair.lacks for pair in _pairs(source, target, record["description"]["name"]))
     except NothingStoredError:
         return None
-    return (Place(source), lacks) if lacks else None
+    return (StorageAddress(source), lacks) if lacks else None
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _pairs(source: str, target: str, name: str) -> list[_Pair]:
 
 def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
     """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
-    if Place(source).kept == Place(target).kept:
+    if StorageAddress(source).kept == StorageAddress(target).kept:
         search = f"{name}-search"
         Store.open(source, search, _studies(source, name)[search], create=False).set_note(_NOTE, dict(note))
         return 0
@@ -118,7 +118,7 @@ def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
     own = re.compile(re.escape(name) + r"-(search|report|(measured|published)-[0-9a-f]{8})")
     held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
     if f"{name}-search" not in held:
-        raise NothingStoredError(f"{Place(storage)} holds no run of {name!r}")
+        raise NothingStoredError(f"{StorageAddress(storage)} holds no run of {name!r}")
     return {study: held[study] for study in sorted(held, key=lambda study: study.endswith("-search"))}
 
 
@@ -128,7 +128,7 @@ def _note(source: str, name: str) -> dict[str, Any]:
     note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
     if note is None:
         raise StoreError(
-            f"{Place(source)} holds trials of {name!r} and not the record of its run: "
+            f"{StorageAddress(source)} holds trials of {name!r} and not the record of its run: "
             f"`searchkit export` of its folder to this storage adds it"
         )
     try:
@@ -137,9 +137,9 @@ def _note(source: str, name: str) -> dict[str, Any]:
         for kind in ("objectives", "front_objectives"):
             list(map(Objective.described, record[kind]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{Place(source)}: the record of {name!r} is damaged: {error!r}") from None
+        raise StoreError(f"{StorageAddress(source)}: the record of {name!r} is damaged: {error!r}") from None
     if not right or record["description"].get("name") != name:
-        raise StoreError(f"{Place(source)}: the record of {name!r} is damaged or that of another run")
+        raise StoreError(f"{StorageAddress(source)}: the record of {name!r} is damaged or that of another run")
     return dict(note)
 
 

@@ -12,18 +12,17 @@ from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Measured, Trial
+from searchkit.records import Measured, Trial, digest
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.session import DUPLICATES, Run, counts, gathered
+from searchkit.runs.study_file import load
 from searchkit.search import steady
 from searchkit.search.generational import check_replay
 from searchkit.space.levels import MOST_LAYERS
 from searchkit.storage.address import with_password
-from searchkit.study import load
-from searchkit.training.supernet import digest
 
 
 def stored_results(folder: Folder) -> Results:

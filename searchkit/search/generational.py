@@ -9,12 +9,12 @@ from typing import Final, Protocol
 from searchkit.engines.base import Engine
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator
-from searchkit.evaluate.racing import Race
+from searchkit.evaluate.racing import RaceState
 from searchkit.front import Front
 from searchkit.records import Ask, Failed, Pruned, Trial
 from searchkit.search.budget import FEWEST, Account
 
-PATIENCE: Final = 50  # candidates that constraints may turn down, for every one that they allow
+MAX_REJECTED_PER_EVALUATION: Final = 50  # candidates that constraints may turn down, for every one that they allow
 
 
 class Trials(Protocol):
@@ -36,7 +36,7 @@ def search(
     account: Account,
     *,
     population: int,
-    race: Race | None = None,
+    race: RaceState | None = None,
     seen: Callable[[Trial], None] = lambda trial: None,
     halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
@@ -44,8 +44,8 @@ def search(
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
     `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
-    as it was when the engine was last told. What a constraint turns down does not count, up to `PATIENCE` of them for
-    every evaluation. StudyError where too much fails.
+    as it was when the engine was last told. What a constraint turns down does not count, up to
+    `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
     leaders: list[str] = []  # the front of what was told, in a race
@@ -88,7 +88,7 @@ def search(
     return done
 
 
-def leading(race: Race, told: Sequence[str], done: dict[str, Trial]) -> list[str]:
+def leading(race: RaceState, told: Sequence[str], done: dict[str, Trial]) -> list[str]:
     """Those on the front of what was told; the others, which never come back to it, let go of their examples."""
     front = [member.key for member in Front.of([done[key] for key in told], (race.quality, race.cost)).members]
     for key in set(told) - set(front):
@@ -96,7 +96,7 @@ def leading(race: Race, told: Sequence[str], done: dict[str, Trial]) -> list[str
     return front
 
 
-def rivals(race: Race, leaders: Sequence[str], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
+def rivals(race: RaceState, leaders: Sequence[str], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
     """The leaders with their examples; those of an earlier process are measured again."""
     missing = [done[key].ask for key in leaders if not done[key].examples]
     for trial in evaluator.run(missing, race.against([])) if missing else ():
@@ -117,7 +117,7 @@ def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
 
 def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
     """Stop where constraints leave next to nothing, or nothing of a whole space."""
-    if len(done) - count <= (0 if whole and not count else PATIENCE * max(count, FEWEST)):
+    if len(done) - count <= (0 if whole and not count else MAX_REJECTED_PER_EVALUATION * max(count, FEWEST)):
         return
     first = next(trial.outcome for trial in done.values() if not trial.is_evaluation)
     assert isinstance(first, Pruned)

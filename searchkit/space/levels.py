@@ -1,4 +1,4 @@
-"""Levels: the increasing numbers that a place may take, and where a given number stands among them."""
+"""Levels: the increasing numbers that a slot may take, and where a given number stands among them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def nearest(numbers: Sequence[Any], levels: Sequence[Level], layers: int | None)
 
 
 def length_of(start: Any) -> int:
-    """How many places a start has; StudyError where it is no list of numbers."""
+    """How many slots a start has; StudyError where it is no list of numbers."""
     if not isinstance(start, Sequence) or isinstance(start, str) or not start:
         raise StudyError(f"start: a number for each layer is needed, got {start!r}")
     return len(start)

@@ -28,8 +28,8 @@ class Space:
     Immutable, and free of state: every random choice comes from the generator passed in.
 
     Candidates are canonical: a threshold that a length already implies is off. Where `Lengths(basis="tokens")` keeps
-    one token, that is the protected first one, and no threshold at this place or a later one changes anything. With
-    `last_idle` what the last place drops is never looked at: its threshold is off, and its length that of the place
+    one token, that is the protected first one, and no threshold at this slot or a later one changes anything. With
+    `last_idle` what the last slot drops is never looked at: its threshold is off, and its length that of the slot
     before unless it is pinned. So several legal genomes may decode to one candidate; `canonical` gives the one that
     stands for them, and `encode` and `genomes` hand out no other.
     """

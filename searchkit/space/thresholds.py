@@ -1,6 +1,6 @@
-"""The score a token needs at every place to stay: a free vector of levels, with off below all of them.
+"""The score a token needs at every slot to stay: a free vector of levels, with off below all of them.
 
-W places of the encoder.
+W slots of the encoder.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ LEVELS: Final[dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a token must score to stay, place by place; the value is a tuple of levels, 0.0 for off, first place first.
+    """What a token must score to stay, slot by slot; the value is a tuple of levels, 0.0 for off, first slot first.
 
     `scale="relative"`: a token stays if its share of the score is at least eta / n_alive, so that 1.0 is "at least
     uniform". `scale="probability"`: a token stays if its gate's keep-probability is at least the threshold, in (0, 1].
     `levels` are the increasing thresholds above 0 to choose from (`LEVELS` by default); off is always one more. There
-    is no order between the places, and their number comes from the encoder (`bound`). `start` is a legal value to
+    is no order between the slots, and their number comes from the encoder (`bound`). `start` is a legal value to
     sample around, such as the thresholds that training has found (`started`). Genome: 0 for off, or 1 + the index of
-    the level, per place.
+    the level, per slot.
     """
 
     scale: Literal["relative", "probability"] = "relative"
@@ -97,7 +97,7 @@ class Thresholds:
 
     @property
     def neutral(self) -> Genome:
-        """Off at every place."""
+        """Off at every slot."""
         return self.bounds[0]
 
     def bound(self, layers: int) -> Thresholds:
@@ -106,7 +106,7 @@ class Thresholds:
         return replace(self, layers=layers)
 
     def started(self, value: tuple[float, ...]) -> Thresholds:
-        """The same thresholds, to be searched from the levels nearest to any finite numbers, one per place.
+        """The same thresholds, to be searched from the levels nearest to any finite numbers, one per slot.
 
         Numbers below half of the lowest level become off.
         """
@@ -129,7 +129,7 @@ class Thresholds:
         return np.array(changed(genome.tolist(), THRESHOLD_MOVES, 0, self._highest, rng), dtype=np.int64)
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Exchange the deeper places, blend, or exchange place by place."""
+        """Exchange the deeper slots, blend, or exchange slot by slot."""
         mate = THRESHOLD_MATINGS[rng.integers(len(THRESHOLD_MATINGS))]
         return mate(a, b, rng)
 
@@ -143,7 +143,7 @@ class Thresholds:
 
     def encode(self, value: Value) -> Genome:
         if not isinstance(value, tuple) or len(value) != self.width:
-            raise ValueError(f"thresholds must be {self.width} values, one per place, got {value!r}")
+            raise ValueError(f"thresholds must be {self.width} values, one per slot, got {value!r}")
         return np.array([self._index(level) for level in value], dtype=np.int64)
 
     def genomes(self) -> Iterator[tuple[int, ...]]:

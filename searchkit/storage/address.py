@@ -19,7 +19,7 @@ _PARAMETER: Final = re.compile(r"([?&])([^=&?]*(?:pass|pwd|secret|token)[^=&]*)=
 _DRIVERS: Final = {"postgres": "postgresql"}  # database, as URLs begin -> the extra of searchkit with its driver
 
 
-class Place:
+class StorageAddress:
     """The place of a storage, as messages may show it: without passwords."""
 
     def __init__(self, storage: str) -> None:
@@ -74,7 +74,7 @@ class Place:
 def with_password(kept: str) -> str:
     """The storage that was written down as `kept`: with its password where the environment holds that."""
     given = os.environ.get(ENVIRONMENT, "")
-    return given if given and Place(given).kept == kept else kept
+    return given if given and StorageAddress(given).kept == kept else kept
 
 
 def _absolute(path: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from searchkit.errors import StudyError, one_line
+from searchkit.errors import StudyError
 from searchkit.objective import Objective
-from searchkit.records import Scalar, Trial
-from searchkit.training.supernet import digest
+from searchkit.records import Trial
 
 if TYPE_CHECKING:
     from searchkit.storage.store import Store
@@ -41,40 +40,3 @@ class OneSetting:
             )
         self.store.append(trial)
         self._kept.append(replace(trial, examples={}) if trial.examples else trial)
-
-
-def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
-    """What all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
-    first = environments[0] if environments else {}
-    return {
-        name: value if all(other.get(name) == value for other in environments) else "mixed"
-        for name, value in first.items()
-    }
-
-
-def fingerprint(setting: Mapping[str, Scalar]) -> str:
-    """8 hex digits of what numbers depend on beside the candidate. Times of different fingerprints are not compared."""
-    return digest(dict(setting))[:8]
-
-
-def fingerprint_of(trial: Trial | None) -> str | None:
-    """The fingerprint of what it was measured in; None where that is not known."""
-    return fingerprint(trial.environment) if trial and trial.environment else None
-
-
-def environments(trials: Iterable[Trial]) -> dict[str, Mapping[str, Scalar]]:
-    """Fingerprint -> environment, of all that the trials were measured in, the first one first."""
-    distinct = {frozenset(one.environment.items()): one.environment for one in trials if one.environment}
-    return {fingerprint(one): one for one in distinct.values()}
-
-
-def in_short(environment: Mapping[str, Scalar]) -> str:
-    """The environment for readers: device, threads, number format, and its fingerprint."""
-    name, device, threads = (environment.get(name) for name in ("device_name", "device", "threads"))
-    told = [
-        f"{name} ({device})" if name and device else name or device,
-        f"{threads} thread{'' if threads == 1 else 's'}" if threads else None,
-        environment.get("dtype"),
-        f"environment {fingerprint(environment)}",
-    ]
-    return one_line(", ".join(str(one) for one in told if one), 150)

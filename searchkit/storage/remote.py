@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from searchkit.errors import QUOTED, SearchkitError, StoreError, StudyError, one_line
-from searchkit.storage.address import Place
+from searchkit.storage.address import StorageAddress
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ def _every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 def refuse_credentials(what: str, text: str) -> None:
     """StudyError if a URL or an argument holds a password: command lines and logs would show it."""
-    place = Place(text)
+    place = StorageAddress(text)
     if str(place) != text:
         raise StudyError(f"{what}: {place} holds a password, which others would see; keep it where the job finds it")
 

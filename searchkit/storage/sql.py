@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from searchkit.errors import NothingStoredError, StoreError
-from searchkit.storage.address import Place, root_of
+from searchkit.storage.address import StorageAddress, root_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class RefusedError(Exception):
     """The database refused, and would again. The cause says why."""
 
 
-def address(where: Place, create: bool) -> tuple[str, dict[str, Any]]:
+def address(where: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
     """The URL with our driver, and how to connect; StoreError where a file cannot be or, without `create`, is not."""
     from sqlalchemy import make_url
 
@@ -90,12 +90,12 @@ def passes(error: BaseException) -> bool:
     return type(error).__name__ in ("OperationalError", "InterfaceError") and not _TURNED_AWAY.search(str(error))
 
 
-def answered(where: Place) -> bool:
+def answered(where: StorageAddress) -> bool:
     """Whether the database was of use to this process before."""
     return where.storage in _ANSWERED
 
 
-def patiently(act: Callable[[int], Found], where: Place) -> Found:
+def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
     """What `act` returns, called again while the database is away. It gets the number of the try, from 0.
 
     A database that never answered this process gets one try: its address is wrong more often than it restarts.

@@ -21,7 +21,7 @@ from searchkit.errors import NothingStoredError, SearchkitError, StoreError
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
 from searchkit.storage import sql
-from searchkit.storage.address import Place
+from searchkit.storage.address import StorageAddress
 from searchkit.storage.journal import Journal
 from searchkit.storage.optuna_trials import RECORD, Shown
 
@@ -47,7 +47,7 @@ class Store:
     * Whatever keeps the storage from doing this is a `StoreError` in one line, without passwords.
     """
 
-    def __init__(self, storage: BaseStorage, study: int, where: Place, shown: Shown) -> None:
+    def __init__(self, storage: BaseStorage, study: int, where: StorageAddress, shown: Shown) -> None:
         self._storage = storage
         self._study = study
         self._where = where
@@ -73,7 +73,7 @@ class Store:
         StoreError where the storage cannot be used, the study was made for other objectives or is an unfinished copy;
         NothingStoredError where it is missing and not to be created.
         """
-        where = Place(storage)
+        where = StorageAddress(storage)
 
         def opened(attempt: int) -> tuple[BaseStorage, int]:
             backend = _open(where, create)
@@ -90,7 +90,7 @@ class Store:
     @classmethod
     def held(cls, storage: str) -> dict[str, tuple[Objective, ...]]:
         """The studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
-        where = Place(storage)
+        where = StorageAddress(storage)
         with where.stop("cannot read"):
             backend = sql.patiently(lambda attempt: _open(where, create=False), where)
             try:
@@ -238,7 +238,7 @@ class _Known:
         self.keys[number] = key
         self.numbers[key] = number
 
-    def refuse(self, number: int, key: str, where: Place) -> None:
+    def refuse(self, number: int, key: str, where: StorageAddress) -> None:
         """StoreError if the ask or its candidate is there already."""
         if number in self.keys:
             raise StoreError(f"{where} already holds ask {number}, candidate {self.keys[number]}; now came {key}")
@@ -264,7 +264,7 @@ class _Lines(BaseJournalBackend):
         self._journal.append(logs)
 
 
-def _open(where: Place, create: bool) -> BaseStorage:
+def _open(where: StorageAddress, create: bool) -> BaseStorage:
     return _open_sql(where, create) if where.is_url else _open_journal(where, create)
 
 
@@ -273,7 +273,7 @@ def _close(storage: BaseStorage) -> None:
         storage.engine.dispose()
 
 
-def _open_journal(where: Place, create: bool) -> BaseStorage:
+def _open_journal(where: StorageAddress, create: bool) -> BaseStorage:
     path = Path(where.storage)
     if not create and not path.exists():
         raise NothingStoredError(f"there is no store at {where}")
@@ -286,7 +286,7 @@ def _open_journal(where: Place, create: bool) -> BaseStorage:
         raise StoreError(f"{where}, line {journal.line} is damaged: no record of an Optuna journal") from error
 
 
-def _open_sql(where: Place, create: bool) -> BaseStorage:
+def _open_sql(where: StorageAddress, create: bool) -> BaseStorage:
     url, options = sql.address(where, create)
     if not create and not sql.has_tables(url, options):
         raise NothingStoredError(f"there is no store at {where}: the database is empty")
@@ -301,7 +301,7 @@ def _open_sql(where: Place, create: bool) -> BaseStorage:
 
 
 def _open_study(
-    storage: BaseStorage, name: str, objectives: Sequence[Objective], where: Place, create: bool, copying: bool
+    storage: BaseStorage, name: str, objectives: Sequence[Objective], where: StorageAddress, create: bool, copying: bool
 ) -> int:
     """The number of the study in its storage, made or checked."""
     try:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from searchkit import lazy_names
 
 if TYPE_CHECKING:
-    from searchkit.tasks.answers import Answers, best_answers
+    from searchkit.tasks.answers import Answers
     from searchkit.tasks.base import Encoded, Tables, Task
     from searchkit.tasks.classification import TextClassification
     from searchkit.tasks.generated import Generated
     from searchkit.tasks.generated_questions import GeneratedQuestions
     from searchkit.tasks.question_answering import QuestionAnswering
     from searchkit.tasks.regression import TextRegression
+    from searchkit.tasks.spans import best_answers
     from searchkit.tasks.words import word_tokenizer
 
 _HOME: Final[dict[str, str]] = {
@@ -25,7 +27,7 @@ _HOME: Final[dict[str, str]] = {
     "Task": "base",
     "TextClassification": "classification",
     "TextRegression": "regression",
-    "best_answers": "answers",
+    "best_answers": "spans",
     "word_tokenizer": "words",
 }
 __all__ = [
@@ -43,11 +45,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'searchkit.tasks' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"searchkit.tasks.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

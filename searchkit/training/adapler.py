@@ -30,10 +30,11 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import WIDEST, Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import WIDEST, Batch, Where, check_scheduled, fit, stage_of
 from searchkit.training.plans import everywhere, with_input
+from searchkit.training.recipe import begin
 from searchkit.training.saliency import dumped, token_rows
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class AdapLeR:
         check_count("hidden", self.hidden, WIDEST)
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="contribution", fate="discard")
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
@@ -147,7 +148,7 @@ class SoftRemoval:
     seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def weights(self, decision: Decision) -> Tensor:
-        layer, layout = decision.place - 1, decision.layout
+        layer, layout = decision.slot - 1, decision.layout
         probed = torch.where(layout.positions == 0, self.probe[layer], 1.0) * decision.scores
         shares = probed / summed(probed, layout).clamp(min=1e-30)[layout.examples]
         self.seen.append((shares, decision.alive))

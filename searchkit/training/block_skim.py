@@ -26,10 +26,11 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
-from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of
 from searchkit.training.plans import everywhere, with_input
+from searchkit.training.recipe import begin, check_fate
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -66,7 +67,7 @@ class BlockSkim:
                 raise StudyError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         protect = ("cls", "question")
         return Reducer(TopK(ratio=1.0), site="after_layer", scorer="block", fate=self.fate, protect=protect)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.training.base import Where, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import Where, check_scheduled, fit, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -40,7 +40,7 @@ class FineTune:
         return None
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0))
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:

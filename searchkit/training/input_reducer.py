@@ -20,7 +20,7 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen, summed
-from searchkit.training.base import WIDEST, Batch, Stage, Where, check_schedule, fit
+from searchkit.training.loop import WIDEST, Batch, Stage, Where, check_schedule, fit
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -46,7 +46,7 @@ class InputReducer:
         check_schedule(self.epochs, self.batch_size, self.learning_rate, 0.0)
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer=SCORERS[self.scorer])
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:

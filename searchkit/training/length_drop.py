@@ -20,10 +20,11 @@ from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
-from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.plans import places, plan
+from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.plans import plan, slots
+from searchkit.training.recipe import begin, check_fate
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -74,7 +75,7 @@ class LengthDrop:
             raise StudyError(f"layer_drop must be in [0, 1), got {self.layer_drop=}")
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         """LAT's score as shares, which rank alike and which thresholds (LTP's) can turn too."""
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
@@ -90,20 +91,22 @@ class LengthDrop:
         passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens
         # what all passes begin with is computed once; its gradient is gathered and passed on at the end
         common = model.embed(tokens)
-        begun = model.begin(common, tokens, self.like) if self._shares_attention(model) else None
-        common = common if begun is None else begun.hidden
+        after_first_attention = (
+            model.begin(common, tokens, self.reducer_template) if self._shares_attention(model) else None
+        )
+        common = common if after_first_attention is None else after_first_attention.hidden
         shared = common.detach().requires_grad_()
-        if begun is not None:
-            begun.hidden = shared
+        if after_first_attention is not None:
+            after_first_attention.hidden = shared
 
         def logits(plan: ReductionPlan, skip: frozenset[int] = frozenset()) -> Tensor:
-            return model(tokens, plan, skip, shared, begun).logits  # type: ignore[no-any-return]
+            return model(tokens, plan, skip, shared, after_first_attention).logits  # type: ignore[no-any-return]
 
         full = logits(ReductionPlan.unreduced(layers))
         teacher = full.detach()
         yield model.head.loss(full, batch.labels, batch.layout) / passes
         del full
-        for candidate in self._students(places(self, layers), rng):
+        for candidate in self._students(slots(self, layers), rng):
             student = logits(plan(self, candidate, layers), self._skipped(layers, rng))
             yield model.head.divergence(student, teacher, batch.layout, self.kl_direction) / passes
         assert shared.grad is not None
@@ -111,7 +114,9 @@ class LengthDrop:
 
     def _shares_attention(self, model: AdaptiveModel) -> bool:
         """Whether the first attention is the same in every pass, and the only way to the embeddings."""
-        every = ReductionPlan.of_places(self.like, model.shape.layers, lengths=smallest(model.shape.layers, self.bound))
+        every = ReductionPlan.of_slots(
+            self.reducer_template, model.shape.layers, lengths=smallest(model.shape.layers, self.bound)
+        )
         return self.input is None and not self.layer_drop and not model.needs_buffer(every)
 
     def _students(self, count: int, rng: np.random.Generator) -> Iterator[Candidate]:

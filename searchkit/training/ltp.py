@@ -26,10 +26,11 @@ from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.base import Batch, Where, begin, check_fate, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.plans import everywhere, plan, with_input
+from searchkit.training.recipe import begin, check_fate
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -70,7 +71,7 @@ class LTP:
                 raise StudyError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
@@ -107,4 +108,4 @@ class Sigmoid:
 
     def weights(self, decision: Decision) -> Tensor:
         relative = decision.scores * decision.seen.counts[decision.layout.examples]
-        return torch.sigmoid((relative - self.thresholds[decision.place - 1]) / self.temperature)
+        return torch.sigmoid((relative - self.thresholds[decision.slot - 1]) / self.temperature)

@@ -1,6 +1,6 @@
 """From a candidate to a plan, the same way for every recipe.
 
-Places are the input, where the recipe gives it a reducer, and the layers.
+Slots are the input, where the recipe gives it a reducer, and the layers.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 
 if TYPE_CHECKING:
-    from searchkit.training.base import Recipe
+    from searchkit.training.recipe import Recipe
 
 
-def places(recipe: Recipe, layers: int) -> int:
+def slots(recipe: Recipe, layers: int) -> int:
     """How many values the `lengths` and `thresholds` of a candidate have."""
     return layers + (recipe.input is not None)
 
 
 def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
     """The recipe's reducer at every layer and none at the input, for a relaxed pass, which does not ask for lengths."""
-    return ReductionPlan((recipe.like,) * layers)
+    return ReductionPlan((recipe.reducer_template,) * layers)
 
 
 def with_input(recipe: Recipe, of_layers: list[float], of_input: float) -> list[float]:
-    """A value per place from one per layer."""
+    """A value per slot from one per layer."""
     return of_layers if recipe.input is None else [of_input, *of_layers]
 
 
@@ -39,15 +39,15 @@ def plan(recipe: Recipe, candidate: Candidate, layers: int) -> ReductionPlan:
     if thresholds is not None and any(thresholds) and recipe.scale is None:
         raise StudyError(f"{type(recipe).__name__} trains no score that thresholds could turn; search its lengths")
     for name, values in (("lengths", lengths), ("thresholds", thresholds)):
-        if values is not None and len(values) != places(recipe, layers):
+        if values is not None and len(values) != slots(recipe, layers):
             where = f"{layers} layers" + (" and an input reducer" if recipe.input else "")
             raise StudyError(f"the encoder has {where}, the candidate's {name} are {values!r}")
-    return ReductionPlan.of_places(
-        recipe.like,
+    return ReductionPlan.of_slots(
+        recipe.reducer_template,
         layers,
         lengths=lengths,
         thresholds=None if thresholds is None else [float(item) for item in thresholds],
-        input_like=None if recipe.input is None else recipe.input.like,
+        input_template=None if recipe.input is None else recipe.input.reducer_template,
     )
 
 
@@ -57,5 +57,5 @@ def _values(candidate: Candidate, name: str) -> tuple[float | int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, tuple) or not all(isinstance(item, int | float) for item in value):
-        raise StudyError(f"{name} must be numbers, one per place, got {value!r}")
+        raise StudyError(f"{name} must be numbers, one per slot, got {value!r}")
     return tuple(item for item in value if isinstance(item, int | float))

@@ -25,10 +25,11 @@ from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK, ranks
 from searchkit.reduction.relaxed import Decision
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of, task_loss
 from searchkit.training.plans import everywhere, plan, with_input
+from searchkit.training.recipe import begin
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -66,7 +67,7 @@ class PowerBert:
             raise StudyError(f"levels must be at least 2, got {self.levels=}")
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal", fate="discard")
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
@@ -105,7 +106,7 @@ class SoftExtract:
         living = decision.scores.masked_fill(decision.alive <= 0, -math.inf).masked_fill(decision.protected, math.inf)
         layout = decision.layout
         level = ranks(living, layout) * self.extract.shape[1] // layout.lengths[layout.examples]
-        return self.extract[decision.place - 1][level]
+        return self.extract[decision.slot - 1][level]
 
 
 def lengths_of(extract: Tensor) -> list[float]:

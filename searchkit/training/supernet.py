@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from searchkit._checks import check_count, check_fields
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import QUOTED, DataError, StoreError, StudyError, one_line
+from searchkit.records import digest
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Tables, Task
-    from searchkit.training.base import Recipe
+    from searchkit.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,11 @@ class Supernet:
             raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
-        from searchkit.training.plans import places
+        from searchkit.training.plans import slots
 
-        return places(self.recipe, self.layers)
+        return slots(self.recipe, self.layers)
 
     @property
     def layers(self) -> int:
@@ -175,11 +176,6 @@ def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
     return digest({"supernet": supernet.describe(), "task": task.describe(), "seed": seed})
 
 
-def digest(description: Any) -> str:
-    """16 hex digits of a JSON description."""
-    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
 def train(
     supernet: Supernet,
     task: Task,
@@ -197,7 +193,7 @@ def train(
         return _trained(folder, name)
     if folder.exists():
         raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
-    from searchkit.training.base import Where
+    from searchkit.training.loop import Where
 
     tokenizer = supernet.tokenizer(tables)
     data = task.encode(tables.train, tokenizer)

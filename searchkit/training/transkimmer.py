@@ -30,10 +30,11 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
-from searchkit.training.base import Batch, Where, begin, check_scheduled, fit, stage_of
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
+from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of
 from searchkit.training.plans import everywhere, with_input
+from searchkit.training.recipe import begin
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -84,7 +85,7 @@ class Transkimmer:
             )
 
     @property
-    def like(self) -> Reducer:
+    def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="gate")
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:

@@ -302,7 +302,7 @@ def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path
     pd.testing.assert_frame_equal(*stored)
 
 
-QUICK = "batches=2, rounds=3, width=0.5, apart_s=0"
+QUICK = "batches=2, rounds=3, width=0.5, min_round_interval_s=0"
 
 
 def timed_study(home: Path, latency: str) -> Path:

@@ -10,7 +10,7 @@ from searchkit import __version__
 from searchkit.cluster import package as pack
 from searchkit.cluster.package import differences, mib, packed, paths, pins, versions
 from searchkit.errors import StudyError
-from searchkit.study import Loaded, load
+from searchkit.runs.study_file import Loaded, load
 from tests.studies import small_study
 
 WITH_PATHS = """

@@ -18,7 +18,7 @@ from searchkit.cluster.entrypoint import check
 from searchkit.cluster.package import Needs
 from searchkit.cluster.submit import Submitted, check_address, state, submit
 from searchkit.errors import SearchkitError, StoreError, StudyError
-from searchkit.study import load
+from searchkit.runs.study_file import load
 from tests.cluster.head import ROOT
 from tests.studies import small_study
 
@@ -87,7 +87,7 @@ def test_no_server_and_another_server_are_told_apart(here: Path, other_server: s
 
 def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray aborts the whole process."""
-    monkeypatch.setattr("searchkit.cluster.submit._knock", lambda address: None)
+    monkeypatch.setattr("searchkit.cluster.submit._check_reachable", lambda address: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "nowhere"))
     with pytest.raises(StudyError, match=r"RAY_AUTH_TOKEN_PATH=.*nowhere: there is no token that can be read"):
         state(SENT)
@@ -163,7 +163,10 @@ def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
 
 def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ImportError('hidden', name='aiohttp')")
-    code = "import searchkit.cluster.submit as s, searchkit.cli.app as c; s._knock = lambda address: None; c.main()"
+    code = (
+        "import searchkit.cluster.submit as s, searchkit.cli.app as c; "
+        "s._check_reachable = lambda address: None; c.main()"
+    )
     SENT.write(tmp_path / "runs" / "small")
     result = subprocess.run(
         [sys.executable, "-c", code, "stop", "runs/small"],

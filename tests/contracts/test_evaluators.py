@@ -12,7 +12,7 @@ import pytest
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.ray import ATTEMPTS, Ray, knock
+from searchkit.evaluate.ray import ATTEMPTS, Ray, check_reachable
 from searchkit.objective import Objective
 from searchkit.records import Ask, Estimate, Failed, Measured, Trial
 from tests.analytic import COST, OBJECTIVES, QUALITY, FormulaWorkbench, Point, asks
@@ -190,5 +190,5 @@ def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(cluster: 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "nohost.invalid:6379", "a..b:80"])
 def test_a_cluster_that_is_not_there_is_said_in_one_line(address: str) -> None:
     with pytest.raises(StudyError, match=rf"cannot reach the Ray cluster at {re.escape(address)}: \S.*") as caught:
-        knock(address)
+        check_reachable(address)
     assert "\n" not in str(caught.value)

@@ -14,10 +14,9 @@ from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.relaxed import Hard
-from searchkit.training import RECIPES
-from searchkit.training.base import as_tokens
-from searchkit.training.plans import places, plan
-from tests.training.recipes import PAIRINGS, SCRATCH, SMALL, data_for, trained, untrained, weights, where
+from searchkit.training.packing import as_tokens
+from searchkit.training.plans import plan, slots
+from tests.training.recipes import PAIRINGS, RECIPES, SCRATCH, SMALL, data_for, trained, untrained, weights, where
 
 LAYERS = SCRATCH.layers
 
@@ -40,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str,
 def candidates(name: str, model: AdaptiveModel) -> list[Candidate]:
     """Lengths, what training found, and, where there is a scale, thresholds and both together."""
     recipe = SMALL[name]()
-    count = places(recipe, LAYERS)
+    count = slots(recipe, LAYERS)
     lengths = tuple(0.9 - 0.3 * place for place in range(count))
     found = [Candidate.of(**{key: tuple(model.found[key])}) for key in ("lengths", "thresholds") if key in model.found]
     if recipe.scale is None:
@@ -119,7 +118,7 @@ def test_what_is_saved_loads_again_and_the_stock_class_loads_the_weights(
 def test_a_candidate_that_names_nothing_is_the_unreduced_model(name: str, head: str, models: object) -> None:
     model, tokens = models[name, head], as_tokens(data_for(head).take(range(5)))  # type: ignore[index]
     recipe = SMALL[name]()
-    count = places(recipe, LAYERS)
+    count = slots(recipe, LAYERS)
     whole: Tensor = model(tokens, ReductionPlan.unreduced(LAYERS)).logits
     same = [Candidate.of(), Candidate.of(lengths=(1.0,) * count)]
     if recipe.scale is not None:
@@ -159,7 +158,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_thresholds_without_a_score_to_turn_are_refused(name: str) -> None:
     recipe = SMALL[name]()
-    count = places(recipe, LAYERS)
+    count = slots(recipe, LAYERS)
     if recipe.scale is None:
         with pytest.raises(StudyError, match="trains no score that thresholds could turn; search its lengths"):
             plan(recipe, Candidate.of(thresholds=(0.5,) * count), LAYERS)

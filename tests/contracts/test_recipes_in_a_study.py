@@ -10,7 +10,7 @@ from objectives import accuracy, f1, macs
 from searchkit import NSGA2, Budget, Lengths, Measured, Random, Space, Study, StudyError, Thresholds
 from searchkit.runs.config import Conditions
 from searchkit.runs.session import execute
-from searchkit.study import Loaded
+from searchkit.runs.study_file import Loaded
 from searchkit.tasks import Generated, GeneratedQuestions
 from searchkit.training import RECIPES, FineTune
 from searchkit.training.supernet import Supernet

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchkit import Objective, Racing, StudyError
-from searchkit.evaluate.racing import Heat, Race, Rival, evidence, interval
+from searchkit.evaluate.racing import Incumbent, RaceState, SequentialTest
 from searchkit.records import Pruned
+from searchkit.stats import betting_interval, evidence
 
 N, SHARDS = 400, 8
 
@@ -52,15 +53,15 @@ def test_what_can_no_longer_be_made_up_for_is_certain(differences: list[float]) 
     """A claim that the examples left cannot save has infinite evidence against it, and only such a claim."""
     seen = np.array(differences)
     for left in (0, 1, 5):
-        hopeless = any(seen[:n].sum() + (len(seen) - n) + left < 0 for n in range(len(seen) + 1))
-        assert math.isinf(evidence(seen, len(seen) + left)) == hopeless
+        give_up = any(seen[:n].sum() + (len(seen) - n) + left < 0 for n in range(len(seen) + 1))
+        assert math.isinf(evidence(seen, len(seen) + left)) == give_up
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(0, 60))
 def test_the_interval_holds_the_mean_and_narrows(seed: int, behind: int, apart: int) -> None:
     differences = outcomes(np.random.default_rng(seed), behind, apart)
-    few, many = (interval(differences[:n], N, 0.001) for n in (50, 350))
+    few, many = (betting_interval(differences[:n], N, 0.001) for n in (50, 350))
     assert few[0] <= -behind / N <= few[1]
     assert many[0] <= -behind / N <= many[1]
     assert many[1] - many[0] <= few[1] - few[0] + 1e-6
@@ -81,21 +82,21 @@ def test_bets_that_begin_later_keep_the_error_too(apart: int) -> None:
 
 def test_the_interval_of_everything_is_the_mean() -> None:
     differences = outcomes(np.random.default_rng(0), 20, 15)
-    assert interval(differences, N, 0.001) == pytest.approx((-0.05, -0.05), abs=1e-6)
+    assert betting_interval(differences, N, 0.001) == pytest.approx((-0.05, -0.05), abs=1e-6)
 
 
 QUALITY = Objective("quality", "", "higher", measure=lambda _: None, examples=lambda one: one.quality)  # type: ignore[arg-type, return-value]
 COST = Objective("cost", "", "lower", measure=lambda _: None, examples=lambda one: one.cost)  # type: ignore[arg-type, return-value]
 
 
-def race_of(error: float, *rivals: Rival) -> Race:
-    return Race(QUALITY, COST, error, SHARDS - 1, rivals)
+def race_of(error: float, *rivals: Incumbent) -> RaceState:
+    return RaceState(QUALITY, COST, error, SHARDS - 1, rivals)
 
 
 def run_heat(
-    race: Race, quality: np.ndarray[Any, Any], cost: np.ndarray[Any, Any], seed: int, known: bool = True
+    race: RaceState, quality: np.ndarray[Any, Any], cost: np.ndarray[Any, Any], seed: int, known: bool = True
 ) -> Pruned | None:
-    heat = Heat(race, cost if known else None)
+    heat = SequentialTest(race, cost if known else None)
     for rows in np.array_split(np.random.default_rng(seed).permutation(N), SHARDS)[:-1]:
         verdict = heat.stops(SimpleNamespace(quality=quality[rows], cost=cost[rows]), rows, rows)
         if verdict is not None:
@@ -127,7 +128,7 @@ def test_true_front_members_survive_whole_searches(stated: float, known: bool) -
         ]
         measured: list[int] = []
         for one in range(30):
-            rivals = [Rival(str(other), quality[other], each[other]) for other in measured]
+            rivals = [Incumbent(str(other), quality[other], each[other]) for other in measured]
             verdict = run_heat(race_of(stated, *rivals), quality[one], each[one], search, known)
             if verdict is None:
                 measured.append(one)
@@ -141,10 +142,10 @@ def test_true_front_members_survive_whole_searches(stated: float, known: bool) -
 def test_only_a_rival_of_no_higher_cost_stops_a_candidate() -> None:
     good, bad = np.ones(N), (np.arange(N) % 2).astype(float)
     for cost, beaten in ((0.5, True), (1.0, True), (1.5, False)):
-        race = race_of(0.001, Rival("rival", good, np.full(N, cost)))
+        race = race_of(0.001, Incumbent("rival", good, np.full(N, cost)))
         for known in (True, False):
             assert (run_heat(race, bad, np.ones(N), seed=0, known=known) is not None) == beaten
-    stopped = run_heat(race_of(0.001, Rival("abc", good, good)), bad, good, seed=0)
+    stopped = run_heat(race_of(0.001, Incumbent("abc", good, good)), bad, good, seed=0)
     assert stopped is not None
     assert "behind abc by 0.5" in stopped.why
     assert stopped.examples < N
@@ -169,10 +170,10 @@ def test_examples_that_the_test_is_not_made_for_are_refused(quality: Any, cost: 
 
 def test_what_cannot_be_raced_is_not() -> None:
     plain = Objective("mse", "", "lower", measure=lambda _: None)  # type: ignore[arg-type, return-value]
-    assert Race.of(Racing(), [QUALITY, COST]) is not None
+    assert RaceState.of(Racing(), [QUALITY, COST]) is not None
     for racing, objectives in ((None, [QUALITY, COST]), (Racing(), [QUALITY]), (Racing(), [QUALITY, plain])):
-        assert Race.of(racing, objectives) is None
-    assert Race.of(Racing(), [QUALITY, COST, plain]) is None
+        assert RaceState.of(racing, objectives) is None
+    assert RaceState.of(Racing(), [QUALITY, COST, plain]) is None
 
 
 @pytest.mark.parametrize("given", [{"confidence": 1.0}, {"confidence": 0.2}, {"shards": 1}, {"shards": 0}])

@@ -16,13 +16,14 @@ from sklearn import metrics
 
 from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, macs, matthews, mse, pearson, spearman
 from objectives.quality import bootstrapped
+from searchkit import stats as own
 from searchkit.errors import StudyError
-from searchkit.evaluate import resamples
-from searchkit.evaluate.resamples import RESAMPLES, draws, interval, resampled, with_resamples
+from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.cost import macs as macs_of
+from searchkit.stats import RESAMPLES, draws, percentile_interval, resampled
 from searchkit.tasks import GeneratedQuestions, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import FineTune
@@ -141,7 +142,7 @@ def test_every_quality_has_an_interval_about_its_value_and_its_resamples(name: s
     assert len(more.resamples) == RESAMPLES
     assert np.mean(more.resamples) == pytest.approx(plain.value, abs=plain.high - plain.low)  # type: ignore[arg-type]
     if plain.n > 100:  # Wilson's and the normal interval are near the percentiles
-        assert (plain.low, plain.high) == pytest.approx(interval(np.array(more.resamples)), abs=0.03)
+        assert (plain.low, plain.high) == pytest.approx(percentile_interval(np.array(more.resamples)), abs=0.03)
         assert plain.high - plain.low == pytest.approx(3.92 * plain.standard_error, rel=0.15)  # type: ignore[operator]
     assert all(value is None or value == float(f"{value:.6g}") for value in more.resamples)
 
@@ -159,7 +160,7 @@ def test_the_draws_are_the_same_however_many_are_held_at_a_time(monkeypatch: pyt
     assert whole.min() == 0
     assert whole.max() == 6
     for at_once in (1, 21, 100):
-        monkeypatch.setattr(resamples, "AT_ONCE", at_once)
+        monkeypatch.setattr(own, "AT_ONCE", at_once)
         parts = list(draws(7))
         assert len(parts) > 1
         assert np.array_equal(np.concatenate(parts), whole)
@@ -176,8 +177,8 @@ def test_a_resample_of_the_wrong_shape_is_the_studys_fault() -> None:
 def test_the_interval_by_percentiles_leaves_out_what_is_not_defined(share: float, seed: int) -> None:
     found = np.random.default_rng(seed).normal(size=200)
     found[: int(share * 100)] = np.nan
-    assert interval(found) == pytest.approx(tuple(np.nanquantile(found, [0.025, 0.975])))
-    assert interval(np.array([np.nan, 1.0])) == (None, None)
+    assert percentile_interval(found) == pytest.approx(tuple(np.nanquantile(found, [0.025, 0.975])))
+    assert percentile_interval(np.array([np.nan, 1.0])) == (None, None)
 
 
 def test_one_example_has_no_interval_by_percentiles() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchkit.evaluate import routing
-from searchkit.evaluate.ray import _Job, _Seat, _share
+from searchkit.evaluate.ray import _Job, _share, _WorkerSlot
 from searchkit.evaluate.routing import Routes
 from searchkit.evaluate.trial import neighbours
 from searchkit.records import Ask, Candidate
@@ -53,7 +53,7 @@ def test_a_worker_takes_those_of_which_it_knows_more_than_any_other(
 
 
 def test_a_job_is_cut_by_what_its_worker_knows_unless_it_was_begun() -> None:
-    routes, here, there = Routes(), _Seat(None, None), _Seat(None, None)
+    routes, here, there = Routes(), _WorkerSlot(None, None), _WorkerSlot(None, None)
     every = asks([(0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (1.0, 0.5)])
     routes.give(here, asks([(0.5, 1.0)]))
     routes.give(there, asks([(0.25, 1.0)]))

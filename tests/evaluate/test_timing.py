@@ -127,7 +127,7 @@ def test_two_measurements_of_one_plan_agree_within_their_intervals() -> None:
 
 
 def test_it_stops_when_ratios_are_known_and_says_so() -> None:
-    coarse, fine = (measured(calm, 0, width=width, apart_s=0.0) for width in (0.05, 0.004))
+    coarse, fine = (measured(calm, 0, width=width, min_round_interval_s=0.0) for width in (0.05, 0.004))
     assert coarse.settled
     assert len(coarse.times) == 10
     assert len(fine.times) > 2 * len(coarse.times)
@@ -160,11 +160,11 @@ class Moody(Machine):
         return took + extra
 
 
-def held_in_moods(apart_s: float) -> float:
+def held_in_moods(min_round_interval_s: float) -> float:
     """Of 80 measurements of the reference against itself the share whose intervals hold 1."""
     held = 0
     for seed in range(80):
-        machine, protocol = Moody(seed), Protocol(budget_s=1.5, apart_s=apart_s, fewest=8)
+        machine, protocol = Moody(seed), Protocol(budget_s=1.5, min_round_interval_s=min_round_interval_s, fewest=8)
         simulated: dict[str, Any] = {"clock": machine.clock, "wait": machine.wait, "others": lambda: None}
         (ratio,) = in_turns(machine.visit, 2, 4, protocol, **simulated).ratios
         held += ratio.low <= 1.0 <= ratio.high
@@ -173,8 +173,8 @@ def held_in_moods(apart_s: float) -> float:
 
 def test_rounds_keep_their_distance_so_that_a_mood_of_the_machine_is_seen_and_not_believed() -> None:
     """Only so far: intervals know nothing of what lasts longer than the measurement."""
-    assert held_in_moods(apart_s=0.0) < 0.82
-    assert held_in_moods(apart_s=1.0) >= 0.9
+    assert held_in_moods(min_round_interval_s=0.0) < 0.82
+    assert held_in_moods(min_round_interval_s=1.0) >= 0.9
 
 
 def test_it_stops_when_the_time_is_spent_and_says_so() -> None:
@@ -238,7 +238,8 @@ def test_this_process_is_not_one_of_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"width": 0.0}, {"budget_s": 0.0}, {"apart_s": -1.0}, {"fewest": 2}, {"fewest": 9, "most": 8}]
+    "wrong",
+    [{"width": 0.0}, {"budget_s": 0.0}, {"min_round_interval_s": -1.0}, {"fewest": 2}, {"fewest": 9, "most": 8}],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match="latency"):

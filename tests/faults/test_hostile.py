@@ -26,8 +26,8 @@ from searchkit.objective import Objective
 from searchkit.records import Ask
 from searchkit.runs.config import Conditions
 from searchkit.runs.session import train_only
+from searchkit.runs.study_file import load
 from searchkit.storage.store import Store
-from searchkit.study import load
 from tests.faults.malformed import Said, files, study_file
 
 # Pickles

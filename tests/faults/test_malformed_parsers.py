@@ -21,9 +21,9 @@ from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.session import Run
-from searchkit.storage.address import Place
+from searchkit.runs.study_file import _converted, load
+from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
-from searchkit.study import _converted, load
 from searchkit.tasks import TextClassification
 from searchkit.tasks.files import read_folder
 from tests.faults.malformed import study_file
@@ -270,7 +270,7 @@ SCHEMES = st.sampled_from(["nosuch", "http", "", "a+b", "oracle", "mssql", "post
 def test_no_message_about_a_storage_holds_its_password(scheme: str, password: str, rest: str) -> None:
     written = quote(password, safe="")
     url = f"{scheme}://ann:{written}@host/{rest}"
-    assert written not in str(Place(url))
+    assert written not in str(StorageAddress(url))
     with pytest.raises(StoreError) as caught:
         Store.open(url, "demo", ())
     message = str(caught.value)

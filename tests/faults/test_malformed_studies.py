@@ -130,7 +130,11 @@ PARTS = {  # part of the study, how it is written, what is said
         r"latency: width must be a finite.*nan",
     ),
     "latency budget": ("objectives", "[latency(budget_s='1')]", r"latency: budget_s must be a finite number, got '1'"),
-    "latency apart": ("objectives", "[latency(apart_s=-1)]", r"latency: apart_s must be in \[0, 3600\], got -1"),
+    "latency apart": (
+        "objectives",
+        "[latency(min_round_interval_s=-1)]",
+        r"latency: min_round_interval_s must be in \[0, 3600\], got -1",
+    ),
     "latency when": ("objectives", "[latency(during_search='later')]", r"unknown during_search 'later'"),
     "memory batches": ("objectives", "[memory(batches=None)]", r"memory: batches must be a whole number.*None"),
     "engine an object": ("engine", "object()", r"a study's engine has the methods start, describe, got <object"),
@@ -341,7 +345,7 @@ def test_commands_that_make_no_sense(tmp_path: Path, said: Said, case: str) -> N
 
 def test_the_study_that_is_replaced_in_parts_is_right(tmp_path: Path) -> None:
     """Or else every mistake above might be another one."""
-    from searchkit.study import load
+    from searchkit.runs.study_file import load
 
     loaded = load(study_file(tmp_path), {"evaluations": "9", "on": "no", "share": "0.1", "text": "none"})
     assert loaded.study.budget.evaluations == 9

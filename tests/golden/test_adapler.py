@@ -18,7 +18,8 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers.predictors import Contribution
 from searchkit.training import AdapLeR
 from searchkit.training.adapler import SoftRemoval, distillation, removal, slope_of
-from searchkit.training.base import as_tokens, batch_of
+from searchkit.training.loop import batch_of
+from searchkit.training.packing import as_tokens
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.saliency import dumped, saliency, token_rows
 from tests.reduction.models import LAYERS, classifier, examples, tokens
@@ -158,7 +159,7 @@ def test_thresholds_that_remove_nothing_leave_plain_bert() -> None:
     """T-ADA-6: eta = 1e-10."""
     model = classifier("bert")
     model.attach("contribution")
-    reduced = ReductionPlan.of_places(
+    reduced = ReductionPlan.of_slots(
         Reducer(TopK(ratio=1.0), site="before_attention", scorer="contribution"), LAYERS, thresholds=(1e-10,) * LAYERS
     )
     given = tokens(examples(3))

@@ -15,8 +15,8 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import PREDICTORS, Seen
 from searchkit.reduction.scorers.block import BlockScorer, squares_of
 from searchkit.training import LTP, BlockSkim, PowerBert
-from searchkit.training.base import batch_of
 from searchkit.training.block_skim import answer_tokens
+from searchkit.training.loop import batch_of
 from searchkit.training.ltp import Sigmoid
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.power_bert import SoftExtract, lengths_of
@@ -57,7 +57,7 @@ def test_multiplying_states_by_zero_as_published_is_not_dropping() -> None:
     model, ids = classifier("bert"), [[3, 9, 8, 7, 6, 5, 4, 11]]
     like = Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal")
     with torch.no_grad():
-        dropped = model(tokens(ids), ReductionPlan.of_places(like, LAYERS, lengths=(0.5, 0.5, 0.5))).logits
+        dropped = model(tokens(ids), ReductionPlan.of_slots(like, LAYERS, lengths=(0.5, 0.5, 0.5))).logits
         states, layout = model.embed(tokens(ids)), tokens(ids).layout
         for number, block in enumerate(model.view.blocks):
             context, seen = attend(

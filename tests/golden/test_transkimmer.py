@@ -15,7 +15,7 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training import Transkimmer
-from searchkit.training.base import batch_of
+from searchkit.training.loop import batch_of
 from searchkit.training.plans import everywhere
 from searchkit.training.transkimmer import StraightThrough
 from tests.reduction.models import LAYERS, classifier, examples, tokens
@@ -88,7 +88,7 @@ def _post_softmax(model: AdaptiveModel, layout: Layout, hidden: Tensor, alive: T
 
 
 def _thresholds(threshold: float) -> ReductionPlan:
-    return ReductionPlan.of_places(RECIPE.like, LAYERS, thresholds=(threshold,) * LAYERS)
+    return ReductionPlan.of_slots(RECIPE.reducer_template, LAYERS, thresholds=(threshold,) * LAYERS)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])

@@ -34,7 +34,9 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> SupernetBench:
     monkeypatch.setattr(importlib.import_module("objectives.batches").time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(importlib.import_module("searchkit.evaluate.timing"), "processor_time_of_others", lambda: None)
     own = importlib.import_module("objectives.latency_model")
-    monkeypatch.setattr(own, "PROTOCOL", replace(own.PROTOCOL, apart_s=0.0))  # what is simulated is no reason to wait
+    monkeypatch.setattr(
+        own, "PROTOCOL", replace(own.PROTOCOL, min_round_interval_s=0.0)
+    )  # what is simulated is no reason to wait
     return small_bench("classification")
 
 

@@ -147,7 +147,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_latency_is_the_time_of_a_pass_and_drift_leaves_the_ratio_alone(bench: SupernetBench, clock: None) -> None:
-    estimate = latency(batch_size=2, batches=6, rounds=4, apart_s=0).measure(subject(bench, *HALF))
+    estimate = latency(batch_size=2, batches=6, rounds=4, min_round_interval_s=0).measure(subject(bench, *HALF))
     beside = estimate.beside
     assert estimate.n == 24
     assert beside["latency_ms_p50"] > 4.0  # slower than at the start
@@ -163,7 +163,7 @@ def test_latency_is_the_time_of_a_pass_and_drift_leaves_the_ratio_alone(bench: S
 
 def test_candidates_that_are_timed_later_compare_by_their_ratios(bench: SupernetBench, clock: None) -> None:
     """The machine gets slower all the time: in its milliseconds the second measurement would look worse."""
-    timed, own = latency(batch_size=2, batches=6, rounds=4, apart_s=0), replace(bench)
+    timed, own = latency(batch_size=2, batches=6, rounds=4, min_round_interval_s=0), replace(bench)
     first, later = (timed.measure(subject(own, *HALF)) for _ in range(2))
     assert later.beside["latency_ms_p50"] > 1.2 * first.beside["latency_ms_p50"]
     assert later.value == pytest.approx(first.value, rel=0.02)
@@ -171,7 +171,7 @@ def test_candidates_that_are_timed_later_compare_by_their_ratios(bench: Supernet
 
 
 def test_candidates_that_are_timed_together_get_their_own_times(bench: SupernetBench, clock: None) -> None:
-    timed = latency(batch_size=2, batches=6, rounds=4, apart_s=0)
+    timed = latency(batch_size=2, batches=6, rounds=4, min_round_interval_s=0)
     assert timed.together is not None
     half, whole = timed.together([subject(replace(bench), *HALF), subject(bench, *WHOLE)])
     assert half.beside["ratio"] == pytest.approx(0.5, rel=0.02)
@@ -198,9 +198,9 @@ def test_examples_of_one_length_are_made_of_real_tokens(bench: SupernetBench) ->
 
 
 def test_a_timed_objective_can_be_had_at_another_size() -> None:
-    remade = latency(batch_size=1, batches=5).remade
-    assert remade is not None
-    assert remade(batch_size=8, length=64).unit == "ms at batch 8 of 64 tokens"
+    with_batch = latency(batch_size=1, batches=5).with_batch
+    assert with_batch is not None
+    assert with_batch(batch_size=8, length=64).unit == "ms at batch 8 of 64 tokens"
 
 
 def test_peak_memory_grows_with_the_batch(bench: SupernetBench) -> None:

@@ -94,8 +94,8 @@ def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObjec
         for _ in range(LAYERS + 1)
     ]
     reducers = tuple(None if keep is None else Reducer(keep, None, site, scorer, "freeze", protect) for keep in places)
-    input_like = None if places[0] is None else Reducer(places[0], site="before_attention", scorer="input")
-    plan = ReductionPlan(reducers[1:], input_like)
+    input_template = None if places[0] is None else Reducer(places[0], site="before_attention", scorer="input")
+    plan = ReductionPlan(reducers[1:], input_template)
     ids = data.draw(st.lists(st.lists(st.integers(3, 9), min_size=2, max_size=24), min_size=1, max_size=5))
     given_tokens = tokens(ids)
     ends = torch.zeros(len(given_tokens.ids), dtype=torch.bool)
@@ -103,7 +103,7 @@ def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObjec
     marked = replace(given_tokens, layout=replace(given_tokens.layout, marks={"sep": ends}))
     with torch.no_grad():
         made = model.eval()(marked, plan).trace
-    told = model.foretold(marked.layout, plan)
+    told = model.static_trace(marked.layout, plan)
     assert told is not None
     for column in fields(made):
         assert torch.equal(getattr(told, column.name), getattr(made, column.name)), column.name
@@ -111,9 +111,9 @@ def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObjec
 
 def test_what_the_content_decides_is_not_foretold() -> None:
     model, layout = classifier("bert"), tokens([[3] * 9]).layout
-    by_threshold = ReductionPlan.of_places(
+    by_threshold = ReductionPlan.of_slots(
         Reducer(threshold=0.5, scorer="attention_mean"), LAYERS, thresholds=(0.5,) * LAYERS
     )
-    by_block = ReductionPlan.of_places(Reducer(TopK(1.0), scorer="block"), LAYERS, lengths=(0.5,) * LAYERS)
-    assert model.foretold(layout, by_threshold) is None
-    assert model.foretold(layout, by_block) is None
+    by_block = ReductionPlan.of_slots(Reducer(TopK(1.0), scorer="block"), LAYERS, lengths=(0.5,) * LAYERS)
+    assert model.static_trace(layout, by_threshold) is None
+    assert model.static_trace(layout, by_block) is None

@@ -203,7 +203,7 @@ def test_fading_in_the_hard_limit_is_dropping_in_every_family(name: str, scorer:
     for protect in (("cls",), ()):
         like = Reducer(TopK(ratio=1.0), site=site, scorer=scorer, fate=fate, protect=protect)
         for lengths, thresholds in (((0.8, 0.5, 0.3), None), (None, (0.9,) * 3), ((0.9, 0.9, 0.3), (0.8,) * 3)):
-            plan = ReductionPlan.of_places(like, LAYERS, lengths=lengths, thresholds=thresholds)
+            plan = ReductionPlan.of_slots(like, LAYERS, lengths=lengths, thresholds=thresholds)
             with torch.no_grad():
                 dropped, (faded, _) = model(given, plan), model.fade(given, plan, Hard())
             assert dropped.trace.attention.sum() < LAYERS * len(given.ids)

@@ -35,7 +35,7 @@ def plans_of(like: Reducer, count: int, seed: int) -> list[ReductionPlan]:
     for _ in range(count):
         lengths = sorted(rng.choice(LEVELS, LAYERS).tolist(), reverse=True)
         made.append(
-            ReductionPlan.of_places(like, LAYERS, lengths=lengths, thresholds=rng.choice(thresholds, LAYERS).tolist())
+            ReductionPlan.of_slots(like, LAYERS, lengths=lengths, thresholds=rng.choice(thresholds, LAYERS).tolist())
         )
     return [ReductionPlan.unreduced(LAYERS), *made]
 
@@ -184,7 +184,7 @@ def test_a_prefix_is_computed_once() -> None:
 
 def test_plans_that_read_other_scores_cannot_share() -> None:
     like = Reducer(TopK(ratio=1.0), scorer="attention_received")
-    other = ReductionPlan.of_places(Reducer(TopK(ratio=1.0), scorer="attention_mean"), LAYERS, lengths=(0.5, 0.5, 0.5))
-    random = ReductionPlan.of_places(Reducer(TopK(ratio=1.0), scorer="random"), LAYERS, lengths=(0.5, 0.5, 0.5))
+    other = ReductionPlan.of_slots(Reducer(TopK(ratio=1.0), scorer="attention_mean"), LAYERS, lengths=(0.5, 0.5, 0.5))
+    random = ReductionPlan.of_slots(Reducer(TopK(ratio=1.0), scorer="random"), LAYERS, lengths=(0.5, 0.5, 0.5))
     assert not can_share(other, like)
     assert can_share(random, like)

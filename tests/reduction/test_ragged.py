@@ -44,15 +44,15 @@ def test_selecting_keeps_the_chosen_tokens_their_order_and_their_positions(
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 20_000), st.booleans())
-def test_buckets_cut_a_batch_into_neighbours_that_fit(lengths: list[int], places: int, recurring: bool) -> None:
+def test_buckets_cut_a_batch_into_neighbours_that_fit(lengths: list[int], pad_slots: int, recurring: bool) -> None:
     layout = Layout.of_lengths(torch.tensor(lengths))
-    buckets = layout.buckets(places, recurring)
+    buckets = layout.buckets(pad_slots, recurring)
     assert [size for bucket in buckets for size in bucket.lengths.tolist()] == lengths
     assert torch.equal(torch.cat([bucket.positions for bucket in buckets]), layout.positions)
     for bucket in buckets:
         count = len(bucket.lengths)
         assert bucket.width >= bucket.longest
-        assert count == 1 or count * bucket.width**2 <= places
+        assert count == 1 or count * bucket.width**2 <= pad_slots
         if recurring:
             assert count <= bucket.height <= 1.25 * count
             assert bucket.width % 8 == 0 or (count == 1 and bucket.width == bucket.longest <= 64)

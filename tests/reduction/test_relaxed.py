@@ -54,13 +54,13 @@ def test_the_hard_limit_of_the_relaxed_pass_is_physical_dropping(scorer: str, si
     model = scaled(scale)
     medium = {"relative": 0.7, "probability": 0.5}.get(scale_of(scorer) or "")
     plans = [
-        ReductionPlan.of_places(Reducer(TopK(ratio=1.0), site=site, scorer=scorer), LAYERS, lengths=(0.8, 0.5, 0.3))
+        ReductionPlan.of_slots(Reducer(TopK(ratio=1.0), site=site, scorer=scorer), LAYERS, lengths=(0.8, 0.5, 0.3))
     ]
     if medium is not None:
         like = Reducer(TopK(ratio=1.0), site=site, scorer=scorer)
         plans += [
-            ReductionPlan.of_places(like, LAYERS, thresholds=(medium,) * LAYERS),
-            ReductionPlan.of_places(like, LAYERS, thresholds=(medium,) * LAYERS, lengths=(0.8, 0.8, 0.3)),
+            ReductionPlan.of_slots(like, LAYERS, thresholds=(medium,) * LAYERS),
+            ReductionPlan.of_slots(like, LAYERS, thresholds=(medium,) * LAYERS, lengths=(0.8, 0.8, 0.3)),
         ]
     for plan in plans:
         apart, rounding = [], []

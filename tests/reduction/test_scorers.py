@@ -14,8 +14,8 @@ from searchkit.reduction.plan import SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.scorers import PREDICTORS, SCORERS, Seen, scale_of
 from searchkit.training import FineTune, InputReducer
-from searchkit.training.base import batch_of
 from searchkit.training.input_reducer import _distilled
+from searchkit.training.loop import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.reduction.test_relaxed import CASES, scaled
 from tests.training.recipes import data_for, untrained, where
@@ -27,7 +27,7 @@ def test_an_example_keeps_the_same_tokens_alone_and_in_company(scorer: str, site
     like = Reducer(TopK(ratio=1.0), site=site, scorer=scorer)
     medium = {"relative": 0.7, "probability": 0.5}.get(scale_of(scorer) or "")
     settings = {"lengths": (0.8, 0.5, 0.3), "thresholds": None if medium is None else (medium,) * LAYERS}
-    plan = ReductionPlan.of_places(like, LAYERS, **settings)  # type: ignore[arg-type]
+    plan = ReductionPlan.of_slots(like, LAYERS, **settings)  # type: ignore[arg-type]
     with torch.no_grad():
         together = model(tokens(ids), plan)
         again = model(tokens(ids), plan)
@@ -55,7 +55,7 @@ def test_value_norms_before_and_between_are_those_of_the_layers_own_values() -> 
     for site in SITES:
         model, ids, ratio = classifier("bert"), examples(5, seed=2), 0.6
         like = Reducer(TopK(ratio=1.0), site=site, scorer="value_norm")
-        plan = ReductionPlan.of_places(like, LAYERS, lengths=(ratio,) * LAYERS)
+        plan = ReductionPlan.of_slots(like, LAYERS, lengths=(ratio,) * LAYERS)
         with torch.no_grad():
             ours = encode(model.view.blocks, model.embed(tokens(ids)), tokens(ids).layout, plan)
             for row, example in enumerate(ids):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from searchkit.evaluate.resamples import RESAMPLES, resampled
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
 from searchkit.report.results import Results
+from searchkit.stats import RESAMPLES, resampled
 
 
 def unmeasurable(subject: Any) -> Estimate:
@@ -67,13 +67,13 @@ def staircase(**changes: Any) -> Results:
     return Results(**(fields | changes))
 
 
-def noisy(count: int = 120, hopeless: int = 0, name: str = "demo") -> Results:
+def noisy(count: int = 120, give_up: int = 0, name: str = "demo") -> Results:
     """Trials below a rising curve, the first of them hopeless."""
     random = np.random.default_rng(0)
     trials = []
     for number in range(count):
         macs = float(random.uniform(0.2, 1))
-        bad = number < hopeless
+        bad = number < give_up
         accuracy = 0.02 if bad else float(0.9 - 0.2 * np.exp(-4 * macs) - random.uniform(0, 0.03))
         trials.append(trial(number, accuracy, macs, 872, lengths=(1.0, macs)))
     unreduced = trial(0, 0.9, 1.0, 1821, lengths=(1.0, 1.0))

@@ -84,14 +84,14 @@ def test_hopeless_trials_do_not_squeeze_the_front_and_are_counted() -> None:
     with drawn(noisy()) as axes:
         before = axes.get_ylim()
         assert "beyond" not in axes.get_xlabel()
-    with drawn(noisy(hopeless=9)) as axes:
+    with drawn(noisy(give_up=9)) as axes:
         assert axes.get_ylim()[0] > 0.5
         assert axes.get_ylim() == pytest.approx(before, abs=0.05)
         assert axes.get_xlabel().endswith("beyond the axes: trials 9")
 
 
 def test_the_whole_front_is_inside_the_axes() -> None:
-    for results in (staircase(), noisy(), noisy(hopeless=40)):
+    for results in (staircase(), noisy(), noisy(give_up=40)):
         with drawn(results) as axes:
             (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
             for member in (*results.front, *results.report.values()):

@@ -163,7 +163,7 @@ def test_what_is_left_is_all_that_is_paid_for(baseline: str, share: float) -> No
 def test_there_are_four_families_and_the_unreduced_model_is_the_same_in_all_spaces() -> None:
     families = baselines(3, 3)
     assert list(families) == ["unreduced", "truncation", "random tokens", "constant ratio"]
-    assert {baselines(layers, places)["unreduced"] for layers, places in ((3, 3), (3, 4), (12, 12))} == {
+    assert {baselines(layers, slots)["unreduced"] for layers, slots in ((3, 3), (3, 4), (12, 12))} == {
         (Candidate.of(baseline="unreduced"),)
     }
     every = [candidate.key for family in families.values() for candidate in family]
@@ -171,7 +171,7 @@ def test_there_are_four_families_and_the_unreduced_model_is_the_same_in_all_spac
 
 
 def test_a_constant_ratio_begins_at_the_first_layer_where_the_input_has_a_place() -> None:
-    plain, placed = (baselines(3, places)["constant ratio"][2]["lengths"] for places in (3, 4))
+    plain, placed = (baselines(3, slots)["constant ratio"][2]["lengths"] for slots in (3, 4))
     assert plain == pytest.approx((0.8, 0.64, 0.512))
     assert placed == pytest.approx((1.0, 0.8, 0.64, 0.512))
 
@@ -195,7 +195,7 @@ def test_all_families_run_on_the_supernet_of_every_recipe_from_costly_to_cheap(r
     model = supernet.build(tokenizer, len(tables.labels), task.max_length, 0, task.head).eval()
     model.attach("block" if asks else "gate")
     bench = SupernetBench(model, supernet.recipe, task.encode(tables.search, tokenizer), task.max_length, 256)
-    for name, family in baselines(LAYERS, supernet.places).items():
+    for name, family in baselines(LAYERS, supernet.slots).items():
         costs = [macs.measure(bench.subject(candidate)).value for candidate in family]
         if (
             name != "constant ratio" or not asks

@@ -57,10 +57,10 @@ limits = st.tuples(st.sampled_from(["accuracy", "macs"]), st.sampled_from(["<=",
     unreduced=st.tuples(tenths, tenths),
     asked=st.lists(limits, max_size=3),
     best=st.sampled_from(["accuracy", "macs"]),
-    surely=st.booleans(),
+    confident=st.booleans(),
 )
 def test_a_pick_keeps_the_limits_and_no_other_that_does_is_better(
-    points: list[Point], unreduced: Point, asked: list[tuple[str, str, float, bool]], best: str, surely: bool
+    points: list[Point], unreduced: Point, asked: list[tuple[str, str, float, bool]], best: str, confident: bool
 ) -> None:
     """In tenths, so that every comparison is met exactly; accuracies have a standard error of 0.01, macs none."""
 
@@ -71,7 +71,7 @@ def test_a_pick_keeps_the_limits_and_no_other_that_does_is_better(
             bound = round(10 * (tenth - 0.5 if relative else tenth))
             if not (value >= bound if sense == ">=" else value <= bound):
                 return False
-            if surely and (name == "macs" or value == bound):  # no interval is known, or half of it is beyond
+            if confident and (name == "macs" or value == bound):  # no interval is known, or half of it is beyond
                 return False
         return True
 
@@ -85,9 +85,9 @@ def test_a_pick_keeps_the_limits_and_no_other_that_does_is_better(
     results = front_of(points, unreduced)
     if not within:
         with pytest.raises(StudyError, match=rf"excludes \d of {len(points)}; the nearest"):
-            picked(results, *where, best=best, surely=surely)
+            picked(results, *where, best=best, confident=confident)
         return
-    found = picked(results, *where, best=best, surely=surely)
+    found = picked(results, *where, best=best, confident=confident)
     own = point(found)
     assert own in within
     ranks = {"accuracy": (-own[0], own[1]), "macs": (own[1], -own[0])}
@@ -144,7 +144,7 @@ def test_a_limit_relative_to_the_unreduced_model_is_judged_by_the_paired_differe
         baselines={"unreduced": (drawn(right, 1.0, baseline="unreduced"),)},
         front_objectives=(),
     )
-    (held,) = picked(results, "accuracy >= unreduced - 0.02", surely=True).held
+    (held,) = picked(results, "accuracy >= unreduced - 0.02", confident=True).held
     assert (held.value, held.low) == (pytest.approx(-0.01), pytest.approx(-0.0162, abs=0.002))
     assert held.verdict == "holds on the whole interval"
     (held,) = picked(results, "accuracy >= unreduced - 0.01").held
@@ -153,7 +153,7 @@ def test_a_limit_relative_to_the_unreduced_model_is_judged_by_the_paired_differe
     (held,) = picked(results, "accuracy >= 0.86").held  # as a number it is the accuracy's own interval that counts
     assert held.verdict == "holds on the value, not on its whole interval"
     with pytest.raises(StudyError, match=r"on its whole interval: accuracy >= unreduced - 0.01 excludes 1 of 1"):
-        picked(results, "accuracy >= unreduced - 0.01", surely=True)
+        picked(results, "accuracy >= unreduced - 0.01", confident=True)
 
 
 def test_without_resamples_the_interval_of_a_difference_is_the_wider_one() -> None:
@@ -162,7 +162,7 @@ def test_without_resamples_the_interval_of_a_difference_is_the_wider_one() -> No
         (-0.02 - 1.96 * 0.01 * 2**0.5, -0.02 + 1.96 * 0.01 * 2**0.5), abs=1e-6
     )
     (held,) = picked(front_of([(0.88, 0.5)]), "macs <= unreduced").held
-    assert (held.surely, held.verdict) == (None, "holds on the value; its interval is not known")
+    assert (held.confident, held.verdict) == (None, "holds on the value; its interval is not known")
 
 
 def test_where_nothing_keeps_the_limits_the_worst_one_and_the_nearest_member_are_named() -> None:
@@ -291,13 +291,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from searchkit.runs.folder import Folder
     from searchkit.runs.remeasure import measure
     from searchkit.runs.session import execute
-    from searchkit.study import load
+    from searchkit.runs.study_file import load
 
     home = tmp_path_factory.mktemp("pick")
     text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs").replace(
         "[accuracy, macs],",
         "[accuracy, macs], constraints=[Constraint(macs, at_most=0.9)],\n"
-        "        front_objectives=[latency(batches=2, rounds=3, width=0.5, apart_s=0, budget_s=0.1)],",
+        "        front_objectives=[latency(batches=2, rounds=3, width=0.5, min_round_interval_s=0, budget_s=0.1)],",
     )
     study = small_study(home, text.replace("Budget, Lengths", "Budget, Constraint, Lengths"))
     conditions, threads = Conditions(runs=home / "runs", threads=1), torch.get_num_threads()

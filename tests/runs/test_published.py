@@ -20,10 +20,10 @@ from searchkit.runs import published
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.session import execute
+from searchkit.runs.study_file import load
 from searchkit.runs.transfer import exported
 from searchkit.runs.verify import replayed, stored_results
 from searchkit.storage.store import Store
-from searchkit.study import load
 from tests.studies import SMALL, small_study
 
 LAT = "LAT(iterations=2, initial=4, mutations=4, crossovers=4, drop=0.5)"

@@ -16,8 +16,8 @@ from searchkit.evaluate.inline import Inline
 from searchkit.records import Trial
 from searchkit.runs.config import Conditions
 from searchkit.runs.session import Run, execute
+from searchkit.runs.study_file import load
 from searchkit.runs.verify import measured_again, replayed
-from searchkit.study import load
 from tests.studies import SMALL, small_study
 
 CONFIDENCE = 0.7
@@ -98,7 +98,7 @@ def test_workers_reach_the_same_verdicts(home: Path, tmp_path: Path) -> None:
 def test_a_race_that_cannot_be_held_says_so(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     beside(home, tmp_path)
     text = STUDY.replace("import accuracy, macs", "import accuracy, latency, macs")
-    small_study(tmp_path, text.replace("[accuracy, macs]", "[accuracy, macs, latency(apart_s=0)]"))
+    small_study(tmp_path, text.replace("[accuracy, macs]", "[accuracy, macs, latency(min_round_interval_s=0)]"))
     run = raced(tmp_path, tmp_path / "runs")
     budget = replace(run.study.budget, evaluations=2)
     run = Run(replace(run.study, budget=budget), run.loaded, run.conditions, run.progress)

@@ -19,18 +19,18 @@ from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import Ray
-from searchkit.evaluate.resamples import RESAMPLES
 from searchkit.records import Measured, Pruned, Trial
 from searchkit.report import table
+from searchkit.report.environment import common
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.session import Run, execute, write
+from searchkit.runs.study_file import load
 from searchkit.runs.verify import measured_again, reopened, replayed, stored_results
 from searchkit.search.budget import ENDED
 from searchkit.search.steady import IN_FLIGHT
-from searchkit.storage.one_environment import common
+from searchkit.stats import RESAMPLES
 from searchkit.storage.store import Store
-from searchkit.study import load
 from tests.studies import SMALL, small_study
 
 
@@ -177,7 +177,7 @@ def test_a_run_from_before_measures_only_the_baselines_that_it_lacks(
     file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
     before = {"constant ratio": baselines(3, 3)["constant ratio"]}
     with monkeypatch.context() as patched:
-        patched.setattr("searchkit.runs.session.baselines", lambda layers, places: before)
+        patched.setattr("searchkit.runs.session.baselines", lambda layers, slots: before)
         execute(load(file), conditions)
     with pytest.raises(StudyError, match="the run is not finished"):
         stored_results(folder_of(tmp_path))

@@ -13,7 +13,7 @@ import pytest
 from searchkit import NSGA2, Ask, Budget, Candidate, Plateau, Trial
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import TOGETHER, Inline
-from searchkit.evaluate.racing import Race
+from searchkit.evaluate.racing import RaceState
 from searchkit.front import hypervolume_curve, losses, reference_point
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Measured, Pruned
@@ -22,7 +22,7 @@ from searchkit.search.budget import HOUR_S, Account
 from searchkit.search.failures import grouped
 from searchkit.search.generational import search
 from tests.analytic import OBJECTIVES, SPACE, FormulaWorkbench
-from tests.test_search import Memory, Stopping, account, comparable
+from tests.search.test_generational import Memory, Stopping, account, comparable
 
 ONE_SECOND = 1 / HOUR_S
 
@@ -170,7 +170,7 @@ def test_a_plateau_can_be_given_later_and_taken_away() -> None:
 class Timed(Inline):
     """Each evaluation takes a second of worker's time; says how many groups were begun."""
 
-    def run(self, asks: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+    def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
         return (replace(trial, seconds=1.0) for trial in super().run(asks, race))
 
 

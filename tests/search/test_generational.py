@@ -13,7 +13,7 @@ import pytest
 from searchkit import NSGA2, Ask, Budget, Constraint, Front, Objective, Pruned, Trial
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.racing import Race
+from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.trial import measure, measure_together
 from searchkit.front import losses, nondominated
 from searchkit.records import Estimate
@@ -46,7 +46,7 @@ class Stopping:
     def __init__(self, after: int) -> None:
         self._bench, self._left, self.measured = FormulaWorkbench({}).build(), after, 0
 
-    def run(self, todo: Sequence[Ask], race: Race | None = None) -> Iterator[Trial]:
+    def run(self, todo: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
         for ask in todo:
             if not self._left:
                 raise KeyboardInterrupt

@@ -19,7 +19,7 @@ from searchkit.search.generational import Trials
 from searchkit.search.steady import replayed, search_steadily
 from searchkit.storage.store import Store
 from tests.analytic import COST, OBJECTIVES, SPACE, FormulaWorkbench, asks
-from tests.test_search import Memory
+from tests.search.test_generational import Memory
 
 CONFIG = NSGA2(population=8, steady=True)
 
@@ -209,7 +209,7 @@ def test_a_plateau_that_was_reached_stays_reached() -> None:
 
 
 def test_the_front_of_an_exhausted_space_is_that_of_the_generational_search() -> None:
-    from tests.test_search import run as by_generation
+    from tests.search.test_generational import run as by_generation
 
     store, other = Memory(), Memory()
     run(store, 1000, Shuffled(0))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from searchkit.errors import StoreError
-from searchkit.storage.address import Place, with_password
+from searchkit.storage.address import StorageAddress, with_password
 from tests.storage.samples import opened
 
 
@@ -74,12 +74,12 @@ def test_without_its_driver_a_database_says_what_to_install(monkeypatch: pytest.
     ],
 )
 def test_a_place_is_written_down_without_its_password(storage: str, kept: str) -> None:
-    assert Place(storage).kept == kept
+    assert StorageAddress(storage).kept == kept
 
 
 def test_a_password_with_a_bare_at_sign_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="more than one @") as caught:
-        _ = Place("postgresql://ann:s3c@ret@h/db").kept
+        _ = StorageAddress("postgresql://ann:s3c@ret@h/db").kept
     assert "ret" not in str(caught.value)
 
 

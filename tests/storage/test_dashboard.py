@@ -18,7 +18,7 @@ import pytest
 
 from searchkit.objective import Constraint
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
-from searchkit.storage.address import Place
+from searchkit.storage.address import StorageAddress
 from tests.storage.samples import MACS, failed, measured, opened, pruned
 
 pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
@@ -36,7 +36,9 @@ def free_port() -> int:
 def dashboard(storage: str) -> Iterator[str]:
     """The address of a dashboard of the storage, on loopback; the password goes by the environment."""
     port = free_port()
-    place = Place(storage).kept.replace("postgresql://", "postgresql+psycopg://") if "://" in storage else storage
+    place = (
+        StorageAddress(storage).kept.replace("postgresql://", "postgresql+psycopg://") if "://" in storage else storage
+    )
     password = storage.split("@")[0].rpartition(":")[2] if "@" in storage else ""
     command = [sys.executable, "-c", "from optuna_dashboard._cli import main; main()", place]
     with subprocess.Popen(

@@ -12,10 +12,10 @@ import pytest
 
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.runs.folder import Folder
+from searchkit.runs.study_file import Loaded, load
 from searchkit.runs.transfer import exported, imported
-from searchkit.storage.address import Place
+from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
-from searchkit.study import Loaded, load
 from tests.storage.conftest import new_storage
 from tests.storage.samples import ACCURACY, OBJECTIVES, failed, measured, pruned, unmeasurable
 from tests.studies import small_study
@@ -47,7 +47,7 @@ def a_run(folder: Path, storage: str | None = None) -> Folder:
         "parameters": {},
         "objectives": [one.describe() for one in OBJECTIVES],
         "front_objectives": [],
-        "storage": storage and Place(storage).kept,
+        "storage": storage and StorageAddress(storage).kept,
         "evaluations": 24,
     }
     run.path.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def test_a_run_that_was_moved_there_and_back_is_the_same(
     assert content(back) == content(here)
     assert imported(loaded(tmp_path), there, tmp_path / "elsewhere", back)[1] == 0
     record = folder.read()
-    assert record["storage"] == Place(back).kept
+    assert record["storage"] == StorageAddress(back).kept
     assert record["file"] == str(tmp_path / "small_study.py")  # never a path that a storage names
     assert folder.seconds("search").read_text() == "12.5"
     assert folder.calibration.read_bytes() == run.calibration.read_bytes()

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from searchkit import training
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.tasks import Encoded, Generated, word_tokenizer
 from searchkit.training import (
     LTP,
-    RECIPES,
     AdapLeR,
     BlockSkim,
     FineTune,
@@ -22,8 +22,10 @@ from searchkit.training import (
     PowerBert,
     Transkimmer,
 )
-from searchkit.training.base import Where
+from searchkit.training.loop import Where
 from searchkit.training.supernet import Scratch, Supernet
+
+RECIPES = {file: getattr(training, name) for name, file in training.RECIPES.items()}
 
 TASK = Generated(train=160, search=40, report=40)
 SCRATCH = Scratch(layers=2, width=16, heads=2, feed_forward=16)

@@ -1,6 +1,6 @@
 """Block-Skim's scorer: how likely a block of tokens holds the answer, from its square of the attention map.
 
-Axes: T tokens, H heads, L places of a padded example, N blocks of the batch, S = 32 tokens of a block.
+Axes: T tokens, H heads, L pad slots of a padded example, N blocks of the batch, S = 32 tokens of a block.
 """
 
 from __future__ import annotations

@@ -20,16 +20,15 @@ from torch import Tensor
 
 from searchkit._checks import check_fields
 from searchkit._progress import Progress
-from searchkit.errors import DataError, StoreError, StudyError, unknown
+from searchkit.errors import DataError, StoreError, StudyError
 from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel, quiet_transformers
-from searchkit.reduction.plan import FATES, Reducer, ReductionPlan
+from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
-from searchkit.reduction.scorers import Scale
+from searchkit.training.packing import as_tokens
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
-    from searchkit.training.input_reducer import InputReducer
 
 log = logging.getLogger(__name__)
 
@@ -38,33 +37,6 @@ WIDEST = 100_000  # hidden units of a predictor
 STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # of a training, in a checkpoint
 PARTS = {*STATE, "model.safetensors", "trainer_state.json", "training_args.bin"}
 STRETCH = 16  # batches that are sorted by length together
-
-
-class Recipe(Protocol):
-    """A way to train a supernet, and what a candidate means for a model trained that way."""
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """The kinds of output (`heads.HEADS`) it can train."""
-
-    @property
-    def scale(self) -> Scale | None:
-        """What thresholds mean for a model trained this way; None: it has no score that a threshold could turn."""
-
-    @property
-    def like(self) -> Reducer:
-        """Its reducer, length and threshold aside."""
-
-    @property
-    def start(self) -> Recipe | None:
-        """The recipe that is run before; None to begin with the model as it is."""
-
-    @property
-    def input(self) -> InputReducer | None:
-        """The reducer before the first attention, if any, which is trained after `start`."""
-
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        """Train `model` in place; continue from whatever `where.folder` holds of an interrupted training."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +105,6 @@ def stage_of(
 Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
 
 
-def as_tokens(data: Encoded) -> Tokens:
-    """Packed arrays as the encoder's input on the CPU."""
-    marks = {name: torch.as_tensor(mark) for name, mark in data.marks.items()}
-    layout = Layout.of_lengths(torch.as_tensor(data.lengths), marks)
-    return Tokens(torch.as_tensor(data.ids).long(), torch.as_tensor(data.types).long(), layout)
-
-
 def task_loss(plan: ReductionPlan | None = None) -> Losses:
     """The loss of the task under a plan, by default on whole inputs."""
 
@@ -148,14 +113,6 @@ def task_loss(plan: ReductionPlan | None = None) -> Losses:
         yield model.head.loss(logits, batch.labels, batch.layout)
 
     return losses
-
-
-def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-    """What comes before a recipe's own stages: the recipe it starts from, and its input's reducer."""
-    if recipe.start is not None:
-        recipe.start.train(model, data, where)
-    if recipe.input is not None:
-        recipe.input.train(model, data, where)
 
 
 def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
@@ -335,12 +292,6 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
 def check_scheduled(recipe: Scheduled) -> None:
     check_fields(recipe)
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
-
-
-def check_fate(fate: str) -> None:
-    """Refused when the recipe is made, not after hours of training."""
-    if fate not in FATES:
-        raise StudyError(unknown("fate", fate, FATES))
 
 
 def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:
