@@ -41,7 +41,8 @@ from searchkit.storage.address import StorageAddress
 from searchkit.storage.one_environment import OneSetting
 from searchkit.study import Study
 from searchkit.tasks.splits import duplicates
-from searchkit.training.supernet import Trained, load_tokenizer, train
+from searchkit.training.cache import Trained, train
+from searchkit.training.supernet import load_tokenizer
 
 if TYPE_CHECKING:
     from searchkit.space import Space
