@@ -47,7 +47,7 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("ray", {"searchkit/evaluate/ray.py", "searchkit/cluster/submit.py"}),
         ("fsspec", {"searchkit/storage/remote.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),
-        ("typer", {"searchkit/cli/app.py"}),
+        ("typer", {f"searchkit/cli/{name}.py" for name in ("app", "options", "inspect", "cluster", "terminal")}),
     ],
 )
 def test_a_foreign_library_has_one_home(library: str, home: set[str]) -> None:
