@@ -89,7 +89,7 @@ def train_command(
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
     from searchkit.runs.config import Conditions
-    from searchkit.runs.session import train_only
+    from searchkit.runs.phases import train_only
     from searchkit.runs.study_file import load
 
     loaded = load(study, _parameters(param))
@@ -136,7 +136,7 @@ def run(
     twice. Ctrl-C once lets a search finish what is in flight, twice stops it now.
     """
     from searchkit.runs.config import Conditions
-    from searchkit.runs.session import execute
+    from searchkit.runs.phases import execute
     from searchkit.runs.study_file import load
     from searchkit.search.interrupt import Interrupt
 
@@ -295,7 +295,7 @@ def fetch(run: RunFolder) -> None:
 @app.command()
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.runs.session import write
+    from searchkit.runs.results import write
     from searchkit.runs.verify import stored_results
 
     folder = Folder(run)
