@@ -5,10 +5,9 @@ The public names load on first use, so that `import searchkit` stays light (no t
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from searchkit._checks import lazy_names
 
 if TYPE_CHECKING:
     from searchkit.engines import LAT, NSGA2, Random
@@ -88,17 +87,6 @@ __all__ = [
     "Trial",
     "TrialError",
 ]
-
-
-def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names load on first use; home: name -> the module below it."""
-
-    def load(name: str) -> Any:
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
-
-    return load, lambda: sorted({*vars(sys.modules[package]), *home})
 
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

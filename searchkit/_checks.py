@@ -1,14 +1,15 @@
-"""Settings hold what their annotations say: the check of types that everything a study is made of shares."""
+"""Checks of settings against their annotations, and names of a package that load on first use."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from searchkit.errors import StudyError
+from searchkit.errors import StudyError, unknown
 
 LARGEST: Final = 2**53  # of whole numbers: what JSON and a float hold exactly
 
@@ -67,3 +68,14 @@ def _kind(name: str, known: Mapping[str, Any]) -> tuple[str, Callable[[Any], boo
     if name in PLAIN or not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
         return PLAIN.get(name)
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}", lambda value: isinstance(value, cls)
+
+
+def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose names load on first use; home: name -> the module below it."""
+
+    def load(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}: {unknown('name', name, home)}")
+        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+
+    return load, lambda: sorted({*vars(sys.modules[package]), *home})

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Never
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from searchkit.errors import NothingStoredError, one_line
+from searchkit.errors import NothingStoredError, SearchkitError, one_line
 from searchkit.report.environment import in_short
 from searchkit.storage.address import with_password
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from searchkit._progress import Progress
     from searchkit.objective import Objective
     from searchkit.records import Trial
+    from searchkit.report.pick import Figure, Picked
     from searchkit.runs.folder import Folder
-    from searchkit.runs.pick import Figure, Picked
     from searchkit.runs.remeasure import Remeasured
 
 out, err = Console(), Console(stderr=True)
@@ -214,3 +216,28 @@ def _beside(trial: Trial, name: str) -> float:
     """What stands beside the timed objective; 0 where nothing does."""
     estimates = getattr(trial.outcome, "estimates", {})
     return next((one.beside[name] for one in estimates.values() if name in one.beside), 0.0)
+
+
+def stop(message: str) -> Never:
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    sys.exit(2)
+
+
+@contextmanager
+def keeping(folder: Folder, shown: str = "") -> Iterator[None]:
+    """Ctrl-C keeps what is done; an internal error says where its trace is."""
+    place = shown or folder.path
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"\nstopped; what is done is kept in {place}: run the same command to go on", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except SearchkitError:
+        raise
+    except Exception as error:
+        if not folder.log.exists():
+            raise
+        trace = f"{place}/{folder.log.name}"
+        message = f"[bold red]internal error:[/] {escape(f'{type(error).__name__}: {error}')}; the trace is in {trace}"
+        err.print(message, soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error

@@ -36,7 +36,7 @@ def calibrated(session: Session, build: Callable[[], Any]) -> dict[str, Any]:
 def _modelled(session: Session) -> list[Objective]:
     study = session.study
     objectives = (*study.objectives, *(constraint.objective for constraint in study.constraints))
-    return list({each.name: each for each in objectives if each.calibrate is not None}.values())
+    return list({each.name: each for each in objectives if each.modelled}.values())
 
 
 def _stored(session: Session, modelled: Sequence[Objective]) -> dict[str, Any]:
@@ -57,7 +57,9 @@ def _measured(session: Session, modelled: Sequence[Objective], bench: Any) -> di
     tables = {}
     for number, objective in enumerate(modelled):
         session.progress("calibrate", number, len(modelled))
-        assert objective.calibrate is not None
-        tables[objective.name] = {**objective.calibrate(bench, candidates), "environment": dict(bench.environment)}
+        assert objective.timing is not None
+        assert objective.timing.calibrate is not None
+        table = objective.timing.calibrate(bench.subject, candidates)
+        tables[objective.name] = {**table, "environment": dict(bench.environment)}
     session.progress("calibrate", len(modelled), len(modelled))
     return tables

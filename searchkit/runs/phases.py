@@ -16,7 +16,7 @@ from searchkit.runs.session import Session
 from searchkit.runs.study_file import Loaded
 from searchkit.search.interrupt import Interrupt
 from searchkit.tasks.splits import duplicates
-from searchkit.training.supernet import Trained
+from searchkit.training.cache import Trained
 
 log = logging.getLogger(__name__)
 

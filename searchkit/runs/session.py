@@ -14,7 +14,7 @@ from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded
-from searchkit.training.supernet import Trained, train
+from searchkit.training.cache import Trained, train
 
 if TYPE_CHECKING:
     from searchkit.space import Space
@@ -78,7 +78,7 @@ class Session:
     @property
     def report_objectives(self) -> tuple[Objective, ...]:
         """The objectives of the report split: the searched ones as they are finally measured, then the front's own."""
-        return (*(one.final or one for one in self.study.objectives), *self.study.front_objectives)
+        return (*(each.final for each in self.study.objectives), *self.study.front_objectives)
 
     def store(self, split: str, create: bool = True) -> Store:
         """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thresholds, Trial
 from searchkit._progress import silent
-from searchkit.cli.app import _parameters
+from searchkit.cli.options import parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.config import Conditions
@@ -72,7 +72,7 @@ def with_other(data: Json, path: tuple[Any, ...], value: Json) -> Json:
 @QUICK
 @given(st.lists(st.text(max_size=12) | st.from_regex(r"[a-z]{1,3}=.{0,5}", fullmatch=True), max_size=4))
 def test_parameters_are_names_and_texts(items: list[str]) -> None:
-    found = own_error(lambda: _parameters(items), StudyError)
+    found = own_error(lambda: parameters(items), StudyError)
     assert found is None or [f"{name}={text}" for name, text in found.items()] == items
 
 

@@ -21,8 +21,8 @@ from searchkit.errors import SearchkitError, StoreError, StudyError
 from searchkit.objective import Constraint
 from searchkit.records import Estimate, Failed, Measured, Trial
 from searchkit.report.limits import Limit, of_study
+from searchkit.report.pick import KNEE, Picked, pick
 from searchkit.report.results import Results
-from searchkit.runs.pick import KNEE, Picked, pick
 from tests.faults.malformed import Said
 from tests.report.searches import ACCURACY, LATENCY, MACS, drawn, paired, staircase, trial
 from tests.studies import SMALL, small_study

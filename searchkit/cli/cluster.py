@@ -1,0 +1,152 @@
+"""Commands for a run that is a job on a Ray cluster: send it, ask for its state, stop it, copy it here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from searchkit.cli.options import Parameter, RunFolder, Runs, StudyFile, parameters
+from searchkit.cli.terminal import out, say
+from searchkit.errors import StudyError
+
+if TYPE_CHECKING:
+    from searchkit.cluster.submit import State, Submitted
+
+
+def submit(
+    context: typer.Context,
+    study: StudyFile,
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- OPTIONS]", help="Further options of `searchkit run`, after --; their paths are the cluster's."
+        ),
+    ] = None,
+    param: Parameter = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_API_SERVER_ADDRESS",
+            help="The cluster's job server, which is its dashboard: the forwarded port of the head, usually.",
+        ),
+    ] = "http://127.0.0.1:8265",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate; one per GPU, or per few cores.")] = 1,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs per worker, may be a fraction; default: as the job's node has.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads per worker; default: torch's own.")] = None,
+    runs: Runs = "runs",
+    include: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder to send along, below the current one: a module, small data. Repeat."),
+    ] = None,
+    environment: Annotated[
+        Literal["cluster", "pip"],
+        typer.Option(
+            help="cluster: take the packages that are installed on the nodes, and stop if searchkit or torch differ "
+            "from those here. pip: install the versions that are here, on every node, once."
+        ),
+    ] = "cluster",
+    driver_cpus: Annotated[float, typer.Option(min=0, help="CPUs held for the job's own process.")] = 0,
+    driver_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs held for the job's own process, which trains the supernet.")
+    ] = 0,
+    wait: Annotated[
+        bool, typer.Option(help="Follow the log until the job is over; its exit code becomes ours.")
+    ] = False,
+) -> None:
+    """Run a study on a Ray cluster, as a job of its own: this machine may go.
+
+    The study file and searchkit's code travel along. Everything else has to be there: data and models at absolute paths
+    that the cluster sees, or sent with --include; and RUNS, a folder that this machine and the cluster share, or a URL.
+
+    Afterwards `searchkit status`, `stop` and `fetch` take runs/<study>. Submit again to go on, whatever ended the job.
+
+    The token that Ray asks for is taken from where Ray keeps it: RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
+    """
+    from searchkit.cluster.submit import submit as submit_job
+    from searchkit.runs.study_file import load
+
+    loaded = load(study, parameters(param))
+    given = ["--workers", str(workers), *(options or [])]
+    if threads is not None:
+        given += ["--threads", str(threads)]
+    if gpus_per_worker is not None:
+        given += ["--gpus-per-worker", str(gpus_per_worker)]
+    _refuse_unknown(context, ["STUDY", *given])
+    sent, mib = submit_job(
+        loaded,
+        given,
+        address=address,
+        runs=runs,
+        include=include or [],
+        environment=environment,
+        driver_cpus=driver_cpus,
+        driver_gpus=driver_gpus,
+    )
+    folder = Path("runs", sent.study)
+    say(f"submitted {sent.job} to {sent.address} ({mib:.1f} MiB); it runs in {sent.runs}/{sent.study}")
+    say(f"searchkit status {folder} says how far it is, searchkit stop {folder} ends it")
+    if wait:
+        raise typer.Exit(followed(sent, folder))
+
+
+def stop(run: RunFolder) -> None:
+    """Stop a submitted run's job. What is done is kept; submit it again and it goes on."""
+    from searchkit.cluster.submit import Submitted
+    from searchkit.cluster.submit import stop as stop_job
+
+    sent = Submitted.read(run)
+    show_job(stop_job(sent), sent)
+
+
+def fetch(run: RunFolder) -> None:
+    """Copy a submitted run from where it is to RUN: report, tables, plots and journal, all or none of them.
+
+    It may still be running. Files that are only in RUN stay there.
+    """
+    from searchkit.cluster.fetch import fetch as fetch_run
+    from searchkit.cluster.submit import Submitted
+
+    sent = Submitted.read(run)
+    files, size = fetch_run(sent.runs, sent.study, run, sent.file)
+    say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {sent.runs}/{sent.study}")
+
+
+def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
+    """What `searchkit run` does not take, or is told by `submit` itself, is said here, before anything is sent."""
+    command = submitting.find_root().command
+    assert isinstance(command, typer.core.TyperGroup)
+    context = command.commands["run"].make_context("run", arguments)
+    for name in ("runs", "ray_address", "param"):
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise StudyError(f"{option} does not stand after --; `submit` has its own, or needs none")
+
+
+def followed(sent: Submitted, folder: Path) -> int:
+    """The job's exit code, after its log was shown; Ctrl-C leaves the job alone."""
+    from searchkit.cluster.submit import follow
+
+    def write(text: str) -> None:
+        out.file.write(text)
+        out.file.flush()
+
+    try:
+        found = follow(sent, write)
+    except KeyboardInterrupt:
+        say(
+            f"\ndetached, the job goes on: searchkit status --follow {folder} follows it again, "
+            f"searchkit stop {folder} ends it"
+        )
+        return 130
+    show_job(found, sent)
+    return found.code or 0
+
+
+def show_job(found: State, sent: Submitted) -> None:
+    code = f", exit code {found.code}" if found.code else ""
+    say(f"job {sent.job} at {sent.address}: {found.name}{code}{f', {found.message}' if found.message else ''}")

@@ -1,0 +1,147 @@
+"""Commands that look at a run: how far it is, its report, one member of its front, measured or replayed again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from searchkit.cli.cluster import followed, show_job
+from searchkit.cli.options import Device, Dtype, RunFolder, Threads
+from searchkit.cli.terminal import bars, keeping, say, show, show_picked, show_remeasured, show_status
+from searchkit.runs.folder import Folder
+
+LAST_LINES: Final = 10  # of a job's log, in its status
+
+
+def status(
+    run: RunFolder,
+    follow: Annotated[bool, typer.Option(help="Follow the log of a submitted run until its job is over.")] = False,
+) -> None:
+    """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far.
+
+    Of a submitted run: its job's state and the end of its log too.
+    """
+    from searchkit.cluster.submit import RECORD, Submitted, last_lines, state
+
+    sent = Submitted.read(run) if follow or (run / RECORD).exists() else None
+    if follow and sent:
+        raise typer.Exit(followed(sent, run))
+    folders = [Folder(path) for path in (sent and sent.folder, run) if path]
+    folder = next((one for one in folders if one.study.exists()), None)
+    if folder or not sent:
+        show_status(folder or Folder(run))
+    if sent:
+        show_job(state(sent), sent)
+        for line in last_lines(sent, LAST_LINES):
+            say(f"  | {line}")
+        if not sent.folder:
+            say(f"the run is in {sent.runs}/{sent.study}; searchkit fetch {run} copies it here")
+
+
+def report(run: RunFolder) -> None:
+    """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
+    from searchkit.runs.results import write
+    from searchkit.runs.verify import stored_results
+
+    folder = Folder(run)
+    results = stored_results(folder)
+    write(results, folder)
+    show(results, folder.path)
+
+
+def pick_command(
+    run: RunFolder,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help='"NAME <= NUMBER", "NAME >= NUMBER", or relative to the unreduced model: '
+            '"accuracy >= unreduced - 0.01". '
+            "A name is an objective, or a figure beside one as front.csv calls it, such as latency_ms_p95. Repeat.",
+        ),
+    ] = None,
+    best: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OBJECTIVE",
+            help="The objective that decides among those within the limits, or knee. Default: the lowest cost where a "
+            "limit asks for quality, the highest quality where limits are on costs alone, the knee without limits.",
+        ),
+    ] = None,
+    confident: Annotated[
+        bool,
+        typer.Option("--confident", help="A limit has to hold on the whole 95 % interval, not on the value alone."),
+    ] = False,
+    measured: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take the values of RUN/measured/NAME.csv, where `measure` kept a setting."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is written, as JSON.")] = False,
+) -> None:
+    """Choose one member of a finished run's front, and say why; RUN/pick.json keeps it.
+
+    Values are those of the report split, and the study's own constraints are kept there too. What is relative to the
+    unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
+    """
+    from searchkit.runs.pick import picked
+
+    found = picked(Folder(run), where or [], best, confident, measured)
+    path = found.write(run)
+    if as_json:
+        typer.echo(path.read_text(), nl=False)
+    else:
+        show_picked(found, path)
+
+
+def measure_command(
+    run: RunFolder,
+    batch_size: Annotated[list[int], typer.Option(min=1, help="Examples per timed batch; repeat for more.")] = [1],  # noqa: B006
+    length: Annotated[
+        int | None, typer.Option(min=3, help="Tokens of every timed example; default: the examples as they are.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Measure a run's front again on this machine and in this setting; earlier measurements are kept beside it.
+
+    Stop other work on the machine first: rounds with a busy neighbour are thrown away and measured anew.
+    """
+    from searchkit.runs.config import Conditions
+    from searchkit.runs.remeasure import measure
+
+    folder = Folder(run)
+    conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
+    found = []
+    with keeping(folder), bars() as progress:
+        for size in dict.fromkeys(batch_size):
+            found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            found[-1].write(folder.path)
+    for one in found:
+        show_remeasured(one)
+    for name, value in found[0].setting.items():
+        if name != "batch_size":
+            say(f"  {name}: {value}")
+    say(f"kept in {folder.path / 'measured'}")
+
+
+def verify(
+    run: RunFolder,
+    again: Annotated[int, typer.Option(min=0, help="Measure this many stored trials again and compare.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
+    from searchkit.runs.config import Conditions
+    from searchkit.runs.verify import measured_again, replayed
+
+    folder = Folder(run)
+    replay = replayed(folder)
+    say(f"replayed {replay} asks: every one is the stored one")
+    if again:
+        conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
+        with bars() as progress:
+            same = measured_again(folder, again, conditions, progress)
+        say(f"measured {same} trials again: the same values")

@@ -1,0 +1,98 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from searchkit.errors import StudyError
+from searchkit.storage.address import ENVIRONMENT, StorageAddress
+
+if TYPE_CHECKING:
+    from searchkit.runs.study_file import Loaded
+
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A Python file that defines study() -> searchkit.Study.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/quickstart.")]
+Parameter = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--param", metavar="NAME=VALUE", help="A parameter of the study function; repeat for more."),
+]
+Runs = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER|URL",
+        help="Folder of all runs; a study's own is RUNS/<study>, supernets are cached beside it. A URL, such as "
+        "s3://bucket/runs, is worked on in a local copy, which goes there every minute and at the end.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+Dtype = Annotated[
+    str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
+]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: the machine's cores over the workers.")]
+
+
+def refuse_public_password(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuse a password that everybody on the machine can read in the list of processes."""
+    source = context.get_parameter_source(option.name or "")
+    if value and source is not None and source.name == "COMMANDLINE" and StorageAddress(value).has_secret:
+        raise StudyError(
+            f"--{option.name} {StorageAddress(value)}: a password on the command line can be read in the "
+            f"list of processes; put the URL into {ENVIRONMENT}, or leave the password to PGPASSWORD or ~/.pgpass"
+        )
+    return value
+
+
+STORAGES = f"a journal file or a URL (sqlite:///run.db, postgresql://user@host/db). With a password: in {ENVIRONMENT}"
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Where trials are kept: {STORAGES}. Default: journal.log in the run folder.",
+        envvar=ENVIRONMENT,
+        show_envvar=False,
+        callback=refuse_public_password,
+    ),
+]
+
+
+def parameters(given: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in given or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise StudyError(f"-p {item!r}: expected NAME=VALUE")
+        if name in found:
+            raise StudyError(f"-p {item!r}: {name} is given twice, before as {found[name]!r}")
+        found[name] = value
+    return found
+
+
+def amounts(given: list[str] | None) -> dict[str, float]:
+    found = {}
+    for item in given or []:
+        name, _, amount = item.partition("=")
+        try:
+            found[name] = float(amount)
+        except ValueError:
+            raise StudyError(f"--resource {item!r}: expected NAME=AMOUNT, such as A100=1") from None
+    return found
+
+
+@contextmanager
+def local_runs(runs: str, loaded: Loaded) -> Iterator[Path]:
+    """The folder of runs, or a local one that is mirrored to a URL."""
+    if "://" not in runs:
+        yield Path(runs)
+        return
+    from searchkit.storage.remote import mirrored
+    from searchkit.training.cache import fingerprint
+
+    study = loaded.study
+    with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as here:
+        yield here
