@@ -60,7 +60,7 @@ def train(
         return _trained(folder, name)
     if folder.exists():
         raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
-    from searchkit.training.loop import Where
+    from searchkit.training.stage import Where
 
     tokenizer = supernet.tokenizer(tables)
     data = task.encode(tables.train, tokenizer)
