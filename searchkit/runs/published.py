@@ -19,7 +19,6 @@ from searchkit.records import Candidate, Estimate, Trial, digest
 from searchkit.reduction.checkpoint import load_config
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads
-from searchkit.report.results import PUBLISHED
 from searchkit.runs.benches import evaluator
 from searchkit.runs.session import Session
 from searchkit.search.budget import Account, Budget
