@@ -240,7 +240,7 @@ class Run:
 
     def workbench(self, split: str) -> Workbench:
         """The trained supernet with one split, under the conditions of this run: see `READS` for others."""
-        from searchkit.evaluate.subject import SupernetWorkbench
+        from searchkit.evaluate.workbench import SupernetWorkbench
 
         folder = str(self.trained().folder)
         tokenizer = load_tokenizer(folder)
