@@ -18,9 +18,9 @@ class Conditions:
     """Where and with what a study runs; nothing here changes what is searched.
 
     workers: Ray actors, 0 for this process; threads: of training and of each worker, 0 for torch's own choice and for
-    the machine's cores over the workers; gpus_per_worker: None shares this machine's GPUs among the workers; custom: resources of the cluster that a worker
-    takes, by name; deadline_s: for one candidate, on workers; cache_mib: what each worker may keep of prefixes that
-    later candidates may share
+    the machine's cores over the workers; gpus_per_worker: None shares this machine's GPUs among the workers; custom:
+    resources of the cluster that a worker takes, by name; deadline_s: for one candidate, on workers; cache_mib: what
+    each worker may keep of prefixes that later candidates may share
     """
 
     runs: Path = Path("runs")
