@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._progress import Progress, Stopwatch, silent
-from searchkit.errors import StoreError, StudyError
+from searchkit.errors import StoreError
 from searchkit.records import digest
-from searchkit.training.supernet import Supernet, check_vocabulary
+from searchkit.training.supernet import Supernet, check_fits
 
 if TYPE_CHECKING:
     import torch
@@ -60,20 +60,17 @@ def train(
         return _trained(folder, name)
     if folder.exists():
         raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
+    from searchkit.reduction.stock_check import compare_with_stock
     from searchkit.training.stage import Where
 
     tokenizer = supernet.tokenizer(tables)
     data = task.encode(tables.train, tokenizer)
-    model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
-    check_vocabulary(supernet.model, tokenizer, model)
-    limit = model.view.limit
-    if task.max_length > limit:
-        raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
+    model = supernet.build(tokenizer, tables.labels, task.max_length, seed, task.head)
+    check_fits(supernet.model, tokenizer, model, data, task.max_length)
     partial = _writable(cache / f"{name}.partial")
     spent = Stopwatch(partial / "seconds")
     supernet.recipe.train(model.to(device), data, Where(partial, device, seed, spent.watching(progress)))
-    model.stock.config.id2label = dict(enumerate(tables.labels))
-    model.stock.config.label2id = {label: number for number, label in enumerate(tables.labels)}
+    compare_with_stock(model.to("cpu"), str(partial))
     model.save(partial / "model")
     tokenizer.save_pretrained(partial / "model")
     record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, "train_s": spent.seconds()}

@@ -31,6 +31,7 @@ class FineTune:
     input: InputReducer | None = None
 
     heads = tuple(HEADS)
+    trains_head = True  # a checkpoint may come without one
     scale = None  # nothing was trained under thresholds; lengths need no training
 
     def __post_init__(self) -> None:
