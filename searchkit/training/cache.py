@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.records import digest
 from searchkit.training.plans import predictors_of
-from searchkit.training.supernet import Supernet, check_vocabulary
+from searchkit.training.supernet import Supernet, check_fits
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +166,6 @@ class _Untrained:
     """Everything that a training needs, checked and in memory, before anything is written."""
 
     supernet: Supernet
-    labels: Sequence[str]
     tokenizer: PreTrainedTokenizerBase
     data: Encoded
     model: AdaptiveModel
@@ -175,12 +174,9 @@ class _Untrained:
     def of(cls, supernet: Supernet, task: Task, tables: Tables, seed: int) -> _Untrained:
         tokenizer = supernet.tokenizer(tables)
         data = task.encode(tables.train, tokenizer)
-        model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
-        check_vocabulary(supernet.model, tokenizer, model)
-        limit = model.view.limit
-        if task.max_length > limit:
-            raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
-        return cls(supernet, tables.labels, tokenizer, data, model)
+        model = supernet.build(tokenizer, tables.labels, task.max_length, seed, task.head)
+        check_fits(supernet.model, tokenizer, model, data, task.max_length)
+        return cls(supernet, tokenizer, data, model)
 
     def train(self, where: Where) -> None:
         recipe = self.supernet.recipe
@@ -189,10 +185,10 @@ class _Untrained:
         recipe.train(self.model.to(where.device), self.data, where)
 
     def save(self, folder: Path, record: Mapping[str, Any]) -> None:
-        """A Hugging Face checkpoint with the task's label names; the record last."""
-        config = self.model.stock.config
-        config.id2label = dict(enumerate(self.labels))
-        config.label2id = {label: number for number, label in enumerate(self.labels)}
+        """A Hugging Face checkpoint that the stock class reads as this model does; the record last."""
+        from searchkit.reduction.stock_check import compare_with_stock
+
+        compare_with_stock(self.model.to("cpu"), str(folder))
         self.model.save(folder)
         self.tokenizer.save_pretrained(folder)
         replace_whole(folder / RECORD, json.dumps(record, indent=2).encode())

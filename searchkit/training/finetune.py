@@ -40,6 +40,11 @@ class FineTune:
         check_scheduled(self, least_epochs=0)
 
     @property
+    def trains_head(self) -> bool:
+        """Whether a checkpoint may come without a head."""
+        return self.epochs > 0
+
+    @property
     def start(self) -> None:
         return None
 

@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from searchkit.errors import DataError, StoreError
-from searchkit.reduction.model import AdaptiveModel, quiet_transformers
+from searchkit.reduction.checkpoint import quiet_transformers
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.one_process import one_process
 from searchkit.training.stage import Losses, Stage, Where
 from searchkit.training.trainer import trainer_of

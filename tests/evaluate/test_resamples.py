@@ -92,7 +92,7 @@ def test_macs_of_a_question_are_those_of_all_its_windows() -> None:
     task = GeneratedQuestions(train=1, search=12, report=1)
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), FineTune())
-    model = supernet.build(tokenizer, 2, task.max_length, seed=0, head=task.head).eval()
+    model = supernet.build(tokenizer, ("a", "b"), task.max_length, seed=0, head=task.head).eval()
     data = encode_questions(task.tables(0).search, tokenizer, max_length=24, stride=6, question_length=8)
     assert data.answers is not None
     assert len(data) > 12  # some questions have several windows

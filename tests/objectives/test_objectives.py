@@ -31,7 +31,7 @@ LAYERS = 3
 def bench() -> SupernetBench:
     tokenizer = word_tokenizer(TASK.words())
     supernet = Supernet(Scratch(layers=LAYERS, width=16, heads=2, feed_forward=32), FineTune())
-    classifier = supernet.build(tokenizer, labels=2, max_length=TASK.max_length, seed=0).eval()
+    classifier = supernet.build(tokenizer, labels=("a", "b"), max_length=TASK.max_length, seed=0).eval()
     data = TASK.encode(TASK.tables(0).search, tokenizer)
     return SupernetBench(classifier, FineTune(), data, padded_to=TASK.max_length, token_budget=256)
 

@@ -84,7 +84,7 @@ def _questions(count: int) -> Encoded:
 
 
 def untrained(head: str = "classification", seed: int = 0, max_length: int = 80) -> AdaptiveModel:
-    labels = 1 if head == "regression" else 2
+    labels = ("score",) if head == "regression" else ("a", "b")
     supernet = Supernet(SCRATCH, FineTune())
     return supernet.build(word_tokenizer(TASK.words()), labels, max_length, seed, head)
 
