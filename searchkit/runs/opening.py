@@ -10,7 +10,6 @@ from typing import Any
 from searchkit.errors import StudyError
 from searchkit.evaluate.ray import check_reachable
 from searchkit.records import digest
-from searchkit.reduction.device import device_of, dtype_of
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
 from searchkit.storage.address import StorageAddress
@@ -25,12 +24,11 @@ def opened(session: Session) -> Iterator[None]:
     Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
     """
     conditions = session.conditions
-    dtype_of(conditions.dtype, device_of(conditions.device))
     if conditions.ray_address:
         check_reachable(conditions.ray_address)  # said now, not after the training
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
-    with session.folder.claimed(record):
+    with session.folder.claimed(record), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
         try:
             yield
