@@ -43,7 +43,7 @@ def record_of(session: Session) -> dict[str, Any]:
     return {
         "description": session.description,
         "fingerprint": digest(session.description),
-        "file": str(session.loaded.file.resolve()),
+        "file": str(session.loaded.file.resolve()) if session.loaded.file else None,  # a study made in Python
         "parameters": dict(session.loaded.parameters),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
