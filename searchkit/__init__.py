@@ -11,7 +11,7 @@ from searchkit._checks import lazy_names
 
 if TYPE_CHECKING:
     from searchkit.engines import LAT, NSGA2, Random
-    from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
+    from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
     from searchkit.objective import Constraint, Objective
@@ -51,7 +51,6 @@ _HOME: Final[dict[str, str]] = {
     "StudyError": "errors",
     "Supernet": "training.supernet",
     "Thresholds": "space",
-    "TransientError": "errors",
     "Trial": "records",
     "TrialError": "errors",
 }
@@ -83,7 +82,6 @@ __all__ = [
     "StudyError",
     "Supernet",
     "Thresholds",
-    "TransientError",
     "Trial",
     "TrialError",
 ]

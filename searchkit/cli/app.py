@@ -26,7 +26,7 @@ from searchkit.cli.options import (
     refuse_public_password,
 )
 from searchkit.cli.terminal import bars, keeping, say, show, stop, warn
-from searchkit.errors import SearchkitError, StudyError, one_line
+from searchkit.errors import SearchkitError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
 
@@ -101,8 +101,6 @@ def run(
     from searchkit.search.interrupt import Interrupt
 
     loaded = load(study, parameters(param))
-    if (ray_address or gpus_per_worker is not None or resource) and not workers:
-        raise StudyError("--ray-address, --gpus-per-worker and --resource need --workers N with N at least 1")
     with local_runs(runs, loaded) as here:
         conditions = Conditions(
             runs=here,

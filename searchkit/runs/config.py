@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Final
 from searchkit._checks import check_count, check_fields
 from searchkit.errors import StudyError
 from searchkit.evaluate.ray import DEADLINE_S
+from searchkit.evaluate.ray_cluster import Resources
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,11 @@ class Conditions:
         check_fields(self)
         for name, most in {"workers": 10_000, "threads": 1024, "cache_mib": 2**40}.items():
             check_count(f"--{name.replace('_', '-')}", getattr(self, name), most, least=0)
-        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
-            raise StudyError(f"--gpus-per-worker must be 0 or more, got {self.gpus_per_worker}")
+        Resources(self.cpus_per_worker, self.gpus_per_worker or 0, self.custom)
+        if not 0 < self.deadline_s < math.inf:
+            raise StudyError(f"--deadline must be more than 0 seconds, got {self.deadline_s}")
+        if not self.workers and (idle := self._only_for_workers()):
+            raise StudyError(f"{', '.join(idle)} need --workers N with N at least 1")
         for name in ("ray_address", "storage"):
             if getattr(self, name) == "":
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
@@ -55,7 +60,23 @@ class Conditions:
         if given is not None:
             return given
         wanted = self.device != "cpu" and torch.cuda.is_available()
-        return min(1.0, torch.cuda.device_count() / self.workers) if wanted else 0.0
+        return 1 / math.ceil(self.workers / torch.cuda.device_count()) if wanted else 0.0
+
+    @property
+    def resources(self) -> Resources:
+        """Of the cluster, for each worker."""
+        return Resources(self.cpus_per_worker, self.gpus, self.custom)
+
+    def _only_for_workers(self) -> list[str]:
+        """Options that were given and mean nothing without workers."""
+        given = {
+            "--ray-address": self.ray_address is not None,
+            "--cpus-per-worker": self.cpus_per_worker != 1,
+            "--gpus-per-worker": self.gpus_per_worker is not None,
+            "--resource": bool(self.custom),
+            "--deadline": self.deadline_s != DEADLINE_S,
+        }
+        return [option for option, is_given in given.items() if is_given]
 
     @property
     def worker_device(self) -> str:

@@ -19,7 +19,8 @@ from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.baselines import baselines
-from searchkit.evaluate.ray import Ray, Resources, check_reachable
+from searchkit.evaluate.ray import Ray
+from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.front import Front
 from searchkit.objective import Objective
@@ -139,9 +140,9 @@ class Run:
     def opened(self) -> Iterator[None]:
         """Claim the folder for this study and this process, and log to it."""
         dtype_of(self.conditions.dtype, device_of(self.conditions.device))
-        if self.conditions.ray_address:
-            check_reachable(self.conditions.ray_address)  # said now, not after the training
         description = self.description  # reads model and data: what is wrong with them is said before anything is made
+        if self.conditions.workers:
+            self._check_workers()
         record = {
             "description": description,
             "fingerprint": digest(description),
@@ -165,6 +166,13 @@ class Run:
             except Exception:
                 log.exception("the run stopped")
                 raise
+
+    def _check_workers(self) -> None:
+        """StudyError for what would keep workers from starting after the training."""
+        study, conditions = self.study, self.conditions
+        objectives = {f"objective {one.name!r}": one for one in (*study.objectives, *self._report_objectives)}
+        sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
+        check_workers(conditions.workers, conditions.ray_address, conditions.resources, {**objectives, **sent})
 
     def _keep_storage(self) -> None:
         """StudyError if the folder's trials are in another storage: the search would begin anew."""
@@ -267,7 +275,7 @@ class Run:
             objectives,
             workers=max(1, min(self.conditions.workers, asks)),
             address=self.conditions.ray_address,
-            resources=Resources(self.conditions.cpus_per_worker, self.conditions.gpus, self.conditions.custom),
+            resources=self.conditions.resources,
             deadline_s=self.conditions.deadline_s,
         )
 
