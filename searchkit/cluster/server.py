@@ -57,7 +57,7 @@ def _client(address: str) -> Iterator[Any]:
         raise StudyError(
             f"clusters need Ray's job client ({error.name} is missing): pip install 'searchkit[cluster]'"
         ) from error
-    for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with _address_as_given():
