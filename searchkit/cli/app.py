@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,8 @@ from searchkit.cli.options import (
     parameters,
     refuse_public_password,
 )
-from searchkit.cli.terminal import bars, keeping, say, show, stop, warn
+from searchkit.cli.progress import bars, loading
+from searchkit.cli.terminal import keeping, say, show, stop, warn
 from searchkit.errors import SearchkitError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
@@ -49,11 +51,12 @@ def train_command(
     device: Device = "auto",
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.session import train_only
-    from searchkit.runs.study_file import load
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.phases import train_only
+        from searchkit.runs.study_file import load
 
-    loaded = load(study, parameters(param))
+        loaded = load(study, parameters(param))
     with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress:
         trained = train_only(loaded, Conditions(runs=here, device=device), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
@@ -95,30 +98,30 @@ def run(
     Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
     twice. Ctrl-C once lets a search finish what is in flight, twice stops it now.
     """
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.session import execute
-    from searchkit.runs.study_file import load
-    from searchkit.search.interrupt import Interrupt
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.phases import execute
+        from searchkit.runs.study_file import load
+        from searchkit.search.interrupt import Interrupt
 
-    loaded = load(study, parameters(param))
+        loaded = load(study, parameters(param))
+    conditions = Conditions(
+        device=device,
+        dtype=dtype,
+        workers=workers,
+        threads=threads,
+        ray_address=ray_address,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        custom=amounts(resource),
+        deadline_s=deadline,
+        cache_mib=cache_mib,
+        storage=storage,
+    )
     with local_runs(runs, loaded) as here:
-        conditions = Conditions(
-            runs=here,
-            device=device,
-            dtype=dtype,
-            workers=workers,
-            threads=threads,
-            ray_address=ray_address,
-            cpus_per_worker=cpus_per_worker,
-            gpus_per_worker=gpus_per_worker,
-            custom=amounts(resource),
-            deadline_s=deadline,
-            cache_mib=cache_mib,
-            storage=storage,
-        )
         folder = Folder(here / loaded.study.name)
         with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress:
-            results = execute(loaded, conditions, progress, Interrupt(warn))
+            results = execute(loaded, replace(conditions, runs=here), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
 
 

@@ -41,7 +41,7 @@ def bench(head: str) -> SupernetBench:
     task = TASKS[head]
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=3, width=16, heads=2, feed_forward=32), LengthDrop())
-    model = supernet.build(tokenizer, labels=2, max_length=task.max_length, seed=0, head=head).eval()
+    model = supernet.build(tokenizer, labels=("a", "b"), max_length=task.max_length, seed=0, head=head).eval()
     table, long = task.tables(0).search, head == "question_answering"  # long contexts, of several windows
     data = (
         encode_questions(table, tokenizer, 18, stride=4, question_length=6) if long else task.encode(table, tokenizer)

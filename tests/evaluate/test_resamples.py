@@ -19,7 +19,7 @@ from objectives.quality import bootstrapped
 from searchkit import stats as own
 from searchkit.errors import StudyError
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.cost import macs as macs_of
@@ -33,7 +33,7 @@ from tests.objectives.test_quality import classes, numbers, questions
 Rows = NDArray[np.int64]
 
 
-def values(objective: Objective, subject: Subject, rows: Rows) -> NDArray[np.float64]:
+def values(objective: Objective, subject: SupernetSubject, rows: Rows) -> NDArray[np.float64]:
     assert objective.resample is not None
     return objective.resample(subject, rows)
 
@@ -92,7 +92,7 @@ def test_macs_of_a_question_are_those_of_all_its_windows() -> None:
     task = GeneratedQuestions(train=1, search=12, report=1)
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), FineTune())
-    model = supernet.build(tokenizer, 2, task.max_length, seed=0, head=task.head).eval()
+    model = supernet.build(tokenizer, ("a", "b"), task.max_length, seed=0, head=task.head).eval()
     data = encode_questions(task.tables(0).search, tokenizer, max_length=24, stride=6, question_length=8)
     assert data.answers is not None
     assert len(data) > 12  # some questions have several windows

@@ -19,7 +19,7 @@ from sklearn import metrics
 from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, matthews, mse, pearson, spearman
 from objectives.answers import squad_scores
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
@@ -37,7 +37,7 @@ WORDS = word_tokenizer(["a", "b", "c", "d", "what"])
 
 
 @dataclass(frozen=True, eq=False)
-class Told(Subject):
+class Told(SupernetSubject):
     """A subject whose outputs are given."""
 
     told: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 1), dtype=np.float32))
@@ -51,7 +51,9 @@ class Told(Subject):
 
 def bench(head: str, data: Encoded, outputs: int = 2) -> SupernetBench:
     supernet = Supernet(Scratch(layers=1, width=4, heads=1, feed_forward=4), FineTune())
-    model = supernet.build(WORDS, labels=outputs, max_length=16, seed=0, head=head).eval()
+    model = supernet.build(
+        WORDS, labels=[str(number) for number in range(outputs)], max_length=16, seed=0, head=head
+    ).eval()
     return SupernetBench(model, FineTune(), data, padded_to=16, token_budget=64)
 
 
@@ -131,7 +133,7 @@ def test_a_correlation_with_a_constant_is_a_failure_of_kind_nan(
     class Bench:
         environment: dict[str, Any] = {}  # noqa: RUF012
 
-        def subject(self, candidate: Candidate) -> Subject:
+        def subject(self, candidate: Candidate) -> SupernetSubject:
             return subject
 
     outcome = measure(Ask(0, Candidate.of()), Bench(), [objective]).outcome  # type: ignore[arg-type]
@@ -164,7 +166,7 @@ def test_answers_of_a_real_pass_are_those_of_the_stock_model_one_window_at_a_tim
     task = GeneratedQuestions(train=1, search=40, report=1)
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), FineTune())
-    model = supernet.build(tokenizer, 2, task.max_length, seed=0, head=task.head).eval()
+    model = supernet.build(tokenizer, ("a", "b"), task.max_length, seed=0, head=task.head).eval()
     data = task.encode(task.tables(0).search, tokenizer)
     logits = []
     for window in range(len(data)):
