@@ -126,7 +126,7 @@ def test_what_needs_a_study_file_says_so_in_one_line(runs: Path) -> None:
 def test_what_is_no_study_or_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"run takes a searchkit.Study, got 'studies/quickstart.py'"):
         run("studies/quickstart.py")  # type: ignore[arg-type]
-    with pytest.raises(StudyError, match="give a local folder"):
+    with pytest.raises(StudyError, match="from Python a run has a local folder"):
         searchkit.run(STUDY, runs="s3://bucket/runs")
     with pytest.raises(StudyError, match="not a run folder"):
         searchkit.open(tmp_path)
