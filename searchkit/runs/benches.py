@@ -18,7 +18,7 @@ SPLIT_OF: Final = {"published": "search"}  # whose baseline is searched on that 
 
 def workbench(session: Session, split: str) -> Workbench:
     """The trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
-    from searchkit.evaluate.subject import SupernetWorkbench
+    from searchkit.evaluate.workbench import SupernetWorkbench
 
     study, placement, folder = session.study, session.placement, str(session.supernet.folder)
     bench = SupernetWorkbench.of_folder(
