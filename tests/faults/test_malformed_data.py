@@ -339,8 +339,14 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "heads 0": (config(num_attention_heads=0), r"\./model: cannot"),
     "activation": (config(hidden_act="no such"), r"\./model: cannot"),
     "more layers": (config(num_hidden_layers=4), r"\./model: the file of weights lacks 32 of the encoder's, such as"),
-    "wider": (config(hidden_size=16), r"\./model: cannot load the weights.*size"),
-    "more words": (config(vocab_size=30), r"\./model: cannot load the weights.*size"),
+    "wider": (
+        config(hidden_size=16),
+        r"LayerNorm.* has the shape \(8,\) in the file of .* config says \(16,\)",
+    ),
+    "more words": (
+        config(vocab_size=30),
+        r"word_embeddings.weight has the shape \(20, 8\) .* \(30, 8\)",
+    ),
     "unknown predictor": (config(searchkit={"predictors": {"oracle": {}}}), r"\./model: cannot load the weights"),
     "odd predictor": (config(searchkit={"predictors": {"gate": {"x": 1}}}), r"\./model: cannot load the weights"),
     "predictors a list": (config(searchkit={"predictors": [1]}), r"\./model: cannot load the weights"),
@@ -359,7 +365,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a weight reshaped": (
         weights(lambda found: found | {"bert.pooler.dense.weight": found["bert.pooler.dense.weight"][:4].clone()}),
-        r"\./model: cannot load the weights.*size",
+        r"\./model: bert.pooler.dense.weight has the shape \(4, 8\) in the file of weights, the config says \(8, 8\)",
     ),
     "a pickle alone": (pickle_alone, r"no safetensors weights \(only these are read, never pickles\)"),
     "no weights": (written("model.safetensors", None), r"no safetensors weights"),
