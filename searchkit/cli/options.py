@@ -35,7 +35,10 @@ Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cu
 Dtype = Annotated[
     str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: the machine's cores over the workers.")]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="CPU threads of training and of each worker; 0: the machine's cores, over the workers."),
+]
 
 
 def refuse_public_password(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
@@ -74,9 +77,11 @@ def parameters(given: list[str] | None) -> dict[str, str]:
 
 
 def amounts(given: list[str] | None) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for item in given or []:
         name, _, amount = item.partition("=")
+        if name in found:
+            raise StudyError(f"--resource {item!r}: {name} is given twice, before as {found[name]:g}")
         try:
             found[name] = float(amount)
         except ValueError:

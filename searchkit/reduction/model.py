@@ -5,6 +5,7 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
 from searchkit.reduction.stock_check import compare_with_stock
+
+log = logging.getLogger(__name__)
 
 PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's weights
 
@@ -70,12 +73,32 @@ class AdaptiveModel(nn.Module):
         self.stock.config.searchkit = {**self.found, name: value}
 
     def attach(self, name: str, **settings: Any) -> nn.ModuleList:
-        """Add untrained predictors of a kind, one per layer (one alone for "input"); those there already stay."""
-        if name not in self.predictors:
+        """Add untrained predictors of a kind, one per layer (one alone for "input").
+
+        Those of an earlier training stay if they were made with the same settings, and are made anew otherwise.
+        """
+        made = self.found.get("predictors", {}).get(name)
+        if made is not None and made != settings:
+            log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
+        if made != settings:
             self.note("predictors", {**self.found.get("predictors", {}), name: settings})
             self._attach(name, settings)
             self.predictors[name].to(next(self.stock.parameters()).device)
         return cast(nn.ModuleList, self.predictors[name])
+
+    def forget(self, keep: Collection[str]) -> list[str]:
+        """Drop what an earlier training left, such as thresholds and predictors; `keep` names predictors that stay.
+
+        Returns the names of what is gone.
+        """
+        made = self.found.get("predictors", {})
+        gone = [name for name in made if name not in keep] + [name for name in self.found if name != "predictors"]
+        for name in made.keys() - set(keep):
+            del self.predictors[name]
+        kept = {name: settings for name, settings in made.items() if name in keep}
+        if gone:
+            self.stock.config.searchkit = {"predictors": kept} if kept else {}
+        return gone
 
     def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
         count = 1 if name == "input" else self.shape.layers

@@ -20,6 +20,7 @@ from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
+from searchkit.report.columns import spoken
 from searchkit.report.environment import environments, in_short
 from searchkit.report.points import Points, Window
 from searchkit.report.results import (
@@ -33,7 +34,6 @@ from searchkit.report.results import (
     measured,
 )
 from searchkit.report.summary import reference
-from searchkit.report.table import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent
+from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
-from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.placement import Placement
 from searchkit.runs.study_file import Loaded
 from searchkit.training.cache import Trained, train
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from searchkit.space import Space
     from searchkit.storage.store import Store
     from searchkit.tasks.base import Tables
+
+SUPERNET: Final = "supernet"  # the note in the store of a search
 
 
 class Session:
@@ -33,6 +36,7 @@ class Session:
     ) -> None:
         self.loaded, self.study = loaded, loaded.study
         self.conditions, self.progress = conditions, progress
+        self.placement = Placement.of(conditions)
         self.folder = folder or Folder(conditions.runs / loaded.study.name)
 
     @cached_property
@@ -59,11 +63,23 @@ class Session:
             self.tables,
             seed=self.study.seed,
             cache=self.conditions.runs / "supernets",
-            device=device_of(self.conditions.device),
+            device=self.placement.driver_device,
+            dtype=self.placement.dtype,
+            threads=self.placement.driver_threads,
+            began_with=self._began_with,
             progress=self.progress,
         )
         replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
         return trained
+
+    @property
+    def _began_with(self) -> str:
+        """The fingerprint of the supernet that the search began with, whatever number format is asked for by now."""
+        try:
+            noted = self.store("search", create=False).note(SUPERNET)
+        except NothingStoredError:
+            return ""
+        return noted if isinstance(noted, str) else ""
 
     @cached_property
     def space(self) -> Space:
@@ -89,9 +105,6 @@ class Session:
 
     def cache(self, content: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> SupernetCache[T]:
         """The cache beside the supernet of content that depends on this, and on the environment of this process."""
-        device = device_of(self.conditions.worker_device)
-        setting = {
-            **environment(device, dtype_of(self.conditions.dtype, device)),
-            "threads": self.conditions.worker_threads,
-        }
-        return SupernetCache.beside(self.supernet, content, {**depends, "environment": setting}, parsed)
+        return SupernetCache.beside(
+            self.supernet, content, {**depends, "environment": self.placement.environment}, parsed
+        )

@@ -47,7 +47,7 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.file.resolve()), "storage": StorageAddress(to).kept if to else None}
+    mine = {"file": str(loaded.required_file("import").resolve()), "storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copied(source, target, name, note)
         for label, path in _files(folder).items():

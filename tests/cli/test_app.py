@@ -195,7 +195,7 @@ MISTAKES: dict[Callable[[Path], list[str]], str] = {
     an_unknown_dtype: "unknown dtype 'fp33'; did you mean 'fp32'?",
     a_runs_folder_that_is_a_file: "file",
     a_storage_that_is_nowhere: "nowhere",
-    ray_options_without_workers: "need --workers",
+    ray_options_without_workers: "needs --workers",
 }
 
 

@@ -18,8 +18,9 @@ from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, macs, ma
 from objectives.quality import bootstrapped
 from searchkit import stats as own
 from searchkit.errors import StudyError
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.cost import macs as macs_of

@@ -13,7 +13,8 @@ import torch
 
 from objectives import OBJECTIVES, accuracy, flops, latency, macs, memory
 from searchkit.errors import StudyError, TrialError
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -242,7 +243,7 @@ def test_every_objective_says_what_it_is() -> None:
 def test_a_bench_can_be_built_from_a_saved_supernet_and_says_where_it_measures(
     bench: SupernetBench, tmp_path: Path
 ) -> None:
-    from searchkit.evaluate.subject import SupernetWorkbench
+    from searchkit.evaluate.workbench import SupernetWorkbench
 
     bench.model.save(tmp_path)
     workbench = SupernetWorkbench.of_folder(

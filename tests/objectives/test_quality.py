@@ -19,7 +19,9 @@ from sklearn import metrics
 from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, matthews, mse, pearson, spearman
 from objectives.answers import squad_scores
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
@@ -46,7 +48,7 @@ class Told(SupernetSubject):
     @property
     def passes(self) -> Any:  # type: ignore[override]
         self.asked.append(1)
-        return torch.as_tensor(self.told), None
+        return Passes(torch.as_tensor(self.told), None)  # type: ignore[arg-type]
 
 
 def bench(head: str, data: Encoded, outputs: int = 2) -> SupernetBench:

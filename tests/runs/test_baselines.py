@@ -11,7 +11,8 @@ import torch
 from objectives import macs
 from searchkit.errors import StudyError
 from searchkit.evaluate.baselines import DROPS, SHARES, baselines
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.cost import unreduced_macs
 from searchkit.reduction.encoder import encode

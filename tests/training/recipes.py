@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from searchkit import training
+from searchkit.reduction.device import dtype_of
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.tasks import Encoded, Generated, word_tokenizer
 from searchkit.training import (
@@ -89,7 +90,8 @@ def untrained(head: str = "classification", seed: int = 0, max_length: int = 80)
 
 
 def where(folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> Where:
-    return Where(folder, torch.device("cpu"), seed, progress)
+    device = torch.device("cpu")
+    return Where(folder, device, seed, progress, dtype_of("auto", device))
 
 
 def trained(recipe: str, head: str, folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> AdaptiveModel:
