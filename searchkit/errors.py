@@ -48,10 +48,6 @@ class TrialError(SearchkitError):
         self.kind = kind
 
 
-class TransientError(SearchkitError):
-    """Something outside the candidate failed (a worker died, a connection broke): try again elsewhere."""
-
-
 class StoreError(SearchkitError):
     """The record of the run cannot be read, written or trusted: stop now."""
 

@@ -60,6 +60,8 @@ def train_command(
     param: Parameter = None,
     runs: Runs = "runs",
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
     with loading():
@@ -69,7 +71,7 @@ def train_command(
 
         loaded = load(study, parameters(param))
     with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress:
-        trained = train_only(loaded, Conditions(runs=here, device=device), progress)
+        trained = train_only(loaded, Conditions(runs=here, device=device, dtype=dtype, threads=threads), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
 

@@ -23,7 +23,8 @@ def status(
 
     Of a submitted run: its job's state and the end of its log too.
     """
-    from searchkit.cluster.submit import RECORD, Submitted, last_lines, state
+    from searchkit.cluster.jobs import last_lines, state
+    from searchkit.cluster.submission import RECORD, Submitted
 
     sent = Submitted.read(run) if follow or (run / RECORD).exists() else None
     if follow and sent:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from searchkit.errors import StudyError
-from searchkit.evaluate.ray import check_reachable
+from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import digest
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
@@ -23,9 +23,8 @@ def opened(session: Session) -> Iterator[None]:
 
     Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
     """
-    conditions = session.conditions
-    if conditions.ray_address:
-        check_reachable(conditions.ray_address)  # said now, not after the training
+    if session.conditions.workers:
+        _check_workers(session)
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
     with session.folder.claimed(record), session.placement.in_force():
@@ -43,7 +42,7 @@ def record_of(session: Session) -> dict[str, Any]:
     return {
         "description": session.description,
         "fingerprint": digest(session.description),
-        "file": str(session.loaded.file.resolve()),
+        "file": str(session.loaded.file.resolve()) if session.loaded.file else None,  # a study made in Python
         "parameters": dict(session.loaded.parameters),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
@@ -55,6 +54,16 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
     }
+
+
+def _check_workers(session: Session) -> None:
+    """StudyError for what would keep workers from starting, which would else be known after the training."""
+    study, conditions = session.study, session.conditions
+    objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
+    searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
+    sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
+    resources = session.placement.resources
+    check_workers(conditions.workers, conditions.ray_address, resources, {**objectives, **searched, **sent})
 
 
 def _check_storage(session: Session) -> None:

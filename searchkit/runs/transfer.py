@@ -50,7 +50,7 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         raise StudyError(f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds")
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.file.resolve()), "storage": StorageAddress(to).kept if to else None}
+    mine = {"file": str(loaded.required_file("import").resolve()), "storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copied(source, target, name, note)
         for label, path in _files(folder).items():

@@ -29,7 +29,7 @@ from tests.studies import SMALL, small_study
 LAT = "LAT(iterations=2, initial=4, mutations=4, crossovers=4, drop=0.5)"
 FAMILY = "published search"
 ASKING = (
-    SMALL.replace("import NSGA2", "import LAT, NSGA2")
+    SMALL.replace("from searchkit.tasks", "from searchkit.engines import LAT\nfrom searchkit.tasks")
     .replace("seed=seed", f"published={LAT}, seed=seed")
     .replace("evaluations: int = 24", "evaluations: int = 8")
     .replace("documents: int = 320", "documents: int = 640")
@@ -274,7 +274,7 @@ def test_as_the_engine_of_a_study_it_runs_and_replays_and_ends_after_its_iterati
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_for_is_said_in_one_line(tmp_path: Path, replaced: dict[str, str], message: str) -> None:
-    text = ASKING.replace("import LAT", "import LAT, Plateau, Thresholds")
+    text = ASKING.replace("import NSGA2", "import NSGA2, Plateau, Thresholds")
     for old, new in replaced.items():
         assert old in text
         text = text.replace(old, new)
