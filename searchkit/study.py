@@ -62,13 +62,13 @@ class Study:
             if constraint.objective.exclusive and constraint.objective.name not in searched:
                 raise StudyError(
                     f"the constraint on {constraint.objective.name!r} needs it among the objectives, where it is timed "
-                    "in turns; or let a table foretell it: latency(during_search='modelled')"
+                    "in turns; or use latency(during_search='modelled')"
                 )
         timed = [objective.name for objective in self.objectives if objective.exclusive]
         if self.engine.steady and timed:
             raise StudyError(
                 f"a steady engine cannot search {timed[0]!r}, which is timed in turns after a generation: put it "
-                "into front_objectives, or let a table foretell it: latency(during_search='modelled')"
+                "into front_objectives, or use latency(during_search='modelled')"
             )
         if not 0 <= self.max_failures <= 1:
             raise StudyError(f"max_failures is a share in [0, 1], got {self.max_failures=}")
@@ -159,5 +159,5 @@ class Study:
 
 
 def _identity(objective: Objective) -> dict[str, Any]:
-    """What identifies it in a search: values that a table foretells are not those of the clock."""
+    """What identifies it in a search: modelled values are not those of the clock."""
     return {**objective.describe(), **({"modelled": True} if objective.modelled else {})}

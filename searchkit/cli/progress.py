@@ -34,11 +34,15 @@ LOOK_EVERY_S: Final = 0.5
 
 
 @contextmanager
-def bars(console: Console = err) -> Iterator[Progress]:
-    """A bar per phase with counts and times, its note below it; lines where the console is no terminal."""
+def bars(console: Console = err, *, transient: bool = False) -> Iterator[Progress]:
+    """A bar per phase with counts and times, its note below it; lines where the console is no terminal.
+
+    transient: nothing of it stays in the terminal
+    """
     if console.is_terminal:
-        with _Bars(console=console) as drawn, steps_shown(drawn.report) as progress:
+        with _Bars(console=console, transient=transient) as drawn, steps_shown(drawn.report) as progress:
             yield progress
+            drawn.end_preparation()
     else:
         lines = Lines(console)
         with lines.kept_alive(), steps_shown(lines) as progress:
@@ -48,8 +52,8 @@ def bars(console: Console = err) -> Iterator[Progress]:
 @contextmanager
 def loading(console: Console = err) -> Iterator[None]:
     """Show that libraries and the study file are loading, which takes seconds."""
-    with bars(console) as progress:
-        progress(PREPARE, 0, 0, "loading libraries and the study")
+    with bars(console, transient=True) as progress:
+        progress(PREPARE, 0, 0, "loading libraries")
         yield
 
 
@@ -77,12 +81,17 @@ class _Bars(RichProgress):
     """Bars whose counts and times stay visible at any width: the note has a line of its own, cut where it ends."""
 
     def report(self, phase: str, done: int, total: int, note: str = "") -> None:
-        for task in self.tasks:
-            if task.total is None and task.description != phase:  # a preparation, which is over
-                self.remove_task(task.id)
+        if phase != PREPARE:
+            self.end_preparation()
         known = next((task.id for task in self.tasks if task.description == phase), None)
         number = self.add_task(phase, total=total or None, note="") if known is None else known
         self.update(number, completed=done, total=total or None, note=one_line(note))
+
+    def end_preparation(self) -> None:
+        """Take away what has no total: it made the next phase ready."""
+        for task in self.tasks:
+            if task.total is None:
+                self.remove_task(task.id)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
