@@ -92,14 +92,10 @@ class Study:
 
     def _check_recipe(self) -> None:
         """Refuse what the recipe cannot train, and thresholds that its scores do not have."""
-        recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
-        if self.task.head not in recipe.heads:
-            raise StudyError(f"{name} trains {' and '.join(recipe.heads)}, the task is {self.task.head}")
-        for scale in (dim.scale for dim in self.space.dimensions if isinstance(dim, Thresholds)):
-            if recipe.scale is None:
-                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
-            if scale != recipe.scale:
-                raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
+        from searchkit.training.recipe import check_recipe
+
+        scales = [dimension.scale for dimension in self.space.dimensions if isinstance(dimension, Thresholds)]
+        check_recipe(self.supernet.recipe, self.task.head, scales)
 
     def _check_engine(self) -> None:
         """Refuse what the published search cannot do."""
