@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent
+from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from searchkit.space import Space
     from searchkit.storage.store import Store
     from searchkit.tasks.base import Tables
+
+SUPERNET: Final = "supernet"  # the note in the store of a search
 
 
 class Session:
@@ -61,10 +64,22 @@ class Session:
             seed=self.study.seed,
             cache=self.conditions.runs / "supernets",
             device=self.placement.driver_device,
+            dtype=self.placement.dtype,
+            threads=self.placement.driver_threads,
+            began_with=self._began_with,
             progress=self.progress,
         )
         replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
         return trained
+
+    @property
+    def _began_with(self) -> str:
+        """The fingerprint of the supernet that the search began with, whatever number format is asked for by now."""
+        try:
+            noted = self.store("search", create=False).note(SUPERNET)
+        except NothingStoredError:
+            return ""
+        return noted if isinstance(noted, str) else ""
 
     @cached_property
     def space(self) -> Space:
