@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.space import Space, Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,6 +98,13 @@ class Supernet:
             )
         if isinstance(self.model, Scratch):
             raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
+
+    def check(self, head: str, space: Space) -> None:
+        """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
+        from searchkit.training.recipe import check_recipe
+
+        scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
+        check_recipe(self.recipe, head, scales)
 
     @property
     def slots(self) -> int:
