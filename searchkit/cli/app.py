@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from searchkit import __version__
 from searchkit.cli import cluster, inspect
+from searchkit.cli.notices import notices
 from searchkit.cli.options import (
     STORAGES,
     Device,
@@ -70,7 +71,7 @@ def train_command(
         from searchkit.runs.study_file import load
 
         loaded = load(study, parameters(param))
-    with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress:
+    with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress, notices():
         trained = train_only(loaded, Conditions(runs=here, device=device, dtype=dtype, threads=threads), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
@@ -133,7 +134,7 @@ def run(
     )
     with local_runs(runs, loaded) as here:
         folder = Folder(here / loaded.study.name)
-        with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress:
+        with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress, notices():
             results = execute(loaded, replace(conditions, runs=here), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
 

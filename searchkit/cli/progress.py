@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
@@ -68,13 +69,15 @@ def _count(task: Task) -> str:
     return f"{int(task.completed)}/{int(task.total)}" if task.total else ""
 
 
-class _Remaining(TimeRemainingColumn):
-    """The time that remains, until the phase is over."""
+class _Remaining(ProgressColumn):
+    """The time that remains, by the pace of the phase so far; nothing before two are done."""
 
     def render(self, task: Task) -> Text:
-        if task.finished or not task.total:
+        made, left = task.completed - task.fields["first"], (task.total or 0) - task.completed
+        if made <= 1 or left <= 0 or task.elapsed is None:  # the first of a group takes as long as all
             return Text("")
-        return Text.assemble(super().render(task), (" left", "progress.remaining"))
+        seconds = int(task.elapsed / made * left)
+        return Text(f"{timedelta(seconds=seconds)} left", style="progress.remaining")
 
 
 class _Bars(RichProgress):
@@ -84,7 +87,7 @@ class _Bars(RichProgress):
         if phase != PREPARE:
             self.end_preparation()
         known = next((task.id for task in self.tasks if task.description == phase), None)
-        number = self.add_task(phase, total=total or None, note="") if known is None else known
+        number = self.add_task(phase, total=total or None, note="", first=done) if known is None else known
         self.update(number, completed=done, total=total or None, note=one_line(note))
 
     def end_preparation(self) -> None:

@@ -254,8 +254,8 @@ def test_as_the_engine_of_a_study_it_runs_and_replays_and_ends_after_its_iterati
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({LAT: "3"}, "Study: published must be a LAT or None, got 3"),
-        ({LAT: "LAT"}, "Study: published must be a LAT or None"),
+        ({LAT: "3"}, "a study's published has the methods start_at, describe, got 3"),
+        ({LAT: "LAT"}, "a study's published has the methods start_at, describe"),
         ({LAT: "LAT(iterations=0)"}, "LAT: iterations must be at least 1, got 0"),
         (
             {
