@@ -141,7 +141,8 @@ class Objective:
     of lengths alone has its cost before any pass. `resample` takes a subject and (R, U) numbers of units (examples;
     questions where the data has answers), drawn with repetition, and returns the (R,) values of the objective on them,
     nan where it is not defined: from these come paired differences and the chance to be on the front. `timing` belongs
-    to objectives that depend on the device.
+    to objectives that depend on the device. `undefined` takes the labels of a split and returns the reason why the
+    value is not defined on them, or None: it is asked before anything is trained.
 
     >>> from searchkit import Estimate, Objective
     >>> def kept(subject):
@@ -158,6 +159,7 @@ class Objective:
     traced: bool = False
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
     timing: Timing | None = None
+    undefined: Callable[[Labels], str | None] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -23,7 +23,7 @@ PARTS = {
 HEAD = """
 import math, pathlib, sys
 import numpy as np
-from objectives import accuracy, latency, macs, memory
+from objectives import accuracy, latency, macs, memory, mse, pearson, spearman
 from searchkit import *
 from searchkit.tasks import *
 from searchkit.training import *
