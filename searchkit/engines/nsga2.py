@@ -50,6 +50,9 @@ class NSGA2:
         if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
             raise StudyError(f"crossover and mutation are shares in [0, 1], got {self.crossover=}, {self.mutation=}")
 
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """Any space and any objectives can be searched."""
+
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Evolution(self, space, objectives, seed)
 

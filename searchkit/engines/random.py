@@ -25,6 +25,9 @@ class Random:
     def __post_init__(self) -> None:
         check_count("Random: population", self.population, LARGEST_POPULATION)
 
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """Any space and any objectives can be searched."""
+
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Sampling(self.population, space, seed)
 

@@ -86,5 +86,5 @@ def _check_storage(session: Session) -> None:
         to = StorageAddress(session.storage)
         raise StudyError(
             f"{folder.path} has {behind[1]} trials in {behind[0]} that are not in {to}: go on there with "
-            f"--storage, or first copy them with `searchkit export {folder.path} --to {to}`"
+            f"--storage, or first copy them with `searchkit copy {folder.path} --to {to}`"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.space import Space, Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,6 +98,17 @@ class Supernet:
             )
         if isinstance(self.model, Scratch):
             raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
+
+    def check(self, head: str, space: Space) -> None:
+        """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
+        name = type(self.recipe).__name__
+        if head not in self.recipe.heads:
+            raise StudyError(f"{name} trains {' and '.join(self.recipe.heads)}, the task is {head}")
+        for scale in (dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)):
+            if self.recipe.scale is None:
+                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
+            if scale != self.recipe.scale:
+                raise StudyError(f"thresholds of {name} have the scale {self.recipe.scale!r}, the space has {scale!r}")
 
     @property
     def slots(self) -> int:
