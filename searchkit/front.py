@@ -163,7 +163,16 @@ def reference_point(losses: Array) -> Array:
 
 @dataclass(frozen=True)
 class Front:
-    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower."""
+    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower.
+
+    >>> from searchkit import Ask, Candidate, Estimate, Front, Measured, Objective, Trial
+    >>> cost = Objective("cost", "share", "lower", lambda subject: Estimate(1.0, None, 1))
+    >>> def trial(number, value):
+    ...     outcome = Measured({"cost": Estimate(value, None, 1)})
+    ...     return Trial(Ask(number, Candidate.of(lengths=(value,))), outcome, 0.0)
+    >>> [member.ask.number for member in Front.of([trial(0, 0.7), trial(1, 0.5)], [cost])]
+    [1]
+    """
 
     members: tuple[Trial, ...]
     objectives: tuple[Objective, ...]

@@ -222,6 +222,11 @@ class Constraint:
 
     Where the plan alone decides (a `traced` objective, lengths without thresholds), a candidate is turned down before
     the model sees it, and costs the budget nothing; others are left out of the front once they are measured.
+
+    >>> from searchkit import Constraint, Estimate, Objective
+    >>> macs = Objective("macs", "of unreduced", "lower", lambda subject: Estimate(0.6, None, 1))
+    >>> Constraint(macs, at_most=0.5).at_most
+    0.5
     """
 
     objective: Objective
