@@ -33,6 +33,22 @@ class Study:
     `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`. The search stops with an
     error where more than the share `max_failures` of its evaluations failed, of 20 or more. `published` adds the front
     of the published search, made once on the same supernet and search split, to the baselines of the report.
+
+    >>> from objectives import accuracy, macs
+    >>> from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
+    >>> from searchkit.tasks import Generated
+    >>> from searchkit.training import FineTune
+    >>> study = Study(
+    ...     name="example",
+    ...     task=Generated(),
+    ...     supernet=Supernet(Scratch(layers=2), recipe=FineTune()),
+    ...     space=Space(Lengths(levels=8)),
+    ...     objectives=[accuracy, macs],
+    ...     engine=NSGA2(population=8),
+    ...     budget=Budget(evaluations=24),
+    ... )
+    >>> study.bound_space.size
+    36
     """
 
     name: str

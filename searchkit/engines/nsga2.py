@@ -33,6 +33,10 @@ class NSGA2:
     dimension that one leaves out drops nothing.
     steady: a child is bred whenever an outcome comes in (steady state, mu + 1), so that no worker waits for the slowest
     of a generation. Racing is off then: a race compares with the front as it was a generation ago.
+
+    >>> from searchkit import NSGA2, Candidate
+    >>> NSGA2(population=12, first=(Candidate.of(lengths=(0.9, 0.5)),)).describe()["population"]
+    12
     """
 
     population: int = 24

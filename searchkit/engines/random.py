@@ -17,7 +17,12 @@ from searchkit.space import Space
 
 @dataclass(frozen=True)
 class Random:
-    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`."""
+    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`.
+
+    >>> from searchkit import Random
+    >>> Random(population=8).describe()
+    {'engine': 'random', 'population': 8}
+    """
 
     population: int = 24
     steady: bool = False

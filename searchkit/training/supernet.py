@@ -32,6 +32,7 @@ class Scratch:
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
 
+    >>> from searchkit import Scratch
     >>> Scratch(layers=2, width=32, heads=2).feed_forward
     256
     """
@@ -64,6 +65,7 @@ class Supernet:
     label_map: for a checkpoint that is fine-tuned already, its label names and the data's, such as {"LABEL_0":
     "negative", "LABEL_1": "positive"}; None: matched by name in any order, or refused if `recipe` trains no head
 
+    >>> from searchkit import Supernet
     >>> from searchkit.training import LengthDrop
     >>> Supernet("./my-sentiment-model", LengthDrop(start=None), label_map={"neg": "0", "pos": "1"}).attention_dropout
     """
@@ -101,14 +103,10 @@ class Supernet:
 
     def check(self, head: str, space: Space) -> None:
         """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
-        name = type(self.recipe).__name__
-        if head not in self.recipe.heads:
-            raise StudyError(f"{name} trains {' and '.join(self.recipe.heads)}, the task is {head}")
-        for scale in (dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)):
-            if self.recipe.scale is None:
-                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
-            if scale != self.recipe.scale:
-                raise StudyError(f"thresholds of {name} have the scale {self.recipe.scale!r}, the space has {scale!r}")
+        from searchkit.training.recipe import check_recipe
+
+        scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
+        check_recipe(self.recipe, head, scales)
 
     @property
     def slots(self) -> int:
