@@ -134,7 +134,7 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
     """The study's parameters that are text, defaults included."""
-    module = sys.modules["searchkit_study_" + re.sub(r"\W", "_", loaded.file.stem)]
+    module = sys.modules["searchkit_study_" + re.sub(r"\W", "_", loaded.required_file("submit").stem)]
     defaults: dict[str, Any] = {
         name: parameter.default for name, parameter in inspect.signature(module.study).parameters.items()
     }

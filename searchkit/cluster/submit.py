@@ -62,7 +62,7 @@ def submit(
         job=f"{study}-{uuid.uuid4().hex[:8]}",
         study=study,
         runs=place,
-        file=str(loaded.file.resolve()),
+        file=str(loaded.required_file("submit").resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else place)
@@ -70,7 +70,7 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="searchkit-") as temporary, server(address) as client:
         _refuse_twice(folders)
         package = Path(temporary)
-        name = packed(package, loaded.file, include)
+        name = packed(package, loaded.required_file("submit"), include)
         needs.write(package)
         given = [text for item in loaded.parameters.items() for text in ("-p", "=".join(item))]
         command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", place]
