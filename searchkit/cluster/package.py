@@ -102,7 +102,7 @@ def pins(found: Mapping[str, str]) -> list[str]:
 
 
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """Differences that stop a study on a node: packages that are missing, other versions of those that decide values."""
+    """Differences that stop a study on a node: missing packages, other versions of those that decide values."""
     missing = [f"has no {name}" for name in wanted if wanted[name] and not found.get(name)]
     other = [
         f"has {name} {found[name]}, and the study was submitted with {wanted[name]}"
