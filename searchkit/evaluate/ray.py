@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from searchkit._progress import step
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
@@ -35,6 +36,7 @@ PARTS: Final = 2  # groups for each worker in what is left of the asks, so that 
 MOST: Final = 2 * TOGETHER  # asks in one group
 IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
+REPORT_EVERY_S: Final = 2.0  # while workers measure
 WARN_EVERY_S: Final = 60.0  # while no worker can start
 STARTED_S: Final = 600.0  # by when a worker must have started, on a cluster that may still grow
 
@@ -228,7 +230,11 @@ class Ray:
             if slot.jobs or slot.starting is not None
         }
         left = [self._due(slot) - time.monotonic() for slot in self._slots if slot.jobs]
-        ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=max(0.0, min(left)) if left else WARN_EVERY_S)
+        if left:
+            asks = [len(job.asks) for slot in self._slots for job in slot.jobs.values()]
+            step(f"{sum(asks)} candidates are on {sum(bool(slot.jobs) for slot in self._slots)} workers")
+        soon = min(REPORT_EVERY_S, max(0.0, min(left))) if left else WARN_EVERY_S
+        ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=soon)
         late = [slot for slot in self._slots if slot.jobs and self._due(slot) <= time.monotonic()]
         return [watched[reference] for reference in ready] or late
 

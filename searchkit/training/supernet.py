@@ -103,14 +103,10 @@ class Supernet:
 
     def check(self, head: str, space: Space) -> None:
         """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
-        name = type(self.recipe).__name__
-        if head not in self.recipe.heads:
-            raise StudyError(f"{name} trains {' and '.join(self.recipe.heads)}, the task is {head}")
-        for scale in (dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)):
-            if self.recipe.scale is None:
-                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
-            if scale != self.recipe.scale:
-                raise StudyError(f"thresholds of {name} have the scale {self.recipe.scale!r}, the space has {scale!r}")
+        from searchkit.training.recipe import check_recipe
+
+        scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
+        check_recipe(self.recipe, head, scales)
 
     @property
     def slots(self) -> int:
