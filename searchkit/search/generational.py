@@ -85,9 +85,8 @@ def search(
         if fresh:
             account.told(trials)
         if race is not None:
-            leaders, beaten = leading(
-                race, [done[key] for key in dict.fromkeys([*leaders, *(ask.key for ask in asked)])]
-            )
+            keys = dict.fromkeys([*leaders, *(ask.key for ask in asked)])
+            leaders, beaten = leading(race, [done[key] for key in keys])
             done |= beaten
     return done
 

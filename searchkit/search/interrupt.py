@@ -28,7 +28,7 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """The first SIGINT of the main thread sets `asked`, the second raises; KeyboardInterrupt at the end if `asked`."""
+        """The main thread's first SIGINT sets `asked`, the second raises; KeyboardInterrupt at the end if `asked`."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
