@@ -44,6 +44,7 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("optuna", {"searchkit/storage/store.py", "searchkit/storage/optuna_trials.py"}),
         ("sqlalchemy", {"searchkit/storage/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
+        ("moocore", {"searchkit/front.py"}),
         ("ray", {"searchkit/evaluate/ray.py", "searchkit/cluster/submit.py"}),
         ("fsspec", {"searchkit/storage/remote.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),

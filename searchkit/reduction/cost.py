@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from searchkit.reduction.encoder import Trace
 from searchkit.reduction.families import FAMILIES
 from searchkit.reduction.heads import Reads
 from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.trace import Trace
 
 
 @dataclass(frozen=True)
