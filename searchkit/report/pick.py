@@ -16,6 +16,7 @@ from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.limits import Held, Limit
+from searchkit.report.notes import empty_front
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import Results, estimates
 from searchkit.report.summary import finite, outcome
@@ -158,7 +159,8 @@ def pick(
     measured = (results.report.get(one.key) for one in results.front)
     members = [_Member.of(one, results, limits) for one in measured if one and estimates(one, results.objectives)]
     if not members:
-        raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split")
+        why = "" if results.front.members else f" {empty_front(results.trials)}"
+        raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split.{why}")
     names = {name for one in members for name in one.figures}
     for limit in limits:
         if limit.name not in names:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
+from searchkit.records import digest
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
@@ -21,8 +22,8 @@ _NOTE: Final = "run"  # of the search: the record of the folder, and its small f
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
-def exported(folder: Folder, to: str) -> int:
-    """Put the run of a folder into a storage, and what `imported` needs; the number of trials that were not there yet.
+def copy_run(folder: Folder, to: str) -> int:
+    """Copy the run of a folder into a storage, with what `restore_run` needs; the number of trials that are new there.
 
     Whole or not at all: StoreError, and nothing is written, where the storage holds other trials of the study. An
     interrupted copy is refused by all readers until the same command finishes it.
@@ -33,11 +34,11 @@ def exported(folder: Folder, to: str) -> int:
     return _copied(source, to, record["description"]["name"], {"record": record, "files": files})
 
 
-def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
+def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
     """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
 
     The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
-    run with other parameters; StoreError as for `exported`, or where the storage holds no such run.
+    run with other parameters; StoreError as for `copy_run`, or where the storage holds no such run.
     """
     name = loaded.study.name
     folder, note = Folder(runs / name), _note(source, name)
@@ -45,9 +46,11 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
     if record["parameters"] != parameters:
         asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
+    if record["fingerprint"] != digest(loaded.study.describe()):
+        raise StudyError(f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds")
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.file.resolve()), "storage": StorageAddress(to).kept if to else None}
+    mine = {"file": str(loaded.required_file("import").resolve()), "storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copied(source, target, name, note)
         for label, path in _files(folder).items():
@@ -123,13 +126,13 @@ def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
 
 
 def _note(source: str, name: str) -> dict[str, Any]:
-    """What `exported` wrote beside the trials, checked."""
+    """What `copy_run` wrote beside the trials, checked."""
     search = f"{name}-search"
     note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
     if note is None:
         raise StoreError(
             f"{StorageAddress(source)} holds trials of {name!r} and not the record of its run: "
-            f"`searchkit export` of its folder to this storage adds it"
+            f"`searchkit copy` of its folder to this storage adds it"
         )
     try:
         record, files = note["record"], note["files"]

@@ -26,6 +26,10 @@ class Plateau:
     """The front stands still: over the last `evaluations` its hypervolume grew by less than the share `gain`.
 
     The reference point never moves: the worst of the first `evaluations` in every objective, plus 1 % of the range.
+
+    >>> from searchkit import Plateau
+    >>> print(Plateau(evaluations=200, gain=0.001))
+    the hypervolume grew by less than 0.1 % over 200 evaluations
     """
 
     evaluations: int = 200
@@ -46,6 +50,10 @@ class Budget:
 
     evaluations: distinct candidates; hours: of the search by the clock, interruptions not counted; worker_hours: what
     the evaluations took, summed over workers; plateau: the front stands still
+
+    >>> from searchkit import Budget
+    >>> print(Budget(evaluations=600, hours=8))
+    600 evaluations or 8 hours
     """
 
     evaluations: int

@@ -10,8 +10,8 @@ from searchkit.engines.base import Engine
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.racing import RaceState
-from searchkit.front import Front
-from searchkit.records import Ask, Failed, Pruned, Trial
+from searchkit.front import Front, rejections
+from searchkit.records import Ask, Failed, Trial
 from searchkit.search.budget import FEWEST, Account
 
 MAX_REJECTED_PER_EVALUATION: Final = 50  # candidates that constraints may turn down, for every one that they allow
@@ -119,11 +119,9 @@ def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False)
     """Stop where constraints leave next to nothing, or nothing of a whole space."""
     if len(done) - count <= (0 if whole and not count else MAX_REJECTED_PER_EVALUATION * max(count, FEWEST)):
         return
-    first = next(trial.outcome for trial in done.values() if not trial.is_evaluation)
-    assert isinstance(first, Pruned)
     raise StudyError(
-        f"the constraints turn down almost everything: {count} of {len(done)} candidates were allowed; "
-        f"the first that was not: {first.why}. Allow more, or give the space lower levels"
+        f"the constraints turn down almost everything: {count} of {len(done)} candidates were allowed; turned down: "
+        f"{'; '.join(rejections(done.values()))}. Allow more, or give the space lower levels"
     )
 
 

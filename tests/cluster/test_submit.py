@@ -15,8 +15,11 @@ import pytest
 import yaml
 
 from searchkit.cluster.entrypoint import check
+from searchkit.cluster.jobs import state
 from searchkit.cluster.package import Needs
-from searchkit.cluster.submit import Submitted, check_address, state, submit
+from searchkit.cluster.server import check_address
+from searchkit.cluster.submission import Submitted
+from searchkit.cluster.submit import submit
 from searchkit.errors import SearchkitError, StoreError, StudyError
 from searchkit.runs.study_file import load
 from tests.cluster.head import ROOT
@@ -87,7 +90,7 @@ def test_no_server_and_another_server_are_told_apart(here: Path, other_server: s
 
 def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray aborts the whole process."""
-    monkeypatch.setattr("searchkit.cluster.submit._check_reachable", lambda address: None)
+    monkeypatch.setattr("searchkit.cluster.server._check_reachable", lambda address: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "nowhere"))
     with pytest.raises(StudyError, match=r"RAY_AUTH_TOKEN_PATH=.*nowhere: there is no token that can be read"):
         state(SENT)
@@ -164,7 +167,7 @@ def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
 def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ImportError('hidden', name='aiohttp')")
     code = (
-        "import searchkit.cluster.submit as s, searchkit.cli.app as c; "
+        "import searchkit.cluster.server as s, searchkit.cli.app as c; "
         "s._check_reachable = lambda address: None; c.main()"
     )
     SENT.write(tmp_path / "runs" / "small")

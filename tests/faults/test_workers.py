@@ -19,7 +19,8 @@ import pytest
 
 from searchkit.errors import StudyError
 from searchkit.evaluate import ray as module
-from searchkit.evaluate.ray import Ray, Resources
+from searchkit.evaluate.ray import Ray
+from searchkit.evaluate.ray_cluster import Resources
 from searchkit.records import Failed, Measured, Trial
 from tests.analytic import OBJECTIVES, FormulaWorkbench, Point, asks
 
@@ -82,9 +83,9 @@ def test_a_node_that_leaves_is_forgotten_and_one_that_joins_is_used(cluster: Any
                 cluster.add_node(num_cpus=1, **SMALL)
         complete(found)
         begun = time.monotonic()
-        while time.monotonic() - begun < 60 and any(seat.starting is not None for seat in evaluator._seats):
+        while time.monotonic() - begun < 60 and any(slot.starting is not None for slot in evaluator._slots):
             complete(list(evaluator.run(asks())))
-        assert all(seat.starting is None for seat in evaluator._seats), "the worker of the new node was never used"
+        assert all(slot.starting is None for slot in evaluator._slots), "the worker of the new node was never used"
 
 
 def test_a_search_waits_for_its_first_worker_and_not_for_the_second(cluster: Any) -> None:
@@ -98,7 +99,7 @@ def test_a_search_waits_for_its_first_worker_and_not_for_the_second(cluster: Any
         node = cluster.add_node(num_cpus=1, resources={"late": 1}, **SMALL)
         with made.result() as evaluator:
             complete(list(evaluator.run(asks())))
-            assert [seat.starting is None for seat in evaluator._seats].count(True) == 1
+            assert [slot.starting is None for slot in evaluator._slots].count(True) == 1
     cluster.remove_node(node)
 
 
@@ -146,7 +147,7 @@ def test_a_local_cluster_listens_on_loopback_alone() -> None:
 
 
 def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOLD_EVERY_S", 0.5)
+    monkeypatch.setattr(module, "WARN_EVERY_S", 0.5)
     with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, there are \d CPU, 0 GPU, 0 unobtainium"):
         Ray(FormulaWorkbench({}), OBJECTIVES, workers=1, resources=Resources(custom={"unobtainium": 3}))
 
