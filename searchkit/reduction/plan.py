@@ -1,4 +1,4 @@
-"""What a candidate means for one encoder: at every slot a reducer, or none.
+"""Reduction plans: the form of a candidate for one encoder, at every slot a reducer or none.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
 of the others. Slots are the layers and, before the first attention, the input. Axes: B examples, T tokens.
@@ -55,7 +55,7 @@ class TopK:
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
     def wanted_of(self, tokens: int) -> int:
-        """The same for one example."""
+        """`wanted` for one example."""
         return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
 
 

@@ -1,4 +1,4 @@
-"""Many plans on one batch: the tree of their reducers, walked depth first, so that a common prefix is computed once.
+"""Shared prefixes, bit-identical to separate evaluation: many plans on one batch, as a tree that is walked depth first.
 
 A node is the batch after the attention of a layer, as all reducers before it have left it; its children are what the
 different reducers of that layer make of it. The feed-forward part runs once for every token that any child keeps, which
@@ -62,7 +62,7 @@ class Node:
         return self._ranked[key]
 
     def serves(self, reducers: Iterable[Reducer | None]) -> bool:
-        """Whether it still knows what these reducers need: an order is found before the feed-forward part is made."""
+        """Whether it still has the orders that these reducers need: they are computed before the feed-forward part."""
         needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
         return needed <= set(self._ranked) or not self._made.any()
 
@@ -143,7 +143,7 @@ def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
 
 
 def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
-    """What decides the state after this layer's attention: the reducers until then, the input's first."""
+    """The reducers that decide the state after this layer's attention, the input's first."""
     return (*plan.slots[: layer + 1], plan.layers[layer].before)
 
 
@@ -217,7 +217,7 @@ class Walk:
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:
-        """What the reducers after attention make of a node."""
+        """Visit the branches that the reducers after attention make of a node."""
         block, state = self._model.view.blocks[layer], node.state
         branches: list[tuple[State, Tensor | None, Reducer | None, list[int]]] = []
         for reducer, members in _split(part, lambda one: self._plans[one].layers[layer].later):

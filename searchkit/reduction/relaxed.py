@@ -26,7 +26,7 @@ from searchkit.reduction.state import Restored
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a relaxation decides from, for one slot: its number (the input is 0), scorer, what it saw and said.
+    """The inputs of a relaxation at one slot: its number (the input is 0), the scorer, and its inputs and scores.
 
     scores: (T,) float32; protected: (T,) bool; alive: (T,) weights so far; layout: of the whole examples
     """
@@ -49,7 +49,7 @@ class Decision:
 
 
 class Relaxation(Protocol):
-    """A slot's decision, softened."""
+    """Protocol of a softened decision."""
 
     @property
     def fades_states(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a token is worth at a layer. `SCORERS` need no training; `PREDICTORS` are built for an encoder and trained."""
+"""Scorers of tokens: `SCORERS` need no training, `PREDICTORS` are built for an encoder and trained."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def scorer_of(name: str, layer: int, predictors: Predictors | None) -> Scorer:
 
 
 def scale_of(name: str) -> Scale | None:
-    """What a threshold on the scores of this name means; None: they only rank."""
+    """Meaning of a threshold on the scores of this name; None: they only rank."""
     return SCORERS[name].scale if name in SCORERS else PREDICTORS[name].scale
