@@ -30,7 +30,8 @@ SHOWN: Final = 12  # members of a front in a status
 
 
 def say(text: str) -> None:
-    out.print(plain(text), soft_wrap=True, highlight=False)
+    indent = len(text) - len(text.lstrip(" "))
+    out.print(" " * indent + plain(text), soft_wrap=True, highlight=False)
 
 
 def plain(text: str) -> str:

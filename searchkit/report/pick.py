@@ -215,7 +215,7 @@ def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
 def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, limited: bool) -> str:
     whose = f"the {meeting} of {members} members of the front that keep every limit"
     if not limited:
-        whose = f"the {members} members of the front"
+        whose = f"the {members} members of the front" if members > 1 else "the front, which has one member"
     better = next((one.better for one in objectives if one.name == aim), None)
     what = f"the {'highest' if better == 'higher' else 'lowest'} {aim}" if better else "the knee"
     return f"{what} of {whose}"

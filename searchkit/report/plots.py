@@ -169,7 +169,7 @@ def _draw_report_split(
     if notes:
         label.append(f"beyond the axes: {', '.join(notes)}")
     flaw = timing_note(cost, results.on_report, "report split")
-    label += textwrap.wrap(flaw or "", 95)
+    label += textwrap.wrap((flaw or "").partition(";")[0], 95)
     axes.set_xlabel("\n".join(label))
 
 
