@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from searchkit.reduction.cost import Shape
-    from searchkit.reduction.encoder import Trace
     from searchkit.reduction.plan import ReductionPlan
     from searchkit.reduction.ragged import Tokens
+    from searchkit.reduction.trace import Trace
     from searchkit.tasks.base import Encoded, Labels
 
 Kept = TypeVar("Kept")
@@ -142,7 +142,9 @@ class Objective:
     questions where the data has answers), drawn with repetition, and returns the (R,) values of the objective on them,
     nan where it is not defined: from these come paired differences and the chance to be on the front. `timing` belongs
     to objectives that depend on the device. `reads` names dimensions of the space, such as an `Integer`, that `measure`
-    takes from `subject.candidate`; a study refuses one that neither plans nor its objectives read.
+    takes from `subject.candidate`; a study refuses one that neither plans nor its objectives read. `undefined` takes
+    the labels of a split and returns the reason why the value is not defined on them, or None: it is asked before
+    anything is trained.
 
     >>> from searchkit import Estimate, Objective
     >>> def kept(subject):
@@ -160,6 +162,7 @@ class Objective:
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
     timing: Timing | None = None
     reads: Sequence[str] = ()
+    undefined: Callable[[Labels], str | None] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from searchkit.errors import NothingStoredError, SearchkitError, one_line
 from searchkit.report.environment import in_short
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 
 out, err = Console(), Console(stderr=True)
 
-_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
 
 def say(text: str) -> None:
-    out.print(plain(text), soft_wrap=True, highlight=False)
+    indent = len(text) - len(text.lstrip(" "))
+    out.print(" " * indent + plain(text), soft_wrap=True, highlight=False)
 
 
 def plain(text: str) -> str:
@@ -113,14 +111,13 @@ def show_status(folder: Folder) -> None:
 
 def show_picked(found: Picked, path: Path) -> None:
     """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
-    say(f"{found.study.get('name')}: {found.why}")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("report split")
+    from searchkit.report.notes import contended, timing_flaw
+
+    say(f"{found.study.get('name')}: {found.why}; values of the report split:")
     for figure in found.figures:
-        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
-    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
-        table.add_row(*row)
-    out.print(table)
+        say(_figure(figure))
+        if flaw := timing_flaw(figure.own):
+            say(f"  {figure.objective.name} was {flaw}" if contended(figure.own) else f"  {flaw}")
     for held in found.held:
         whose = " of the study" if held.limit.by_study else ""
         say(f"{held.limit}{whose} {held.verdict}: {held}")
@@ -130,21 +127,20 @@ def show_picked(found: Picked, path: Path) -> None:
     say(f"measured on {in_short(found.trial.environment)}; written to {path}")
 
 
-def _picked_column(figure: Figure) -> list[str]:
+def _figure(figure: Figure) -> str:
+    """Such as `latency 4.2 ms at batch 1 (95 % interval 4.1 to 4.3, n = 80); unreduced 9.1, difference -4.9 (...)`."""
     own, unreduced, against = figure.own, figure.unreduced, figure.difference
-    return [
-        f"{own.value:.4g}",
-        _interval(own.interval, ""),
-        str(own.n),
-        f"{unreduced.value:.4g}" if unreduced else "-",
-        f"{against.value:+.4g}" if against else "-",
-        _interval((against.low, against.high) if against else None, "+"),
-    ]
+    text = f"  {figure.objective.name} {own.value:.4g} {figure.objective.unit}{_interval(own.interval, own.n)}"
+    if unreduced and against:
+        ends = None if against.low is None or against.high is None else (against.low, against.high)
+        text += f"; unreduced {unreduced.value:.4g}, difference {against.value:+.4g}{_interval(ends, sign='+')}"
+    return text
 
 
-def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
-    low, high = ends or (None, None)
-    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
+def _interval(ends: tuple[float, float] | None, n: int | None = None, sign: str = "") -> str:
+    parts = [] if ends is None else [f"95 % interval {ends[0]:{sign}.4g} to {ends[1]:{sign}.4g}"]
+    parts += [] if n is None else [f"n = {n}"]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def show_remeasured(found: Remeasured) -> None:

@@ -40,7 +40,7 @@ def check_address(address: str) -> str:
 
 @contextmanager
 def server(address: str) -> Iterator[Any]:
-    """Ray's client of the job server; whatever goes wrong with it becomes a StudyError of one line."""
+    """Ray's client of the job server; its errors become a StudyError of one line."""
     with _without_proxy(check_address(address)), _client(address) as client:
         yield client
 

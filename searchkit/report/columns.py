@@ -73,8 +73,7 @@ def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, asc
         for layout in filter(None, layouts):
             if _width(layout, chosen) <= width:
                 return _text(names, layout, [chosen], width)
-    letters = layouts[-1]
-    layout = letters if letters and letters.width <= NAME else in_numbers(names)
+    layout = next((each for each in layouts if each and each.width <= NAME), None) or in_numbers(names)
     return _text(names, layout, list(_chunks(layout, kept, width)), width)
 
 

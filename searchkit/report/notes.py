@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from searchkit.errors import QUOTED, one_line
+from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
 from searchkit.report.columns import spoken
@@ -14,7 +15,16 @@ from searchkit.report.verdict import sentences
 
 def notes(results: Results) -> list[str]:
     """One sentence each: the verdicts on baselines, what could not be measured and why, and what was timed badly."""
-    return [*sentences(results), *unmeasured(results), *timing_notes(results)]
+    compared = sentences(results) if results.front.members else [empty_front(results.trials)]
+    return [*compared, *unmeasured(results), *timing_notes(results)]
+
+
+def empty_front(trials: Sequence[Trial]) -> str:
+    """Why no candidate is on the front: what turned candidates down, how near the nearest was, and what failed."""
+    failed = [trial for trial in trials if isinstance(trial.outcome, Failed)]
+    reasons = [f"turned down {rejection}" for rejection in rejections(trials)]
+    reasons += [f"failed: {_reasons(failed, ())}"] if failed else []
+    return f"No candidate is on the front. Of {len(trials)}: {'; '.join(reasons) or 'none was measured'}."
 
 
 def unmeasured(results: Results) -> list[str]:
@@ -80,6 +90,13 @@ def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> st
         return f"{of}: {wider}, since the time for it was spent."
     why = f"{busy} while the machine was busy with something else"
     return f"{of}: {why}{f', {wider}' if wider else ''}; `searchkit measure` on an idle machine times the front again."
+
+
+def timing_flaw(estimate: Estimate) -> str | None:
+    """How the timing of one value falls short; None where it does not, or nothing was timed."""
+    if contended(estimate):
+        return "timed while the machine was busy; `searchkit measure` on an idle machine times it again"
+    return None if settled(estimate) else "its interval is wider than asked for, since the time for it was spent"
 
 
 def contended(estimate: Estimate) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from searchkit.errors import StudyError
+from searchkit.errors import DataError, StudyError
 from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import digest
 from searchkit.runs.session import Session
@@ -27,6 +27,7 @@ def opened(session: Session) -> Iterator[None]:
         _check_workers(session)
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
+    _check_labels(session)
     with session.folder.claimed(record), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
         try:
@@ -64,6 +65,17 @@ def _check_workers(session: Session) -> None:
     sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
     resources = session.placement.resources
     check_workers(conditions.workers, conditions.ray_address, resources, {**objectives, **searched, **sent})
+
+
+def _check_labels(session: Session) -> None:
+    """DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
+    searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
+    for split, objectives in (("search", searched), ("report", session.report_objectives)):
+        for objective in (each for each in objectives if each.undefined):
+            labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
+            reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None
+            if reason:
+                raise DataError(f"objective {objective.name!r} is not defined on the {split} split: {reason}")
 
 
 def _check_storage(session: Session) -> None:
