@@ -208,7 +208,7 @@ def test_a_disk_without_room_for_saliency_is_one_line_and_no_signal(tmp_path: Pa
     with disk(tmp_path / "small", mib=1) as small, small.full(spare_bytes=150_000):
         adapler = AdapLeR(epochs=1, start=FineTune(epochs=0))
         task = Generated(train=2000, search=20, report=20)
-        with pytest.raises(StoreError, match="(No space left on device|File too large); make room"):
+        with pytest.raises(StoreError, match=r"(No space left on device|File too large); make room"):
             train(
                 Supernet(str(model), adapler),
                 task,
