@@ -23,6 +23,8 @@ NUMBER: Final = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", 
 CODE: Final = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # of the range of a column: closer numbers may become one, as the last digits of computed ones do
 CLOSE: Final = 1e-6
+WHOLE: Final = 2**24  # up to here every whole number is itself in float32
+HINT: Final = "in float32, in which labels are learnt: subtract what they share, or scale them"
 
 
 def texts(part: Part, columns: Sequence[str]) -> pd.DataFrame:
@@ -112,22 +114,23 @@ def numbers(part: Part, column: str) -> NDArray[np.float32]:
             raise DataError(f"{place(part, column, row)}: a number is needed, got {type(value).__name__} {value!r}")
         if not abs(value) <= largest:
             raise DataError(f"{place(part, column, row)}: the number {value!r} is not finite in float32")
-    _check_distinct(part, column, values)
+    _check_float32(part, column, values)
     return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _check_distinct(part: Part, column: str, values: list[int | float]) -> None:
-    """DataError: numbers that differ, by more than the last digits of computed ones, are one number in float32."""
+def _check_float32(part: Part, column: str, values: list[int | float]) -> None:
+    """DataError: in float32 a whole number is another one, or two numbers are one, by more than a last digit."""
     distinct = sorted(set(values))
     rounded = np.array(distinct, dtype=np.float64).astype(np.float32)
+    close = CLOSE * (distinct[-1] - distinct[0])
+    for value, number in zip(distinct, rounded.tolist(), strict=True):
+        if abs(value) > WHOLE and value == int(value) and abs(value - int(number)) > close:
+            raise DataError(f"{place(part, column, values.index(value))}: the number {value!r} is {number:.0f} {HINT}")
     for at in np.flatnonzero(rounded[1:] == rounded[:-1]).tolist():
         low, high = distinct[at : at + 2]
-        if high - low > CLOSE * (distinct[-1] - distinct[0]):
-            row = values.index(high)
-            raise DataError(
-                f"{place(part, column, row)}: the numbers {low!r} and {high!r} are one number in float32, in which "
-                "labels are learnt: subtract what they share, or scale them"
-            )
+        if high - low > close:
+            where = place(part, column, values.index(high))
+            raise DataError(f"{where}: the numbers {low!r} and {high!r} are one number {HINT}")
 
 
 def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bool:

@@ -280,8 +280,8 @@ def test_a_saved_choice_of_rows_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("text,label\ncaf\u00e9,1\n".encode("latin-1"), "the byte 0xe9 in line 2 is not utf-8: save it as UTF-8"),
-        ("text,label\na,1\n".encode("utf-16"), "it is utf-16, not utf-8: save it as UTF-8"),
-        ("text,label\na,1\n".encode("utf-16-be"), "it is utf-16, not utf-8"),
+        ("text,label\na,1\n".encode("utf-16"), "it is utf-16 or utf-32, not utf-8: save it as UTF-8"),
+        ("text,label\na,1\n".encode("utf-16-be"), "it is utf-16"),
         ("text;label\na, b;1\n", "the header is 'text;label': save it with commas"),
         ("text\tlabel\na, b\t1\n", r"rename the file to \.tsv"),
         ('text,label\n"a "b" c",1\n', "line 2: .*a quote within a quoted field is doubled"),
