@@ -152,10 +152,10 @@ def _json_lines(text: str) -> list[Any]:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; json would keep the last of two values of one name."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a name stands twice in {list(found)}")
-    return found
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        raise ValueError(f"a name stands twice in {list(parsed)}")
+    return parsed
 
 
 def _read_parquet(path: Path) -> Content:

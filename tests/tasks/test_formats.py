@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("formats")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(fields, min_size=2, max_size=2), min_size=1, max_size=5),
     st.sampled_from([".csv", ".tsv", ".csv.gz"]),
@@ -75,7 +75,7 @@ def test_separated_values_are_those_of_the_csv_module(
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | fields
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.fixed_dictionaries({"text": fields, "label": values}), min_size=1, max_size=5), st.booleans())
 def test_json_values_are_those_of_the_json_module(folder: Path, rows: list[dict[str, Any]], lines: bool) -> None:
     text = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows)
