@@ -8,7 +8,7 @@ import typer
 
 from searchkit.cli.cluster import followed, show_job
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
-from searchkit.cli.progress import bars
+from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
 from searchkit.runs.folder import Folder
 
@@ -30,7 +30,7 @@ def status(
     if follow and sent:
         raise typer.Exit(followed(sent, run))
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
-    folder = next((one for one in folders if one.study.exists()), None)
+    folder = next((each for each in folders if each.study.exists()), None)
     if folder or not sent:
         show_status(folder or Folder(run))
     if sent:
@@ -43,8 +43,9 @@ def status(
 
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.runs.results import write
-    from searchkit.runs.verify import stored_results
+    with loading():
+        from searchkit.runs.results import write
+        from searchkit.runs.verify import stored_results
 
     folder = Folder(run)
     results = stored_results(folder)
@@ -86,7 +87,8 @@ def pick_command(
     Values are those of the report split, and the study's own constraints are kept there too. What is relative to the
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
     """
-    from searchkit.runs.pick import picked
+    with loading():
+        from searchkit.runs.pick import picked
 
     found = picked(Folder(run), where or [], best, confident, measured)
     path = found.write(run)
@@ -110,8 +112,9 @@ def measure_command(
 
     Stop other work on the machine first: rounds with a busy neighbour are thrown away and measured anew.
     """
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.remeasure import measure
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.remeasure import measure
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
@@ -120,8 +123,8 @@ def measure_command(
         for size in dict.fromkeys(batch_size):
             found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
             found[-1].write(folder.path)
-    for one in found:
-        show_remeasured(one)
+    for each in found:
+        show_remeasured(each)
     for name, value in found[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")
@@ -136,8 +139,9 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.verify import measured_again, replayed
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.verify import measured_again, replayed
 
     folder = Folder(run)
     replay = replayed(folder)

@@ -1,4 +1,4 @@
-"""What the terminal shows: lines, tables, and progress."""
+"""Output of the commands: lines, tables, and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from searchkit.errors import NothingStoredError, SearchkitError, one_line
 from searchkit.report.environment import in_short
@@ -28,12 +26,12 @@ if TYPE_CHECKING:
 
 out, err = Console(), Console(stderr=True)
 
-_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
 
 def say(text: str) -> None:
-    out.print(plain(text), soft_wrap=True, highlight=False)
+    indent = len(text) - len(text.lstrip(" "))
+    out.print(" " * indent + plain(text), soft_wrap=True, highlight=False)
 
 
 def plain(text: str) -> str:
@@ -64,7 +62,7 @@ def ascii_only() -> bool:
 
 
 def show_status(folder: Folder) -> None:
-    """How far the run is, and its front on the search split, thinned."""
+    """Show how far the run is, and its front on the search split, thinned."""
     from searchkit._progress import Stopwatch
     from searchkit.front import Front
     from searchkit.report.columns import Name, Numbers, spoken, tables
@@ -100,27 +98,26 @@ def show_status(folder: Folder) -> None:
     if shown:
         say(f"front on the search split, {len(shown)} of {len(members)} candidates:")
         columns = [
-            Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(member, one)) for member in shown])
-            for one in objectives
+            Numbers(spoken(each.name), each.unit, [plus_minus(estimate_of(member, each)) for member in shown])
+            for each in objectives
         ]
         names = [Name("", member.ask.candidate) for member in shown]
         show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
-    for line in [note for one in objectives if (note := timing_note(one, trials, "search split"))]:
+    for line in [note for objective in objectives if (note := timing_note(objective, trials, "search split"))]:
         say(line)
     for line in lost(report, (*objectives, *front_objectives)):
         say(line)
 
 
 def show_picked(found: Picked, path: Path) -> None:
-    """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
-    say(f"{found.study.get('name')}: {found.why}")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("report split")
+    """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
+    from searchkit.report.notes import contended, timing_flaw
+
+    say(f"{found.study.get('name')}: {found.why}; values of the report split:")
     for figure in found.figures:
-        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
-    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
-        table.add_row(*row)
-    out.print(table)
+        say(_figure(figure))
+        if flaw := timing_flaw(figure.own):
+            say(f"  {figure.objective.name} was {flaw}" if contended(figure.own) else f"  {flaw}")
     for held in found.held:
         whose = " of the study" if held.limit.by_study else ""
         say(f"{held.limit}{whose} {held.verdict}: {held}")
@@ -130,21 +127,20 @@ def show_picked(found: Picked, path: Path) -> None:
     say(f"measured on {in_short(found.trial.environment)}; written to {path}")
 
 
-def _picked_column(figure: Figure) -> list[str]:
+def _figure(figure: Figure) -> str:
+    """Such as `latency 4.2 ms at batch 1 (95 % interval 4.1 to 4.3, n = 80); unreduced 9.1, difference -4.9 (...)`."""
     own, unreduced, against = figure.own, figure.unreduced, figure.difference
-    return [
-        f"{own.value:.4g}",
-        _interval(own.interval, ""),
-        str(own.n),
-        f"{unreduced.value:.4g}" if unreduced else "-",
-        f"{against.value:+.4g}" if against else "-",
-        _interval((against.low, against.high) if against else None, "+"),
-    ]
+    text = f"  {figure.objective.name} {own.value:.4g} {figure.objective.unit}{_interval(own.interval, own.n)}"
+    if unreduced and against:
+        ends = None if against.low is None or against.high is None else (against.low, against.high)
+        text += f"; unreduced {unreduced.value:.4g}, difference {against.value:+.4g}{_interval(ends, sign='+')}"
+    return text
 
 
-def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
-    low, high = ends or (None, None)
-    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
+def _interval(ends: tuple[float, float] | None, n: int | None = None, sign: str = "") -> str:
+    parts = [] if ends is None else [f"95 % interval {ends[0]:{sign}.4g} to {ends[1]:{sign}.4g}"]
+    parts += [] if n is None else [f"n = {n}"]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def show_remeasured(found: Remeasured) -> None:
@@ -156,8 +152,12 @@ def show_remeasured(found: Remeasured) -> None:
 
     say(f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
     columns = [
-        Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(trial, one)) for trial in found.trials])
-        for one in found.objectives
+        Numbers(
+            spoken(objective.name),
+            objective.unit,
+            [plus_minus(estimate_of(trial, objective)) for trial in found.trials],
+        )
+        for objective in found.objectives
     ]
     columns.append(Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in found.trials]))
     unreduced = {"baseline": UNREDUCED}
@@ -166,7 +166,7 @@ def show_remeasured(found: Remeasured) -> None:
         for trial in found.trials
     ]
     show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
-    for line in [note for one in found.objectives if (note := timing_note(one, found.trials, "report split"))]:
+    for line in [note for each in found.objectives if (note := timing_note(each, found.trials, "report split"))]:
         say(line)
     for line in lost(found.trials, found.objectives):
         say(line)
@@ -178,7 +178,7 @@ def _times_unreduced(trial: Trial) -> str:
 
 
 def _beside(trial: Trial, name: str) -> float:
-    """What stands beside the timed objective; 0 where nothing does."""
+    """A figure beside the timed objective; 0 where there is none."""
     estimates = getattr(trial.outcome, "estimates", {})
     return next((estimate.beside[name] for estimate in estimates.values() if name in estimate.beside), 0.0)
 

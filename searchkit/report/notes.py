@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from searchkit.errors import QUOTED, one_line
+from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
 from searchkit.report.columns import spoken
@@ -14,12 +15,21 @@ from searchkit.report.verdict import sentences
 
 def notes(results: Results) -> list[str]:
     """One sentence each: the verdicts on baselines, what could not be measured and why, and what was timed badly."""
-    return [*sentences(results), *unmeasured(results), *timing_notes(results)]
+    compared = sentences(results) if results.front.members else [empty_front(results.trials)]
+    return [*compared, *unmeasured(results), *timing_notes(results)]
+
+
+def empty_front(trials: Sequence[Trial]) -> str:
+    """Why no candidate is on the front: what turned candidates down, how near the nearest was, and what failed."""
+    failed = [trial for trial in trials if isinstance(trial.outcome, Failed)]
+    reasons = [f"turned down {rejection}" for rejection in rejections(trials)]
+    reasons += [f"failed: {_reasons(failed, ())}"] if failed else []
+    return f"No candidate is on the front. Of {len(trials)}: {'; '.join(reasons) or 'none was measured'}."
 
 
 def unmeasured(results: Results) -> list[str]:
     """How many members of the front, and baselines of each family, lack values on the report split, and why."""
-    objectives = (*results.objectives, *results.front_objectives)
+    objectives = results.all_objectives
     members = [results.report.get(trial.key) for trial in results.front]
     groups = {"members of the front": members, **{f"baselines ({name})": of for name, of in results.baselines.items()}}
     return [line for group, trials in groups.items() for line in lost(filter(None, trials), objectives, group)]
@@ -54,16 +64,16 @@ def _reason(trial: Trial, objectives: Sequence[Objective]) -> str:
         case Pruned(why):
             return one_line(why, QUOTED)
         case _:
-            missing = [one.name for one in objectives if one.name not in trial.outcome.estimates]
+            missing = [objective.name for objective in objectives if objective.name not in trial.outcome.estimates]
             return f"without {', '.join(missing)}"
 
 
 def timing_notes(results: Results) -> list[str]:
     """One sentence for each objective and split whose values were timed on a busy machine, or less exactly than asked
     for."""
-    objectives = (*results.objectives, *results.front_objectives)
-    searched = [timing_note(one, results.trials, "search split") for one in results.objectives]
-    reported = [timing_note(one, results.on_report, "report split") for one in objectives]
+    objectives = results.all_objectives
+    searched = [timing_note(objective, results.trials, "search split") for objective in results.objectives]
+    reported = [timing_note(each, results.on_report, "report split") for each in objectives]
     return [note for note in (*searched, *reported) if note]
 
 
@@ -80,6 +90,13 @@ def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> st
         return f"{of}: {wider}, since the time for it was spent."
     why = f"{busy} while the machine was busy with something else"
     return f"{of}: {why}{f', {wider}' if wider else ''}; `searchkit measure` on an idle machine times the front again."
+
+
+def timing_flaw(estimate: Estimate) -> str | None:
+    """How the timing of one value falls short; None where it does not, or nothing was timed."""
+    if contended(estimate):
+        return "timed while the machine was busy; `searchkit measure` on an idle machine times it again"
+    return None if settled(estimate) else "its interval is wider than asked for, since the time for it was spent"
 
 
 def contended(estimate: Estimate) -> bool:

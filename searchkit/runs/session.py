@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._files import replace_whole
-from searchkit._progress import Progress, silent
+from searchkit._progress import Progress, silent, step
 from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
 from searchkit.runs.cache import SupernetCache, T
@@ -42,6 +42,7 @@ class Session:
     @cached_property
     def description(self) -> dict[str, Any]:
         """What identifies the search, as JSON; reads the model's config and the data."""
+        step("reading the model's configuration and the data")
         return self.study.describe()
 
     @cached_property
@@ -52,11 +53,13 @@ class Session:
     @cached_property
     def tables(self) -> Tables:
         """The three splits."""
+        step("reading the data")
         return self.study.task.tables(self.study.seed)
 
     @cached_property
     def supernet(self) -> Trained:
         """The trained supernet: from the cache, or trained at the first access."""
+        step("loading the model and encoding the train split")
         trained = train(
             self.study.supernet,
             self.study.task,
