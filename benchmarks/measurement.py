@@ -100,12 +100,12 @@ def modelled(bench: SupernetBench) -> dict[str, Any]:
     candidates = [space.decode(genome) for genome in genomes]
     size = {"batch_size": 1, "batches": 20}
     start = time.perf_counter()
-    table = calibrated(bench, candidates[:CALIBRATED], **size)
+    table = calibrated(bench.subject, candidates[:CALIBRATED], **size)
     spent = time.perf_counter() - start
-    others = candidates[CALIBRATED:]
+    others = [bench.subject(candidate) for candidate in candidates[CALIBRATED:]]
     prices = np.array([table["prices_ms"][price] for price in PRICES])
-    work = np.array([_work_of(bench, plan, **size) for plan in others])
-    tau, error = compared(work @ prices, times_of(bench, others, **size))
+    work = np.array([_work_of(subject, **size) for subject in others])
+    tau, error = compared(work @ prices, times_of(others, **size))
     found = {
         "modelled_kendall_tau": round(tau, 3),
         "modelled_relative_error": round(error, 4),

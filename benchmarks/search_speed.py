@@ -33,7 +33,7 @@ from objectives import macs
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.evaluate.ray import Ray
-from searchkit.evaluate.subject import Subject, SupernetBench, SupernetWorkbench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject, SupernetWorkbench
 from searchkit.front import Front, hypervolume, losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
@@ -176,7 +176,7 @@ def cost_of(bench: SupernetBench, candidate: Candidate) -> float:
     """MACs of unreduced; lengths alone have them before any pass."""
     trace = bench.model.static_trace(bench.whole, bench.plan(candidate))
     assert trace is not None
-    return float(macs.measure(Subject(bench, candidate, bench.plan(candidate), (torch.empty(0), trace))).value)
+    return float(macs.measure(SupernetSubject(bench, candidate, bench.plan(candidate), (torch.empty(0), trace))).value)
 
 
 class Searched:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from objectives.quality import Rows, mean, means
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
 from searchkit.tasks.spans import best_answers
 
@@ -31,10 +30,10 @@ def _scores(subject: Subject, name: str) -> NDArray[np.float64]:
     """(Q, 2) exact match and F1 of each question."""
     subject.require("question_answering", what=name)
     if subject not in _SCORES:
-        answers = subject.bench.data.answers
+        answers = subject.data.answers
         if answers is None:
             raise StudyError(f"{name} needs a task whose examples say which answers are right (Encoded.answers)")
-        _SCORES[subject] = squad_scores(best_answers(subject.logits, subject.bench.data), answers.golds)
+        _SCORES[subject] = squad_scores(best_answers(subject.logits, subject.data), answers.golds)
     return _SCORES[subject]
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from searchkit._checks import check_count
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.objective import Subject
 from searchkit.reduction.device import synchronize
 from searchkit.reduction.ragged import Layout, Tokens
+from searchkit.tasks.base import Encoded
 
 MOST_EXAMPLES: Final = 100_000  # of a batch, and batches
 SHORTEST: Final = 3  # tokens: one beside [CLS] and [SEP]
@@ -26,21 +27,20 @@ def check_batches(objective: str, batch_size: int, length: int | None, batches: 
         check_count(f"{objective}: length", length, least=SHORTEST)
 
 
-def real_batches(bench: SupernetBench, batch_size: int, length: int | None, batches: int) -> list[Tokens]:
+def real_batches(subject: Subject, batch_size: int, length: int | None, batches: int) -> list[Tokens]:
     """`batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens."""
     if length is None:
-        return [bench.tokens(rows) for rows in drawn(bench.data.lengths, batch_size, batches)]
-    if "question" in bench.data.marks:
+        return [subject.tokens(rows) for rows in drawn(subject.lengths, batch_size, batches)]
+    if "question" in subject.data.marks:
         raise StudyError("a stated length is for single texts, this task has questions; leave length out")
-    if length > bench.model.view.limit:
-        raise StudyError(f"a stated length is at most what the encoder takes, {bench.model.view.limit}, got {length}")
-    starts = np.linspace(0, len(bench.data), batches, endpoint=False).astype(int)
-    return [_of_length(bench, int(start), batch_size, length).to(bench.device) for start in starts]
+    if length > subject.limit:
+        raise StudyError(f"a stated length is at most what the encoder takes, {subject.limit}, got {length}")
+    starts = np.linspace(0, len(subject.data), batches, endpoint=False).astype(int)
+    return [_of_length(subject.data, int(start), batch_size, length).to(subject.device) for start in starts]
 
 
-def _of_length(bench: SupernetBench, start: int, batch_size: int, length: int) -> Tokens:
+def _of_length(data: Encoded, start: int, batch_size: int, length: int) -> Tokens:
     """Examples of one length: what stands between the first and the last token of real ones from `start` on, joined."""
-    data = bench.data
     inner: list[int] = []
     example = start
     while len(inner) < batch_size * (length - 2):
@@ -64,7 +64,7 @@ def drawn(lengths: NDArray[np.int64], batch_size: int, batches: int) -> list[NDA
 
 def seconds(subject: Subject, tokens: Tokens) -> float:
     """Of one pass, as it would be deployed."""
-    device = subject.bench.device
+    device = subject.device
     synchronize(device)
     start = time.perf_counter()
     subject.forward(tokens)

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from searchkit.evaluate.subject import Subject
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Z_95, Estimate
 from searchkit.reduction.cost import macs as macs_of
 from searchkit.reduction.cost import ratio_as_published, unreduced_macs
@@ -30,11 +29,11 @@ def _flops(subject: Subject) -> Estimate:
 
 
 def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
-    shape = subject.bench.model.shape
+    shape = subject.shape
     own = macs_of(subject.trace, shape)
-    lengths = torch.as_tensor(subject.bench.data.lengths)
+    lengths = torch.as_tensor(subject.lengths)
     unreduced = unreduced_macs(lengths, shape)
-    padded = unreduced_macs(torch.tensor([subject.bench.padded_to]), shape)
+    padded = unreduced_macs(torch.tensor([subject.padded_to]), shape)
     ratio = float(own.sum() / unreduced.sum())
     p50, p95 = torch.quantile(own, torch.tensor([0.5, 0.95], dtype=own.dtype)).tolist()
     beside = {
@@ -42,8 +41,8 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
         f"{unit}_per_example_p50": p50 * per_mac,
         f"{unit}_per_example_p95": p95 * per_mac,
         "ratio_of_padded": float(own.mean() / padded[0]),
-        "ratio_as_published": ratio_as_published(subject.plan, shape, subject.bench.padded_to),  # NaN is left out
-        "padded_to": float(subject.bench.padded_to),
+        "ratio_as_published": ratio_as_published(subject.plan, shape, subject.padded_to),  # NaN is left out
+        "padded_to": float(subject.padded_to),
     }
     by_unit = _by_unit(subject)
     units, error = len(by_unit[0]), _error_of_ratio(*by_unit)
@@ -59,9 +58,8 @@ def _error_of_ratio(own: Floats, whole: Floats) -> float:
 
 def _by_unit(subject: Subject) -> tuple[Floats, Floats]:
     """(U,) MACs of each example, or of all windows of each question: the candidate's, and the unreduced model's."""
-    data = subject.bench.data
-    whole = unreduced_macs(torch.as_tensor(data.lengths), subject.bench.model.shape).numpy()
-    return _summed(_per_example(subject), data.units), _summed(whole, data.units)
+    whole = unreduced_macs(torch.as_tensor(subject.lengths), subject.shape).numpy()
+    return _summed(_per_example(subject), subject.units), _summed(whole, subject.units)
 
 
 def _summed(figures: Floats, units: NDArray[np.int64]) -> Floats:
@@ -79,7 +77,7 @@ def _ratios(subject: Subject, rows: NDArray[np.int64]) -> Floats:
 
 def _per_example(subject: Subject) -> Floats:
     """(N,) MACs of each example."""
-    per_example: Floats = macs_of(subject.trace, subject.bench.model.shape).numpy()
+    per_example: Floats = macs_of(subject.trace, subject.shape).numpy()
     return per_example
 
 

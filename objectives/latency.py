@@ -20,9 +20,8 @@ from objectives.latency_model import modelled
 from searchkit._checks import check_count
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.energy import Meter, meter
-from searchkit.evaluate.subject import Subject
 from searchkit.evaluate.timing import Protocol, Timed, in_turns
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Estimate
 
 
@@ -62,9 +61,8 @@ def latency(
         budget_s=budget_s,
         min_round_interval_s=min_round_interval_s,
     )
-    measured = Objective(
-        "latency", unit, "lower", partial(_alone, together), exclusive=True, together=together, with_batch=with_batch
-    )
+    timing = Timing(together=together, with_batch=with_batch)
+    measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":
         return measured
     if during_search != "modelled":
@@ -83,10 +81,10 @@ def _latencies(
     subjects: Sequence[Subject], *, batch_size: int, length: int | None, batches: int, protocol: Protocol
 ) -> list[Estimate]:
     """One estimate for each subject; all are of one bench."""
-    bench = subjects[0].bench
-    inputs = real_batches(bench, batch_size, length, batches)
-    sides = [bench.unreduced, *subjects]
-    energy = meter(bench.device)
+    first = subjects[0]
+    inputs = real_batches(first, batch_size, length, batches)
+    sides = [first.reference, *subjects]
+    energy = meter(first.device)
     joules = np.zeros(len(sides))
 
     def visit(side: int, one: int) -> float:
@@ -97,7 +95,7 @@ def _latencies(
 
     timed = in_turns(visit, len(sides), len(inputs), protocol)
     visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * len(inputs)
-    reference_ms = bench.remembered(("latency", batch_size, length, batches), lambda: 1e3 * float(timed.typical[0]))
+    reference_ms = first.remembered(("latency", batch_size, length, batches), lambda: 1e3 * float(timed.typical[0]))
     return [_estimate(timed, side, batch_size, reference_ms, energy, joules / visits) for side in range(1, len(sides))]
 
 

@@ -8,7 +8,7 @@ non-negative least squares of the relative errors; a third of the candidates is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from objectives.batches import drawn, seconds
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject, SupernetBench
 from searchkit.evaluate.timing import Protocol, in_turns
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.encoder import Trace
 
@@ -48,23 +47,26 @@ def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
         "lower",
         measure=partial(_looked_up, name=measured.name, batch_size=batch_size, batches=batches),
         traced=True,
-        calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
-        with_batch=measured.with_batch,
-        final=measured,
+        timing=Timing(
+            exclusive=False,
+            with_batch=measured.with_batch,
+            calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
+            final=measured,
+        ),
     )
 
 
 def calibrated(
-    bench: SupernetBench, candidates: Sequence[Candidate], *, batch_size: int, batches: int
+    subject_of: Callable[[Candidate], Subject], candidates: Sequence[Candidate], *, batch_size: int, batches: int
 ) -> dict[str, Any]:
     """The prices in milliseconds, and how far they are off on the candidates that were held out.
 
     kendall_tau: of the order of the held-out candidates; relative_error: their mean |modelled - measured| / measured.
     """
-    plans = [Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates)]
-    measured = times_of(bench, plans, batch_size, batches)  # (P, J)
-    work = np.array([_work_of(bench, plan, batch_size, batches) for plan in plans])  # (P, J, K)
-    held_out = np.arange(len(plans)) % HELD_OUT == HELD_OUT - 1
+    subjects = [subject_of(one) for one in (Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates))]
+    measured = times_of(subjects, batch_size, batches)  # (P, J)
+    work = np.array([_work_of(subject, batch_size, batches) for subject in subjects])  # (P, J, K)
+    held_out = np.arange(len(subjects)) % HELD_OUT == HELD_OUT - 1
     prices = fitted(work[~held_out], measured[~held_out])
     tau, error = compared(work[held_out] @ prices, measured[held_out])
     return {
@@ -77,12 +79,13 @@ def calibrated(
     }
 
 
-def times_of(bench: SupernetBench, plans: Sequence[Candidate], batch_size: int, batches: int) -> Floats:
+def times_of(subjects: Sequence[Subject], batch_size: int, batches: int) -> Floats:
     """(P, J) milliseconds of each plan on each batch, from turns with the unreduced model."""
-    inputs = [bench.tokens(rows) for rows in drawn(bench.data.lengths, batch_size, batches)]
+    first = subjects[0]
+    inputs = [first.tokens(rows) for rows in drawn(first.lengths, batch_size, batches)]
     found, reference = [], None
-    for start in range(0, len(plans), TOGETHER):
-        sides = [bench.unreduced, *(bench.subject(plan) for plan in plans[start : start + TOGETHER])]
+    for start in range(0, len(subjects), TOGETHER):
+        sides = [first.reference, *subjects[start : start + TOGETHER]]
         timed = in_turns(partial(_visit, sides, inputs), len(sides), len(inputs), PROTOCOL)
         times = timed.by_input
         reference = times[0] if reference is None else reference  # one reference, or drift would look like a plan
@@ -114,7 +117,7 @@ def compared(modelled: Floats, measured: Floats) -> tuple[float, float]:
 
 
 def work_of(trace: Trace) -> Floats:
-    """(K,) what one batch computes, in the units of `PRICES`."""
+    """(K,) the work of one batch, in the units of `PRICES`."""
     attended = trace.attention.double()
     scores = trace.scoring.sum(0) > 0  # (N,) layers that score anything
     places = (attended * trace.queries).sum()
@@ -123,24 +126,20 @@ def work_of(trace: Trace) -> Floats:
     return np.array([float(count) for count in counts])
 
 
-def _work_of(bench: SupernetBench, plan: Candidate, batch_size: int, batches: int) -> Floats:
-    """(J, K) of the batches that were timed."""
-    own = bench.subject(plan)
-    parts = []
-    with torch.inference_mode():
-        for rows in drawn(bench.data.lengths, batch_size, batches):
-            parts.append(work_of(bench.model(bench.tokens(rows), own.plan).trace.cpu()))
-    return np.array(parts)
+def _work_of(subject: Subject, batch_size: int, batches: int) -> Floats:
+    """(J, K) the work in the batches that were timed."""
+    rows = drawn(subject.lengths, batch_size, batches)
+    return np.array([work_of(subject.trace_of(subject.tokens(batch))) for batch in rows])
 
 
 def _looked_up(subject: Subject, *, name: str, batch_size: int, batches: int) -> Estimate:
-    table: Mapping[str, Any] = subject.bench.tables[name]
+    table: Mapping[str, Any] = subject.tables[name]
     try:
         prices = np.array([float(table["prices_ms"][price]) for price in PRICES])
         off, tau, unreduced = (float(table[one]) for one in ("relative_error", "kendall_tau", "unreduced_ms"))
     except (KeyError, TypeError, ValueError) as error:
         raise StudyError(f"the table of {name} in calibration.json is damaged ({error!r}): start a new run") from error
-    rows = drawn(subject.bench.data.lengths, batch_size, batches)
+    rows = drawn(subject.lengths, batch_size, batches)
     work = np.array([work_of(subject.trace.take(torch.as_tensor(one))) for one in rows])
     value = float((work @ prices).mean())
     beside = {

@@ -10,8 +10,7 @@ import torch
 
 from objectives.batches import check_batches, real_batches
 from searchkit.errors import TrialError
-from searchkit.evaluate.subject import Subject
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Estimate
 from searchkit.reduction.device import give_back_memory
 from searchkit.reduction.ragged import Tokens
@@ -27,23 +26,23 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
     unit = f"MiB at batch {batch_size}{'' if length is None else f' of {length} tokens'}"
     measure = partial(_memory, batch_size=batch_size, length=length, batches=batches)
     with_batch = partial(memory, batch_size=batch_size, length=length, batches=batches)
-    return Objective("memory", unit, "lower", measure=measure, exclusive=True, with_batch=with_batch)
+    return Objective("memory", unit, "lower", measure, timing=Timing(with_batch=with_batch))
 
 
 def _memory(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> Estimate:
-    inputs = real_batches(subject.bench, batch_size, length, batches)
+    inputs = real_batches(subject, batch_size, length, batches)
     peaks = [_peak_mib(subject, tokens) for tokens in inputs]
-    unreduced = [_peak_mib(subject.bench.unreduced, tokens) for tokens in inputs]
+    unreduced = [_peak_mib(subject.reference, tokens) for tokens in inputs]
     beside = {
         "unreduced_mib": max(unreduced),
-        "weights_mib": sum(one.nbytes for one in subject.bench.model.parameters()) / 2**20,
+        "weights_mib": subject.weights_bytes / 2**20,
         "batch_size": float(batch_size),
     }
     return Estimate(max(peaks), None, len(peaks), beside)
 
 
 def _peak_mib(subject: Subject, tokens: Tokens) -> float:
-    device = subject.bench.device
+    device = subject.device
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.evaluate.subject import Subject
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
 from searchkit.stats import percentile_interval, resampled
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.quality import Rows, bootstrapped, mean, means
-from searchkit.evaluate.subject import Subject
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
 
 Floats = NDArray[np.float64]

@@ -1,11 +1,11 @@
-"""What a search optimises: a name, a unit, a direction, and how it is measured on a subject."""
+"""Objectives and constraints of a search, and the protocol of the subjects that objectives measure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from searchkit._checks import check_fields
 from searchkit.errors import StudyError
@@ -13,41 +13,151 @@ from searchkit.records import Candidate, Estimate, Pruned
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
-    from searchkit.evaluate.subject import Subject
+    from searchkit.reduction.cost import Shape
+    from searchkit.reduction.encoder import Trace
+    from searchkit.reduction.plan import ReductionPlan
+    from searchkit.reduction.ragged import Tokens
+    from searchkit.tasks.base import Encoded, Labels
+
+Kept = TypeVar("Kept")
+
+
+class Subject(Protocol):
+    """One candidate on one split of the data, as objectives see it.
+
+    Outputs of the whole split are computed when first asked for, in the order of the data. Axes: N examples, C outputs,
+    B examples of a batch, T tokens in all.
+    """
+
+    @property
+    def candidate(self) -> Candidate: ...
+
+    @property
+    def plan(self) -> ReductionPlan:
+        """The candidate as reducers of this encoder."""
+
+    @property
+    def data(self) -> Encoded:
+        """The encoded split."""
+
+    @property
+    def labels(self) -> Labels:
+        """(N,) gold classes or numbers."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each example."""
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(N,) the number of the unit (example, or question of several windows) that each example belongs to."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """(N, C), or (T, C) where the head reads every token; TrialError if one is not finite."""
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) predicted classes."""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether each prediction is the label."""
+
+    @property
+    def trace(self) -> Trace:
+        """Tokens per example and layer that the passes computed."""
+
+    @property
+    def reference(self) -> Subject:
+        """The same model and data with nothing dropped."""
+
+    @property
+    def shape(self) -> Shape:
+        """The sizes of the encoder and its head that costs follow from."""
+
+    @property
+    def padded_to(self) -> int:
+        """The length that the padded accounting of the papers assumes."""
+
+    @property
+    def limit(self) -> int:
+        """The longest example that the encoder takes, in tokens."""
+
+    @property
+    def weights_bytes(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        """The calibration tables of modelled objectives, by the objective's name."""
+
+    def require(self, *heads: str, what: str) -> None:
+        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+
+    def tokens(self, rows: NDArray[np.int64]) -> Tokens:
+        """These examples, packed, on the device."""
+
+    def forward(self, tokens: Tokens) -> torch.Tensor:
+        """One pass over a batch alone, as it would be deployed: logits (B, C), or (T, C) of every token, float32."""
+
+    def trace_of(self, tokens: Tokens) -> Trace:
+        """The trace of one pass over a batch alone."""
+
+    def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        """The result of the first `compute` under this key on this device, shared by later measurements."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How an objective is measured that depends on the device, not on the outputs of the model alone.
+
+    exclusive: nothing else of searchkit runs on the device meanwhile. together: measures several subjects in one go, so
+    that their passes take turns. with_batch: the same objective for another `batch_size` or `length`. calibrate: makes,
+    once per run, a table (JSON) from a function of candidates to subjects and from candidates of the space; `measure`
+    finds it in `subject.tables` under the objective's name. final: takes the objective's place on the report split,
+    under the same name.
+    """
+
+    exclusive: bool = True
+    together: Callable[[Sequence[Subject]], list[Estimate]] | None = None
+    with_batch: Callable[..., Objective] | None = None
+    calibrate: Callable[[Callable[[Candidate], Subject], Sequence[Candidate]], Mapping[str, Any]] | None = None
+    final: Objective | None = None
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One axis of the front.
+    """One axis of the front: a name, a unit, a direction, and a function that measures a `Subject`.
 
-    `measure` takes a `Subject` (the supernet under one plan, on one split) and returns an `Estimate` in `unit`. An
-    `exclusive` objective is timed: nothing else of searchkit runs on the device while it is measured. `examples` gives
-    what the value is made of, for racing: for each example (question) a quality in [0, 1] whose mean is the value, or
-    for each example a cost of 0 or more; None where the value is not a sum over examples. `traced`: it looks at the
-    subject's trace and at no output of the model, so that a plan of lengths alone has its cost before any pass.
-    `together` measures several subjects of one bench in one go, for timed objectives whose candidates take turns.
-    `with_batch` gives the objective for another `batch_size` or `length`, where it depends on these. `calibrate` finds,
-    once per run, a table (JSON) that `measure` looks up under the objective's name in `subject.bench.tables`; `final`
-    takes its place on the report split, under the same name.
-    `resample` takes a subject and (R, U) numbers of units (examples; questions where the data has answers), drawn with
-    repetition, and returns the (R,) values of the objective on them, nan where it is not defined: from these come
-    paired differences and the chance to be on the front.
+    `measure` returns an `Estimate` in `unit`. `examples` gives the parts of the value, for racing: for each example
+    (question) a quality in [0, 1] whose mean is the value, or for each example a cost of 0 or more; None where the
+    value is not a sum over examples. `traced`: it reads the subject's trace and no output of the model, so that a plan
+    of lengths alone has its cost before any pass. `resample` takes a subject and (R, U) numbers of units (examples;
+    questions where the data has answers), drawn with repetition, and returns the (R,) values of the objective on them,
+    nan where it is not defined: from these come paired differences and the chance to be on the front. `timing` belongs
+    to objectives that depend on the device.
+
+    >>> from searchkit import Estimate, Objective
+    >>> def kept(subject):
+    ...     return Estimate(float(subject.trace.attention.sum()), None, len(subject.lengths))
+    >>> Objective("kept_tokens", unit="tokens", better="lower", measure=kept, traced=True).describe()
+    {'name': 'kept_tokens', 'unit': 'tokens', 'better': 'lower'}
     """
 
     name: str
     unit: str
     better: Literal["higher", "lower"]
     measure: Callable[[Subject], Estimate]
-    exclusive: bool = False
     examples: Callable[[Subject], NDArray[np.float64]] | None = None
     traced: bool = False
-    together: Callable[[Sequence[Subject]], list[Estimate]] | None = None
-    with_batch: Callable[..., Objective] | None = None
-    calibrate: Callable[[Any, Sequence[Candidate]], Mapping[str, Any]] | None = None
-    final: Objective | None = None
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
+    timing: Timing | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -58,8 +168,33 @@ class Objective:
         if not self.name.isidentifier():
             raise ValueError(f"an objective's name must be an identifier, got {self.name=}")
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether nothing else of searchkit may run on the device while it is measured."""
+        return self.timing is not None and self.timing.exclusive
+
+    @property
+    def together(self) -> Callable[[Sequence[Subject]], list[Estimate]] | None:
+        """The function that measures several subjects in one go, if there is one."""
+        return None if self.timing is None else self.timing.together
+
+    @property
+    def with_batch(self) -> Callable[..., Objective] | None:
+        """The function that makes it for another `batch_size` or `length`, if it depends on these."""
+        return None if self.timing is None else self.timing.with_batch
+
+    @property
+    def modelled(self) -> bool:
+        """Whether a calibration table stands for the clock during the search."""
+        return self.timing is not None and self.timing.calibrate is not None
+
+    @property
+    def final(self) -> Objective:
+        """The objective in its form for the report split."""
+        return self.timing.final if self.timing is not None and self.timing.final is not None else self
+
     def describe(self) -> dict[str, str]:
-        """What identifies the objective in a fingerprint."""
+        """The JSON that identifies the objective in a fingerprint."""
         return {"name": self.name, "unit": self.unit, "better": self.better}
 
     @classmethod
@@ -120,28 +255,28 @@ class Constraint:
         return Constraint(self.objective, at_most=unreduced + self.within + slack)
 
     def verdict(self, value: float, examples: int) -> Pruned | None:
-        """Why a candidate with this value is no choice; None if it is within the limits."""
+        """`Pruned` for a value beyond the limits; None within them."""
         why = self.broken_by(value)
         return Pruned(why, examples, {self.objective.name: self.excess(value)}) if why else None
 
     def broken_by(self, value: float) -> str | None:
-        """What is wrong with this value of the objective; None if it is within the limits."""
+        """A line on the limit that this value breaks; None if it is within the limits."""
         if self.within is not None:
-            raise ValueError(f"what is {self.within=} depends on the unreduced model: ask `against(...)` it")
+            raise ValueError(f"{self.within=} is relative to the unreduced model: resolve it with `against(...)` first")
         if self.at_most is not None and value > self.at_most:
             return f"{self.objective.name} is {value:.4g}, at most {self.at_most:g} is allowed"
         if self.at_least is not None and value < self.at_least:
-            return f"{self.objective.name} is {value:.4g}, at least {self.at_least:g} is asked for"
+            return f"{self.objective.name} is {value:.4g}, at least {self.at_least:g} is required"
         return None
 
     def excess(self, value: float) -> float:
-        """How far beyond its limits the value is, in the objective's unit; 0 or less within them."""
+        """Distance of the value beyond its limits, in the objective's unit; 0 or less within them."""
         above = -math.inf if self.at_most is None else value - self.at_most
         below = -math.inf if self.at_least is None else self.at_least - value
         return max(above, below)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the constraint in a fingerprint."""
+        """The JSON that identifies the constraint in a fingerprint."""
         limits = {"at_most": self.at_most, "at_least": self.at_least}
         relative = {} if self.within is None else {"within": self.within}
         return {"objective": self.objective.describe(), **limits, **relative}

@@ -160,4 +160,4 @@ class Study:
 
 def _identity(objective: Objective) -> dict[str, Any]:
     """What identifies it in a search: values that a table foretells are not those of the clock."""
-    return {**objective.describe(), **({"modelled": True} if objective.calibrate else {})}
+    return {**objective.describe(), **({"modelled": True} if objective.modelled else {})}

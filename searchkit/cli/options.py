@@ -91,7 +91,7 @@ def local_runs(runs: str, loaded: Loaded) -> Iterator[Path]:
         yield Path(runs)
         return
     from searchkit.storage.remote import mirrored
-    from searchkit.training.supernet import fingerprint
+    from searchkit.training.cache import fingerprint
 
     study = loaded.study
     with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as here:

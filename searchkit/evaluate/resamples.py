@@ -8,18 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.errors import StudyError
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
 from searchkit.stats import Floats, resampled
-
-if TYPE_CHECKING:
-    from searchkit.evaluate.subject import Subject
 
 
 def with_resamples(objective: Objective) -> Objective:
@@ -33,7 +30,7 @@ def _measure(subject: Subject, *, objective: Objective) -> Estimate:
     estimate: Any = objective.measure(subject)
     if not isinstance(estimate, Estimate) or not math.isfinite(estimate.value):
         return estimate  # type: ignore[no-any-return]  # which whoever measures refuses
-    units = int(subject.bench.data.units.max()) + 1
+    units = int(subject.units.max()) + 1
     values = resampled(partial(_checked, objective, subject), units)
     return replace(estimate, resamples=tuple(_short(value) for value in values.tolist()))
 

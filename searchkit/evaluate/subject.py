@@ -21,7 +21,9 @@ from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.energy import meter
 from searchkit.evaluate.racing import RaceState, SequentialTest
 from searchkit.evaluate.threads import side_by_side
+from searchkit.objective import Kept
 from searchkit.records import Candidate, Pruned, Scalar
+from searchkit.reduction.cost import Shape
 from searchkit.reduction.device import device_of, dtype_of, environment, give_back_memory
 from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
@@ -188,18 +190,18 @@ class SupernetBench:
         budget = max(1, self.token_budget // LESS)
         return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
 
-    def remembered(self, what: Hashable, find: Callable[[], Any]) -> Any:
-        """What `find` found when it was first asked for here: a reference that later measurements share."""
-        if what not in self._remembered:
-            self._remembered[what] = find()
-        return self._remembered[what]
+    def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        """The result of the first `compute` under this key: a reference that later measurements share."""
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        return self._remembered[key]  # type: ignore[no-any-return]
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """These examples, packed, on the device."""
         return as_tokens(self.data.take(rows)).to(self.device)
 
-    def subject(self, candidate: Candidate) -> Subject:
-        return Subject(self, candidate, self.plan(candidate), self._prepared.pop(candidate.key, None))
+    def subject(self, candidate: Candidate) -> SupernetSubject:
+        return SupernetSubject(self, candidate, self.plan(candidate), self._prepared.pop(candidate.key, None))
 
     def plan(self, candidate: Candidate) -> ReductionPlan:
         """What the candidate, or the baseline it names, means here."""
@@ -237,7 +239,7 @@ class SupernetBench:
             if not heats or shard is self.shards[-1]:
                 continue
             for one in list(going):
-                subject = Subject(shard.bench, candidates[one], plans[one], done[one][-1])
+                subject = SupernetSubject(shard.bench, candidates[one], plans[one], done[one][-1])
                 verdict = heats[one].stops(subject, shard.units, shard.rows)
                 if verdict is not None:
                     lost[candidates[one].key] = verdict
@@ -254,10 +256,10 @@ class SupernetBench:
         static = self._static_subject(candidate, plan) if race.cost.traced else None
         return None if static is None else race.cost.examples(static)
 
-    def _static_subject(self, candidate: Candidate, plan: ReductionPlan) -> Subject | None:
+    def _static_subject(self, candidate: Candidate, plan: ReductionPlan) -> SupernetSubject | None:
         """A subject with a trace and no logits, where the plan alone decides what is computed."""
         trace = self.model.static_trace(self.whole, plan)
-        return None if trace is None else Subject(self, candidate, plan, (torch.empty(0), trace))
+        return None if trace is None else SupernetSubject(self, candidate, plan, (torch.empty(0), trace))
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Every plan on the whole split. What a plan gets does not depend on the others, nor on what was kept."""
@@ -307,10 +309,10 @@ class SupernetBench:
         return logits[rows], Trace.concatenated([trace for _, trace in parts]).take(back)
 
     @property
-    def unreduced(self) -> Subject:
+    def unreduced(self) -> SupernetSubject:
         """The supernet with nothing dropped: the baseline of every cost. Not kept: a bench and all it holds would be
         garbage only once Python looks for cycles."""
-        return Subject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
+        return SupernetSubject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,7 +325,7 @@ class Shard:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class SupernetSubject:
     """One candidate on a bench; `prepared` are its passes, where they were made with those of others."""
 
     bench: SupernetBench
@@ -332,13 +334,66 @@ class Subject:
     prepared: Passes | None = None
 
     @property
+    def data(self) -> Encoded:
+        return self.bench.data
+
+    @property
     def labels(self) -> Labels:
         return self.bench.data.labels
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens of each example."""
+        return self.bench.data.lengths
+
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(N,) the unit of each example."""
+        return self.bench.data.units
+
+    @property
+    def reference(self) -> SupernetSubject:
+        return self.bench.unreduced
+
+    @property
+    def shape(self) -> Shape:
+        return self.bench.model.shape
+
+    @property
+    def padded_to(self) -> int:
+        return self.bench.padded_to
+
+    @property
+    def limit(self) -> int:
+        return self.bench.model.view.limit
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.bench.model.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return self.bench.device
+
+    @property
+    def tables(self) -> Mapping[str, Any]:
+        return self.bench.tables
+
+    def tokens(self, rows: NDArray[np.int64]) -> Tokens:
+        return self.bench.tokens(rows)
+
+    def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        return self.bench.remembered(key, compute)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """One pass over a batch alone, as it would be deployed: logits (B, C), or (T, C) of every token, float32."""
         with torch.inference_mode():
             return self.bench.model(tokens, self.plan).logits.float()  # type: ignore[no-any-return]
+
+    def trace_of(self, tokens: Tokens) -> Trace:
+        with torch.inference_mode():
+            trace: Trace = self.bench.model(tokens, self.plan).trace.cpu()
+        return trace
 
     @cached_property
     def passes(self) -> Passes:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from searchkit import __version__
 from searchkit._files import replace_whole
 from searchkit.records import digest
-from searchkit.training.supernet import Trained
+from searchkit.training.cache import Trained
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from searchkit._progress import Stopwatch
 from searchkit.errors import StoreError
 from searchkit.front import Front
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Subject
 from searchkit.records import Candidate, Estimate, Trial, digest
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads
@@ -27,7 +27,6 @@ from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
     from searchkit.engines import LAT
-    from searchkit.evaluate.subject import Subject
     from searchkit.runs.session import Run
     from searchkit.storage.store import Store
 
@@ -37,8 +36,7 @@ Found = tuple[Candidate, ...]  # the front, cheapest first
 
 
 def _cost(subject: Subject) -> Estimate:
-    bench = subject.bench
-    return Estimate(ratio_as_published(subject.plan, bench.model.shape, bench.padded_to), None, 1)
+    return Estimate(ratio_as_published(subject.plan, subject.shape, subject.padded_to), None, 1)
 
 
 COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)

@@ -41,7 +41,8 @@ from searchkit.storage.address import StorageAddress
 from searchkit.storage.one_environment import OneSetting
 from searchkit.study import Study
 from searchkit.tasks.splits import duplicates
-from searchkit.training.supernet import Trained, load_tokenizer, train
+from searchkit.training.cache import Trained, train
+from searchkit.training.supernet import load_tokenizer
 
 if TYPE_CHECKING:
     from searchkit.space import Space
@@ -206,7 +207,7 @@ class Run:
     def _tables(self, bench: Callable[[], Any]) -> dict[str, Any]:
         """What modelled objectives know of this device, found once per run, before anything else runs on it."""
         asked = (*self.study.objectives, *(one.objective for one in self.study.constraints))
-        modelled = list({one.name: one for one in asked if one.calibrate is not None}.values())
+        modelled = list({one.name: one for one in asked if one.modelled}.values())
         if not modelled:
             return {}
         if self.conditions.ray_address:
@@ -229,8 +230,10 @@ class Run:
         tables = {}
         for number, one in enumerate(modelled):
             self.progress("calibrate", number, len(modelled))
-            assert one.calibrate is not None
-            tables[one.name] = {**one.calibrate(built, candidates), "environment": dict(built.environment)}
+            assert one.timing is not None
+            assert one.timing.calibrate is not None
+            table = one.timing.calibrate(built.subject, candidates)
+            tables[one.name] = {**table, "environment": dict(built.environment)}
         self.progress("calibrate", len(modelled), len(modelled))
         replace_whole(self.folder.calibration, (json.dumps(tables, indent=2) + "\n").encode())
         return tables
@@ -280,7 +283,7 @@ class Run:
 
     @property
     def _report_objectives(self) -> tuple[Objective, ...]:
-        return (*(one.final or one for one in self.study.objectives), *self.study.front_objectives)
+        return (*(one.final for one in self.study.objectives), *self.study.front_objectives)
 
     def searched(self) -> dict[str, Trial]:
         """Search until the budget is spent; key -> trial on the search split.

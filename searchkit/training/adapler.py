@@ -32,10 +32,11 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import WIDEST, Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.saliency import dumped, token_rows
+from searchkit.training.stage import WIDEST, Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

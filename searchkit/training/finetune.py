@@ -9,7 +9,8 @@ from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.loop import fit
+from searchkit.training.stage import Where, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -20,7 +20,8 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen, summed
-from searchkit.training.loop import WIDEST, Batch, Stage, Where, check_schedule, fit
+from searchkit.training.loop import fit
+from searchkit.training.stage import WIDEST, Batch, Stage, Where, check_schedule
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

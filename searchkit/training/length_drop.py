@@ -22,9 +22,10 @@ from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.loop import fit
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import begin, check_fate
+from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

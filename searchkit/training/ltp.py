@@ -28,9 +28,10 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
+from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -27,9 +27,10 @@ from searchkit.reduction.plan import Reducer, TopK, ranks
 from searchkit.reduction.relaxed import Decision
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of, task_loss
+from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin
+from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -8,7 +8,7 @@ from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, Reducer
 from searchkit.reduction.scorers import Scale
-from searchkit.training.loop import Where
+from searchkit.training.stage import Where
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.training.loop import Batch, Where, batch_of
+from searchkit.training.stage import Batch, Where, batch_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

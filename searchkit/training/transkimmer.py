@@ -32,9 +32,10 @@ from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
-from searchkit.training.loop import Batch, Where, check_scheduled, fit, stage_of
+from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
+from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

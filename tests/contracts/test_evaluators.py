@@ -13,7 +13,7 @@ import pytest
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.ray import ATTEMPTS, Ray, check_reachable
-from searchkit.objective import Objective
+from searchkit.objective import Objective, Timing
 from searchkit.records import Ask, Estimate, Failed, Measured, Trial
 from tests.analytic import COST, OBJECTIVES, QUALITY, FormulaWorkbench, Point, asks
 
@@ -147,7 +147,7 @@ def _stamp(point: Point) -> Estimate:
 
 
 def test_timed_objectives_are_measured_alone(make: Make) -> None:
-    timed = Objective("timed", "s", "lower", _stamp, exclusive=True)  # type: ignore[arg-type]
+    timed = Objective("timed", "s", "lower", _stamp, timing=Timing())  # type: ignore[arg-type]
     slow = Objective("slow", "s", "lower", _stamp)  # type: ignore[arg-type]
     with make(FormulaWorkbench({}), (slow, timed)) as evaluator:
         outcomes = [outcome.estimates for _, outcome in by_number(evaluator.run(asks()[:6]))]

@@ -19,7 +19,7 @@ from objectives.quality import bootstrapped
 from searchkit import stats as own
 from searchkit.errors import StudyError
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.cost import macs as macs_of
@@ -33,7 +33,7 @@ from tests.objectives.test_quality import classes, numbers, questions
 Rows = NDArray[np.int64]
 
 
-def values(objective: Objective, subject: Subject, rows: Rows) -> NDArray[np.float64]:
+def values(objective: Objective, subject: SupernetSubject, rows: Rows) -> NDArray[np.float64]:
     assert objective.resample is not None
     return objective.resample(subject, rows)
 

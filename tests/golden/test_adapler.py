@@ -18,10 +18,10 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers.predictors import Contribution
 from searchkit.training import AdapLeR
 from searchkit.training.adapler import SoftRemoval, distillation, removal, slope_of
-from searchkit.training.loop import batch_of
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.saliency import dumped, saliency, token_rows
+from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, trained, untrained, where
 

@@ -16,10 +16,10 @@ from searchkit.reduction.scorers import PREDICTORS, Seen
 from searchkit.reduction.scorers.block import BlockScorer, squares_of
 from searchkit.training import LTP, BlockSkim, PowerBert
 from searchkit.training.block_skim import answer_tokens
-from searchkit.training.loop import batch_of
 from searchkit.training.ltp import Sigmoid
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.power_bert import SoftExtract, lengths_of
+from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, untrained
 

@@ -15,8 +15,8 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training import Transkimmer
-from searchkit.training.loop import batch_of
 from searchkit.training.plans import everywhere
+from searchkit.training.stage import batch_of
 from searchkit.training.transkimmer import StraightThrough
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, untrained

@@ -12,7 +12,7 @@ import pytest
 from objectives import latency
 from objectives.latency_model import PRICES, calibrated, compared, fitted, work_of
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.ragged import Tokens
 from searchkit.space import Lengths, Space
@@ -26,11 +26,11 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> SupernetBench:
     """A bench whose passes take what they compute, at known prices, with one per cent of noise."""
     now, rng = [0.0], np.random.default_rng(0)
 
-    def forward(self: Subject, tokens: Tokens) -> None:
+    def forward(self: SupernetSubject, tokens: Tokens) -> None:
         work = work_of(self.bench.model(tokens, self.plan).trace)
         now[0] += float(work @ TRUE_MS) / 1e3 * float(np.exp(rng.normal(0, 0.01)))
 
-    monkeypatch.setattr(Subject, "forward", forward)
+    monkeypatch.setattr(SupernetSubject, "forward", forward)
     monkeypatch.setattr(importlib.import_module("objectives.batches").time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(importlib.import_module("searchkit.evaluate.timing"), "processor_time_of_others", lambda: None)
     own = importlib.import_module("objectives.latency_model")
@@ -46,7 +46,7 @@ def candidates(count: int, seed: int) -> list[Candidate]:
 
 
 def test_a_table_predicts_plans_that_it_has_not_seen(clocked: SupernetBench) -> None:
-    table = calibrated(clocked, candidates(18, 0), batch_size=2, batches=6)
+    table = calibrated(clocked.subject, candidates(18, 0), batch_size=2, batches=6)
     assert table["relative_error"] < 0.03
     assert table["kendall_tau"] > 0.9
     assert (table["fitted_on"], table["held_out"]) == (12, 6) or table["held_out"] >= 5
@@ -83,8 +83,7 @@ def test_the_error_is_that_of_the_mean_over_batches() -> None:
 def test_the_final_front_is_measured() -> None:
     modelled = latency(during_search="modelled")
     assert not modelled.exclusive
-    assert modelled.calibrate is not None
-    assert modelled.final is not None
+    assert modelled.modelled
     assert modelled.final.exclusive
     assert (modelled.final.name, modelled.final.unit) == (modelled.name, modelled.unit)
 

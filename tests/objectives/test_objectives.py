@@ -13,7 +13,7 @@ import torch
 
 from objectives import OBJECTIVES, accuracy, flops, latency, macs, memory
 from searchkit.errors import StudyError, TrialError
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -36,7 +36,7 @@ def bench() -> SupernetBench:
     return SupernetBench(classifier, FineTune(), data, padded_to=TASK.max_length, token_budget=256)
 
 
-def subject(bench: SupernetBench, *lengths: float) -> Subject:
+def subject(bench: SupernetBench, *lengths: float) -> SupernetSubject:
     return bench.subject(Candidate.of(lengths=lengths))
 
 
@@ -137,11 +137,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock of our own: passes take 4 ms with reduction, 8 ms without, on a machine that gets slower and slower."""
     now = [0.0]
 
-    def forward(self: Subject, tokens: Tokens) -> None:
+    def forward(self: SupernetSubject, tokens: Tokens) -> None:
         whole = self.plan == ReductionPlan.unreduced(LAYERS)
         now[0] += (0.008 if whole else 0.004) * (1 + now[0])
 
-    monkeypatch.setattr(Subject, "forward", forward)
+    monkeypatch.setattr(SupernetSubject, "forward", forward)
     monkeypatch.setattr(batches_module.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(timing_module, "processor_time_of_others", lambda: None)
 
@@ -183,9 +183,9 @@ def test_examples_of_one_length_are_made_of_real_tokens(bench: SupernetBench) ->
 
     known = set(bench.data.ids.tolist())
     with pytest.raises(StudyError, match="at most what the encoder takes, 28, got 50"):
-        real_batches(bench, 4, 50, 3)
+        real_batches(bench.unreduced, 4, 50, 3)
     for length in (3, 7, 28):
-        batches = real_batches(bench, 4, length, 3)
+        batches = real_batches(bench.unreduced, 4, length, 3)
         assert len(batches) == 3
         for tokens in batches:
             assert tokens.layout.lengths.tolist() == [length] * 4

@@ -19,7 +19,7 @@ from sklearn import metrics
 from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, matthews, mse, pearson, spearman
 from objectives.answers import squad_scores
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
@@ -37,7 +37,7 @@ WORDS = word_tokenizer(["a", "b", "c", "d", "what"])
 
 
 @dataclass(frozen=True, eq=False)
-class Told(Subject):
+class Told(SupernetSubject):
     """A subject whose outputs are given."""
 
     told: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 1), dtype=np.float32))
@@ -131,7 +131,7 @@ def test_a_correlation_with_a_constant_is_a_failure_of_kind_nan(
     class Bench:
         environment: dict[str, Any] = {}  # noqa: RUF012
 
-        def subject(self, candidate: Candidate) -> Subject:
+        def subject(self, candidate: Candidate) -> SupernetSubject:
             return subject
 
     outcome = measure(Ask(0, Candidate.of()), Bench(), [objective]).outcome  # type: ignore[arg-type]

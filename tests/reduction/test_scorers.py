@@ -15,7 +15,7 @@ from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.scorers import PREDICTORS, SCORERS, Seen, scale_of
 from searchkit.training import FineTune, InputReducer
 from searchkit.training.input_reducer import _distilled
-from searchkit.training.loop import batch_of
+from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.reduction.test_relaxed import CASES, scaled
 from tests.training.recipes import data_for, untrained, where

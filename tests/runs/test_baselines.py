@@ -11,7 +11,7 @@ import torch
 from objectives import macs
 from searchkit.errors import StudyError
 from searchkit.evaluate.baselines import DROPS, SHARES, baselines
-from searchkit.evaluate.subject import Subject, SupernetBench
+from searchkit.evaluate.subject import SupernetBench, SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.cost import unreduced_macs
 from searchkit.reduction.encoder import encode
@@ -39,7 +39,7 @@ def bench_of(
     return SupernetBench(model, FineTune(), data, padded_to=40, token_budget=64)
 
 
-def cut(bench: SupernetBench, baseline: str, share: float) -> Subject:
+def cut(bench: SupernetBench, baseline: str, share: float) -> SupernetSubject:
     return bench.subject(Candidate.of(baseline=baseline, share=share))
 
 

@@ -411,7 +411,7 @@ def test_a_run_may_lose_so_much_against_the_unreduced_model_and_no_more(home: Pa
     ]
     left_out = [trial.outcome.why for trial in results.trials if isinstance(trial.outcome, Pruned)]
     assert min(measured) >= least
-    assert any(why.endswith(f"at least {least:g} is asked for") for why in left_out)
+    assert any(why.endswith(f"at least {least:g} is required") for why in left_out)
     assert replayed(folder_of(tmp_path)) == len(results.trials)
 
 

@@ -16,6 +16,7 @@ from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.trial import measure, measure_together
 from searchkit.front import losses, nondominated
+from searchkit.objective import Timing
 from searchkit.records import Estimate
 from searchkit.search.budget import Account
 from searchkit.search.generational import Trials, search
@@ -239,7 +240,7 @@ def test_a_limit_on_a_timed_objective_holds_where_it_is_timed_in_turns() -> None
     def together(subjects: Any) -> list[Estimate]:
         return [COST.measure(subject) for subject in subjects]
 
-    timed = Objective("timed", "ms", "lower", COST.measure, exclusive=True, together=together)
+    timed = Objective("timed", "ms", "lower", COST.measure, timing=Timing(together=together))
     bench = replace(FormulaBench({}), constraints=(Constraint(timed, at_most=0.5),))
     trials = list(measure_together(asks(), bench, [QUALITY, timed]))
     assert {trial.status for trial in trials} == {"measured", "pruned"}
@@ -249,7 +250,7 @@ def test_a_limit_on_a_timed_objective_holds_where_it_is_timed_in_turns() -> None
 
 
 def test_a_constraint_has_a_limit_that_something_can_meet() -> None:
-    timed = Objective("latency", "ms", "lower", COST.measure, exclusive=True)
+    timed = Objective("latency", "ms", "lower", COST.measure, timing=Timing())
     for arguments, message in (
         ({"objective": COST}, "needs at_most or at_least"),
         ({"objective": COST, "at_most": float("nan")}, "must be a finite number"),
@@ -272,11 +273,11 @@ def test_within_follows_the_direction_of_its_objective_and_its_limit_is_allowed(
     for value, allowed in ((0.1, True), (0.3, True), (0.2 + 0.1, True), (0.301, False)):
         assert (cost.broken_by(value) is None) == allowed
     assert Constraint(COST, at_most=0.5).against(0.2) == Constraint(COST, at_most=0.5)
-    assert quality.broken_by(0.7) == "quality is 0.7, at least 0.8 is asked for"
+    assert quality.broken_by(0.7) == "quality is 0.7, at least 0.8 is required"
 
 
 def test_within_says_nothing_before_the_unreduced_model_is_known() -> None:
-    with pytest.raises(ValueError, match="depends on the unreduced model"):
+    with pytest.raises(ValueError, match="is relative to the unreduced model"):
         Constraint(QUALITY, within=0.1).broken_by(0.5)
     with pytest.raises(StudyError, match="quality is nan for the unreduced model"):
         Constraint(QUALITY, within=0.1).against(float("nan"))

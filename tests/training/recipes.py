@@ -22,7 +22,7 @@ from searchkit.training import (
     PowerBert,
     Transkimmer,
 )
-from searchkit.training.loop import Where
+from searchkit.training.stage import Where
 from searchkit.training.supernet import Scratch, Supernet
 
 RECIPES = {file: getattr(training, name) for name, file in training.RECIPES.items()}

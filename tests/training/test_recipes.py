@@ -17,9 +17,10 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded
 from searchkit.training import LTP, BlockSkim, FineTune, InputReducer, LengthDrop
 from searchkit.training.length_drop import drawn, smallest
-from searchkit.training.loop import Batch, EpochBatches
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import plan
+from searchkit.training.stage import Batch
+from searchkit.training.trainer import EpochBatches
 from tests.training.recipes import SCRATCH, data_for, trained, untrained, weights, where
 
 

@@ -14,7 +14,8 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import Generated
 from searchkit.training import FineTune, LengthDrop
-from searchkit.training.supernet import Scratch, Supernet, Trained, fingerprint, train
+from searchkit.training.cache import Trained, fingerprint, train
+from searchkit.training.supernet import Scratch, Supernet
 
 TASK = Generated(train=64, search=20, report=20)
 SUPERNET = Supernet(Scratch(layers=2, width=8, heads=2, feed_forward=8), FineTune(epochs=1, batch_size=32))

@@ -1,0 +1,123 @@
+"""Stages of training: conditions, batches, losses and the rules of a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from searchkit._checks import check_fields
+from searchkit._progress import Progress
+from searchkit.errors import StudyError
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Layout, Tokens
+from searchkit.training.packing import as_tokens
+
+if TYPE_CHECKING:
+    from searchkit.tasks.base import Encoded
+
+WIDEST = 100_000  # hidden units of a predictor
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where and under which conditions a training runs."""
+
+    folder: Path
+    device: torch.device
+    seed: int
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Packed tokens of B examples, their labels as the head wants them, and their numbers (B,) in the data."""
+
+    tokens: Tokens
+    labels: Tensor
+    rows: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        return self.tokens.layout
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training with one optimiser and one schedule (AdamW, linear warm-up and decay).
+
+    rates: name -> learning rate for parameters whose name starts so; they have no weight decay
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float  # fraction of all steps
+    weight_decay: float
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scheduled(Protocol):
+    """The fields that every recipe's main stage is made from."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def stage_of(
+    name: str, recipe: Scheduled, epochs: int | None = None, rates: Mapping[str, float] | None = None
+) -> Stage:
+    """A stage with the recipe's schedule, for `epochs` epochs if they are not its own."""
+    count = recipe.epochs if epochs is None else epochs
+    return Stage(name, count, recipe.batch_size, recipe.learning_rate, recipe.warmup, recipe.weight_decay, rates or {})
+
+
+# Yields the losses of one optimiser step; each is back-propagated and freed before the next one is computed.
+Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
+
+
+def task_loss(plan: ReductionPlan | None = None) -> Losses:
+    """The loss of the task under a plan, by default on whole inputs."""
+
+    def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        logits = model(batch.tokens, plan or ReductionPlan.unreduced(model.shape.layers)).logits
+        yield model.head.loss(logits, batch.labels, batch.layout)
+
+    return losses
+
+
+def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
+    """These examples on the device."""
+    part = data.take(rows.numpy())
+    return Batch(as_tokens(part).to(device), torch.as_tensor(part.labels).to(device), rows)
+
+
+def check_scheduled(recipe: Scheduled) -> None:
+    check_fields(recipe)
+    check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
+
+
+def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:
+    """The rules that every recipe's schedule obeys."""
+    if epochs < 1:
+        raise StudyError(f"epochs must be at least 1, got {epochs=}")
+    if batch_size < 1:
+        raise StudyError(f"batch_size must be at least 1, got {batch_size=}")
+    if not 0 < learning_rate < 1:
+        raise StudyError(f"learning_rate must be in (0, 1), got {learning_rate=}")
+    if not 0 <= warmup < 1:
+        raise StudyError(f"warmup is a fraction of the steps in [0, 1), got {warmup=}")
