@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from searchkit._checks.code import with_code
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.records import digest
@@ -40,7 +41,7 @@ class Trained:
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
     """16 hex digits of everything that decides the trained weights."""
-    return digest({"supernet": supernet.describe(), "task": task.describe(), "seed": seed})
+    return digest({"supernet": supernet.describe(), "task": with_code(task.describe(), task), "seed": seed})
 
 
 def train(
