@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -45,3 +46,15 @@ def lock(handle: int, path: Path, taken: str) -> None:
         if error.errno not in _NO_LOCKS:
             raise
         logger.warning("the file system of %s has no locks: make sure that one process at a time writes it", path)
+
+
+def wait_for_lock(handle: int, path: Path, patience_s: float) -> None:
+    """Take the open file for this process alone, waiting for another one; StoreError after `patience_s` seconds."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return lock(handle, path, f"{path}: another process holds it for more than {patience_s:.0f} s")
+        except StoreError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from searchkit._files import wait_for_lock
 from searchkit.errors import NothingStoredError, StoreError
 from searchkit.storage.address import StorageAddress, root_of
 
@@ -61,6 +63,20 @@ def has_tables(url: str, options: dict[str, Any]) -> bool:
         return bool(inspect(engine).has_table("studies"))
     finally:
         engine.dispose()
+
+
+@contextmanager
+def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
+    """Wait while another process makes tables in the same SQLite file: two at once would break each other's."""
+    from sqlalchemy import make_url
+
+    url = make_url(where.storage)
+    if not create or url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        yield
+        return
+    with open(url.database, "a") as file:  # SQLite makes an empty file its own; its locks are of another kind
+        wait_for_lock(file.fileno(), Path(url.database), PATIENCE_S)
+        yield
 
 
 def tell_apart(engine: Any) -> None:
