@@ -28,16 +28,22 @@ def bootstrapped(value: float, units: int, score: Callable[[Rows], Floats]) -> E
         return Estimate(value, None, units)
     scores = resampled(score, units)
     defined = scores[np.isfinite(scores)]
-    low, high = percentile_interval(defined)
+    low, high = _around(value, *percentile_interval(defined))
     return Estimate(value, float(defined.std(ddof=1)) if len(defined) > 1 else None, units, low=low, high=high)
 
 
 def mean(values: Floats) -> Estimate:
     """The mean of (U,) values, its standard error in closed form, its interval by percentiles of resamples."""
     n = len(values)
-    low, high = percentile_interval(resampled(partial(means, values), n)) if n > 1 else (None, None)
+    value = float(values.mean())
+    low, high = _around(value, *percentile_interval(resampled(partial(means, values), n))) if n > 1 else (None, None)
     error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None
-    return Estimate(float(values.mean()), error, n, low=low, high=high)
+    return Estimate(value, error, n, low=low, high=high)
+
+
+def _around(value: float, low: float | None, high: float | None) -> tuple[float, float] | tuple[None, None]:
+    """The interval, widened to hold the value: percentiles of a biased score may lie to one side of it."""
+    return (None, None) if low is None or high is None else (min(low, value), max(high, value))
 
 
 def means(values: Floats, rows: Rows) -> Floats:

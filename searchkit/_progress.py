@@ -1,26 +1,75 @@
-"""What long work says while it runs: a phase, how much is done, how much there is."""
+"""Progress of long work: a phase, how much of it is done, how much there is, and the step that runs now."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from searchkit._files import replace_whole
 
+PREPARE: Final = "prepare"  # the phase before the first one and between two
+STEP_EVERY_S: Final = 0.5  # between steps that differ after a colon alone: there may be thousands of them a second
+
 
 class Progress(Protocol):
-    """Called often and cheaply; `note` is a short line of what matters now (a loss, a hypervolume)."""
+    """Callback for a phase: `done` of `total` (0: not known), and a short note, such as a loss or the step that runs.
+
+    It is called often and has to be cheap.
+    """
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None: ...
 
 
 def silent(phase: str, done: int, total: int, note: str = "") -> None:
-    """The progress of code that runs without an audience."""
+    """Progress that is shown nowhere."""
+
+
+_listeners: list[Callable[[str], None]] = []  # of this process, the innermost last
+
+
+def step(text: str) -> None:
+    """Report the step that runs now, such as `loading the model`, to the innermost `steps_shown`; from any thread.
+
+    Like a log line it needs no parameter in every signature between the run and an objective's inner loop.
+    """
+    if _listeners:
+        _listeners[-1](text)
+
+
+@contextmanager
+def steps_shown(progress: Progress) -> Iterator[Progress]:
+    """The same progress; each `step` meanwhile becomes the note of the running phase, or of `PREPARE`."""
+    last, note_before, kind_before, stepped_s = (PREPARE, 0, 0), "", "", 0.0
+
+    def reported(phase: str, done: int, total: int, note: str = "") -> None:
+        nonlocal last, note_before
+        last, note_before = (phase, done, total), note
+        progress(phase, done, total, note)
+
+    def stepped(text: str) -> None:
+        nonlocal kind_before, stepped_s
+        kind, now = text.partition(":")[0], time.monotonic()
+        if kind == kind_before and now - stepped_s < STEP_EVERY_S:
+            return
+        kind_before, stepped_s = kind, now
+        phase, done, total = last
+        if done >= total:  # it is over; what runs now makes the next one ready
+            progress(PREPARE, 0, 0, text)
+        else:
+            progress(phase, done, total, f"{note_before}; {text}" if note_before else text)
+
+    _listeners.append(stepped)
+    try:
+        yield reported
+    finally:
+        _listeners.remove(stepped)
 
 
 class Stopwatch:
-    """Seconds of work, kept in a file now and then, so that work that was interrupted counts too."""
+    """Seconds of work, written to a file at most once a second, so that interrupted work counts too."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._start = file, time.monotonic()
@@ -40,9 +89,9 @@ class Stopwatch:
     def watching(self, progress: Progress) -> Progress:
         """The same progress, noting the time at most once a second."""
 
-        def told(phase: str, done: int, total: int, note: str = "") -> None:
+        def watched(phase: str, done: int, total: int, note: str = "") -> None:
             progress(phase, done, total, note)
             if time.monotonic() - self._written > 1:
                 self.write()
 
-        return told
+        return watched

@@ -235,21 +235,35 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Failed:
-    """The candidate could not be measured. `kind` is one of exception, nan, out-of-memory, timeout, worker-died."""
+    """The candidate, or an objective on it, could not be measured.
+
+    kind: one of exception, nan, out-of-memory, timeout, worker-died; reasons: objective -> why it failed, empty where
+    the candidate itself did; estimates: the values of the other objectives, which are as good as a measured trial's
+    """
 
     kind: str
     message: str
     trace: str = ""
     attempts: int = 1
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"kind": self.kind, "message": self.message, "trace": self.trace}
-        return data if self.attempts == 1 else {**data, "attempts": self.attempts}
+        if self.attempts != 1:
+            data["attempts"] = self.attempts
+        if self.reasons:
+            data["reasons"] = dict(self.reasons)
+        if self.estimates:
+            data["estimates"] = {name: estimate.to_json() for name, estimate in self.estimates.items()}
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failed:
         kind, message, trace = (_is(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
-        return cls(kind, message, trace, _whole(data.get("attempts", 1)))
+        reasons = {name: _is(reason, str) for name, reason in _is(data.get("reasons", {}), dict).items()}
+        estimates = {name: Estimate.from_json(item) for name, item in _is(data.get("estimates", {}), dict).items()}
+        return cls(kind, message, trace, _whole(data.get("attempts", 1)), reasons, estimates)
 
 
 Outcome = Measured | Pruned | Failed

@@ -12,7 +12,7 @@ from searchkit.training import LTP, AdapLeR, FineTune, InputReducer, LengthDrop,
 
 
 def study(
-    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    model: str = "sentence-transformers/all-MiniLM-L6-v2",
     data: str = "stanfordnlp/sst2",
     text: str | None = None,
     recipe: str = "length_drop",

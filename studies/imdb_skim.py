@@ -7,7 +7,7 @@ from searchkit.training import FineTune, Transkimmer
 
 
 def study(
-    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    model: str = "sentence-transformers/all-MiniLM-L6-v2",
     data: str = "stanfordnlp/imdb",
     max_length: int = 512,
     train_limit: int | None = None,

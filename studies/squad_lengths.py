@@ -7,7 +7,7 @@ from searchkit.training import FineTune, LengthDrop
 
 
 def study(
-    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    model: str = "sentence-transformers/all-MiniLM-L6-v2",
     data: str = "rajpurkar/squad",
     max_length: int = 384,
     train_limit: int | None = None,

@@ -7,7 +7,7 @@ from searchkit.training import AdapLeR, FineTune
 
 
 def study(
-    model: str = "microsoft/MiniLM-L12-H384-uncased",
+    model: str = "sentence-transformers/all-MiniLM-L6-v2",
     data: str = "stanfordnlp/sst2",
     text: str | None = None,
     limit: int | None = None,

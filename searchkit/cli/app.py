@@ -25,7 +25,8 @@ from searchkit.cli.options import (
     parameters,
     refuse_public_password,
 )
-from searchkit.cli.terminal import bars, keeping, say, show, stop, warn
+from searchkit.cli.progress import bars, loading
+from searchkit.cli.terminal import keeping, say, show, stop, warn
 from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
@@ -49,11 +50,12 @@ def train_command(
     device: Device = "auto",
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.session import train_only
-    from searchkit.runs.study_file import load
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.session import train_only
+        from searchkit.runs.study_file import load
 
-    loaded = load(study, parameters(param))
+        loaded = load(study, parameters(param))
     with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress:
         trained = train_only(loaded, Conditions(runs=here, device=device), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
@@ -95,12 +97,13 @@ def run(
     Stop it at any moment (Ctrl-C, kill, power cut) and run the same command again: it goes on and measures nothing
     twice. Ctrl-C once lets a search finish what is in flight, twice stops it now.
     """
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.session import execute
-    from searchkit.runs.study_file import load
-    from searchkit.search.interrupt import Interrupt
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.session import execute
+        from searchkit.runs.study_file import load
+        from searchkit.search.interrupt import Interrupt
 
-    loaded = load(study, parameters(param))
+        loaded = load(study, parameters(param))
     if (ray_address or gpus_per_worker is not None or resource) and not workers:
         raise StudyError("--ray-address, --gpus-per-worker and --resource need --workers N with N at least 1")
     with local_runs(runs, loaded) as here:

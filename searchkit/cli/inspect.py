@@ -8,7 +8,8 @@ import typer
 
 from searchkit.cli.cluster import followed, show_job
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
-from searchkit.cli.terminal import bars, keeping, say, show, show_picked, show_remeasured, show_status
+from searchkit.cli.progress import bars
+from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
 from searchkit.runs.folder import Folder
 
 LAST_LINES: Final = 10  # of a job's log, in its status

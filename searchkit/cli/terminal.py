@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,6 @@ from searchkit.report.environment import in_short
 from searchkit.storage.address import with_password
 
 if TYPE_CHECKING:
-    from searchkit._progress import Progress
     from searchkit.objective import Objective
     from searchkit.records import Trial
     from searchkit.report.pick import Figure, Picked
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 out, err = Console(), Console(stderr=True)
 
-LINE_EVERY_S: Final = 30.0
 _PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
@@ -53,62 +50,6 @@ def show(results: Any, place: Path | str) -> None:
 
     out.print(console_table(results))
     say(f"front.csv, summary.json, trials.parquet and plots are in {place}")
-
-
-@contextmanager
-def bars() -> Iterator[Progress]:
-    """A progress bar per phase, with what is done and the time that remains; in a log, a line now and then."""
-    if not err.is_terminal:
-        yield _Lines()
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=err) as bars:
-        tasks: dict[str, Any] = {}
-
-        def told(phase: str, done: int, total: int, note: str = "") -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=total, completed=done, note=note)
-            bars.update(tasks[phase], completed=done, total=total, note=note)
-
-        yield told
-
-
-class _Lines:
-    """Progress for output that is no terminal: a line when a phase begins, every half minute, and when it ends."""
-
-    def __init__(self) -> None:
-        self._phase, self._begun, self._said, self._from = "", 0.0, 0.0, 0
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._begun, self._from = phase, now, done
-        elif done < total and now - self._said < LINE_EVERY_S:
-            return
-        self._said = now
-        made = done - self._from
-        left = (now - self._begun) / made * (total - done) if made > 1 else 0.0  # the first of a group took for all
-        remaining = f", about {left:.0f} s left" if left else ""
-        err.print(
-            f"{phase}: {done} of {total}{remaining}{f', {note}' if note else ''}", soft_wrap=True, highlight=False
-        )
 
 
 def show_status(folder: Folder) -> None:

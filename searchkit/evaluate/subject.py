@@ -5,6 +5,7 @@ Axes: N examples, C classes, B examples of a batch.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from searchkit._progress import step
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.baselines import baseline_plan
 from searchkit.evaluate.energy import meter
@@ -281,8 +283,10 @@ class SupernetBench:
             log.info("%d of %d candidates do not score as the recipe does and are evaluated alone", alone, len(plans))
         together = [plan for plan, can in zip(plans, shared, strict=True) if can]
         asked = prefixes(together)
+        number = itertools.count(1)
 
         def on_batch(tokens: Tokens, cache: Cache) -> list[Passes]:
+            step(f"{len(plans)} candidates: batch {next(number)} of {len(self.batches)}")
             with torch.inference_mode():  # which is the thread's own
                 cache.begin(asked)
                 walked = iter(Walk(self.model, tokens, together, like, cache).predicted())

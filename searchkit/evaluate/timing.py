@@ -1,10 +1,10 @@
-"""How much longer one thing takes than another, on machines that are shared, drift and stall.
+"""Ratios of run times, measured in interleaved rounds on machines that are shared, drift and stall.
 
 Plain means of consecutive runs compare two moments of a machine. Here all sides take turns in random order (A B R B A
 R ...), each side's time is divided by the reference's on the same input in the same round, a moment away, and medians
 over the rounds leave out what hit one visit alone. Rounds go on until the ratios are known well enough or the time is
 spent; rounds in which the machine was busy with something else do not count. Rounds keep their distance: a shared
-machine favours one side for seconds at a time, and rounds in a row would all see the same mood and believe it.
+machine favours one side for seconds at a time: consecutive rounds are correlated, and their intervals too narrow.
 
 Axes: R rounds, S sides (side 0 is the reference), J inputs.
 """
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check
+from searchkit._progress import step
 from searchkit.errors import StudyError
 
 Floats = NDArray[np.float64]
@@ -140,22 +141,24 @@ def in_turns(
     """
     rng, others = np.random.default_rng(seed), others or processor_time_of_others
     for side in range(sides):
-        for one in range(inputs):
-            visit(side, one)
+        for number in range(inputs):
+            step(f"warming up {sides - 1} candidates to be timed")
+            visit(side, number)
     begun, rounds, busy = clock(), list[Floats](), list[bool]()
-    look, passing = protocol.fewest, 0.0
+    look, passing, allowed_s = protocol.fewest, 0.0, protocol.budget_s * sides
     while True:
         start, used = clock(), others()
         times = np.empty((sides, inputs))
-        for one in rng.permutation(inputs):
+        for number in rng.permutation(inputs):
             for side in rng.permutation(sides):
-                times[side, one] = visit(int(side), int(one))
+                step(f"timing {sides - 1} candidates: round {len(rounds) + 1}, {passing:.0f} of {allowed_s:.0f} s")
+                times[side, number] = visit(int(side), int(number))
         took = clock() - start
         rounds.append(times)
         busy.append(_was_busy(used, others(), took))
         passing += took
         waited = clock() - begun - passing
-        spent = passing >= protocol.budget_s * sides or waited >= PAUSES * protocol.min_round_interval_s > 0
+        spent = passing >= allowed_s or waited >= PAUSES * protocol.min_round_interval_s > 0
         over = len(rounds) >= protocol.most or (len(rounds) >= protocol.fewest and spent)
         if len(rounds) >= look or over:
             timed = _counted(np.array(rounds), np.array(busy), clock() - begun, protocol)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.base import Bench
+from searchkit.evaluate.estimates import checked_estimate
 from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
     from searchkit.evaluate.racing import RaceState
-    from searchkit.objective import Objective
+    from searchkit.objective import Constraint, Objective
 
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) 
     """The trials with these objectives added where they were measured, all at once where an objective can do that."""
     done = list(trials)
     for objective in objectives:
-        measured = [trial for trial in done if isinstance(trial.outcome, Measured)]
+        measured = [trial for trial in done if _can_go_on(trial.outcome)]
         found = _together(measured, bench, objective) if len(measured) > 1 else {}
         done = [found.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
     return done
@@ -78,23 +79,38 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     start = time.perf_counter()
     try:
         found = objective.together([bench.subject(trial.ask.candidate) for trial in trials])
-        estimates = [_finite(objective.name, estimate) for estimate in found]
+        estimates = [checked_estimate(objective.name, result) for result in found]
     except StudyError:
         raise
     except Exception:
         log.warning("%s of %d candidates fails together; now one by one", objective.name, len(trials), exc_info=True)
         return {}
     share = (time.perf_counter() - start) / len(trials)
-    added = {}
-    for trial, estimate in zip(trials, estimates, strict=True):
-        assert isinstance(trial.outcome, Measured)
-        known = {**trial.outcome.estimates, objective.name: estimate}
-        limits = [one for one in bench.constraints if one.objective.name == objective.name]
-        broken = next(filter(None, (limit.verdict(estimate.value, max(estimate.n, 1)) for limit in limits)), None)
-        excess = {objective.name: max(limit.excess(estimate.value) for limit in limits)} if limits else {}
-        outcome = broken or Measured(known, {**trial.outcome.excess, **excess})
-        added[trial.key] = replace(trial, outcome=outcome, seconds=trial.seconds + share)
-    return added
+    return {
+        trial.key: replace(
+            trial,
+            outcome=_extended(trial.outcome, objective.name, estimate, bench.constraints),
+            seconds=trial.seconds + share,
+        )
+        for trial, estimate in zip(trials, estimates, strict=True)
+    }
+
+
+def _can_go_on(outcome: Outcome | None) -> bool:
+    """Whether more objectives can be measured: the candidate was, whatever became of single objectives."""
+    return isinstance(outcome, Measured) or (isinstance(outcome, Failed) and bool(outcome.reasons))
+
+
+def _extended(outcome: Outcome, name: str, estimate: Estimate, constraints: Sequence[Constraint]) -> Outcome:
+    """The outcome with one more estimate, and the verdict of the constraints on it."""
+    assert not isinstance(outcome, Pruned)
+    known = {**outcome.estimates, name: estimate}
+    if isinstance(outcome, Failed):
+        return replace(outcome, estimates=known)
+    verdict = _judged(known, [limit for limit in constraints if limit.objective.name == name])
+    if isinstance(verdict, Pruned):
+        return verdict
+    return Measured(known, {**outcome.excess, **verdict})
 
 
 def layer_values(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
@@ -123,48 +139,95 @@ def measure(
     In a race, with the examples that make the trial a rival.
     """
     start = time.perf_counter()
-    known = before.outcome if before else None
-    if known is not None and not isinstance(known, Measured):
+    known = before.outcome if before else Measured({})
+    if not _can_go_on(known):
         assert before is not None
         return before
-    examples: dict[str, Any] = {}
-    estimates = dict(known.estimates) if known else {}
-    outcome = _outcome(ask, bench, objectives, dict(estimates), race, examples)
+    outcome, examples = _attempt(ask, bench, objectives, known, race)
     if isinstance(outcome, Failed) and outcome.kind == "out-of-memory":
         log.warning("out of memory, now in smaller batches: %s", outcome.message)
-        outcome = _outcome(ask, bench.smaller(), objectives, estimates, race, examples)
+        outcome, examples = _attempt(ask, bench.smaller(), objectives, known, race)
         outcome = replace(outcome, attempts=2) if isinstance(outcome, Failed) else outcome
     seconds = time.perf_counter() - start + (before.seconds if before else 0.0)
     return Trial(ask, outcome, seconds, dict(bench.environment), examples)
 
 
-def _outcome(
-    ask: Ask,
-    bench: Bench,
-    objectives: Iterable[Objective],
-    estimates: dict[str, Estimate],
-    race: RaceState | None,
-    examples: dict[str, Any],
-) -> Outcome:
-    excess: dict[str, float] = {}
+def _attempt(
+    ask: Ask, bench: Bench, objectives: Iterable[Objective], known: Outcome, race: RaceState | None
+) -> tuple[Outcome, Mapping[str, Any]]:
+    """The outcome with these objectives added to the known one, and the examples for later races."""
     try:
         subject = bench.subject(ask.candidate)
-        for objective in objectives:
-            estimates[objective.name] = _finite(objective.name, objective.measure(subject))
-        for constraint in bench.constraints:
-            name = constraint.objective.name
-            if name not in estimates and constraint.objective.exclusive:
-                continue  # it is timed in turns later on
-            estimate = estimates.get(name) or _finite(name, constraint.objective.measure(subject))
-            if broken := constraint.verdict(estimate.value, max(estimate.n, 1)):
-                return broken
-            excess[name] = max(constraint.excess(estimate.value), excess.get(name, -math.inf))
-        examples.update(race.outcomes(subject) if race else {})
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
     except Exception as error:
-        return _failed(error)
-    return Measured(estimates, excess)
+        return _failed(error), {}
+    estimates, failures = _measured(subject, objectives)
+    if isinstance(known, Measured | Failed):
+        estimates = {**known.estimates, **estimates}
+    if failures or isinstance(known, Failed):
+        return _without(failures, estimates, known), {}
+    limited, failures = _measured(subject, _limited_only(bench.constraints, estimates))
+    if failures:
+        return _without(failures, estimates, known), {}
+    verdict = _judged({**limited, **estimates}, bench.constraints)
+    if isinstance(verdict, Pruned):
+        return verdict, {}
+    try:
+        return Measured(estimates, verdict), race.outcomes(subject) if race else {}
+    except StudyError:
+        raise
+    except Exception as error:
+        return replace(_failed(error), estimates=estimates), {}
+
+
+def _limited_only(constraints: Iterable[Constraint], estimates: Mapping[str, Estimate]) -> list[Objective]:
+    """Objectives that only a constraint reads; those that are timed are measured in turns later on."""
+    every = {limit.objective.name: limit.objective for limit in constraints}
+    return [objective for name, objective in every.items() if name not in estimates and not objective.exclusive]
+
+
+def _measured(subject: Any, objectives: Iterable[Objective]) -> tuple[dict[str, Estimate], dict[str, Failed]]:
+    """Estimates by objective, and failures: one objective's failure costs the others nothing."""
+    estimates: dict[str, Estimate] = {}
+    failures: dict[str, Failed] = {}
+    for objective in objectives:
+        try:
+            estimates[objective.name] = checked_estimate(objective.name, objective.measure(subject))
+        except StudyError:
+            raise
+        except Exception as error:
+            failures[objective.name] = failure = _failed(error)
+            if failure.kind == "out-of-memory":
+                break  # all of them again, in smaller batches
+    return estimates, failures
+
+
+def _without(failures: Mapping[str, Failed], estimates: Mapping[str, Estimate], known: Outcome) -> Failed:
+    """One failure of those of several objectives, the known ones first, with what was measured beside them."""
+    reasons = {name: failure.message for name, failure in failures.items()}
+    if isinstance(known, Failed):
+        return replace(known, reasons={**known.reasons, **reasons}, estimates=estimates)
+    first = next(iter(failures.values()))
+    shared = len(set(reasons.values())) == 1 and not estimates
+    named = [why if "objective" in why else f"objective {name!r}: {why}" for name, why in reasons.items()]
+    message = first.message if shared else "; ".join(named)
+    kind = "out-of-memory" if any(one.kind == "out-of-memory" for one in failures.values()) else first.kind
+    return Failed(kind, message, first.trace, reasons=reasons, estimates=estimates)
+
+
+def _judged(estimates: Mapping[str, Estimate], constraints: Iterable[Constraint]) -> Pruned | dict[str, float]:
+    """The verdict of the first constraint that is broken, or the excess of each constrained objective that is known."""
+    excess: dict[str, float] = {}
+    for constraint in constraints:
+        name = constraint.objective.name
+        if name not in estimates:
+            continue
+        estimate = estimates[name]
+        if broken := constraint.verdict(estimate.value, estimate.n):
+            return broken
+        excess[name] = max(constraint.excess(estimate.value), excess.get(name, -math.inf))
+    return excess
 
 
 def _failed(error: Exception) -> Failed:
@@ -180,19 +243,3 @@ def _is_of_memory(error: Exception) -> bool:
     """Python's, a GPU's (torch.OutOfMemoryError), or torch's on a CPU, which has no class of its own."""
     told = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
-
-
-def _finite(name: str, estimate: Any) -> Estimate:
-    if not isinstance(estimate, Estimate):
-        raise TrialError(f"objective {name!r} must return an Estimate, got {type(estimate).__name__}")
-    if not math.isfinite(estimate.value):
-        raise TrialError(f"objective {name!r} is {estimate.value}", kind="nan")
-    beside: Mapping[str, float] = {key: float(value) for key, value in estimate.beside.items() if math.isfinite(value)}
-    error = estimate.standard_error
-    return replace(
-        estimate,
-        value=float(estimate.value),
-        standard_error=float(error) if error is not None and math.isfinite(error) else None,
-        n=int(estimate.n),
-        beside=beside,
-    )

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.encoder import Trace
-from searchkit.reduction.families.base import Reads
+from searchkit.reduction.families import FAMILIES
+from searchkit.reduction.heads import Reads
 from searchkit.reduction.plan import ReductionPlan
 
 
@@ -44,17 +45,17 @@ class Shape:
         """From a transformers config; the families spell the same sizes differently."""
         feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
         embedding = getattr(config, "embedding_size", config.hidden_size)
-        modern = config.model_type == "modernbert"
+        family = FAMILIES[config.model_type]
         return cls(
             config.num_hidden_layers,
             config.hidden_size,
             feed_forward,
             config.num_attention_heads,
             config.num_labels,
-            gated=modern,
+            gated=family.gated,
             embedding=None if embedding == config.hidden_size else embedding,
             reads=reads,
-            deep_head=modern or reads != "tokens",
+            deep_head=family.dense_reader or reads != "tokens",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a model is read out for: classes, a number, or a span; each with its loss and its distillation.
+"""Heads: the outputs of a model (classes, a number, a span), each with its loss and its distillation.
 
 Axes: B examples, T tokens in all, L the longest example, C classes.
 """
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from searchkit.reduction.ragged import Layout
 
 Direction = Literal["student-teacher", "teacher-student"]
+Reads = Literal["first", "mean", "tokens"]  # the rows of the encoder's output that a head reads
+LabelFormat = tuple[str, tuple[int, ...]]  # number format, and shape after the first axis
 UNREACHABLE: Final = -1e4  # the logit of a token that was discarded: it can never be the answer
 
 
@@ -26,6 +28,24 @@ class Head(Protocol):
     @property
     def auto_class(self) -> str:
         """The transformers class that loads such a model."""
+
+    @property
+    def label_format(self) -> LabelFormat:
+        """The labels of N examples, such as ("int64", (2,)) for whole numbers (N, 2)."""
+
+    @property
+    def reads(self) -> Reads | None:
+        """The rows it reads; None where the encoder's family decides ("first" or "mean")."""
+
+    @property
+    def problem_type(self) -> str | None:
+        """The `problem_type` of a saved config, by which a stock pipeline chooses softmax, sigmoid or neither."""
+
+    def fits(self, labels: int) -> bool:
+        """Whether a stock model of its class with this number of outputs has this head."""
+
+    def output(self, stock: Any) -> nn.Linear | None:
+        """The stock model's product that makes its outputs; None where it is the family's."""
 
     def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
         """The task's loss, mean over examples."""
@@ -43,6 +63,15 @@ class Classification:
 
     name: str = "classification"
     auto_class: str = "AutoModelForSequenceClassification"
+    label_format: LabelFormat = ("int64", ())
+    reads: Reads | None = None
+    problem_type: str | None = "single_label_classification"
+
+    def fits(self, labels: int) -> bool:
+        return labels > 1
+
+    def output(self, stock: Any) -> None:
+        return None
 
     def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
         return F.cross_entropy(logits.float(), labels)
@@ -64,6 +93,15 @@ class Regression:
 
     name: str = "regression"
     auto_class: str = "AutoModelForSequenceClassification"
+    label_format: LabelFormat = ("float32", ())
+    reads: Reads | None = None
+    problem_type: str | None = "regression"
+
+    def fits(self, labels: int) -> bool:
+        return labels == 1
+
+    def output(self, stock: Any) -> None:
+        return None
 
     def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
         return F.mse_loss(logits.float().squeeze(1), labels.float())
@@ -81,6 +119,15 @@ class QuestionAnswering:
 
     name: str = "question_answering"
     auto_class: str = "AutoModelForQuestionAnswering"
+    label_format: LabelFormat = ("int64", (2,))
+    reads: Reads | None = "tokens"
+    problem_type: str | None = None
+
+    def fits(self, labels: int) -> bool:
+        return True
+
+    def output(self, stock: Any) -> nn.Linear | None:
+        return getattr(stock, "qa_outputs", None)  # ModernBERT's has the name of the classifier's
 
     def loss(self, logits: Tensor, labels: Tensor, layout: Layout) -> Tensor:
         starts, ends = _ends(logits, layout)
@@ -101,9 +148,15 @@ HEADS: Final[dict[str, Head]] = {head.name: head for head in (Classification(), 
 
 def head_of(config: Any, architecture: str) -> Head:
     """The head of a stock model, by its class and config."""
-    if architecture.endswith("ForQuestionAnswering"):
-        return HEADS["question_answering"]
-    return HEADS["regression" if config.num_labels == 1 else "classification"]
+    return next(
+        (head for head in HEADS.values() if is_class_of(architecture, head) and head.fits(config.num_labels)),
+        HEADS["regression" if config.num_labels == 1 else "classification"],
+    )
+
+
+def is_class_of(architecture: str, head: Head) -> bool:
+    """Whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
+    return architecture.endswith(head.auto_class.removeprefix("AutoModel"))
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, direction: Direction) -> Tensor:

@@ -90,8 +90,10 @@ class Supernet:
 
     def reads_first_only(self, head: str) -> bool:
         """Whether this kind of head, on this encoder, sees each example's first token alone."""
+        from searchkit.reduction.heads import HEADS
+
         if isinstance(self.model, Scratch):
-            return head != "question_answering"
+            return HEADS[head].reads is None
         from searchkit.reduction.families import reads
         from searchkit.reduction.model import load_config
 
@@ -126,6 +128,7 @@ class Supernet:
         import torch
         import transformers
 
+        from searchkit.reduction.heads import HEADS
         from searchkit.reduction.model import AdaptiveModel
 
         torch.manual_seed(seed)
@@ -144,8 +147,8 @@ class Supernet:
             num_labels=labels,
             initializer_range=scratch.initializer_range,
         )
-        kind = "QuestionAnswering" if head == "question_answering" else "SequenceClassification"
-        return AdaptiveModel(getattr(transformers, f"BertFor{kind}")(config))
+        kind = HEADS[head].auto_class.removeprefix("AutoModel")
+        return AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from searchkit.errors import DataError
-from searchkit.reduction.families.base import Block, Reads, View
-from searchkit.reduction.families.modernbert import modernbert
-from searchkit.reduction.families.post_norm import bert, distilbert, electra, roberta
+from searchkit.reduction.families.base import Block, Family, Reads, View
+from searchkit.reduction.families.modernbert import MODERNBERT
+from searchkit.reduction.families.post_norm import BERT, DISTILBERT, ELECTRA, ROBERTA
+from searchkit.reduction.heads import HEADS
 
-__all__ = ["FAMILIES", "Block", "View", "check_supported", "reads", "view_of"]
+__all__ = ["FAMILIES", "Block", "Family", "View", "check_supported", "family_of", "reads", "view_of"]
 
-FAMILIES: Final[dict[str, Callable[[Any], View]]] = {
-    "bert": bert,
-    "distilbert": distilbert,
-    "roberta": roberta,
-    "electra": electra,
-    "modernbert": modernbert,
+FAMILIES: Final[dict[str, Family]] = {
+    "bert": BERT,
+    "distilbert": DISTILBERT,
+    "roberta": ROBERTA,
+    "electra": ELECTRA,
+    "modernbert": MODERNBERT,
 }
+# Settings of any config that change what a stock model computes and have no place in a packed pass: setting -> the
+# values that can be honoured. Heads, hidden sizes, activations, dropouts and biases are read from the stock modules.
+HONOURED: Final[dict[str, tuple[object, ...]]] = {
+    "position_embedding_type": (None, "absolute"),  # relative positions: no longer read by transformers either
+    "is_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "is_encoder_decoder": (None, False),
+    "quantization_config": (None,),
+    "is_heterogeneous": (None, False),  # per_layer_config: layers of different sizes
+    "pruned_heads": (None, {}),
+}
+
+
+def family_of(config: Any, where: str) -> Family:
+    """The family of a config; DataError where there is none, or a setting that the packed pass does not honour."""
+    check_supported(config.model_type, where)
+    family = FAMILIES[config.model_type]
+    for setting, honoured in HONOURED.items():
+        if (value := getattr(config, setting, None)) not in honoured:
+            allowed = " or ".join(repr(value) for value in honoured if value is not None) or "none at all"
+            raise DataError(f"{where}: {setting}={value!r} in its config is not supported; supported: {allowed}")
+    if reason := family.refuse(config):
+        raise DataError(f"{where}: {reason}")
+    return family
 
 
 def check_supported(model_type: str, where: str) -> None:
@@ -30,13 +54,10 @@ def check_supported(model_type: str, where: str) -> None:
 
 
 def reads(config: Any, head: str) -> Reads:
-    """What this kind of head reads of an encoder with this config, as its view will say."""
-    if head == "question_answering":
-        return "tokens"
-    return "mean" if getattr(config, "classifier_pooling", "cls") == "mean" else "first"
+    """The rows that this kind of head reads of an encoder with this config, as its view will say."""
+    return HEADS[head].reads or FAMILIES[config.model_type].pooling(config)
 
 
 def view_of(stock: Any) -> View:
     """The view of a stock `...ForSequenceClassification` or `...ForQuestionAnswering`."""
-    check_supported(stock.config.model_type, type(stock).__name__)
-    return FAMILIES[stock.config.model_type](stock)
+    return family_of(stock.config, type(stock).__name__).view(stock)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
-Reads = Literal["first", "mean", "tokens"]
+from searchkit.reduction.heads import Reads
+
+__all__ = ["Block", "Family", "Reads", "View"]
+
+Pooling = Literal["first", "mean"]
 
 
 class Block(Protocol):
@@ -53,7 +57,8 @@ class View:
 
     embed: ids (T,), positions (T,), types (T,) -> (T, D); finish: the last block's output (T, D) -> what heads read;
     head: rows (R, D) -> (R, C), the rows being each example's first token, its mean, or every token, as `reads` says;
-    limit: the most tokens an example may have
+    limit: the most tokens an example may have; output: the last product of the head, a row of weights per output;
+    segments: how many token types are embedded, None where they are ignored
     """
 
     embed: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -62,3 +67,29 @@ class View:
     head: Callable[[Tensor], Tensor]
     reads: Reads
     limit: int
+    output: nn.Linear
+    segments: int | None = None
+
+
+def _first(config: Any) -> Pooling:
+    return "first"
+
+
+def _nothing(config: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A `model_type` of transformers: how its stock models are viewed, and which of its configs can be honoured.
+
+    view: stock model -> View; gated: the feed-forward part has a third product (GeGLU); dense_reader: heads that read
+    every token have a hidden layer; pooling: config -> the rows that other heads read; refuse: config -> why the packed
+    pass cannot honour a setting of this family, or None
+    """
+
+    view: Callable[[Any], View]
+    gated: bool = False
+    dense_reader: bool = False
+    pooling: Callable[[Any], Pooling] = _first
+    refuse: Callable[[Any], str | None] = _nothing

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from searchkit.reduction.families.base import Reads, View
+from searchkit.reduction.families.base import Family, Pooling, View
+from searchkit.reduction.heads import head_of
 from searchkit.reduction.matmul import product
+
+ROPE: Final = frozenset({"default", "linear", "yarn", "llama3"})  # angles that a position alone decides
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def modernbert(stock: Any) -> View:
         return encoder.embeddings(input_ids=ids)  # type: ignore[no-any-return]
 
     def head(rows: Tensor) -> Tensor:
-        return product(stock.classifier, stock.drop(product(stock.head, rows)))
+        return product(output, stock.drop(product(stock.head, rows)))
 
     def block(layer: Any) -> ModernBlock:
         return ModernBlock(
@@ -90,17 +93,28 @@ def modernbert(stock: Any) -> View:
             window=config.sliding_window if layer.attention_type == "sliding_attention" else None,
         )
 
+    kind = head_of(config, type(stock).__name__)
+    output = kind.output(stock) or stock.classifier
     return View(
-        embed,
-        tuple(map(block, encoder.layers)),
-        encoder.final_norm,
-        head,
-        _reads(stock),
-        config.max_position_embeddings,
+        embed=embed,
+        blocks=tuple(map(block, encoder.layers)),
+        finish=encoder.final_norm,
+        head=head,
+        reads=kind.reads or _pooling(config),
+        limit=config.max_position_embeddings,
+        output=output,
     )
 
 
-def _reads(stock: Any) -> Reads:
-    if type(stock).__name__.endswith("ForQuestionAnswering"):
-        return "tokens"
-    return "mean" if stock.config.classifier_pooling == "mean" else "first"
+def _pooling(config: Any) -> Pooling:
+    return "mean" if config.classifier_pooling == "mean" else "first"
+
+
+def _refused(config: Any) -> str | None:
+    """Angles that depend on the longest text of a batch have no place where texts are packed."""
+    kinds = {config.rope_parameters[kind].get("rope_type", "default") for kind in set(config.layer_types)}
+    odd = sorted(map(str, kinds - ROPE))
+    return f"rope_type {odd[0]!r} is not supported; supported: {', '.join(sorted(ROPE))}" if odd else None
+
+
+MODERNBERT: Final = Family(modernbert, gated=True, dense_reader=True, pooling=_pooling, refuse=_refused)

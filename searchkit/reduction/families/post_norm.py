@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from searchkit.reduction.families.base import Reads, View
+from searchkit.reduction.families.base import Family, View
+from searchkit.reduction.heads import head_of
 from searchkit.reduction.matmul import product
 
 Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -52,7 +53,7 @@ class PostNormBlock:
         if self.fused is None:
             weight, bias = self._weights(start)
         else:
-            weight, bias = (one[start * (len(one) // 3) :] for one in self.fused)
+            weight, bias = (part[start * (len(part) // 3) :] for part in self.fused)
         return partial(functional.linear, weight=weight, bias=bias)
 
     def _weights(self, start: int) -> tuple[Tensor, Tensor]:
@@ -77,13 +78,14 @@ def bert(stock: Any) -> View:
     def classify(first: Tensor) -> Tensor:
         return stock.classifier(stock.dropout(pooler.activation(pooler.dense(first))))  # type: ignore[no-any-return]
 
-    return _bert_like(stock, stock.bert, _embeddings(stock.bert), classify)
+    return _bert_like(stock, stock.bert, _embeddings(stock.bert), classify, "classifier")
 
 
 def roberta(stock: Any) -> View:
     """BERT whose position ids begin after that of the padding token."""
     first = stock.config.pad_token_id + 1
-    return _bert_like(stock, stock.roberta, _embeddings(stock.roberta, first), _dense_head(stock, torch.tanh), first)
+    embed, classify = _embeddings(stock.roberta, first), _dense_head(stock, torch.tanh)
+    return _bert_like(stock, stock.roberta, embed, classify, "classifier.out_proj", first)
 
 
 def electra(stock: Any) -> View:
@@ -95,14 +97,41 @@ def electra(stock: Any) -> View:
         narrow = embed(ids, positions, types)
         return narrow if project is None else product(project, narrow)
 
-    return _bert_like(stock, stock.electra, embed_and_project, _dense_head(stock, functional.gelu))
+    classify = _dense_head(stock, functional.gelu)
+    return _bert_like(stock, stock.electra, embed_and_project, classify, "classifier.out_proj")
 
 
-def _bert_like(stock: Any, encoder: Any, embed: Embed, classify: Head, first_position: int = 0) -> View:
+def _bert_like(stock: Any, encoder: Any, embed: Embed, classify: Head, output: str, first_position: int = 0) -> View:
     """BERT, or a family that copied its encoder."""
-    head, reads = _head(stock, classify)
     blocks = tuple(_bert_block(layer, stock.config) for layer in encoder.encoder.layer)
-    return View(embed, blocks, _as_it_is, head, reads, stock.config.max_position_embeddings - first_position)
+    segments = encoder.embeddings.token_type_embeddings.num_embeddings
+    limit = stock.config.max_position_embeddings - first_position
+    return _view(stock, embed, blocks, classify, output, limit, segments if segments > 1 else None)
+
+
+def _view(
+    stock: Any,
+    embed: Embed,
+    blocks: tuple[PostNormBlock, ...],
+    classify: Head,
+    output: str,
+    limit: int,
+    segments: int | None = None,
+) -> View:
+    """With the head that reads every token where the stock model has one, or the family's own, `classify`."""
+    kind = head_of(stock.config, type(stock).__name__)
+    reader = kind.output(stock)
+    dropout = getattr(stock, "dropout", nn.Identity())  # DistilBERT's reader has one
+    return View(
+        embed=embed,
+        blocks=blocks,
+        finish=_as_it_is,
+        head=classify if reader is None else lambda rows: product(reader, dropout(rows)),
+        reads=kind.reads or "first",
+        limit=limit,
+        output=reader or stock.get_submodule(output),
+        segments=segments,
+    )
 
 
 def _embeddings(encoder: Any, first_position: int = 0) -> Embed:
@@ -147,9 +176,8 @@ def distilbert(stock: Any) -> View:
     def classify(first: Tensor) -> Tensor:
         return stock.classifier(stock.dropout(stock.pre_classifier(first).relu()))  # type: ignore[no-any-return]
 
-    head, reads = _head(stock, classify)
     blocks = tuple(_distilbert_block(layer, config) for layer in stock.distilbert.transformer.layer)
-    return View(embed, blocks, _as_it_is, head, reads, config.max_position_embeddings)
+    return _view(stock, embed, blocks, classify, "classifier", config.max_position_embeddings)
 
 
 def _distilbert_block(layer: Any, config: Any) -> PostNormBlock:
@@ -181,13 +209,11 @@ def _dense_head(stock: Any, activation: Callable[[Tensor], Tensor]) -> Head:
     return classify
 
 
-def _head(stock: Any, classify: Head) -> tuple[Head, Reads]:
-    """The span head of a reader, which reads every token, or the classification head given."""
-    if not hasattr(stock, "qa_outputs"):
-        return classify, "first"
-    dropout = getattr(stock, "dropout", nn.Identity())  # DistilBERT's reader has one
-    return lambda rows: product(stock.qa_outputs, dropout(rows)), "tokens"
-
-
 def _as_it_is(hidden: Tensor) -> Tensor:
     return hidden
+
+
+BERT: Final = Family(bert)
+DISTILBERT: Final = Family(distilbert)
+ROBERTA: Final = Family(roberta)
+ELECTRA: Final = Family(electra)
