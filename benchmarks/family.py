@@ -31,8 +31,11 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.records import Candidate, Failed, Measured, Trial
+from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import Run
+from searchkit.runs.opening import opened
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 
 SHARED = ROOT.parent / "shared"
@@ -119,42 +122,42 @@ def on_task(
                 first += tuple(trial.ask.candidate for trial in nearly_best(measured(run), MARGIN[task]))
 
 
-def run_of(settings: Mapping[str, Any], runs: Path) -> Run:
+def run_of(settings: Mapping[str, Any], runs: Path) -> Session:
     loaded = load(ROOT / "studies" / "family.py", {name: str(value) for name, value in settings.items()})
-    return Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
+    return Session(loaded, Conditions(runs=runs), tell(loaded.study.name))
 
 
-def beginning_with(run: Run, first: tuple[Candidate, ...]) -> Run:
+def beginning_with(run: Session, first: tuple[Candidate, ...]) -> Session:
     """The same search, which begins with these candidates."""
     assert isinstance(run.study.engine, NSGA2)
     study = replace(run.study, engine=replace(run.study.engine, first=first))
-    return Run(study, replace(run.loaded, study=study), run.conditions, run.progress)
+    return Session(replace(run.loaded, study=study), run.conditions, run.progress)
 
 
-def measured(run: Run) -> list[Trial]:
+def measured(run: Session) -> list[Trial]:
     """The trials of a finished search that were measured in full; a failed one stops the benchmark."""
-    with run.opened():
-        trials = list(run.searched().values())
+    with opened(run):
+        trials = list(search(run).values())
     if any(isinstance(trial.outcome, Failed) for trial in trials):
         raise SystemExit(f"{run.folder.path}: candidates failed; see run.log")
     return [trial for trial in trials if isinstance(trial.outcome, Measured)]
 
 
-def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Run:
+def fine_tuned(settings: Mapping[str, Any], runs: Path) -> Session:
     """The plain fine-tuned model of the task, as a run whose workbench can be used."""
     from searchkit.training import FineTune
 
     run = run_of({**settings, "model": SHARED / "models" / "minilm-l6"}, runs)
     supernet = replace(run.study.supernet, recipe=FineTune(epochs=2, batch_size=int(settings["batch_size"])))
     study = replace(run.study, name="family-start", supernet=supernet)
-    return Run(study, replace(run.loaded, study=study), run.conditions, tell(study.name))
+    return Session(replace(run.loaded, study=study), run.conditions, tell(study.name))
 
 
 def searched(
     task: str,
     recipe: str,
     space: str,
-    run: Run,
+    run: Session,
     begins: int,
     reference: float,
     curves: Mapping[str, Sequence[tuple[float, float]]],
@@ -176,14 +179,14 @@ def found(
     task: str,
     recipe: str,
     space: str,
-    run: Run,
+    run: Session,
     begins: int,
     reference: float,
     curves: Mapping[str, Sequence[tuple[float, float]]],
 ) -> dict[str, Any]:
     trials = measured(run)
-    with run.opened():
-        bench = run.workbench("report").build()
+    with opened(run):
+        bench = workbench(run, "report").build()
         assert isinstance(bench, SupernetBench)
         own = accuracy.measure(bench.unreduced).value
         floor = max(own, reference) - POINT
@@ -300,7 +303,7 @@ def value(trial: Trial, name: str) -> float:
     return float(trial.outcome.estimates[name].value)
 
 
-def seconds(run: Run) -> dict[str, float]:
+def seconds(run: Session) -> dict[str, float]:
     from searchkit._progress import Stopwatch
 
     spent = {phase: Stopwatch(run.folder.seconds(phase)).before for phase in ("train", "search")}

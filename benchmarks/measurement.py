@@ -28,7 +28,7 @@ from objectives import latency
 from objectives.latency_model import PRICES, _work_of, calibrated, compared, times_of
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.records import Candidate, Estimate
-from searchkit.runs.session import CALIBRATED
+from searchkit.runs.calibration import CALIBRATED
 from searchkit.space import Lengths, Space
 
 HELD_OUT = 50

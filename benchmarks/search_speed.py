@@ -38,7 +38,10 @@ from searchkit.front import Front, hypervolume, losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.reduction.cost import unreduced_macs
-from searchkit.runs.session import Run
+from searchkit.runs.benches import evaluator, workbench
+from searchkit.runs.opening import opened
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
 from searchkit.search.generational import leading, rivals
 from searchkit.space import Lengths, Space
 from searchkit.tasks import TextClassification
@@ -73,8 +76,8 @@ def main() -> None:
 
 def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, Any]:
     run = recorded(task, evaluations, runs)
-    with run.opened():
-        trials = sorted(run.searched().values(), key=lambda trial: trial.ask.number)
+    with opened(run):
+        trials = sorted(search(run).values(), key=lambda trial: trial.ask.number)
         asks = [trial.ask for trial in trials][:evaluations]
         mean, fronts = timed(run, asks, SAMPLED[task], cache)
         bench = built(run)
@@ -102,7 +105,7 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
         return figures
 
 
-def recorded(task: str, evaluations: int, runs: Path) -> Run:
+def recorded(task: str, evaluations: int, runs: Path) -> Session:
     """The search whose candidates are timed: LengthDrop's lengths, no racing."""
     settings = {"data": SHARED / "data" / task, "front_latency": False, **TASKS[task]}
     settings["evaluations"] = evaluations
@@ -111,28 +114,28 @@ def recorded(task: str, evaluations: int, runs: Path) -> Run:
         settings |= {"model": start.trained().folder, "finetune_epochs": 0, "recipe": "length_drop", "space": "lengths"}
     known = run_of({**settings, "input": False}, runs)
     study = replace(known.study, name="search-speed", racing=None)  # beside benchmarks.family, with its supernets
-    return Run(study, replace(known.loaded, study=study), known.conditions, known.progress)
+    return Session(replace(known.loaded, study=study), known.conditions, known.progress)
 
 
-def workbench_of(run: Run, **changes: Any) -> SupernetWorkbench:
+def workbench_of(run: Session, **changes: Any) -> SupernetWorkbench:
     """With the documents that are timed, which may be more than the search itself looked at."""
-    workbench, task = run.workbench("search"), run.study.task
-    assert isinstance(workbench, SupernetWorkbench)
+    bench, task = workbench(run, "search"), run.study.task
+    assert isinstance(bench, SupernetWorkbench)
     assert isinstance(task, TextClassification)
     documents = DOCUMENTS[Path(task.data).name]
     if documents is not None:
         larger = replace(task, limit={"search": documents})
-        tokenizer = AutoTokenizer.from_pretrained(run.trained().folder, trust_remote_code=False)
-        workbench = replace(workbench, data=task.encode(larger.tables(run.study.seed)["search"], tokenizer))
-    return replace(workbench, **changes)
+        tokenizer = AutoTokenizer.from_pretrained(run.supernet.folder, trust_remote_code=False)
+        bench = replace(bench, data=task.encode(larger.tables(run.study.seed)["search"], tokenizer))
+    return replace(bench, **changes)
 
 
-def built(run: Run, **changes: Any) -> SupernetBench:
+def built(run: Session, **changes: Any) -> SupernetBench:
     return workbench_of(run, **changes).build()
 
 
 def timed(
-    run: Run, asks: Sequence[Ask], sampled: dict[str, int], cache: int
+    run: Session, asks: Sequence[Ask], sampled: dict[str, int], cache: int
 ) -> tuple[dict[str, float], dict[str, list[Trial]]]:
     """Mean seconds per candidate, by way; and the trials of our two ways."""
     bench, exact, racing = built(run), built(run, dtype="fp32"), Racing()
@@ -203,13 +206,13 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def hypervolume_ratio(run: Run, fronts: dict[str, list[Trial]]) -> float:
+def hypervolume_ratio(run: Session, fronts: dict[str, list[Trial]]) -> float:
     """Raced over not raced: the volume that the members of either front dominate on the report split."""
     objectives = run.study.objectives
     members = {name: [trial.ask for trial in Front.of(trials, objectives)] for name, trials in fronts.items()}
-    with run.evaluator("report", objectives, GENERATION) as evaluator:
+    with evaluator(run, "report", objectives, GENERATION) as here:
         every = list({ask.key: ask for asks in members.values() for ask in asks}.values())
-        report = {trial.key: trial.outcome for trial in evaluator.run(every)}
+        report = {trial.key: trial.outcome for trial in here.run(every)}
     volumes = {}
     for name, asks in members.items():
         outcomes = [report[ask.key] for ask in asks]
@@ -218,7 +221,7 @@ def hypervolume_ratio(run: Run, fronts: dict[str, list[Trial]]) -> float:
     return volumes["raced"] / volumes["shared"]
 
 
-def workers(run: Run, asks: Sequence[Ask], cache: int) -> dict[str, float]:
+def workers(run: Session, asks: Sequence[Ask], cache: int) -> dict[str, float]:
     """Two Ray workers of one thread against one process of two threads: the same generations in turns, once all have
     started and have measured the unreduced model."""
     workbench, objectives = workbench_of(run, cache_bytes=cache), run.study.objectives

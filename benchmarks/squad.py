@@ -19,8 +19,11 @@ from objectives import exact_match, f1, latency, macs
 from searchkit.evaluate.subject import SupernetBench
 from searchkit.front import Front
 from searchkit.records import Candidate
+from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import Run
+from searchkit.runs.opening import opened
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 
 SHARED = ROOT.parent / "shared"
@@ -53,9 +56,9 @@ def main() -> None:
     finish("squad", {**{name: str(given) for name, given in vars(arguments).items() if name != "runs"}, "rows": rows})
 
 
-def run_of(settings: dict[str, Any], runs: Path) -> Run:
+def run_of(settings: dict[str, Any], runs: Path) -> Session:
     loaded = load(ROOT / "studies" / "squad_lengths.py", {name: str(chosen) for name, chosen in settings.items()})
-    return Run(loaded.study, loaded, Conditions(runs=runs), tell(loaded.study.name))
+    return Session(loaded, Conditions(runs=runs), tell(loaded.study.name))
 
 
 def fine_tuned(settings: dict[str, Any], runs: Path) -> Path:
@@ -63,16 +66,16 @@ def fine_tuned(settings: dict[str, Any], runs: Path) -> Path:
     run = run_of(settings, runs)
     supernet = replace(run.study.supernet, recipe=run.study.supernet.recipe.start)
     study = replace(run.study, name="squad-start", supernet=supernet)
-    run = Run(study, replace(run.loaded, study=study), run.conditions, tell(study.name))
-    with run.opened():
-        return run.trained().folder
+    run = Session(replace(run.loaded, study=study), run.conditions, tell(study.name))
+    with opened(run):
+        return run.supernet.folder
 
 
 def with_fate(fate: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]:
     run = run_of({**settings, "fate": fate}, runs)
-    with run.opened():
-        front = Front.of(run.searched().values(), run.study.objectives)
-        bench = run.workbench("report").build()
+    with opened(run):
+        front = Front.of(search(run).values(), run.study.objectives)
+        bench = workbench(run, "report").build()
         assert isinstance(bench, SupernetBench)
         unreduced = measured(bench, Candidate.of(baseline="unreduced"))
         best = max(value(trial, "f1") for trial in front)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import execute
+from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
 
 STUDIES = Path(__file__).parents[1] / "studies"

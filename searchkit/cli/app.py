@@ -52,7 +52,7 @@ def train_command(
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
     with loading():
         from searchkit.runs.config import Conditions
-        from searchkit.runs.session import train_only
+        from searchkit.runs.phases import train_only
         from searchkit.runs.study_file import load
 
         loaded = load(study, parameters(param))
@@ -99,7 +99,7 @@ def run(
     """
     with loading():
         from searchkit.runs.config import Conditions
-        from searchkit.runs.session import execute
+        from searchkit.runs.phases import execute
         from searchkit.runs.study_file import load
         from searchkit.search.interrupt import Interrupt
 

@@ -42,7 +42,7 @@ def status(
 
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.runs.session import write
+    from searchkit.runs.results import write
     from searchkit.runs.verify import stored_results
 
     folder = Folder(run)

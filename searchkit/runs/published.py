@@ -19,7 +19,8 @@ from searchkit.records import Candidate, Estimate, Trial, digest
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads
 from searchkit.reduction.model import load_config
-from searchkit.report.results import PUBLISHED
+from searchkit.runs.benches import evaluator
+from searchkit.runs.session import Session
 from searchkit.search.budget import Account, Budget
 from searchkit.search.generational import search
 from searchkit.space import Lengths, Space
@@ -27,7 +28,6 @@ from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
     from searchkit.engines import LAT
-    from searchkit.runs.session import Run
     from searchkit.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,20 +42,17 @@ def _cost(subject: Subject) -> Estimate:
 COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)
 
 
-def family(run: Run) -> dict[str, Found]:
-    """The front of the published search as a family of baselines; none where the study asks for none.
+def published_front(session: Session, lat: LAT) -> Found:
+    """The front of the published search, cheapest first.
 
-    It is found once: the run keeps it in a note beside its report, the supernet in a file for its other studies.
+    It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
     """
-    lat = run.study.published
-    if lat is None:
-        return {}
-    report, described = run.store("report"), lat.describe()
+    report, described = session.store("report"), lat.describe()
     found = noted(report, described)
     if found is None:
-        found = _front(run, lat)
+        found = _front(session, lat)
         report.set_note(_name(described), [one.to_json() for one in found])
-    return {PUBLISHED: found}
+    return found
 
 
 def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
@@ -77,21 +74,21 @@ def _candidates(data: Any) -> Found:
     return tuple(map(Candidate.from_json, data))
 
 
-def _front(run: Run, lat: LAT) -> Found:
+def _front(session: Session, lat: LAT) -> Found:
     """As the supernet keeps it, where it does, or by searching."""
-    study, tokens = run.study, run.study.task.max_length
+    study, tokens = session.study, session.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
     # every length counts as published, also where the last layer makes no use of what it drops
-    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=run.slots))
+    space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=session.slots))
     axes = [quality, COST]
     cache = None
-    if not run.conditions.workers:  # whose setting is their own
+    if not session.conditions.workers:  # whose setting is their own
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
         # the supernet's name stands for the splits of the task, too
-        cache = run.cache("published", settings, functools.partial(_candidates_of, space))
+        cache = session.cache("published", settings, functools.partial(_candidates_of, space))
     found = cache.read() if cache else None
     if found is None:
-        trials = _searched(run, lat, space, axes)
+        trials = _searched(session, lat, space, axes)
         found = tuple(member.ask.candidate for member in Front.of(trials, axes))
         if cache:
             cache.write([one.to_json() for one in found])
@@ -105,27 +102,27 @@ def _candidates_of(space: Space, data: Any) -> Found:
     return found
 
 
-def _searched(run: Run, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:
+def _searched(session: Session, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:
     """All trials of the search, without races and constraints; it goes on where it was stopped."""
     from searchkit.storage.store import Store
 
-    study, name = run.study, _name(lat.describe())
-    config = load_config(str(run.trained().folder))
+    study, name = session.study, _name(lat.describe())
+    config = load_config(str(session.supernet.folder))
     shape = Shape.of_config(config, reads=reads(config, study.task.head))
 
     def cost(candidate: Candidate) -> float:
         return ratio_as_published(plan(study.supernet.recipe, candidate, shape.layers), shape, study.task.max_length)
 
-    store = Store.open(run.conditions.storage or str(run.folder.journal), f"{study.name}-{name}", axes)
+    store = Store.open(session.storage, f"{study.name}-{name}", axes)
     budget = Budget(evaluations=lat.evaluations)
     account = Account(budget, axes, store.trials(), max_failures=study.max_failures)
-    watch = Stopwatch(run.folder.seconds("report"))
-    tell = functools.partial(watch.watching(run.progress), "published search")
+    watch = Stopwatch(session.folder.seconds("report"))
+    tell = functools.partial(watch.watching(session.progress), "published search")
     tell(account.evaluations, lat.evaluations)
-    with run.evaluator("published", axes, lat.population) as evaluator:
+    with evaluator(session, "published", axes, lat.population) as workers:
         done = search(
             lat.start_at(space, axes, study.seed, cost),
-            evaluator,
+            workers,
             store,
             account,
             population=lat.population,

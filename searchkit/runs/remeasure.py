@@ -19,9 +19,10 @@ from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.table import csv_of
+from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
-from searchkit.runs.session import Run
+from searchkit.runs.session import Session
 from searchkit.runs.verify import reopened
 
 if TYPE_CHECKING:
@@ -94,44 +95,44 @@ def measure(
     All objectives of the study, the timed ones at this batch size (and length, in tokens); what was measured in the
     same setting before is not measured again. Nothing else should run on the device.
     """
-    run = reopened(folder, conditions, progress)
+    session = reopened(folder, conditions, progress)
     with folder.held():
-        return _measured(run, _objectives(run, batch_size, length), batch_size, length)
+        return _measured(session, _objectives(session, batch_size, length), batch_size, length)
 
 
-def _measured(run: Run, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
-    bench = run.workbench("report").build()
+def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
+    bench = workbench(session, "report").build()
     setting = {**bench.environment, "batch_size": batch_size, "length": length}
     wanted = [Candidate.of(baseline="unreduced")]
-    wanted += [one.ask.candidate for one in Front.of(run.store("search", create=False).trials(), run.study.objectives)]
-    store = _store(run, objectives, fingerprint(setting))
+    searched = session.store("search", create=False).trials()
+    wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
+    store = _store(session, objectives, fingerprint(setting))
     done = {trial.key: trial for trial in store.trials()}
     missing = [Ask(number, one) for number, one in enumerate(wanted) if one.key not in done]
     timed = [one for one in objectives if one.exclusive]
     plain = [with_resamples(one) for one in objectives if not one.exclusive]
     for start in range(0, len(missing), TOGETHER):
-        run.progress("measure", start, len(missing))
+        session.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]
         for trial in add(list(measure_together(group, bench, plain)), bench, timed):
             store.append(trial)
             done[trial.key] = trial
-    run.progress("measure", len(missing), len(missing))
+    session.progress("measure", len(missing), len(missing))
     trials = tuple(done[one.key] for one in wanted)
-    return Remeasured(run.study.name, setting, objectives, trials)
+    return Remeasured(session.study.name, setting, objectives, trials)
 
 
-def _objectives(run: Run, batch_size: int, length: int | None) -> tuple[Objective, ...]:
-    every = (*run.study.objectives, *run.study.front_objectives)
+def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[Objective, ...]:
+    every = (*session.study.objectives, *session.study.front_objectives)
     if not any(one.with_batch for one in every):
         raise StudyError(
-            f"{run.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
+            f"{session.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
             "and then measure"
         )
     return tuple(one.with_batch(batch_size=batch_size, length=length) if one.with_batch else one for one in every)
 
 
-def _store(run: Run, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
+def _store(session: Session, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
     from searchkit.storage.store import Store
 
-    storage = run.conditions.storage or str(run.folder.journal)
-    return Store.open(storage, f"{run.study.name}-measured-{fingerprint}", objectives)
+    return Store.open(session.storage, f"{session.study.name}-measured-{fingerprint}", objectives)

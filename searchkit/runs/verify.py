@@ -14,10 +14,12 @@ from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Measured, Trial, digest
 from searchkit.report.results import PUBLISHED, Results
+from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.published import noted
-from searchkit.runs.session import DUPLICATES, Run, counts, gathered
+from searchkit.runs.results import DUPLICATES, counts, gathered
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.search import steady
 from searchkit.search.generational import check_replay
@@ -58,10 +60,10 @@ def stored_results(folder: Folder) -> Results:
 
 def replayed(folder: Folder) -> int:
     """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
-    run = reopened(folder, Conditions(runs=folder.path.parent))
-    study, store = run.study, run.store("search", create=False)
+    session = reopened(folder, Conditions(runs=folder.path.parent))
+    study, store = session.study, session.store("search", create=False)
     trials = store.appended()
-    engine = study.engine.start(run.space, study.objectives, study.seed)
+    engine = study.engine.start(session.space, study.objectives, study.seed)
     if study.engine.steady:
         steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
         return len(trials)
@@ -85,13 +87,13 @@ def measured_again(folder: Folder, count: int, conditions: Conditions, progress:
 
     Timed objectives are left out: they never repeat exactly. The conditions have to be those of the run.
     """
-    run = reopened(folder, conditions, progress)
-    exact = [objective for objective in run.study.objectives if not objective.exclusive]
-    trials = [trial for trial in run.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
+    session = reopened(folder, conditions, progress)
+    exact = [objective for objective in session.study.objectives if not objective.exclusive]
+    trials = [trial for trial in session.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
     chosen = trials[:: max(1, len(trials) // count)][:count]
     before = {trial.key: trial for trial in chosen}
-    with run.evaluator("search", exact, len(chosen)) as evaluator:
-        for number, now in enumerate(evaluator.run([trial.ask for trial in chosen]), start=1):
+    with evaluator(session, "search", exact, len(chosen)) as workers:
+        for number, now in enumerate(workers.run([trial.ask for trial in chosen]), start=1):
             progress("verify", number, len(chosen))
             _same(before[now.key], now, exact)
     return len(chosen)
@@ -108,13 +110,13 @@ def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
             raise StoreError(f"ask {now.ask.number}: {objective.name} was {was} and is now {value}{where}")
 
 
-def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Run:
+def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:
     """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
     storage = record["storage"] and with_password(record["storage"])
     loaded = load(record["file"], record["parameters"])
-    run = Run(loaded.study, loaded, replace(conditions, storage=storage), progress)
-    run.folder = folder  # also where it was renamed or copied since
-    if digest(run.description) != record["fingerprint"]:
+    # the folder itself, also where it was renamed or copied since
+    session = Session(loaded, replace(conditions, storage=storage), progress, folder)
+    if digest(session.description) != record["fingerprint"]:
         raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
-    return run
+    return session

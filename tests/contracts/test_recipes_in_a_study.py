@@ -9,7 +9,7 @@ import pytest
 from objectives import accuracy, f1, macs
 from searchkit import NSGA2, Budget, Lengths, Measured, Random, Space, Study, StudyError, Thresholds
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import execute
+from searchkit.runs.phases import execute
 from searchkit.runs.study_file import Loaded
 from searchkit.tasks import Generated, GeneratedQuestions
 from searchkit.training import RECIPES, FineTune

@@ -25,7 +25,7 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.objective import Objective
 from searchkit.records import Ask
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import train_only
+from searchkit.runs.phases import train_only
 from searchkit.runs.study_file import load
 from searchkit.storage.store import Store
 from tests.faults.malformed import Said, files, study_file

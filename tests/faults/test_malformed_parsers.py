@@ -18,9 +18,10 @@ from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thre
 from searchkit._progress import silent
 from searchkit.cli.options import parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
+from searchkit.runs.calibration import calibrated
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, stored_objectives
-from searchkit.runs.session import Run
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import _converted, load
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
@@ -174,24 +175,24 @@ def test_bytes_that_are_no_record_of_a_run_are_refused(tmp_path: Path, content: 
 
 
 @pytest.fixture(scope="module")
-def modelled(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A run whose latency comes from a table."""
     folder = tmp_path_factory.mktemp("modelled")
     objectives = "[accuracy, latency(during_search='modelled')]"
     loaded = load(study_file(folder, objectives=objectives))
-    run = Run(loaded.study, loaded, Conditions(runs=folder), silent)
+    run = Session(loaded, Conditions(runs=folder), silent)
     run.folder.path.mkdir()
     return run
 
 
 @FEW
 @given(st.binary(max_size=60) | anything.map(lambda data: json.dumps({"latency": data}).encode()))
-def test_a_table_of_modelled_times_is_read_or_refused(modelled: Run, content: bytes) -> None:
+def test_a_table_of_modelled_times_is_read_or_refused(modelled: Session, content: bytes) -> None:
     def no_bench() -> None:
         raise AssertionError("the table is there: nothing is calibrated")
 
     modelled.folder.calibration.write_bytes(content)
-    found = own_error(lambda: modelled._tables(no_bench), StoreError)
+    found = own_error(lambda: calibrated(modelled, no_bench), StoreError)
     assert found is None or isinstance(found["latency"], dict)
 
 

@@ -16,7 +16,7 @@ from searchkit.report import plots
 from searchkit.report.environment import fingerprint
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
-from searchkit.runs.session import write
+from searchkit.runs.results import write
 from tests.report.searches import staircase
 
 HERE = {"device": "cpu", "device_name": "Abacus 3000", "threads": 2, "dtype": "bf16", "torch": "2.13"}

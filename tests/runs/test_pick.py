@@ -289,8 +289,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run of the small study with a latency and a constraint, its study file gone."""
     from searchkit.runs.config import Conditions
     from searchkit.runs.folder import Folder
+    from searchkit.runs.phases import execute
     from searchkit.runs.remeasure import measure
-    from searchkit.runs.session import execute
     from searchkit.runs.study_file import load
 
     home = tmp_path_factory.mktemp("pick")

@@ -19,7 +19,7 @@ from searchkit.reduction.cost import Shape, published_macs
 from searchkit.runs import published
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
-from searchkit.runs.session import execute
+from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
 from searchkit.runs.transfer import exported
 from searchkit.runs.verify import replayed, stored_results

@@ -14,8 +14,12 @@ import torch
 from searchkit import Front, Pruned
 from searchkit.evaluate.inline import Inline
 from searchkit.records import Trial
+from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
-from searchkit.runs.session import Run, execute
+from searchkit.runs.opening import opened
+from searchkit.runs.phases import execute
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.runs.verify import measured_again, replayed
 from tests.studies import SMALL, small_study
@@ -41,9 +45,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-def raced(folder: Path, runs: Path, **conditions: Any) -> Run:
+def raced(folder: Path, runs: Path, **conditions: Any) -> Session:
     loaded = load(folder / "small_study.py")
-    return Run(loaded.study, loaded, Conditions(runs=runs, threads=1, **conditions), lambda *_: None)
+    return Session(loaded, Conditions(runs=runs, threads=1, **conditions), lambda *_: None)
 
 
 def stored(folder: Path) -> list[Trial]:
@@ -66,7 +70,7 @@ def test_what_is_stopped_is_beaten_on_the_whole_split(home: Path) -> None:
     pruned = [trial for trial in trials if isinstance(trial.outcome, Pruned)]
     assert len(pruned) >= 5
     assert all(0 < trial.outcome.examples < 1200 for trial in pruned)  # type: ignore[union-attr]
-    with Inline(run.workbench("search"), run.study.objectives) as evaluator:
+    with Inline(workbench(run, "search"), run.study.objectives) as evaluator:
         whole = list(evaluator.run([trial.ask for trial in pruned]))
     measured = [trial for trial in trials if trial.status == "measured"]
     front = {member.key for member in Front.of([*measured, *whole], run.study.objectives).members}
@@ -88,8 +92,8 @@ def test_an_interrupted_race_goes_on_to_the_same_verdicts_and_replays(home: Path
 def test_workers_reach_the_same_verdicts(home: Path, tmp_path: Path) -> None:
     beside(home, tmp_path)
     run = raced(tmp_path, tmp_path / "runs", workers=2, device="cpu")
-    with run.opened():
-        done = run.searched()
+    with opened(run):
+        done = search(run)
     assert verdicts(stored(tmp_path)) == verdicts(stored(home))
     front = {member.key for member in Front.of(done.values(), run.study.objectives).members}
     assert {key for key, trial in done.items() if trial.examples} == front  # the others let go of theirs
@@ -101,7 +105,7 @@ def test_a_race_that_cannot_be_held_says_so(home: Path, tmp_path: Path, caplog: 
     small_study(tmp_path, text.replace("[accuracy, macs]", "[accuracy, macs, latency(min_round_interval_s=0)]"))
     run = raced(tmp_path, tmp_path / "runs")
     budget = replace(run.study.budget, evaluations=2)
-    run = Run(replace(run.study, budget=budget), run.loaded, run.conditions, run.progress)
-    with caplog.at_level(logging.INFO), run.opened():
-        run.searched()
+    run = Session(replace(run.loaded, study=replace(run.study, budget=budget)), run.conditions, run.progress)
+    with caplog.at_level(logging.INFO), opened(run):
+        search(run)
     assert "racing is off: it takes two objectives" in caplog.text

@@ -22,9 +22,14 @@ from searchkit.evaluate.ray import Ray
 from searchkit.records import Measured, Pruned, Trial
 from searchkit.report import table
 from searchkit.report.environment import common
+from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
-from searchkit.runs.session import Run, execute, write
+from searchkit.runs.opening import opened
+from searchkit.runs.phases import execute
+from searchkit.runs.results import write
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.runs.verify import measured_again, reopened, replayed, stored_results
 from searchkit.search.budget import ENDED
@@ -99,7 +104,7 @@ def test_the_same_command_again_measures_nothing_and_changes_nothing(
     def refuse(*_: Any) -> Any:
         raise AssertionError("nothing may be measured")
 
-    monkeypatch.setattr(Run, "evaluator", refuse)
+    monkeypatch.setattr("searchkit.runs.benches.workbench", refuse)
     execute(load(home / "small_study.py"), Conditions(runs=home / "runs", threads=1))
     after = {path.name: path.read_bytes() for path in folder_of(home).path.glob("*.*") if path.suffix != ".log"}
     assert {name for name in before if before[name] != after[name]} <= {"hypervolume.png", "pareto.png"}
@@ -121,13 +126,13 @@ def test_texts_that_splits_share_are_counted_once_and_told(
     file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
     found = {"search/report": 3, "train/report": 0, "train/search": 1}
     with monkeypatch.context() as patched:
-        patched.setattr("searchkit.runs.session.duplicates", lambda tables: found)
+        patched.setattr("searchkit.runs.phases.duplicates", lambda tables: found)
         execute(load(file), conditions)
     execute(load(file), conditions)  # counted already
     path = folder_of(tmp_path).path
     assert json.loads((path / "summary.json").read_text())["duplicates"] == found
     log = (path / "run.log").read_text()
-    assert "WARNING searchkit.runs.session: 3 texts are in two splits: search/report" in log
+    assert "WARNING searchkit.runs.phases: 3 texts are in two splits: search/report" in log
     assert "train/search" in log
     assert "train/report" not in log
     sentence = "The report split is not new to the search: 3 of its texts are in both."
@@ -177,7 +182,7 @@ def test_a_run_from_before_measures_only_the_baselines_that_it_lacks(
     file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
     before = {"constant ratio": baselines(3, 3)["constant ratio"]}
     with monkeypatch.context() as patched:
-        patched.setattr("searchkit.runs.session.baselines", lambda layers, slots: before)
+        patched.setattr("searchkit.runs.report_phase.baselines", lambda layers, slots: before)
         execute(load(file), conditions)
     with pytest.raises(StudyError, match="the run is not finished"):
         stored_results(folder_of(tmp_path))
@@ -281,13 +286,13 @@ def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
 def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
     """Same device, number format and threads per worker; whatever the number of workers."""
     loaded = load(home / "small_study.py")
-    run = Run(loaded.study, loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
+    run = Session(loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
     asks = [trial.ask for trial in run.store("search", create=False).trials()][:12]
-    workbench, objectives = run.workbench("search"), loaded.study.objectives
-    with Inline(workbench, objectives) as evaluator:
+    bench, objectives = workbench(run, "search"), loaded.study.objectives
+    with Inline(bench, objectives) as evaluator:
         inline = values(list(evaluator.run(asks)))
     for workers in (1, 2):
-        with Ray(workbench, objectives, workers=workers) as evaluator:
+        with Ray(bench, objectives, workers=workers) as evaluator:
             trials = list(evaluator.run(asks))
         assert values(trials) == inline
         assert {trial.environment["threads"] for trial in trials} == {1}
@@ -359,10 +364,8 @@ def test_an_environment_that_changed_on_the_way_is_reported_as_mixed() -> None:
 
 def test_conditions_do_not_change_the_identity_of_a_study(home: Path) -> None:
     loaded = load(home / "small_study.py")
-    plain = Run(loaded.study, loaded, Conditions(), progress=lambda *_: None).description
-    other = Run(
-        loaded.study, loaded, replace(Conditions(), workers=2, dtype="fp32"), progress=lambda *_: None
-    ).description
+    plain = Session(loaded, Conditions(), progress=lambda *_: None).description
+    other = Session(loaded, replace(Conditions(), workers=2, dtype="fp32"), progress=lambda *_: None).description
     assert plain == other
 
 
@@ -405,7 +408,7 @@ def test_a_run_may_lose_so_much_against_the_unreduced_model_and_no_more(home: Pa
     results = execute(load(borrowing(home, tmp_path, text)), Conditions(runs=tmp_path / "runs", threads=1))
     run = reopened(folder_of(tmp_path), Conditions(runs=tmp_path / "runs", threads=1))
     kept = run.study.objectives[2]
-    least = kept.measure(run.workbench("search").build().unreduced).value - 4.0  # type: ignore[attr-defined]
+    least = kept.measure(workbench(run, "search").build().unreduced).value - 4.0  # type: ignore[attr-defined]
     measured = [
         trial.outcome.estimates["kept"].value for trial in results.trials if isinstance(trial.outcome, Measured)
     ]
@@ -439,9 +442,9 @@ def test_a_steady_run_on_workers_replays_whatever_the_order_and_the_workers_of_i
     for evaluations, workers in (("12", 2), ("24", 0)):
         loaded = load(file, {"evaluations": evaluations})
         conditions = Conditions(runs=tmp_path / "runs", threads=1, workers=workers, device="cpu")
-        run = Run(loaded.study, loaded, conditions, progress=lambda *_: None)
-        with run.opened():
-            run.searched()
+        run = Session(loaded, conditions, progress=lambda *_: None)
+        with opened(run):
+            search(run)
         assert run.store("search").note(IN_FLIGHT) == 4
         assert replayed(folder_of(tmp_path)) == int(evaluations)
 
@@ -461,7 +464,7 @@ def test_a_budget_of_time_ends_the_search_and_the_report_is_made(
         raise AssertionError("nothing may be measured")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "evaluator", refuse)
+        patched.setattr("searchkit.runs.benches.workbench", refuse)
         execute(load(file), conditions)
     small_study(tmp_path)  # without that limit it goes on, in the same folder
     assert len(execute(load(file, {"evaluations": "16"}), conditions).trials) == 16

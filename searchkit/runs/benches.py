@@ -1,0 +1,53 @@
+"""Workbenches and evaluators of a session: the supernet with one split, in this process or on Ray workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from searchkit.evaluate.base import Evaluator, Workbench
+from searchkit.evaluate.ray import Ray, Resources
+from searchkit.objective import Objective
+from searchkit.runs.calibration import calibrated
+from searchkit.runs.session import Session
+from searchkit.training.supernet import load_tokenizer
+
+SPLIT_OF: Final = {"published": "search"}  # whose baseline is searched on that split, without races and constraints
+
+
+def workbench(session: Session, split: str) -> Workbench:
+    """The trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
+    from searchkit.evaluate.subject import SupernetWorkbench
+
+    study, conditions, folder = session.study, session.conditions, str(session.supernet.folder)
+    bench = SupernetWorkbench.of_folder(
+        folder,
+        study.supernet.recipe,
+        study.task.encode(session.tables[SPLIT_OF.get(split, split)], load_tokenizer(folder)),
+        padded_to=study.task.max_length,
+        device=conditions.worker_device,
+        dtype=conditions.dtype,
+        threads=conditions.worker_threads,
+        cache_bytes=conditions.cache_mib << 20,
+        shards=study.racing.shards if study.racing and study.race and split == "search" else 1,
+        constraints=tuple(study.constraints) if split == "search" else (),
+    )
+    return replace(bench, tables=calibrated(session, bench.build)) if split == "search" else bench
+
+
+def evaluator(session: Session, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
+    """Inline, or on Ray where workers were asked for; never more workers than asks."""
+    conditions = session.conditions
+    if not conditions.workers:
+        from searchkit.evaluate.inline import Inline
+
+        return Inline(workbench(session, split), objectives)
+    return Ray(
+        workbench(session, split),
+        objectives,
+        workers=max(1, min(conditions.workers, asks)),
+        address=conditions.ray_address,
+        resources=Resources(conditions.cpus_per_worker, conditions.gpus, conditions.custom),
+        deadline_s=conditions.deadline_s,
+    )

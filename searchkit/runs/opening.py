@@ -1,0 +1,71 @@
+"""The opening of a run: everything that can be refused beforehand is checked, then the folder is claimed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from searchkit.errors import StudyError
+from searchkit.evaluate.ray import check_reachable
+from searchkit.records import digest
+from searchkit.reduction.device import device_of, dtype_of
+from searchkit.runs.session import Session
+from searchkit.runs.transfer import left_behind
+from searchkit.storage.address import StorageAddress
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def opened(session: Session) -> Iterator[None]:
+    """Claim the session's folder for its study and this process, and log to it.
+
+    Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
+    """
+    conditions = session.conditions
+    dtype_of(conditions.dtype, device_of(conditions.device))
+    if conditions.ray_address:
+        check_reachable(conditions.ray_address)  # said now, not after the training
+    record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
+    _check_storage(session)
+    with session.folder.claimed(record):
+        log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
+        try:
+            yield
+        except Exception:
+            log.exception("the run stopped")
+            raise
+
+
+def record_of(session: Session) -> dict[str, Any]:
+    """The study.json of a run: what identifies it, where it came from, and what readers of its trials need."""
+    study, conditions = session.study, session.conditions
+    return {
+        "description": session.description,
+        "fingerprint": digest(session.description),
+        "file": str(session.loaded.file.resolve()),
+        "parameters": dict(session.loaded.parameters),
+        "objectives": [objective.describe() for objective in study.objectives],
+        "front_objectives": [objective.describe() for objective in study.front_objectives],
+        "published": study.published and study.published.describe(),
+        "storage": conditions.storage and StorageAddress(conditions.storage).kept,
+        "layers": study.supernet.layers,
+        "places": session.slots,
+        "evaluations": study.budget.evaluations,
+        "budget": str(study.budget),
+        "cache_mib": conditions.cache_mib,
+    }
+
+
+def _check_storage(session: Session) -> None:
+    """StudyError if the folder's trials are in another storage: the search would begin anew."""
+    folder, storage = session.folder, session.conditions.storage
+    behind = left_behind(folder, storage) if folder.study.exists() else None
+    if behind:
+        to = StorageAddress(session.storage)
+        raise StudyError(
+            f"{folder.path} has {behind[1]} trials in {behind[0]} that are not in {to}: go on there with "
+            f"--storage, or first copy them with `searchkit export {folder.path} --to {to}`"
+        )

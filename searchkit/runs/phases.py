@@ -1,0 +1,61 @@
+"""The phases of a run in order: train, search, report. Each goes on where it was stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from searchkit._progress import Progress, silent
+from searchkit.report.results import Results
+from searchkit.runs.config import HERE, Conditions
+from searchkit.runs.opening import opened
+from searchkit.runs.report_phase import report
+from searchkit.runs.results import DUPLICATES, counts, write
+from searchkit.runs.search_phase import search
+from searchkit.runs.session import Session
+from searchkit.runs.study_file import Loaded
+from searchkit.search.interrupt import Interrupt
+from searchkit.tasks.splits import duplicates
+from searchkit.training.cache import Trained
+
+log = logging.getLogger(__name__)
+
+
+def execute(
+    loaded: Loaded,
+    conditions: Conditions = HERE,
+    progress: Progress = silent,
+    interrupt: Interrupt | None = None,
+) -> Results:
+    """Train, search and report; returns what was written to `runs/<study>/`.
+
+    With `interrupt` one Ctrl-C lets the search finish what is in flight; KeyboardInterrupt in any case.
+    """
+    session = Session(loaded, conditions, progress)
+    with opened(session):
+        _ = session.supernet  # trained before the splits are compared and the search's seconds begin
+        count_duplicates(session)
+        search(session, interrupt)
+        results = report(session)
+        write(results, session.folder)
+    return results
+
+
+def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = silent) -> Trained:
+    """Train the study's supernet, or find it in the cache."""
+    session = Session(loaded, conditions, progress)
+    with opened(session):
+        return session.supernet
+
+
+def count_duplicates(session: Session) -> Mapping[str, int]:
+    """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""
+    store = session.store("search")
+    shared = counts(store.note(DUPLICATES))
+    if shared is None:
+        shared = duplicates(session.tables)
+        store.set_note(DUPLICATES, shared)
+    for pair, count in shared.items():
+        if count:
+            log.warning("%d texts are in two splits: %s", count, pair)
+    return shared

@@ -1,0 +1,111 @@
+"""The report of a run: front and baselines are measured on the report split, and gathered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from searchkit._progress import Stopwatch
+from searchkit.evaluate.baselines import baselines
+from searchkit.evaluate.resamples import with_resamples
+from searchkit.front import Front
+from searchkit.records import Ask, Candidate, Trial
+from searchkit.report.results import PUBLISHED, Results
+from searchkit.runs.benches import evaluator
+from searchkit.runs.cache import SupernetCache
+from searchkit.runs.published import published_front
+from searchkit.runs.results import DUPLICATES, counts, gathered
+from searchkit.runs.session import Session
+from searchkit.stats import RESAMPLES
+from searchkit.storage.one_environment import OneSetting
+
+Families = dict[str, tuple[Candidate, ...]]  # baselines by name
+
+
+def report(session: Session) -> Results:
+    """Measure the front and the baselines on the report split, and gather everything a report is made from."""
+    study, store = session.study, session.store("search")
+    trials, compared = store.trials(), families(session)
+    wanted = [candidate for family in compared.values() for candidate in family]
+    wanted += [member.ask.candidate for member in Front.of(trials, study.objectives).members]
+    measured = _measured(session, wanted, compared)
+    return gathered(
+        session.folder,
+        session.description,
+        (tuple(study.objectives), tuple(study.front_objectives)),
+        compared,
+        trials,
+        measured,
+        counts(store.note(DUPLICATES)) or {},
+    )
+
+
+def families(session: Session) -> Families:
+    """The baselines by family; where the study asks for the published search, it is made now unless it is known."""
+    study = session.study
+    known = baselines(study.supernet.layers, session.slots)
+    return known | ({PUBLISHED: published_front(session, study.published)} if study.published else {})
+
+
+def _measured(session: Session, candidates: Sequence[Candidate], compared: Families) -> dict[str, Trial]:
+    """Key -> trial on the report split; what was measured before, here or by another study, is not measured again."""
+    store, kept_baselines = session.store("report"), _Baselines(session, compared)
+    done = {trial.key: trial for trial in store.trials()}
+    # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
+    numbers = itertools.count(1 + max((trial.ask.number for trial in done.values()), default=-1))
+    known = kept_baselines.read() if any(each.key not in done for each in candidates) else {}
+    for candidate in candidates:
+        if candidate.key in known and candidate.key not in done:
+            done[candidate.key] = replace(known[candidate.key], ask=Ask(next(numbers), candidate))
+            store.append(done[candidate.key])
+    missing = list({each.key: each for each in candidates if each.key not in done}.values())
+    if not missing:
+        return done
+    watch = Stopwatch(session.folder.seconds("report"))
+    tell = watch.watching(session.progress)
+    asks = [Ask(next(numbers), candidate) for candidate in missing]
+    tell("report", 0, len(asks))
+    kept = OneSetting(store, session.report_objectives)
+    objectives = [with_resamples(objective) for objective in session.report_objectives]  # for paired differences
+    with evaluator(session, "report", objectives, len(asks)) as workers:
+        for count, trial in enumerate(workers.run(asks), start=1):
+            kept.append(trial)
+            done[trial.key] = trial
+            tell("report", count, len(asks))
+    watch.write()
+    kept_baselines.add([done[ask.key] for ask in asks])  # what was stored before may be of another setting
+    return done
+
+
+class _Baselines:
+    """The baselines on the report split that some study of this supernet has measured in this setting.
+
+    None are kept for workers, whose setting is their own, nor where something is timed: times age.
+    """
+
+    def __init__(self, session: Session, compared: Families) -> None:
+        self._session = session
+        self._keys = {candidate.key for family in compared.values() for candidate in family}
+        timed = any(objective.exclusive for objective in session.report_objectives)
+        self._applies = not session.conditions.workers and not timed
+
+    def _cache(self) -> SupernetCache[dict[str, Trial]]:
+        objectives = [objective.describe() for objective in self._session.report_objectives]
+        return self._session.cache("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
+
+    def read(self) -> dict[str, Trial]:
+        """By key."""
+        return (self._applies and self._cache().read()) or {}
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Keep those of the trials that are measured baselines."""
+        measured = {each.key: each for each in trials if each.key in self._keys and each.status == "measured"}
+        known = self.read()
+        if self._applies and measured.keys() - known.keys():
+            self._cache().write([trial.to_json() for trial in {**measured, **known}.values()])
+
+
+def _by_key(trials: Any) -> dict[str, Trial]:
+    return {trial.key: trial for trial in map(Trial.from_json, trials)}

@@ -1,0 +1,59 @@
+"""The results of a run: gathered from its records, and written into its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from searchkit._progress import Stopwatch
+from searchkit.front import Front
+from searchkit.objective import Objective
+from searchkit.records import Candidate, Trial, digest
+from searchkit.report.environment import common
+from searchkit.report.results import Results
+from searchkit.runs.folder import Folder
+
+PHASES: Final = ("train", "search", "report")
+DUPLICATES: Final = "duplicates"  # the note in the store of a search
+
+
+def gathered(
+    folder: Folder,
+    description: Mapping[str, Any],
+    objectives: tuple[tuple[Objective, ...], tuple[Objective, ...]],
+    baselines: Mapping[str, Sequence[Candidate]],
+    trials: Sequence[Trial],
+    measured: Mapping[str, Trial],
+    duplicates: Mapping[str, int],
+) -> Results:
+    """The results of a run; objectives: those searched, those of the front only; measured: by key, on the report."""
+    front = Front.of(trials, objectives[0])
+    return Results(
+        study={"fingerprint": digest(description), **description},
+        objectives=objectives[0],
+        front_objectives=objectives[1],
+        trials=tuple(trials),
+        report={member.key: measured[member.key] for member in front.members},
+        baselines={name: tuple(measured[each.key] for each in family) for name, family in baselines.items()},
+        environment=common([trial.environment for trial in trials if trial.environment]),
+        seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
+        duplicates=duplicates,
+    )
+
+
+def write(results: Results, folder: Folder) -> None:
+    """Tables, summary, text and plots."""
+    from searchkit.report import plots, table, text
+
+    table.write(results, folder.path)
+    text.write(results, folder.path)
+    plots.pareto(results, folder.path)
+    for objective in results.measured_apart:
+        plots.quality_over(results, objective, folder.path)
+    plots.hypervolume(results, folder.path)
+
+
+def counts(note: Any) -> dict[str, int] | None:
+    """The note on shared texts as it was written; None for anything else."""
+    written = isinstance(note, dict) and all(type(count) is int for count in note.values())
+    return note if written else None
