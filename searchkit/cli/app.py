@@ -144,9 +144,9 @@ def export_command(
 
     Go on there with `searchkit run STUDY --storage STORAGE`. What is there already is not copied again.
     """
-    from searchkit.runs.transfer import exported
+    from searchkit.runs.transfer import copied
 
-    count = exported(Folder(run), to)
+    count = copied(Folder(run), to)
     say(f"{count} trials copied to {StorageAddress(to)}")
 
 
@@ -178,9 +178,9 @@ def import_command(
     Then `status`, `report` and `run` go on as if it had run here.
     """
     from searchkit.runs.study_file import load
-    from searchkit.runs.transfer import imported
+    from searchkit.runs.transfer import restored
 
-    folder, count = imported(load(study, parameters(param)), source, runs, storage)
+    folder, count = restored(load(study, parameters(param)), source, runs, storage)
     say(f"{count} trials copied to {folder.path}")
 
 

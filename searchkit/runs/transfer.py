@@ -12,7 +12,8 @@ from typing import Any, Final
 from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
-from searchkit.runs.folder import Folder
+from searchkit.records import digest
+from searchkit.runs.folder import Folder, differences, same_study
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
@@ -21,8 +22,8 @@ _NOTE: Final = "run"  # of the search: the record of the folder, and its small f
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
-def exported(folder: Folder, to: str) -> int:
-    """Put the run of a folder into a storage, and what `imported` needs; the number of trials that were not there yet.
+def copied(folder: Folder, to: str) -> int:
+    """Put the run of a folder into a storage, and what `restored` needs; the number of trials that were not there yet.
 
     Whole or not at all: StoreError, and nothing is written, where the storage holds other trials of the study. An
     interrupted copy is refused by all readers until the same command finishes it.
@@ -30,14 +31,14 @@ def exported(folder: Folder, to: str) -> int:
     record = folder.read()
     source = with_password(record["storage"] or str(folder.journal))
     files = {name: path.read_text() for name, path in _files(folder).items() if path.exists()}
-    return _copied(source, to, record["description"]["name"], {"record": record, "files": files})
+    return _copy(source, to, record["description"]["name"], {"record": record, "files": files})
 
 
-def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
+def restored(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
     """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
 
     The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
-    run with other parameters; StoreError as for `exported`, or where the storage holds no such run.
+    run with other parameters, or is another study; StoreError as for `copied`, or where the storage holds no such run.
     """
     name = loaded.study.name
     folder, note = Folder(runs / name), _note(source, name)
@@ -45,11 +46,18 @@ def imported(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
     if record["parameters"] != parameters:
         asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
+    description = loaded.study.describe()
+    if not same_study(record, description):
+        changed = ", ".join(differences(record["description"], description))
+        raise StudyError(
+            f"{name} in {StorageAddress(source)} is a run of another study than {loaded.file} (different: {changed})"
+        )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.file.resolve()), "storage": StorageAddress(to).kept if to else None}
+    mine = {"description": description, "fingerprint": digest(description), "file": str(loaded.file.resolve())}
+    mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
-        count = _copied(source, target, name, note)
+        count = _copy(source, target, name, note)
         for label, path in _files(folder).items():
             if label in note["files"]:
                 replace_whole(path, str(note["files"][label]).encode())
@@ -66,6 +74,11 @@ def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, in
         lacks = sum(pair.lacks for pair in _pairs(source, target, record["description"]["name"]))
     except NothingStoredError:
         return None
+    except StoreError as error:
+        raise StoreError(
+            f"{error}; the trials of {folder.path} are there, says its study.json: if nothing was ever stored there, "
+            "remove that file"
+        ) from error
     return (StorageAddress(source), lacks) if lacks else None
 
 
@@ -95,7 +108,7 @@ def _pairs(source: str, target: str, name: str) -> list[_Pair]:
     return pairs
 
 
-def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
+def _copy(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
     """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
     if StorageAddress(source).kept == StorageAddress(target).kept:
         search = f"{name}-search"
@@ -115,7 +128,7 @@ def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int
 
 def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
     """The studies of a run in a storage, by name, with their objectives; its search comes last."""
-    own = re.compile(re.escape(name) + r"-(search|report|(measured|published)-[0-9a-f]{8})")
+    own = re.compile(re.escape(name) + r"-(search|report(-[0-9a-f]{8})?|(measured|published)-[0-9a-f]{8})")
     held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
     if f"{name}-search" not in held:
         raise NothingStoredError(f"{StorageAddress(storage)} holds no run of {name!r}")
@@ -123,13 +136,13 @@ def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
 
 
 def _note(source: str, name: str) -> dict[str, Any]:
-    """What `exported` wrote beside the trials, checked."""
+    """What `copied` wrote beside the trials, checked."""
     search = f"{name}-search"
     note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
     if note is None:
         raise StoreError(
             f"{StorageAddress(source)} holds trials of {name!r} and not the record of its run: "
-            f"`searchkit export` of its folder to this storage adds it"
+            f"`searchkit copy` of its folder to this storage adds it"
         )
     try:
         record, files = note["record"], note["files"]

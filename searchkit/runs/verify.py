@@ -12,11 +12,11 @@ from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Measured, Trial, digest
+from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, differences, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.session import Session
@@ -41,9 +41,11 @@ def stored_results(folder: Folder) -> Results:
     compared = baselines(record["layers"], record["places"])
     place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
-        store = Store.open(place, f"{name}-search", objectives[0], create=False)
+        fingerprint = record["fingerprint"] if record.get(IDENTIFIED) else None
+        store = Store.open(place, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
-        store = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False)
+        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        store = Store.open(place, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
         report, asked = store.trials(), record.get("published")  # absent in runs from before
         published = noted(store, asked) if asked else ()
     except NothingStoredError:
@@ -117,6 +119,9 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     loaded = load(record["file"], record["parameters"])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)
-    if digest(session.description) != record["fingerprint"]:
-        raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
+    if not same_study(record, session.description):
+        changed = ", ".join(differences(record["description"], session.description))
+        raise StudyError(
+            f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
+        )
     return session

@@ -83,7 +83,7 @@ class StudyInStorage:
     """A study as it is opened: its name, its objectives, the fingerprint of the searchkit study it belongs to.
 
     fingerprint: None compares none. create: make it where it is missing. copying: also an unfinished copy.
-    mended: start it anew where it belongs to another fingerprint, or to none, and every trial in it has failed
+    mended: start it anew where it belongs to another fingerprint, or to none, and no trial in it was measured
     """
 
     name: str
@@ -140,8 +140,7 @@ class StudyInStorage:
 
 
 def _all_failed(storage: BaseStorage, study: int) -> bool:
-    trials = storage.get_all_trials(study, deepcopy=False)
-    return bool(trials) and all(trial.state == TrialState.FAIL for trial in trials)
+    return all(trial.state == TrialState.FAIL for trial in storage.get_all_trials(study, deepcopy=False))
 
 
 def _listed(objectives: Sequence[Mapping[str, str]] | None) -> str:

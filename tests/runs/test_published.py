@@ -21,7 +21,7 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
-from searchkit.runs.transfer import exported
+from searchkit.runs.transfer import copied
 from searchkit.runs.verify import replayed, stored_results
 from searchkit.storage.store import Store
 from tests.studies import SMALL, small_study
@@ -204,7 +204,7 @@ def test_a_damaged_note_is_said_in_one_line(home: Path, tmp_path: Path) -> None:
 def test_it_travels_with_its_run(home: Path, tmp_path: Path) -> None:
     target = str(tmp_path / "copy.log")
     folder = Folder(home / "runs" / "small")
-    exported(folder, target)
+    copied(folder, target)
     assert Store.held(target).keys() == Store.held(str(folder.journal)).keys()
     assert any(name.startswith("small-published-") for name in Store.held(target))
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from searchkit.errors import NothingStoredError, StoreError, StudyError
+from searchkit.records import digest
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded, load
-from searchkit.runs.transfer import exported, imported
+from searchkit.runs.transfer import copied, restored
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
 from tests.storage.conftest import new_storage
@@ -40,9 +41,10 @@ def a_run(folder: Path, storage: str | None = None) -> Folder:
         for trial in trials:
             store.append(trial)
     Store.open(storage or str(run.journal), "small-search", OBJECTIVES).set_note("duplicates", {"train, search": 2})
+    description = loaded(folder).study.describe()
     record: Mapping[str, Any] = {
-        "description": {"name": "small"},
-        "fingerprint": "f00",
+        "description": description,
+        "fingerprint": digest(description),
         "file": "/nowhere/evil.py",
         "parameters": {},
         "objectives": [one.describe() for one in OBJECTIVES],
@@ -77,13 +79,13 @@ def test_a_run_that_was_moved_there_and_back_is_the_same(
     )
     monkeypatch.setenv("SEARCHKIT_STORAGE", here)  # with its password
     run = a_run(tmp_path, here)
-    assert exported(run, there) == 6
+    assert copied(run, there) == 6
     assert content(there) == content(here)
-    assert exported(run, there) == 0
-    folder, count = imported(loaded(tmp_path), there, tmp_path / "elsewhere", back)
+    assert copied(run, there) == 0
+    folder, count = restored(loaded(tmp_path), there, tmp_path / "elsewhere", back)
     assert count == 6
     assert content(back) == content(here)
-    assert imported(loaded(tmp_path), there, tmp_path / "elsewhere", back)[1] == 0
+    assert restored(loaded(tmp_path), there, tmp_path / "elsewhere", back)[1] == 0
     record = folder.read()
     assert record["storage"] == StorageAddress(back).kept
     assert record["file"] == str(tmp_path / "small_study.py")  # never a path that a storage names
@@ -94,17 +96,17 @@ def test_a_run_that_was_moved_there_and_back_is_the_same(
 def test_without_a_storage_the_trials_come_to_the_journal(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     there = f"sqlite:///{tmp_path}/run.db"
-    exported(run, there)
-    folder, _ = imported(loaded(tmp_path), there, tmp_path / "elsewhere")
+    copied(run, there)
+    folder, _ = restored(loaded(tmp_path), there, tmp_path / "elsewhere")
     assert folder.read()["storage"] is None
     assert content(str(folder.journal)) == content(str(run.journal))
 
 
 def test_what_came_later_is_added(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), f"sqlite:///{tmp_path}/run.db"
-    exported(run, there)
+    copied(run, there)
     Store.open(str(run.journal), "small-search", OBJECTIVES).append(measured(20))
-    assert exported(run, there) == 1
+    assert copied(run, there) == 1
     assert content(there) == content(str(run.journal))
 
 
@@ -113,12 +115,12 @@ def test_other_trials_are_refused_and_nothing_is_written(tmp_path: Path) -> None
     Store.open(str(there), "small-report", OBJECTIVES).append(measured(5))
     before = there.read_bytes()
     with pytest.raises(StoreError, match=r"already holds this study with other trials \(1, 1 in "):
-        exported(run, str(there))
+        copied(run, str(there))
     assert there.read_bytes() == before
     other = tmp_path / "other.log"
     Store.open(str(other), "small-search", (ACCURACY,))
     with pytest.raises(StoreError, match="was made for accuracy"):
-        exported(run, str(other))
+        copied(run, str(other))
 
 
 @pytest.mark.parametrize("after", [0, 3, 5])
@@ -136,26 +138,26 @@ def test_an_interrupted_copy_is_no_run_until_it_is_finished(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "_add", killed)
         with pytest.raises(KeyboardInterrupt):
-            exported(run, there)
+            copied(run, there)
     for name, held in Store.held(there).items():
         with pytest.raises(StoreError, match="unfinished copy: copy or restore it again"):
             Store.open(there, name, held)
-    assert exported(run, there) == 6 - after
+    assert copied(run, there) == 6 - after
     assert content(there) == content(str(run.journal))
 
 
 def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), tmp_path / "there.log"
     with pytest.raises(NothingStoredError, match="there is no store at"):
-        imported(loaded(tmp_path), str(there), tmp_path / "elsewhere")
+        restored(loaded(tmp_path), str(there), tmp_path / "elsewhere")
     Store.open(str(there), "other-search", OBJECTIVES)
     with pytest.raises(NothingStoredError, match="holds no run of 'small'"):
-        imported(loaded(tmp_path), str(there), tmp_path / "elsewhere")
+        restored(loaded(tmp_path), str(there), tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="not the record of its run"):
-        imported(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
-    assert exported(run, str(run.journal)) == 0  # adds it
+        restored(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
+    assert copied(run, str(run.journal)) == 0  # adds it
     with pytest.raises(StudyError, match="was run with no -p: give the same parameters"):
-        imported(loaded(tmp_path, evaluations="9"), str(run.journal), tmp_path / "elsewhere")
+        restored(loaded(tmp_path, evaluations="9"), str(run.journal), tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -172,5 +174,5 @@ def test_a_hostile_record_is_refused(tmp_path: Path, note: Any) -> None:
     run = a_run(tmp_path)
     Store.open(str(run.journal), "small-search", OBJECTIVES).set_note("run", note)
     with pytest.raises(StoreError, match="the record of 'small' is damaged"):
-        imported(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
+        restored(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
