@@ -54,7 +54,11 @@ def restored(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
         )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"description": description, "fingerprint": digest(description), "file": str(loaded.file.resolve())}
+    mine: dict[str, Any] = {
+        "description": description,
+        "fingerprint": digest(description),
+        "file": str(loaded.file.resolve()),
+    }
     mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
         count = _copy(source, target, name, note)
