@@ -28,8 +28,9 @@ from objectives import accuracy, latency, macs
 from searchkit._progress import Progress
 from searchkit.engines import NSGA2
 from searchkit.evaluate.baselines import baselines
-from searchkit.evaluate.subject import SupernetBench
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.front import Front
+from searchkit.objective import Subject
 from searchkit.records import Candidate, Failed, Measured, Trial
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
@@ -192,8 +193,8 @@ def found(
         floor = max(own, reference) - POINT
         near = nearly_best(trials, MARGIN[task])
         near += [trial for trial in trials if trial.ask.number < begins and trial not in near]
-        bench.prepare([trial.ask.candidate for trial in near])
-        report = {trial.key: figures(bench, trial.ask.candidate) for trial in near}
+        prepared = bench.prepare([trial.ask.candidate for trial in near])
+        report = {key: figures(subject) for key, subject in prepared.subjects.items()}
         within = [trial for trial in near if report[trial.key]["accuracy"] >= floor]
         row: dict[str, Any] = {
             "task": task,
@@ -254,7 +255,7 @@ def baseline_curves(bench: SupernetBench) -> dict[str, list[tuple[float, float]]
     """(macs, accuracy) of every point of a baseline, by name, on the report split."""
     layers = bench.model.shape.layers
     families = {name: group for name, group in baselines(layers, layers).items() if name != "unreduced"}
-    measured = {name: [figures(bench, one) for one in group] for name, group in families.items()}
+    measured = {name: [figures(bench.subject(one)) for one in group] for name, group in families.items()}
     return {name: sorted((point["macs"], point["accuracy"]) for point in group) for name, group in measured.items()}
 
 
@@ -277,18 +278,17 @@ def baseline_rows(
             }
             continue
         candidate = min(good, key=lambda pair: pair[0])[1]
-        row |= shown(bench, candidate, figures(bench, candidate), curves)
+        row |= shown(bench, candidate, figures(bench.subject(candidate)), curves)
         print(row, flush=True)
         yield row
 
 
 def within_point(bench: SupernetBench, candidate: Candidate, reference: float) -> float | None:
-    found = figures(bench, candidate)
+    found = figures(bench.subject(candidate))
     return found["macs"] if found["accuracy"] >= reference - POINT else None
 
 
-def figures(bench: SupernetBench, candidate: Candidate) -> dict[str, float]:
-    subject = bench.subject(candidate)
+def figures(subject: Subject) -> dict[str, float]:
     return {"accuracy": accuracy.measure(subject).value, "macs": macs.measure(subject).value}
 
 

@@ -26,7 +26,7 @@ from benchmarks.result import finish
 from benchmarks.search_speed import built, recorded
 from objectives import latency
 from objectives.latency_model import PRICES, _work_of, calibrated, compared, times_of
-from searchkit.evaluate.subject import SupernetBench
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.records import Candidate, Estimate
 from searchkit.runs.calibration import CALIBRATED
 from searchkit.space import Lengths, Space

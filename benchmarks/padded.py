@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from searchkit.evaluate.subject import SupernetBench
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.records import Candidate
 
 BATCH = 32

@@ -30,10 +30,11 @@ from benchmarks.family import SHARED, TASKS, fine_tuned, run_of
 from benchmarks.padded import by_length, in_order, padded_search
 from benchmarks.result import finish
 from objectives import macs
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.evaluate.ray import Ray
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject, SupernetWorkbench
+from searchkit.evaluate.workbench import SupernetWorkbench
 from searchkit.front import Front, hypervolume, losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
@@ -177,9 +178,9 @@ def timed(
 
 def cost_of(bench: SupernetBench, candidate: Candidate) -> float:
     """MACs of unreduced; lengths alone have them before any pass."""
-    trace = bench.model.static_trace(bench.whole, bench.plan(candidate))
-    assert trace is not None
-    return float(macs.measure(SupernetSubject(bench, candidate, bench.plan(candidate), (torch.empty(0), trace))).value)
+    static = bench.subject(candidate).static
+    assert static is not None
+    return float(macs.measure(static).value)
 
 
 class Searched:

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.family import TIMED, seconds, tell, value
 from benchmarks.result import ROOT, finish
 from objectives import exact_match, f1, latency, macs
-from searchkit.evaluate.subject import SupernetBench
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.front import Front
 from searchkit.records import Candidate
 from searchkit.runs.benches import workbench

@@ -7,11 +7,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from searchkit import Ask, Candidate, Constraint, Estimate, Lengths, Objective, Space
 from searchkit.errors import StudyError, TrialError
+from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.racing import RaceState
 from searchkit.records import Pruned, Scalar
 
@@ -56,7 +58,10 @@ class FormulaBench:
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
 
-    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
+    def resolved_constraints(self) -> Sequence[Constraint]:
+        return self.constraints
+
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """Nothing is shared or raced; what is traced is known beforehand."""
         limits = [one for one in self.constraints if one.objective.traced]
         verdicts = {
@@ -64,12 +69,12 @@ class FormulaBench:
             for candidate in candidates
             for limit in limits
         }
-        return {key: Pruned(why, 0) for key, why in verdicts.items() if why}
+        return Prepared({key: Pruned(why, 0) for key, why in verdicts.items() if why})
 
     def smaller(self) -> FormulaBench:
         return replace(self, small=True)
 
-    def subject(self, candidate: Candidate) -> Point:
+    def subject(self, candidate: Candidate) -> Any:
         mishap = self.mishaps.get(Point(candidate).lengths[0])
         if mishap == "no memory" or (mishap == "memory" and not self.small):
             raise MemoryError("cannot allocate 1 PiB")

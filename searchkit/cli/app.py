@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from searchkit.cli.options import (
 )
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, stop, warn
-from searchkit.errors import SearchkitError, StudyError, one_line
+from searchkit.errors import SearchkitError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
 
@@ -104,26 +105,23 @@ def run(
         from searchkit.search.interrupt import Interrupt
 
         loaded = load(study, parameters(param))
-    if (ray_address or gpus_per_worker is not None or resource) and not workers:
-        raise StudyError("--ray-address, --gpus-per-worker and --resource need --workers N with N at least 1")
+    conditions = Conditions(
+        device=device,
+        dtype=dtype,
+        workers=workers,
+        threads=threads,
+        ray_address=ray_address,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        custom=amounts(resource),
+        deadline_s=deadline,
+        cache_mib=cache_mib,
+        storage=storage,
+    )
     with local_runs(runs, loaded) as here:
-        conditions = Conditions(
-            runs=here,
-            device=device,
-            dtype=dtype,
-            workers=workers,
-            threads=threads,
-            ray_address=ray_address,
-            cpus_per_worker=cpus_per_worker,
-            gpus_per_worker=gpus_per_worker,
-            custom=amounts(resource),
-            deadline_s=deadline,
-            cache_mib=cache_mib,
-            storage=storage,
-        )
         folder = Folder(here / loaded.study.name)
         with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress:
-            results = execute(loaded, conditions, progress, Interrupt(warn))
+            results = execute(loaded, replace(conditions, runs=here), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
 
 

@@ -36,7 +36,9 @@ def submit(
     gpus_per_worker: Annotated[
         float | None, typer.Option(min=0, help="GPUs per worker, may be a fraction; default: as the job's node has.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads per worker; default: torch's own.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, help="CPU threads of training and of each worker; default: torch's own.")
+    ] = None,
     runs: Runs = "runs",
     include: Annotated[
         list[Path] | None,

@@ -35,7 +35,10 @@ Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cu
 Dtype = Annotated[
     str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
 ]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads per worker; 0: the machine's cores over the workers.")]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="CPU threads of training and of each worker; 0: the machine's cores, over the workers."),
+]
 
 
 def refuse_public_password(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:

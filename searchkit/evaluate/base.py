@@ -1,16 +1,29 @@
-"""What evaluates asks: a workbench travels to wherever candidates are measured, and becomes a bench there."""
+"""The protocols of evaluation: a workbench travels to where candidates are measured and becomes a bench there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
     from searchkit.evaluate.racing import RaceState
-    from searchkit.objective import Constraint
+    from searchkit.objective import Constraint, Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Candidates by key after the computation that they share.
+
+    verdicts: on those that need not be measured, since a constraint turns them down or they lost the race; subjects: of
+    the others, as far as their passes are made already
+    """
+
+    verdicts: Mapping[str, Pruned] = field(default_factory=dict)
+    subjects: Mapping[str, Subject] = field(default_factory=dict)
 
 
 class Bench(Protocol):
@@ -19,16 +32,14 @@ class Bench(Protocol):
     @property
     def environment(self) -> Mapping[str, Scalar]: ...
 
-    @property
-    def constraints(self) -> Sequence[Constraint]: ...
+    def resolved_constraints(self) -> Sequence[Constraint]:
+        """The constraints as numbers; the first call may measure the unreduced model."""
 
-    def subject(self, candidate: Candidate) -> Any: ...
+    def subject(self, candidate: Candidate) -> Subject:
+        """The candidate ready to be measured; nothing is computed yet."""
 
-    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
-        """These candidates will be measured next: what they share may be computed now, once for all.
-
-        The verdict on those that need not be, by key: a constraint turns them down, or they lost the race.
-        """
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
+        """Compute once what these candidates share, and decide which of them need not be measured."""
 
     def smaller(self) -> Bench:
         """The same bench in less memory: the same values, from smaller batches."""

@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError, TrialError
-from searchkit.evaluate.base import Bench
+from searchkit.evaluate.base import Bench, Prepared
 from searchkit.evaluate.estimates import checked_estimate
 from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Scalar, Trial
 
 if TYPE_CHECKING:
     from searchkit.evaluate.racing import RaceState
-    from searchkit.objective import Constraint, Objective
+    from searchkit.objective import Constraint, Objective, Subject
 
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def measure_together(
         yield from add(list(measure_together(asks, bench, others, race)), bench, in_turns)
         return
     start = time.perf_counter()
-    lost, error = _prepared(asks, bench, race)
+    prepared, error = _prepared(asks, bench, race)
     if error and len(asks) > 1:  # of one of them or of all at once: alone, each has its own outcome
         log.warning("%d candidates cannot be computed together; now one by one\n%s", len(asks), error.trace)
         for ask in asks:
@@ -42,24 +42,24 @@ def measure_together(
         return
     if error and error.kind == "out-of-memory":
         bench = bench.smaller()
-        lost, _ = _prepared(asks, bench, race)
+        prepared, _ = _prepared(asks, bench, race)
     share = (time.perf_counter() - start) / max(len(asks), 1)
     for ask in asks:
-        if ask.key in lost:
-            yield Trial(ask, lost[ask.key], share, dict(bench.environment))
+        if ask.key in prepared.verdicts:
+            yield Trial(ask, prepared.verdicts[ask.key], share, dict(bench.environment))
         else:
-            trial = measure(ask, bench, objectives, race=race)
+            trial = measure(ask, bench, objectives, race=race, subject=prepared.subjects.get(ask.key))
             yield replace(trial, seconds=trial.seconds + share)
 
 
-def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Mapping[str, Pruned], Failed | None]:
-    """The verdict on those that need not be measured, or what went wrong: as a record, which holds no memory."""
+def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Prepared, Failed | None]:
+    """What they share, or the failure, as a record, which holds no memory."""
     try:
         return bench.prepare([ask.candidate for ask in asks], race), None
     except StudyError:
         raise
     except Exception as error:
-        return {}, _failed(error)
+        return Prepared(), _failed(error)
 
 
 def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) -> list[Trial]:
@@ -89,7 +89,7 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
     return {
         trial.key: replace(
             trial,
-            outcome=_extended(trial.outcome, objective.name, estimate, bench.constraints),
+            outcome=_extended(trial.outcome, objective.name, estimate, bench.resolved_constraints()),
             seconds=trial.seconds + share,
         )
         for trial, estimate in zip(trials, estimates, strict=True)
@@ -132,18 +132,24 @@ def even(count: int, groups: int) -> list[int]:
 
 
 def measure(
-    ask: Ask, bench: Bench, objectives: Iterable[Objective], before: Trial | None = None, race: RaceState | None = None
+    ask: Ask,
+    bench: Bench,
+    objectives: Iterable[Objective],
+    before: Trial | None = None,
+    race: RaceState | None = None,
+    subject: Subject | None = None,
 ) -> Trial:
-    """Measure `objectives` on the ask's candidate; with `before`, add them to what that trial already measured.
+    """Measure `objectives` on the ask's candidate; with `before`, add them to the values of that trial.
 
-    In a race, with the examples that make the trial a rival.
+    race: the trial brings the examples that make it an incumbent of later races; subject: the candidate's, if it was
+    prepared already
     """
     start = time.perf_counter()
     known = before.outcome if before else Measured({})
     if not _can_go_on(known):
         assert before is not None
         return before
-    outcome, examples = _attempt(ask, bench, objectives, known, race)
+    outcome, examples = _attempt(ask, bench, objectives, known, race, subject)
     if isinstance(outcome, Failed) and outcome.kind == "out-of-memory":
         log.warning("out of memory, now in smaller batches: %s", outcome.message)
         outcome, examples = _attempt(ask, bench.smaller(), objectives, known, race)
@@ -153,11 +159,16 @@ def measure(
 
 
 def _attempt(
-    ask: Ask, bench: Bench, objectives: Iterable[Objective], known: Outcome, race: RaceState | None
+    ask: Ask,
+    bench: Bench,
+    objectives: Iterable[Objective],
+    known: Outcome,
+    race: RaceState | None,
+    subject: Subject | None = None,
 ) -> tuple[Outcome, Mapping[str, Any]]:
     """The outcome with these objectives added to the known one, and the examples for later races."""
     try:
-        subject = bench.subject(ask.candidate)
+        subject = subject or bench.subject(ask.candidate)
     except StudyError:
         raise  # the study is wrong, not the candidate: no other candidate would fare better
     except Exception as error:
@@ -167,13 +178,14 @@ def _attempt(
         estimates = {**known.estimates, **estimates}
     if failures or isinstance(known, Failed):
         return _without(failures, estimates, known), {}
-    limited, failures = _measured(subject, _limited_only(bench.constraints, estimates))
-    if failures:
-        return _without(failures, estimates, known), {}
-    verdict = _judged({**limited, **estimates}, bench.constraints)
-    if isinstance(verdict, Pruned):
-        return verdict, {}
     try:
+        constraints = bench.resolved_constraints()
+        limited, failures = _measured(subject, _limited_only(constraints, estimates))
+        if failures:
+            return _without(failures, estimates, known), {}
+        verdict = _judged({**limited, **estimates}, constraints)
+        if isinstance(verdict, Pruned):
+            return verdict, {}
         return Measured(estimates, verdict), race.outcomes(subject) if race else {}
     except StudyError:
         raise
@@ -187,7 +199,7 @@ def _limited_only(constraints: Iterable[Constraint], estimates: Mapping[str, Est
     return [objective for name, objective in every.items() if name not in estimates and not objective.exclusive]
 
 
-def _measured(subject: Any, objectives: Iterable[Objective]) -> tuple[dict[str, Estimate], dict[str, Failed]]:
+def _measured(subject: Subject, objectives: Iterable[Objective]) -> tuple[dict[str, Estimate], dict[str, Failed]]:
     """Estimates by objective, and failures: one objective's failure costs the others nothing."""
     estimates: dict[str, Estimate] = {}
     failures: dict[str, Failed] = {}

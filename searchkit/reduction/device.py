@@ -50,6 +50,11 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """`fp32`, `bf16` or `fp16`."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":
@@ -71,7 +76,7 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "clock": _gpu_clock(device) if device.type == "cuda" else _clock(),
-        "dtype": next(name for name, known in DTYPES.items() if known == dtype),
+        "dtype": name_of(dtype),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 0,
         "python": platform.python_version(),

@@ -41,6 +41,10 @@ class Head(Protocol):
     def problem_type(self) -> str | None:
         """The `problem_type` of a saved config, by which a stock pipeline chooses softmax, sigmoid or neither."""
 
+    @property
+    def named_outputs(self) -> bool:
+        """Whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
+
     def fits(self, labels: int) -> bool:
         """Whether a stock model of its class with this number of outputs has this head."""
 
@@ -66,6 +70,7 @@ class Classification:
     label_format: LabelFormat = ("int64", ())
     reads: Reads | None = None
     problem_type: str | None = "single_label_classification"
+    named_outputs: bool = True
 
     def fits(self, labels: int) -> bool:
         return labels > 1
@@ -96,6 +101,7 @@ class Regression:
     label_format: LabelFormat = ("float32", ())
     reads: Reads | None = None
     problem_type: str | None = "regression"
+    named_outputs: bool = False
 
     def fits(self, labels: int) -> bool:
         return labels == 1
@@ -122,6 +128,7 @@ class QuestionAnswering:
     label_format: LabelFormat = ("int64", (2,))
     reads: Reads | None = "tokens"
     problem_type: str | None = None
+    named_outputs: bool = False
 
     def fits(self, labels: int) -> bool:
         return True

@@ -5,9 +5,8 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from searchkit.errors import QUOTED, DataError, one_line
+from searchkit.reduction.checkpoint import listed, load_config, quiet_transformers, read_stock
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, static_trace
-from searchkit.reduction.families import check_supported, view_of
+from searchkit.reduction.families import view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
+from searchkit.reduction.stock_check import compare_with_stock
+
+log = logging.getLogger(__name__)
 
 PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's weights
 
@@ -70,12 +73,32 @@ class AdaptiveModel(nn.Module):
         self.stock.config.searchkit = {**self.found, name: value}
 
     def attach(self, name: str, **settings: Any) -> nn.ModuleList:
-        """Add untrained predictors of a kind, one per layer (one alone for "input"); those there already stay."""
-        if name not in self.predictors:
+        """Add untrained predictors of a kind, one per layer (one alone for "input").
+
+        Those of an earlier training stay if they were made with the same settings, and are made anew otherwise.
+        """
+        made = self.found.get("predictors", {}).get(name)
+        if made is not None and made != settings:
+            log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
+        if made != settings:
             self.note("predictors", {**self.found.get("predictors", {}), name: settings})
             self._attach(name, settings)
             self.predictors[name].to(next(self.stock.parameters()).device)
         return cast(nn.ModuleList, self.predictors[name])
+
+    def forget(self, keep: Collection[str]) -> list[str]:
+        """Drop what an earlier training left, such as thresholds and predictors; `keep` names predictors that stay.
+
+        Returns the names of what is gone.
+        """
+        made = self.found.get("predictors", {})
+        gone = [name for name in made if name not in keep] + [name for name in self.found if name != "predictors"]
+        for name in made.keys() - set(keep):
+            del self.predictors[name]
+        kept = {name: settings for name, settings in made.items() if name in keep}
+        if gone:
+            self.stock.config.searchkit = {"predictors": kept} if kept else {}
+        return gone
 
     def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
         count = 1 if name == "input" else self.shape.layers
@@ -215,51 +238,40 @@ class AdaptiveModel(nn.Module):
         return self.view.embed(tokens.ids, tokens.layout.positions, tokens.types)
 
     @classmethod
-    def load(
-        cls,
-        source: str,
-        labels: int | None = None,
-        head: str = "classification",
-        *,
-        attention_dropout: float | None = None,
-    ) -> AdaptiveModel:
+    def load(cls, source: str, labels: int | None = None, head: str = "classification") -> AdaptiveModel:
         """Load from a Hugging Face folder or hub name, in float32, from safetensors only, without remote code.
 
-        `labels` outputs are given to a newly initialised `head`; a checkpoint that has such a head must agree. A folder
-        that searchkit wrote brings its head and its predictors along. Raises DataError in one line for whatever cannot
-        be used.
-        """
-        import transformers
+        Without `labels` the checkpoint must bring its head along, and its predictors if searchkit wrote it; with it, a
+        `head` of that many outputs is new where the checkpoint has none of this size. Raises DataError in one line for
+        whatever cannot be used.
 
+        >>> AdaptiveModel.load("runs/supernets/0123456789abcdef").head.name  # doctest: +SKIP
+        'classification'
+        """
         config = load_config(source)
-        architecture = next(iter(config.architectures or ()), "")
-        if labels is None:
-            head = head_of(config, architecture).name
-        else:
-            wanted = HEADS[head].auto_class.removeprefix("AutoModel")
-            if architecture.endswith(wanted) and config.num_labels != labels:
-                raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {labels}")
+        own = config.num_labels
+        if labels is not None and labels != own:
             config.num_labels = labels
-        if attention_dropout is not None:  # the families have two names for it
-            name = "attention_dropout" if hasattr(config, "attention_dropout") else "attention_probs_dropout_prob"
-            setattr(config, name, attention_dropout)
-        with quiet_transformers():
-            try:
-                stock, told = getattr(transformers, HEADS[head].auto_class).from_pretrained(
-                    source,
-                    config=config,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                )
-                model = cls(stock)
-            except Exception as error:  # whatever a config or a file of weights makes the libraries raise
-                what = "the safetensors file is damaged" if _is_of_safetensors(error) else "cannot load the weights"
-                raise DataError(f"{source}: {what}: {one_line(error, QUOTED)}") from error
-        _refuse_new_encoder(source, stock.base_model_prefix, told["missing_keys"])
+        kind = HEADS[head] if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
+        if labels is None:
+            weights.check_complete(source)
+        return cls.of_stock(stock, source)
+
+    @classmethod
+    def of_stock(cls, stock: Any, source: str) -> AdaptiveModel:
+        """The model of a stock model that was read from `source`, with its predictors; DataError if its unreduced
+        outputs are not those of the stock model.
+        """
+        try:
+            model = cls(stock)
+        except DataError:
+            raise
+        except Exception as error:  # predictors of unknown names and settings
+            raise DataError(f"{source}: cannot load the weights: {one_line(error, QUOTED)}") from error
         if model.predictors:
             model._load_predictors(Path(source).expanduser())
+        compare_with_stock(model, source)
         return model
 
     def save(self, folder: Path) -> None:
@@ -283,6 +295,9 @@ class AdaptiveModel(nn.Module):
             raise DataError(
                 f"{folder / PREDICTORS_FILE}: cannot load the predictors: {one_line(error, QUOTED)}"
             ) from error
+        odd = [name for name, weight in self.predictors.named_parameters() if not torch.isfinite(weight).all()]
+        if odd:
+            raise DataError(f"{folder / PREDICTORS_FILE}: weights are not finite: {listed(odd)}")
 
     def restore(self, folder: Path) -> None:
         """Take over weights, predictors and notes that `save` wrote for the same architecture; DataError if damaged."""
@@ -305,69 +320,3 @@ class AdaptiveModel(nn.Module):
 
 def _keeps_first(plan: ReductionPlan) -> bool:
     return all(reducer is None or "cls" in reducer.protect for reducer in plan.slots)
-
-
-def load_config(source: str) -> Any:
-    """The transformers config of a folder or hub name, of a supported family; DataError says what is wrong."""
-    from transformers import AutoConfig
-
-    path = Path(source).expanduser()
-    if not path.exists() and source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: there is no such model folder")
-    if path.is_file() or (path.is_dir() and not (path / "config.json").is_file()):
-        raise DataError(f"{source}: not a Hugging Face model folder: it has no config.json")
-    if path.is_dir() and not any(path.glob("*.safetensors")):
-        raise DataError(
-            f"{source}: no safetensors weights (only these are read, never pickles); convert the checkpoint"
-        )
-    _refuse_shards_elsewhere(path)
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # a config of sizes that are none, of another form, of another kind of file
-        hint = "" if path.is_dir() else "; without network access give a local folder"
-        raise DataError(f"{source}: cannot read the model's config: {one_line(error, QUOTED)}{hint}") from error
-    check_supported(config.model_type, source)
-    return config
-
-
-def _refuse_shards_elsewhere(folder: Path) -> None:
-    """Weights are the folder's own safetensors files: an index must not lead to another place, nor to a pickle."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards = set(json.loads(index.read_text())["weight_map"].values())
-        odd = [name for name in shards if Path(name).name != name or not name.endswith(".safetensors")]
-    except Exception as error:
-        raise DataError(f"{index}: not an index of safetensors files: {one_line(error, QUOTED)}") from error
-    if odd:
-        raise DataError(f"{index}: weights are safetensors files beside it, got {min(odd)!r}")
-
-
-def _refuse_new_encoder(source: str, prefix: str, missing: Iterable[str]) -> None:
-    """A new head is trained; an encoder whose weights the file lacks would be noise. A pooler belongs to the head."""
-    lacking = sorted(
-        name for name in missing if name.startswith(f"{prefix}.") and not name.startswith(f"{prefix}.pooler")
-    )
-    if lacking:
-        raise DataError(f"{source}: the file of weights lacks {len(lacking)} of the encoder's, such as {lacking[0]!r}")
-
-
-def _is_of_safetensors(error: BaseException) -> bool:
-    return type(error).__module__.startswith("safetensors")
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no 'newly initialised' tables from transformers: searchkit says itself what it does."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from searchkit.evaluate.base import Evaluator, Workbench
-from searchkit.evaluate.ray import Ray, Resources
+from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.session import Session
@@ -18,18 +18,18 @@ SPLIT_OF: Final = {"published": "search"}  # whose baseline is searched on that 
 
 def workbench(session: Session, split: str) -> Workbench:
     """The trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
-    from searchkit.evaluate.subject import SupernetWorkbench
+    from searchkit.evaluate.workbench import SupernetWorkbench
 
-    study, conditions, folder = session.study, session.conditions, str(session.supernet.folder)
+    study, placement, folder = session.study, session.placement, str(session.supernet.folder)
     bench = SupernetWorkbench.of_folder(
         folder,
         study.supernet.recipe,
         study.task.encode(session.tables[SPLIT_OF.get(split, split)], load_tokenizer(folder)),
         padded_to=study.task.max_length,
-        device=conditions.worker_device,
-        dtype=conditions.dtype,
-        threads=conditions.worker_threads,
-        cache_bytes=conditions.cache_mib << 20,
+        device=placement.worker_device,
+        dtype=placement.dtype,
+        threads=placement.threads,
+        cache_bytes=session.conditions.cache_mib << 20,
         shards=study.racing.shards if study.racing and study.race and split == "search" else 1,
         constraints=tuple(study.constraints) if split == "search" else (),
     )
@@ -48,6 +48,6 @@ def evaluator(session: Session, split: str, objectives: Sequence[Objective], ask
         objectives,
         workers=max(1, min(conditions.workers, asks)),
         address=conditions.ray_address,
-        resources=Resources(conditions.cpus_per_worker, conditions.gpus, conditions.custom),
+        resources=session.placement.resources,
         deadline_s=conditions.deadline_s,
     )

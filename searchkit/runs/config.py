@@ -1,8 +1,8 @@
-"""Where and with what a study runs."""
+"""The options of a run, as they are asked for."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,10 @@ from searchkit.evaluate.ray import DEADLINE_S
 class Conditions:
     """Where and with what a study runs; nothing here changes what is searched.
 
-    workers: Ray actors, 0 for this process; threads per worker, 0 for the machine's cores over the workers;
-    gpus_per_worker: None shares this machine's GPUs among the workers; custom: resources of the cluster that a worker
-    takes, by name; deadline_s: for one candidate, on workers; cache_mib: what each worker may keep of prefixes that
-    later candidates may share
+    workers: Ray actors, 0 for this process; threads: of training and of each worker, 0 for torch's own choice and for
+    the machine's cores over the workers; gpus_per_worker: None shares this machine's GPUs among the workers; custom:
+    resources of the cluster that a worker takes, by name; deadline_s: for one candidate, on workers; cache_mib: what
+    each worker may keep of prefixes that later candidates may share
     """
 
     runs: Path = Path("runs")
@@ -40,36 +40,35 @@ class Conditions:
         check_fields(self)
         for name, most in {"workers": 10_000, "threads": 1024, "cache_mib": 2**40}.items():
             check_count(f"--{name.replace('_', '-')}", getattr(self, name), most, least=0)
-        if self.gpus_per_worker is not None and self.gpus_per_worker < 0:
-            raise StudyError(f"--gpus-per-worker must be 0 or more, got {self.gpus_per_worker}")
+        gpus = self.gpus_per_worker or 0.0
+        amounts = {"cpus-per-worker": self.cpus_per_worker, "gpus-per-worker": gpus}
+        for name, amount in amounts.items():
+            if not 0 <= amount < math.inf:
+                raise StudyError(f"--{name} must be a number of 0 or more, got {amount}")
+        if gpus > 1 and gpus % 1:
+            raise StudyError(f"--gpus-per-worker above 1 is a whole number, got {gpus}")
+        for name, amount in self.custom.items():
+            if not 0 <= amount < math.inf:
+                raise StudyError(f"--resource {name}={amount}: an amount must be a number of 0 or more")
+        if not self.deadline_s > 0:
+            raise StudyError(f"--deadline must be more than 0 seconds, got {self.deadline_s}")
+        self._refuse_without_workers()
         for name in ("ray_address", "storage"):
             if getattr(self, name) == "":
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
 
-    @property
-    def gpus(self) -> float:
-        """For each worker."""
-        import torch
-
-        given = self.gpus_per_worker
-        if given is not None:
-            return given
-        wanted = self.device != "cpu" and torch.cuda.is_available()
-        return min(1.0, torch.cuda.device_count() / self.workers) if wanted else 0.0
-
-    @property
-    def worker_device(self) -> str:
-        """Under Ray the GPUs a worker gets decide: Ray shows it only those, and hides none if it gets 0."""
-        if not self.workers:
-            return self.device
-        return "cuda" if self.gpus else "cpu"
-
-    @property
-    def worker_threads(self) -> int:
-        """0 leaves them to torch, where the machine may be another one."""
-        if self.threads or not self.workers or self.ray_address:
-            return self.threads
-        return max(1, (os.cpu_count() or 1) // self.workers)
+    def _refuse_without_workers(self) -> None:
+        """StudyError for an option that only workers follow, where there are none."""
+        given = {
+            "--ray-address": self.ray_address is not None,
+            "--cpus-per-worker": self.cpus_per_worker != 1,
+            "--gpus-per-worker": self.gpus_per_worker is not None,
+            "--resource": bool(self.custom),
+            "--deadline": self.deadline_s != DEADLINE_S,
+        }
+        for option, is_given in given.items():
+            if is_given and not self.workers:
+                raise StudyError(f"{option} needs --workers N with N at least 1")
 
 
 HERE: Final = Conditions()  # this machine as it is

@@ -10,7 +10,6 @@ from typing import Any
 from searchkit.errors import NothingStoredError, StudyError
 from searchkit.evaluate.ray import check_reachable
 from searchkit.records import Failed
-from searchkit.reduction.device import device_of, dtype_of
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
@@ -27,7 +26,6 @@ def opened(session: Session) -> Iterator[None]:
     Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
     """
     conditions = session.conditions
-    dtype_of(conditions.dtype, device_of(conditions.device))
     if conditions.ray_address:
         check_reachable(conditions.ray_address)  # said now, not after the training
     with suppress(NothingStoredError):
@@ -40,7 +38,7 @@ def opened(session: Session) -> Iterator[None]:
         for split in ("search", "report"):
             session.store(split, mended=mended)
 
-    with session.folder.claimed(record, prepare, mended):
+    with session.folder.claimed(record, prepare, mended), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
         try:
             yield

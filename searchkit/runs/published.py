@@ -16,9 +16,9 @@ from searchkit.errors import StoreError
 from searchkit.front import Front
 from searchkit.objective import Objective, Subject
 from searchkit.records import Candidate, Estimate, Trial, digest
+from searchkit.reduction.checkpoint import load_config
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads
-from searchkit.reduction.model import load_config
 from searchkit.runs.benches import evaluator
 from searchkit.runs.session import Session
 from searchkit.search.budget import Account, Budget

@@ -96,7 +96,7 @@ def measure(
     same setting before is not measured again. Nothing else should run on the device.
     """
     session = reopened(folder, conditions, progress)
-    with folder.held():
+    with folder.held(), session.placement.in_force():
         return _measured(session, _objectives(session, batch_size, length), batch_size, length)
 
 

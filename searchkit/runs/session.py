@@ -10,10 +10,10 @@ from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent
 from searchkit.objective import Objective
 from searchkit.records import digest
-from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.placement import Placement
 from searchkit.runs.report_store import IDENTITIES, report_name
 from searchkit.runs.study_file import Loaded
 from searchkit.training.cache import Trained, train
@@ -35,6 +35,7 @@ class Session:
     ) -> None:
         self.loaded, self.study = loaded, loaded.study
         self.conditions, self.progress = conditions, progress
+        self.placement = Placement.of(conditions)
         self.folder = folder or Folder(conditions.runs / loaded.study.name)
 
     @cached_property
@@ -61,7 +62,7 @@ class Session:
             self.tables,
             seed=self.study.seed,
             cache=self.conditions.runs / "supernets",
-            device=device_of(self.conditions.device),
+            device=self.placement.driver_device,
             progress=self.progress,
         )
         replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
@@ -114,9 +115,6 @@ class Session:
 
     def cache(self, content: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> SupernetCache[T]:
         """The cache beside the supernet of content that depends on this, and on the environment of this process."""
-        device = device_of(self.conditions.worker_device)
-        setting = {
-            **environment(device, dtype_of(self.conditions.dtype, device)),
-            "threads": self.conditions.worker_threads,
-        }
-        return SupernetCache.beside(self.supernet, content, {**depends, "environment": setting}, parsed)
+        return SupernetCache.beside(
+            self.supernet, content, {**depends, "environment": self.placement.environment}, parsed
+        )

@@ -94,7 +94,7 @@ def measured_again(folder: Folder, count: int, conditions: Conditions, progress:
     trials = [trial for trial in session.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
     chosen = trials[:: max(1, len(trials) // count)][:count]
     before = {trial.key: trial for trial in chosen}
-    with evaluator(session, "search", exact, len(chosen)) as workers:
+    with session.placement.in_force(), evaluator(session, "search", exact, len(chosen)) as workers:
         for number, now in enumerate(workers.run([trial.ask for trial in chosen]), start=1):
             progress("verify", number, len(chosen))
             _same(before[now.key], now, exact)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from searchkit._files import wait_for_lock
+from searchkit._files import turn
 from searchkit.errors import NothingStoredError, StoreError
 from searchkit.storage.address import StorageAddress, root_of
 
@@ -74,8 +74,13 @@ def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
     if not create or url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
         yield
         return
-    with open(url.database, "a") as file:  # SQLite makes an empty file its own; its locks are of another kind
-        wait_for_lock(file.fileno(), Path(url.database), PATIENCE_S)
+    path, until = Path(url.database), time.monotonic() + PATIENCE_S
+
+    def waiting() -> None:
+        if time.monotonic() > until:
+            raise StoreError(f"{where}: another process makes its tables for more than {PATIENCE_S:.0f} s")
+
+    with turn(path.with_name(f".{path.name}.lock"), waiting, every_s=0.05):
         yield
 
 

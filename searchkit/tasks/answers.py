@@ -1,4 +1,4 @@
-"""Answers in a text: where each token stands in its context, the gold answers, and the best span of a question.
+"""Contexts, right answers, and the characters of each token, for extractive question answering.
 
 N windows of Q questions, T tokens in all; a long context is cut into several windows that overlap.
 """
@@ -6,18 +6,14 @@ N windows of Q questions, T tokens in all; a long context is cut into several wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What turns spans of tokens into texts and says which texts are right; every question has a window.
+    """Characters of each token, contexts and right answers of a split of questions; every question has a window.
 
     Questions about one context share one string, which is pickled once.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from searchkit.tasks.texts import described, text_columns, text_tables
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+SHOWN: Final = 50  # classes that the log lists
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class TextClassification:
     def tables(self, seed: int) -> Tables:
         """Read, check, carve what is missing label by label, limit."""
         found = self._source.read()
-        classes = Classes(self.label, columns.classes(found["train"], self.label))
+        classes = Classes.of_train(found["train"], self.label)
         return text_tables(self._source, found, self._columns, classes, carve, seed)
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -75,18 +80,29 @@ class TextClassification:
 
 @dataclass(frozen=True)
 class Classes:
-    """A label column of classes, which are those of the train split."""
+    """A label column of classes, which are those of the train split, and the names they have there."""
 
     column: str
     known: tuple[columns.Class, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of_train(cls, parts: Sequence[Part], column: str) -> Classes:
+        """Log the classes; those that differ by blanks or capital letters only with a warning. Raises DataError."""
+        known = columns.classes(parts, column)
+        names = columns.class_names(parts, column, known)
+        log.info("%d classes in the column %r: %s", len(names), column, ", ".join(map(repr, names[:SHOWN])))
+        for name, other in columns.lookalikes(names):
+            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, other)
+        return cls(column, known, names)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return tuple(str(name) for name in self.known)
+        return self.names
 
     def of(self, part: Part) -> NDArray[np.int64]:
         """(rows,) class indices."""
-        return columns.indices(part, self.column, self.known)
+        return columns.indices(part, self.column, self.known, self.names)
 
     def absent(self, parts: Sequence[Part]) -> bool:
         return columns.unlabelled(parts, self.column, self.known)

@@ -1,18 +1,22 @@
-"""Reading a local folder of parquet, csv or json files that are named by split."""
+"""Local folders of files that are named by their split, and the layouts in which `datasets` and the hub keep them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from searchkit.errors import DataError
+from searchkit.tasks.formats import format_of, read
+
+logger = logging.getLogger(__name__)
 
 ALIASES: Final = {
     "train": "train",
@@ -26,15 +30,26 @@ ALIASES: Final = {
 }
 # train, train-00000-of-00002, train-00000-of-00002-0123456789abcdef (the names the hub writes)
 NAME: Final = re.compile(rf"({'|'.join(ALIASES)})(?:-(\d{{5}})-of-(\d{{5}})(?:-[0-9a-f]+)?)?")
+SAVED: Final = re.compile(r"dataset|data-(\d{5})-of-(\d{5})")  # the files of a split that `save_to_disk` wrote
+# endings of files that hold data in other ways; a split in one of them is never passed over
+OTHER_DATA: Final = re.compile(
+    r"\.(te?xt|ndjson|xlsx?|ods|xml|ya?ml|zip|gz|bz2|xz|zst|7z|tar|feather|ftr|orc|avro|h5|hdf5|pkl|pickle|np[yz]|db)"
+)
+READ: Final = "read are parquet, arrow, and csv, tsv, json or jsonl (also .gz)"
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The rows of one file (or of one split of the hub) as they were read, and where they came from."""
+    """The rows of one file (or of one split of the hub) as they were read, and where they came from.
+
+    `as_text` and `class_names` are as in `formats.Content`.
+    """
 
     where: str
     split: str  # train, validation or test
     rows: pd.DataFrame
+    as_text: bool = False
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def looks_local(data: str) -> bool:
@@ -43,21 +58,58 @@ def looks_local(data: str) -> bool:
 
 
 def split_files(folder: Path) -> dict[str, list[Path]]:
-    """Split (train, validation, test) -> its files in shard order. Raises DataError if the names are ambiguous."""
+    """Split (train, validation, test) -> its files in shard order. Raises DataError if the names are ambiguous.
+
+    The files lie in the folder itself, in its sub-folder `data` (a repository of the hub), or in a sub-folder for each
+    split (`save_to_disk` of a DatasetDict).
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give a folder with train.parquet (or csv, json, jsonl)")
-    files = sorted(path for path in folder.iterdir() if path.suffix in READERS and not path.name.startswith("."))
-    named = [path for path in files if re.split(r"[^a-z]", path.stem)[0] in ALIASES]
-    if odd := [path.name for path in named if not NAME.fullmatch(path.stem)]:
+        raise DataError(f"{folder} is not a folder; give a folder with train.parquet (or arrow, csv, tsv, json, jsonl)")
+    splits = _named(folder) or _saved(folder) or _named(folder / "data")
+    if not splits:
+        raise DataError(f"{folder}: no file is named by its split, like train.parquet; {_reason(folder)}")
+    return splits
+
+
+def read_folder(folder: Path) -> dict[str, list[Part]]:
+    """Split -> its parts. Raises DataError naming the file that cannot be read."""
+    return {split: [_part(path, split) for path in paths] for split, paths in split_files(folder).items()}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """File name (with its sub-folder) -> blake2b of its bytes, for the files that are read."""
+    hashes = {}
+    for path in sorted(path for paths in split_files(folder).values() for path in paths):
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        hashes[path.relative_to(folder).as_posix()] = digest
+    return hashes
+
+
+def _part(path: Path, split: str) -> Part:
+    content = read(path)
+    return Part(str(path), split, content.rows, content.as_text, content.class_names)
+
+
+def _stem(path: Path) -> str:
+    """The name without the ending of its format, in small letters."""
+    return path.name.lower().removesuffix(format_of(path) or path.suffix.lower())
+
+
+def _named(folder: Path) -> dict[str, list[Path]]:
+    """Split -> the files in this folder that are named by it."""
+    files = [path for path in _files(folder) if re.split(r"[^a-z]", _stem(path))[0] in ALIASES]
+    named = [path for path in files if format_of(path)]
+    if odd := [path.name for path in named if not NAME.fullmatch(_stem(path))]:
         raise DataError(f"{folder}: not the name of a split: {', '.join(odd)}; rename to train, validation or test")
-    if not named:
-        raise DataError(f"{folder}: no file is named by its split, like train.parquet; it holds {_listing(folder)}")
-    formats = sorted({path.suffix for path in named})
+    if other := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
+        raise DataError(f"{folder}: the format of {', '.join(other)} is not read; {READ}")
+    formats = sorted({format_of(path) or "" for path in named})
     if len(formats) > 1:
         raise DataError(f"{folder}: several formats ({', '.join(formats)}); keep the files of one of them")
     splits: dict[str, list[Path]] = {}
     for path in named:
-        splits.setdefault(ALIASES[path.stem.split("-")[0]], []).append(path)
+        splits.setdefault(ALIASES[_stem(path).split("-")[0]], []).append(path)
     for split, paths in splits.items():
         _check_shards(folder, split, paths)
     return splits
@@ -65,7 +117,7 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
 
 def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
     """One file, or the shards 0 to n - 1 of n under one name."""
-    names = [match.groups() for path in paths if (match := NAME.fullmatch(path.stem))]
+    names = [match.groups() for path in paths if (match := NAME.fullmatch(_stem(path)))]
     if names == [(names[0][0], None, None)]:
         return
     total = names[0][2]
@@ -74,75 +126,53 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
         raise DataError(f"{folder}: the {split} split is ambiguous or a shard is missing: {found}")
 
 
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
+def _saved(folder: Path) -> dict[str, list[Path]]:
+    """Split -> its arrow files, where `DatasetDict.save_to_disk` wrote a sub-folder for each split."""
+    splits: dict[str, list[Path]] = {}
+    for inside in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = [path for path in _files(inside) if format_of(path) == ".arrow" and SAVED.fullmatch(path.stem)]
+        split = ALIASES.get(inside.name.lower())
+        if files and split is None:
+            logger.warning("%s: ignoring the split %s", folder, inside.name)
+        elif files and split is not None:
+            if split in splits:
+                raise DataError(f"{folder}: two sub-folders mean the {split} split, one is {inside.name}")
+            _check_saved(inside, files)
+            splits[split] = files
+    return splits
 
 
-def read_folder(folder: Path) -> dict[str, list[Part]]:
-    """Split -> its parts. Raises DataError naming the file that cannot be read."""
-    return {
-        split: [Part(str(path), split, _read(path)) for path in paths] for split, paths in split_files(folder).items()
-    }
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """File name -> blake2b of its bytes, for the files that are read."""
-    hashes = {}
-    for path in sorted(path for paths in split_files(folder).values() for path in paths):
-        with path.open("rb") as stream:
-            hashes[path.name] = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return hashes
-
-
-def _read(path: Path) -> pd.DataFrame:
+def _check_saved(folder: Path, files: list[Path]) -> None:
+    """DataError: a shard is missing, or some rows of the files do not belong to the data."""
+    names = [path.stem for path in files]
+    if names not in (["dataset"], [f"data-{number:05d}-of-{len(names):05d}" for number in range(len(names))]):
+        raise DataError(f"{folder}: a shard is missing, or there is one too many: {', '.join(names)}")
+    state = folder / "state.json"
     try:
-        table = READERS[path.suffix](path)
-    except Exception as error:  # whatever pandas, pyarrow, csv and json make of bytes, the user acts the same way
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {error or type(error).__name__}") from error
-    if (twice := table.columns[table.columns.duplicated()]).size:
-        raise DataError(f"{path}: the column {twice[0]!r} is there twice")
-    return table
+        indices = state.exists() and json.loads(state.read_text(encoding="utf-8")).get("_indices_data_files")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{state} cannot be read: {error}") from error
+    if indices:
+        raise DataError(f"{folder} holds a choice of the rows of its files; save it again after flatten_indices()")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    header = pd.read_csv(path, header=None, nrows=1, dtype="str", keep_default_na=False)  # pandas would rename doubles
-    if (twice := header.T[header.T.duplicated()]).size:
-        raise ValueError(f"the column {twice.iloc[0, 0]!r} is there twice")
-    # only an empty field is missing: "NA", "null" and "None" are words that texts and labels may hold
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False)
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _read_json(path: Path) -> pd.DataFrame:
-    """A list of objects, or one object per line (which the hub also calls .json). No value is converted."""
-    text = path.read_text(encoding="utf-8")
-    rows = json.loads(text, object_pairs_hook=_object) if text.lstrip().startswith("[") else _json_lines(text)
-    if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
-        raise ValueError(f"row {odd[0]} is not an object of column: value")
-    return pd.DataFrame(rows)
+def _reason(folder: Path) -> str:
+    """What the folder holds instead, and what would be read."""
+    below = [path.name for path in folder.iterdir() if path.is_dir() and _holds_splits(path)]
+    if below:
+        return f"its sub-folder {below[0]} holds such files: give {folder / below[0]}"
+    if (folder / "state.json").exists():
+        return "it is one data set of `save_to_disk`, without splits: save a DatasetDict whose splits have names"
+    names = sorted(path.name for path in folder.iterdir())
+    listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
+    return f"it holds {listed}; {READ}"
 
 
-def _json_lines(text: str) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: {error}") from error
-    return rows
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; json would keep the last of two values of one name."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a name stands twice in {list(found)}")
-    return found
-
-
-READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {
-    ".csv": _read_csv,
-    ".json": _read_json,
-    ".jsonl": _read_json,
-    ".parquet": pd.read_parquet,
-}
+def _holds_splits(folder: Path) -> bool:
+    return any(format_of(path) and NAME.fullmatch(_stem(path)) for path in _files(folder))

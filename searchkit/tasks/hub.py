@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from searchkit.errors import DataError
 from searchkit.tasks.files import ALIASES, Part
@@ -26,4 +27,10 @@ def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, l
         logger.warning("%s: ignoring the splits %s", name, ", ".join(ignored))
     if len(set(known.values())) < len(known):
         raise DataError(f"{name}: two splits mean the same: {', '.join(map(str, known))}; give a local folder instead")
-    return {split: [Part(f"{name} [{own}]", split, found[own].to_pandas())] for own, split in known.items()}
+    return {split: [_part(f"{name} [{own}]", split, found[own])] for own, split in known.items()}
+
+
+def _part(where: str, split: str, rows: Any) -> Part:
+    features = getattr(rows, "features", None) or {}
+    named = {column: tuple(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
+    return Part(where, split, rows.to_pandas(), class_names=named)

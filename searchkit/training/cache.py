@@ -1,24 +1,43 @@
-"""Cache of trained supernets: each is trained once, and kept in a folder named by its fingerprint."""
+"""Cache of trained supernets: each is trained once, and kept in a folder named by its fingerprint.
+
+Number formats of training: `auto` is the device's own and takes any that is there; one that was asked for has its own
+supernet (docs/decisions/training-format.md).
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._checks.code import with_code
+from searchkit._files import one_line_where_full, replace_whole, turn
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.records import digest
-from searchkit.training.supernet import Supernet, check_vocabulary
+from searchkit.training.plans import predictors_of
+from searchkit.training.supernet import Supernet, check_fits
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
-    from searchkit.tasks.base import Tables, Task
+    from searchkit.reduction.model import AdaptiveModel
+    from searchkit.tasks.base import Encoded, Tables, Task
+    from searchkit.training.stage import Where
+
+log = logging.getLogger(__name__)
+
+FORMATS: Final = ("bf16", "fp32")  # of training; fp16 would need its losses scaled
+RECORD: Final = "searchkit.json"  # beside the weights, and the last file that is written
+CONDITIONS: Final = "conditions.json"  # in the folder of a training: what it began with
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Trained:
 
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
-    """16 hex digits of everything that decides the trained weights."""
+    """16 hex digits of everything that decides the trained weights, but for the format that a user asks for."""
     return digest({"supernet": supernet.describe(), "task": with_code(task.describe(), task), "seed": seed})
 
 
@@ -52,55 +71,194 @@ def train(
     seed: int,
     cache: Path,
     device: torch.device,
+    dtype: str = "auto",
+    threads: int = 0,
+    began_with: str = "",
     progress: Progress = silent,
 ) -> Trained:
-    """The trained supernet from `cache`, or train it there; an interrupted training goes on where it was."""
-    name = fingerprint(supernet, task, seed)
-    folder = cache / name
-    if (folder / "searchkit.json").is_file():
-        return _trained(folder, name)
-    if folder.exists():
-        raise StoreError(f"{folder}: no trained supernet, it has no searchkit.json; remove the folder to train again")
+    """The trained supernet from `cache`, or train it there; an interrupted training goes on where it was.
+
+    dtype: "auto" (the device's own), "bf16" or "fp32"; "fp16" takes what is in the cache, and is a StudyError where
+    nothing is. threads: of torch while it trains, 0 for those it has. began_with: the fingerprint of a supernet that a
+    run began with; it goes on with that one. Another process that trains the same supernet is waited for. StoreError
+    where nothing can be written.
+    """
+    from searchkit.reduction.device import DTYPES, dtype_of, name_of
     from searchkit.training.stage import Where
 
-    tokenizer = supernet.tokenizer(tables)
-    data = task.encode(tables.train, tokenizer)
-    model = supernet.build(tokenizer, len(tables.labels), task.max_length, seed, task.head)
-    check_vocabulary(supernet.model, tokenizer, model)
-    limit = model.view.limit
-    if task.max_length > limit:
-        raise StudyError(f"max_length={task.max_length} is more than the encoder takes ({limit}); lower it")
-    partial = _writable(cache / f"{name}.partial")
-    spent = Stopwatch(partial / "seconds")
-    supernet.recipe.train(model.to(device), data, Where(partial, device, seed, spent.watching(progress)))
-    model.stock.config.id2label = dict(enumerate(tables.labels))
-    model.stock.config.label2id = {label: number for number, label in enumerate(tables.labels)}
-    model.save(partial / "model")
-    tokenizer.save_pretrained(partial / "model")
-    record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, "train_s": spent.seconds()}
-    (partial / "model" / "searchkit.json").write_text(json.dumps(record, indent=2))
-    os.replace(partial / "model", folder)
-    shutil.rmtree(partial)
-    return _trained(folder, name)
+    base = fingerprint(supernet, task, seed)
+    dtype = {base: "auto", **{f"{base}-{own}": own for own in FORMATS}}.get(began_with, dtype)
+    wanted = name_of(dtype_of(dtype, device))
+    if kept := _kept(cache, base, dtype, wanted, progress):
+        return kept
+    if wanted not in FORMATS:
+        raise StudyError(f"--dtype {wanted} is for the search alone: train first, with --dtype bf16 or fp32")
+    name = base if dtype == "auto" else f"{base}-{wanted}"
+    if (cache / name).exists():
+        raise StoreError(f"{cache / name}: no trained supernet, it has no {RECORD}; remove the folder to train again")
+    untrained = _Untrained.of(supernet, task, tables, seed)
+    _make_writable(cache)
+    with turn(cache / f".{name}.lock", _waiting(name, progress)):
+        if kept := _kept(cache, base, dtype, wanted, progress):
+            return kept
+        partial = cache / f"{name}.partial"
+        _make_writable(partial)
+        with _threads(threads), one_line_where_full(partial, "make room and run again: the training goes on"):
+            conditions = _conditions(partial, device, wanted)
+            spent = Stopwatch(partial / "seconds")
+            where = Where(partial, device, seed, spent.watching(progress), DTYPES[conditions["dtype"]])
+            untrained.train(where)
+            record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, **conditions}
+            untrained.save(partial / "model", {**record, "train_s": spent.seconds(), "trained_on": _today()})
+            os.replace(partial / "model", cache / name)
+        shutil.rmtree(partial, ignore_errors=True)
+    return _read(cache / name)
 
 
-def _trained(folder: Path, name: str) -> Trained:
+def _kept(cache: Path, base: str, dtype: str, wanted: str, progress: Progress) -> Trained | None:
+    """The first supernet in the cache that serves this format, which log and progress name."""
+    for folder in _candidates(cache, base, dtype, wanted):
+        if (folder / RECORD).is_file():
+            origin = f"from the cache, {_origin(folder)}"
+            log.info("supernet %s %s", folder, origin)
+            progress("train", 1, 1, f"supernet {origin}")
+            return _read(folder)
+    return None
+
+
+def _candidates(cache: Path, base: str, dtype: str, wanted: str) -> list[Path]:
+    """Folders to look at: `auto` takes one of the device's own format too, and one of `auto` may be as it is wanted."""
+    of_auto, own = cache / base, cache / f"{base}-{wanted}"
+    if dtype == "auto":
+        return [of_auto, own]
+    if wanted not in FORMATS:
+        return [of_auto, *(cache / f"{base}-{other}" for other in FORMATS)]
+    return [own, of_auto] if (of_auto / RECORD).is_file() and _record(of_auto).get("dtype") == wanted else [own]
+
+
+def _origin(folder: Path) -> str:
+    """Such as "trained on 2026-11-30, in bf16, with 2 threads"; older records know less."""
+    record = _record(folder)
+    written = datetime.fromtimestamp((folder / RECORD).stat().st_mtime, UTC).date().isoformat()
+    parts = [f"trained on {record.get('trained_on', written)}"]
+    if "dtype" in record:
+        parts.append(f"in {record['dtype']}")
+    if counts := record.get("threads"):
+        parts.append(f"with {', then '.join(map(str, counts))} thread{'s' if counts != [1] else ''}")
+    return ", ".join(parts)
+
+
+def _waiting(name: str, progress: Progress) -> Callable[[], None]:
+    """Says that another process trains this supernet: in the log once, to progress each time."""
+    said = False
+
+    def waiting() -> None:
+        nonlocal said
+        if not said:
+            log.info("another process trains supernet %s: waiting for it", name)
+            said = True
+        progress("train", 0, 1, "another process trains this supernet: waiting for it")
+
+    return waiting
+
+
+@dataclass(frozen=True, eq=False)
+class _Untrained:
+    """Everything that a training needs, checked and in memory, before anything is written."""
+
+    supernet: Supernet
+    tokenizer: PreTrainedTokenizerBase
+    data: Encoded
+    model: AdaptiveModel
+
+    @classmethod
+    def of(cls, supernet: Supernet, task: Task, tables: Tables, seed: int) -> _Untrained:
+        tokenizer = supernet.tokenizer(tables)
+        data = task.encode(tables.train, tokenizer)
+        model = supernet.build(tokenizer, tables.labels, task.max_length, seed, task.head)
+        check_fits(supernet.model, tokenizer, model, data, task.max_length)
+        return cls(supernet, tokenizer, data, model)
+
+    def train(self, where: Where) -> None:
+        recipe = self.supernet.recipe
+        for name in self.model.forget(keep=predictors_of(recipe)):
+            log.warning("%s: the model's %s of an earlier training are dropped", type(recipe).__name__, name)
+        recipe.train(self.model.to(where.device), self.data, where)
+
+    def save(self, folder: Path, record: Mapping[str, Any]) -> None:
+        """A Hugging Face checkpoint that the stock class reads as this model does; the record last."""
+        from searchkit.reduction.stock_check import compare_with_stock
+
+        compare_with_stock(self.model.to("cpu"), str(folder))
+        self.model.save(folder)
+        self.tokenizer.save_pretrained(folder)
+        replace_whole(folder / RECORD, json.dumps(record, indent=2).encode())
+
+
+def _conditions(partial: Path, device: torch.device, dtype: str) -> dict[str, Any]:
+    """Device, number format and threads of a training, kept beside it; one that goes on keeps its format.
+
+    threads: every count that some stretch of it ran with, in order
+    """
+    import torch
+
+    file = partial / CONDITIONS
     try:
-        return Trained(folder, name, float(json.loads((folder / "searchkit.json").read_text())["train_s"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder / "searchkit.json", error) from error
+        begun = json.loads(file.read_text())
+        before, threads = begun["dtype"], [int(count) for count in begun["threads"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        before, threads = dtype, []
+    if before in FORMATS and before != dtype:
+        log.warning("the training began in %s on another device and goes on in it", before)
+        dtype = before
+    threads += [count for count in [torch.get_num_threads()] if count not in threads]
+    found = {"device": device.type, "dtype": dtype, "threads": threads}
+    replace_whole(file, json.dumps(found).encode())
+    log.info("training in %s with %d threads on %s", dtype, threads[-1], device)
+    return found
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch with this many threads, or those it has for 0; its own again afterwards."""
+    import torch
+
+    own = torch.get_num_threads()
+    torch.set_num_threads(count or own)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def _read(folder: Path) -> Trained:
+    try:
+        return Trained(folder, folder.name, float(_record(folder)["train_s"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder / RECORD, error) from error
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        return dict(record)
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(folder / RECORD, error) from error
 
 
 def _damaged(file: Path, error: Exception) -> StoreError:
     return StoreError(f"{file} is damaged ({error}); remove the folder to train again")
 
 
-def _writable(folder: Path) -> Path:
+def _make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may probe too
     except OSError as error:
         raise StoreError(f"{folder}: cannot write there: {error.strerror}") from error
-    return folder

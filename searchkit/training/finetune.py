@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 class FineTune:
     """The task's loss for `epochs` epochs with AdamW, linear warm-up over `warmup` of the steps, then linear decay.
 
-    A fine-tuned model can be searched as it is: LAT's reducer needs no trained part.
+    epochs=0 trains nothing: a model that is fine-tuned already is searched as it is; lengths need no trained part.
+
+    >>> FineTune(epochs=0).scale is None  # lengths alone can be searched
+    True
     """
 
     epochs: int = 3
@@ -34,7 +37,12 @@ class FineTune:
     scale = None  # nothing was trained under thresholds; lengths need no training
 
     def __post_init__(self) -> None:
-        check_scheduled(self)
+        check_scheduled(self, least_epochs=0)
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether a checkpoint may come without a head."""
+        return self.epochs > 0
 
     @property
     def start(self) -> None:
@@ -45,6 +53,7 @@ class FineTune:
         return Reducer(TopK(ratio=1.0))
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        fit(model, data, stage_of("finetune", self), task_loss(), where)
+        if self.epochs:
+            fit(model, data, stage_of("finetune", self), task_loss(), where)
         if self.input is not None:
             self.input.train(model, data, where)

@@ -15,7 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from searchkit.errors import DataError, StoreError
-from searchkit.reduction.model import AdaptiveModel, quiet_transformers
+from searchkit.reduction.checkpoint import quiet_transformers
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.training.one_process import one_process
 from searchkit.training.stage import Losses, Stage, Where
 from searchkit.training.trainer import trainer_of
 
@@ -49,9 +51,9 @@ def fit(
         model.restore(finished)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_of(model, data, stage, losses, where, folder)
     newest = _newest_checkpoint(folder)
-    with quiet_transformers():
+    with quiet_transformers(), one_process():
+        trainer = trainer_of(model, data, stage, losses, where, folder)
         try:
             trainer.train(resume_from_checkpoint=newest)
         except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone

@@ -20,6 +20,19 @@ def slots(recipe: Recipe, layers: int) -> int:
     return layers + (recipe.input is not None)
 
 
+def predictors_of(recipe: Recipe) -> frozenset[str]:
+    """Kinds of trained scorers that its reducers use."""
+    from searchkit.reduction.scorers import PREDICTORS
+
+    reducers = [recipe.reducer_template, *([recipe.input.reducer_template] if recipe.input else [])]
+    return frozenset(str(reducer.scorer) for reducer in reducers if reducer.scorer in PREDICTORS)
+
+
+def takes_as_it_is(recipe: Recipe) -> bool:
+    """Whether it leaves the model's weights as they are, so that its head has to be trained already."""
+    return getattr(recipe, "epochs", None) == 0 and getattr(recipe, "start", None) is None
+
+
 def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
     """The recipe's reducer at every layer and none at the input, for a relaxed pass, which does not ask for lengths."""
     return ReductionPlan((recipe.reducer_template,) * layers)

@@ -26,12 +26,16 @@ WIDEST = 100_000  # hidden units of a predictor
 
 @dataclass(frozen=True)
 class Where:
-    """Where and under which conditions a training runs."""
+    """Where and under which conditions a training runs.
+
+    dtype: of the products in a step; float32 weights are kept in any case, and anything else is autocast
+    """
 
     folder: Path
     device: torch.device
     seed: int
     progress: Progress
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +110,16 @@ def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
     return Batch(as_tokens(part).to(device), torch.as_tensor(part.labels).to(device), rows)
 
 
-def check_scheduled(recipe: Scheduled) -> None:
+def check_scheduled(recipe: Scheduled, least_epochs: int = 1) -> None:
+    """StudyError for the first field that is not of its type or breaks a rule of schedules."""
     check_fields(recipe)
-    check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup)
+    check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup, least_epochs)
 
 
-def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float) -> None:
+def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float, least_epochs: int = 1) -> None:
     """The rules that every recipe's schedule obeys."""
-    if epochs < 1:
-        raise StudyError(f"epochs must be at least 1, got {epochs=}")
+    if epochs < least_epochs:
+        raise StudyError(f"epochs must be at least {least_epochs}, got {epochs=}")
     if batch_size < 1:
         raise StudyError(f"batch_size must be at least 1, got {batch_size=}")
     if not 0 < learning_rate < 1:

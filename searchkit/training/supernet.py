@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,10 @@ from searchkit.errors import QUOTED, DataError, StudyError, one_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from searchkit.reduction.heads import Head
     from searchkit.reduction.model import AdaptiveModel
-    from searchkit.tasks.base import Tables
+    from searchkit.tasks.base import Encoded, Tables
     from searchkit.training.recipe import Recipe
-
-log = logging.getLogger(__name__)
 
 FORMAT = (
     2  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
@@ -32,6 +31,9 @@ class Scratch:
 
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
+
+    >>> Scratch(layers=2, width=32, heads=2).feed_forward
+    256
     """
 
     layers: int = 4
@@ -59,18 +61,43 @@ class Supernet:
 
     attention_dropout: of attention probabilities in training, None for the checkpoint's own; 0 lets training use the
     fused kernel, which on a CPU makes a pass over texts of 300 tokens more than twice as fast
+    label_map: for a checkpoint that is fine-tuned already, its label names and the data's, such as {"LABEL_0":
+    "negative", "LABEL_1": "positive"}; None: matched by name in any order, or refused if `recipe` trains no head
+
+    >>> from searchkit.training import LengthDrop
+    >>> Supernet("./my-sentiment-model", LengthDrop(start=None), label_map={"neg": "0", "pos": "1"}).attention_dropout
     """
 
     model: str | Scratch
     recipe: Recipe
     attention_dropout: float | None = None
+    label_map: Mapping[str, str | int] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_label_map()
         if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
             raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")
+        from searchkit.training.plans import takes_as_it_is
+
+        if isinstance(self.model, Scratch) and takes_as_it_is(self.recipe):
+            raise StudyError("Supernet: Scratch has learnt nothing yet; FineTune(epochs=0) is for a model that has")
         if self.attention_dropout is not None and not 0 <= self.attention_dropout < 1:
             raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
+
+    def _check_label_map(self) -> None:
+        if self.label_map is None:
+            return
+        fits = isinstance(self.label_map, Mapping) and all(
+            isinstance(name, str) and isinstance(label, str | int) for name, label in self.label_map.items()
+        )
+        if not fits or not self.label_map:
+            raise StudyError(
+                f"Supernet: label_map maps the checkpoint's names to the data's, such as {{'LABEL_0': 'negative', "
+                f"'LABEL_1': 'positive'}}, got {self.label_map!r}"
+            )
+        if isinstance(self.model, Scratch):
+            raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
 
     @property
     def slots(self) -> int:
@@ -84,7 +111,7 @@ class Supernet:
         """Layers of the encoder, read from its config alone."""
         if isinstance(self.model, Scratch):
             return self.model.layers
-        from searchkit.reduction.model import load_config
+        from searchkit.reduction.checkpoint import load_config
 
         return int(load_config(self.model).num_hidden_layers)
 
@@ -94,15 +121,16 @@ class Supernet:
 
         if isinstance(self.model, Scratch):
             return HEADS[head].reads is None
+        from searchkit.reduction.checkpoint import load_config
         from searchkit.reduction.families import reads
-        from searchkit.reduction.model import load_config
 
         return reads(load_config(self.model), head) == "first"
 
     def describe(self) -> dict[str, Any]:
         """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
-        return {"model": _identity(self.model), **settings}
+        labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
+        return {"model": _identity(self.model), **settings, **labels}
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
@@ -119,24 +147,36 @@ class Supernet:
     def build(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        labels: int,
+        labels: Sequence[str],
         max_length: int,
         seed: int,
         head: str = "classification",
     ) -> AdaptiveModel:
-        """The untrained model with a `head` of that many outputs; new weights are a function of the seed."""
+        """The untrained model, with a `head` of these outputs in this order; new weights are a function of the seed.
+
+        Raises DataError for a checkpoint that does not fit; with `start=None` its head must be the data's.
+        """
         import torch
-        import transformers
 
         from searchkit.reduction.heads import HEADS
-        from searchkit.reduction.model import AdaptiveModel
+        from searchkit.training.checkpoint import Wanted, from_checkpoint, trains_head
 
         torch.manual_seed(seed)
-        if not isinstance(self.model, Scratch):
-            return AdaptiveModel.load(self.model, labels, head, attention_dropout=self.attention_dropout)
-        scratch = self.model
+        if isinstance(self.model, Scratch):
+            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS[head])
+        wanted = Wanted(tuple(labels), HEADS[head], trains_head(self.recipe), self.label_map)
+        return from_checkpoint(self.model, wanted, self.attention_dropout)
+
+    def _scratch(
+        self, scratch: Scratch, words: int, labels: Sequence[str], max_length: int, head: Head
+    ) -> AdaptiveModel:
+        import transformers
+
+        from searchkit.reduction.model import AdaptiveModel
+        from searchkit.training.checkpoint import name_outputs
+
         config = transformers.BertConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=words,
             hidden_size=scratch.width,
             num_hidden_layers=scratch.layers,
             num_attention_heads=scratch.heads,
@@ -144,11 +184,13 @@ class Supernet:
             hidden_dropout_prob=scratch.dropout,
             attention_probs_dropout_prob=scratch.dropout if self.attention_dropout is None else self.attention_dropout,
             max_position_embeddings=max_length,
-            num_labels=labels,
+            num_labels=len(labels),
             initializer_range=scratch.initializer_range,
         )
-        kind = HEADS[head].auto_class.removeprefix("AutoModel")
-        return AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
+        kind = head.auto_class.removeprefix("AutoModel")
+        model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
+        name_outputs(model, labels, head)
+        return model
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -164,11 +206,29 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def check_vocabulary(source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel) -> None:
-    """DataError where the tokenizer, another model's for one, gives tokens that the encoder has no embedding for."""
+def check_fits(
+    source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel, data: Encoded, max_length: int
+) -> None:
+    """DataError where tokens, segments or labels are none that the model knows, or its unreduced outputs on some of the
+    texts are not transformers' own; StudyError where texts may be longer than it takes.
+    """
+    from searchkit.reduction.stock_check import compare_with_stock
+    from searchkit.training.packing import as_tokens
+
     highest, known = max(tokenizer.get_vocab().values(), default=0), model.stock.config.vocab_size
     if highest >= known:
         raise DataError(f"{source}: the tokenizer gives tokens up to number {highest}, the encoder knows {known}")
+    segments, types = model.view.segments, int(data.types.max(initial=0))
+    if segments is not None and types >= segments:
+        raise DataError(f"{source}: the tokenizer gives segments up to number {types}, the encoder knows {segments}")
+    if (given := (str(data.labels.dtype), data.labels.shape[1:])) != model.head.label_format:
+        raise DataError(f"labels of the head {model.head.name!r} are {model.head.label_format}, the task gives {given}")
+    if max_length > model.view.limit:
+        raise StudyError(f"max_length={max_length} is more than the encoder takes ({model.view.limit}); lower it")
+    by_length = data.lengths.argsort(kind="stable")
+    some = by_length[[0, len(by_length) // 2, -1]] if len(by_length) else by_length
+    if len(some):
+        compare_with_stock(model, str(source), as_tokens(data.take(some)))
 
 
 def _settings(recipe: Any) -> dict[str, Any]:
@@ -181,7 +241,7 @@ def _identity(model: str | Scratch) -> dict[str, Any]:
         return {"scratch": asdict(model)}
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        from searchkit.reduction.model import load_config
+        from searchkit.reduction.checkpoint import load_config
 
         return {"hub": model, "revision": getattr(load_config(model), "_commit_hash", None)}
     files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt") for path in folder.glob(pattern))

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit.reduction.device import native_bf16
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.stage import Losses, Stage, Where, batch_of
 
@@ -72,7 +71,7 @@ def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Loss
             pending = iter(losses(trained, batch, step))
             while True:
                 # Trainer's own autocast wraps the stock model's forward, which the packed passes do not go through
-                with torch.autocast(where.device.type, torch.bfloat16, enabled=native_bf16(where.device)):
+                with torch.autocast(where.device.type, where.dtype, enabled=where.dtype != torch.float32):
                     loss = next(pending, None)
                 if loss is None:
                     return total

@@ -100,11 +100,6 @@ def a_label_outside_the_head(folder: Path) -> list[str]:
     return []
 
 
-def labels_unlike_the_checkpoints_head(folder: Path) -> list[str]:
-    _saved(folder, labels=5)
-    return ["-p", "model=./model"]
-
-
 def an_empty_split(folder: Path) -> list[str]:
     write_data(folder / "data", train=rows(), validation=rows(0), test=rows())
     return []
@@ -160,7 +155,7 @@ def ray_options_without_workers(folder: Path) -> list[str]:
     return ["--ray-address", "auto"]
 
 
-def _saved(folder: Path, labels: int = 2) -> Path:
+def _saved(folder: Path) -> Path:
     from transformers import BertConfig, BertForSequenceClassification
 
     from searchkit.tasks.words import word_tokenizer
@@ -172,7 +167,7 @@ def _saved(folder: Path, labels: int = 2) -> Path:
         num_attention_heads=2,
         intermediate_size=8,
         max_position_embeddings=40,
-        num_labels=labels,
+        num_labels=2,
     )
     BertForSequenceClassification(config).save_pretrained(folder / "model")
     word_tokenizer([f"word{i}" for i in range(7)]).save_pretrained(folder / "model")
@@ -189,7 +184,6 @@ MISTAKES: dict[Callable[[Path], list[str]], str] = {
     no_such_column: "sentence",
     no_such_data: "nowhere",
     a_label_outside_the_head: "label",
-    labels_unlike_the_checkpoints_head: "the checkpoint's head has 5 labels, the data 2",
     an_empty_split: "validation",
     an_empty_file: "train.csv",
     a_missing_text: "train.csv",
@@ -201,7 +195,7 @@ MISTAKES: dict[Callable[[Path], list[str]], str] = {
     an_unknown_dtype: "unknown dtype 'fp33'; did you mean 'fp32'?",
     a_runs_folder_that_is_a_file: "file",
     a_storage_that_is_nowhere: "nowhere",
-    ray_options_without_workers: "need --workers",
+    ray_options_without_workers: "needs --workers",
 }
 
 

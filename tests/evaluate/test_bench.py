@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from objectives import accuracy, macs
 from searchkit import Ask, Candidate, Constraint, Estimate, Objective, StudyError
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.passes import passes_over
 from searchkit.evaluate.ray import MOST, _share
-from searchkit.evaluate.subject import SupernetBench
 from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Measured
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
@@ -41,7 +43,7 @@ def bench(head: str) -> SupernetBench:
     task = TASKS[head]
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=3, width=16, heads=2, feed_forward=32), LengthDrop())
-    model = supernet.build(tokenizer, labels=2, max_length=task.max_length, seed=0, head=head).eval()
+    model = supernet.build(tokenizer, labels=("a", "b"), max_length=task.max_length, seed=0, head=head).eval()
     table, long = task.tables(0).search, head == "question_answering"  # long contexts, of several windows
     data = (
         encode_questions(table, tokenizer, 18, stride=4, question_length=6) if long else task.encode(table, tokenizer)
@@ -66,12 +68,13 @@ def test_a_split_in_parts_gives_the_passes_of_the_whole_in_its_order(head: str, 
 def test_a_smaller_bench_gives_the_same_in_less_memory_and_races_in_the_same_parts(head: str) -> None:
     whole = replace(bench(head), parts=3)
     small = whole.smaller()
-    assert len(small.batches) > len(whole.batches)
-    assert max(len(tokens.ids) for _, tokens in small.batches) < max(len(tokens.ids) for _, tokens in whole.batches)
+    batches, larger = ([len(tokens.ids) for _, tokens in one.split.batches] for one in (small, whole))
+    assert len(batches) > len(larger)
+    assert max(batches) < max(larger)
     plans = [whole.plan(one) for one in CANDIDATES]
     for one, other in zip(whole.passes(plans), small.passes(plans), strict=True):
         torch.testing.assert_close(one[0], other[0], atol=1e-6, rtol=0)
-    assert not any(cache.nodes for shard in small.shards for cache in shard.bench.caches)
+    assert not any(cache.nodes for shard in small.shards for cache in shard.split.caches)
     for mine, its in zip(whole.shards, small.shards, strict=True):
         assert np.array_equal(mine.rows, its.rows)
 
@@ -100,12 +103,12 @@ def test_what_the_last_place_drops_is_never_looked_at_where_the_head_reads_the_f
 
 def test_parts_share_the_room_and_nothing_else() -> None:
     cut = replace(bench("classification"), parts=4)
-    assert sum(shard.bench.cache_bytes for shard in cut.shards) <= cut.cache_bytes
+    assert sum(shard.split.cache_bytes for shard in cut.shards) <= cut.cache_bytes
     cut.prepare(CANDIDATES)
-    caches = [shard.bench.caches for shard in cut.shards]
+    caches = [shard.split.caches for shard in cut.shards]
     assert len({id(cache) for shard in caches for cache in shard}) == sum(map(len, caches)) >= 4
     assert all(0 < sum(cache.held for cache in shard) <= cut.cache_bytes // 4 for shard in caches)
-    assert not any(cache.nodes for cache in cut.caches)
+    assert not any(cache.nodes for cache in cut.split.caches)
 
 
 def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +118,14 @@ def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(mo
     costs = [macs.measure(plain.subject(one)).value for one in lengths]
     limited = replace(plain, limits=(Constraint(macs, at_most=sum(costs[1:]) / 2),))
     seen: list[int] = []
-    walked = SupernetBench.walked
-    monkeypatch.setattr(SupernetBench, "walked", lambda self, plans: seen.append(len(plans)) or walked(self, plans))
-    verdicts = limited.prepare(lengths)
+    module = importlib.import_module("searchkit.evaluate.bench")
+
+    def counted(split: Any, model: Any, plans: Sequence[Any], reducer_template: Any) -> Any:
+        seen.append(len(plans))
+        return passes_over(split, model, plans, reducer_template)
+
+    monkeypatch.setattr(module, "passes_over", counted)
+    verdicts = limited.prepare(lengths).verdicts
     assert set(verdicts) == {one.key for one in lengths[:2]}
     assert all(verdict.examples == 0 for verdict in verdicts.values())
     assert f"macs is {costs[0]:.4g}" in verdicts[lengths[0].key].why
@@ -161,15 +169,15 @@ def test_a_traced_limit_against_the_unreduced_model_turns_lengths_down_before_an
     dear = replace(macs, better="higher")  # so that what is cheap is worse
     costs = [macs.measure(plain.subject(one)).value for one in CANDIDATES]
     limited = replace(plain, limits=(Constraint(dear, within=1 - sum(costs[1:3]) / 2),))
-    verdicts = limited.prepare(CANDIDATES)
+    verdicts = limited.prepare(CANDIDATES).verdicts
     assert [one.key in verdicts for one in CANDIDATES] == [cost < sum(costs[1:3]) / 2 for cost in costs]
     assert {verdict.examples for verdict in verdicts.values()} == {0}
-    assert not replace(plain, limits=(Constraint(macs, within=0.0),)).prepare(CANDIDATES)
+    assert not replace(plain, limits=(Constraint(macs, within=0.0),)).prepare(CANDIDATES).verdicts
 
 
 def test_a_bench_that_measured_its_unreduced_model_is_garbage_without_looking_for_cycles() -> None:
     own = replace(bench("classification"), limits=(Constraint(accuracy, within=0.5),))
-    assert own.constraints[0].at_least is not None
+    assert own.resolved_constraints()[0].at_least is not None
     alive = weakref.ref(own)
     gc.disable()
     try:
@@ -222,3 +230,28 @@ def test_what_cannot_be_computed_together_is_measured_one_by_one(caplog: pytest.
     assert "5 candidates cannot be computed together; now one by one" in caplog.text
     with pytest.raises(StudyError, match="the study is wrong"):
         list(measure_together(some, Unwilling({2.0: "study"}), OBJECTIVES))
+
+
+def test_subjects_that_are_prepared_keep_their_passes_and_others_are_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(bench("classification"), parts=3)
+    subjects = own.prepare(CANDIDATES).subjects
+    expected = own.passes([own.plan(one) for one in CANDIDATES])
+    monkeypatch.setattr(SupernetBench, "passes", lambda *_: pytest.fail("a pass is made a second time"))
+    for _ in range(2):
+        for candidate, passes in zip(CANDIDATES, expected, strict=True):
+            assert torch.equal(subjects[candidate.key].passes.logits, passes.logits)  # type: ignore[attr-defined]
+
+
+def test_a_candidate_becomes_a_plan_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(bench("classification"), parts=3, limits=(Constraint(macs, at_most=0.9),))
+    planned: list[Candidate] = []
+    plan = SupernetBench.plan
+
+    def counted(self: SupernetBench, candidate: Candidate) -> Any:
+        planned.append(candidate)
+        return plan(self, candidate)
+
+    monkeypatch.setattr(SupernetBench, "plan", counted)
+    trials = list(measure_together([Ask(n, one) for n, one in enumerate(CANDIDATES)], own, [accuracy, macs]))
+    assert {trial.status for trial in trials} == {"pruned", "measured"}
+    assert planned == CANDIDATES

@@ -18,8 +18,9 @@ from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, macs, ma
 from objectives.quality import bootstrapped
 from searchkit import stats as own
 from searchkit.errors import StudyError
+from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.cost import macs as macs_of
@@ -92,7 +93,7 @@ def test_macs_of_a_question_are_those_of_all_its_windows() -> None:
     task = GeneratedQuestions(train=1, search=12, report=1)
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), FineTune())
-    model = supernet.build(tokenizer, 2, task.max_length, seed=0, head=task.head).eval()
+    model = supernet.build(tokenizer, ("a", "b"), task.max_length, seed=0, head=task.head).eval()
     data = encode_questions(task.tables(0).search, tokenizer, max_length=24, stride=6, question_length=8)
     assert data.answers is not None
     assert len(data) > 12  # some questions have several windows

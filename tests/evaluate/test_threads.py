@@ -26,7 +26,7 @@ def test_the_passes_do_not_depend_on_the_number_of_threads(head: str) -> None:
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         own = replace(bench(head), token_budget=128)
-        assert len(own.batches) > 2
+        assert len(own.split.batches) > 2
         made.append(own.passes([own.plan(one) for one in CANDIDATES]))
     for others in made[1:]:
         for (logits, trace), (other, seen) in zip(made[0], others, strict=True):

@@ -274,7 +274,7 @@ OPTIONS = {  # arguments after `searchkit run STUDY`, what is said
     "runs a file": (["--runs", "small_study.py"], r"small_study.py/small: cannot write there"),
     "runs below a file": (["--runs", "small_study.py/x"], r"cannot write there: Not a directory"),
     "storage empty": (["--storage", ""], r"--storage is empty"),
-    "address without workers": (["--ray-address", "auto"], r"need --workers N with N at least 1"),
+    "address without workers": (["--ray-address", "auto"], r"--ray-address needs --workers N with N at least 1"),
     "address empty": (["--ray-address", "", "--workers", "1"], r"--ray-address is empty"),
     "GPUs NaN": (["--workers", "1", "--gpus-per-worker", "nan"], r"gpus.per.worker'?:? "),
     "GPUs negative": (["--workers", "1", "--gpus-per-worker", "-1"], r"'--gpus-per-worker'.*0"),

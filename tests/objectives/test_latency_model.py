@@ -12,7 +12,8 @@ import pytest
 from objectives import latency
 from objectives.latency_model import PRICES, calibrated, compared, fitted, work_of
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.ragged import Tokens
 from searchkit.space import Lengths, Space

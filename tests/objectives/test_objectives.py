@@ -13,7 +13,8 @@ import torch
 
 from objectives import OBJECTIVES, accuracy, flops, latency, macs, memory
 from searchkit.errors import StudyError, TrialError
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -31,7 +32,7 @@ LAYERS = 3
 def bench() -> SupernetBench:
     tokenizer = word_tokenizer(TASK.words())
     supernet = Supernet(Scratch(layers=LAYERS, width=16, heads=2, feed_forward=32), FineTune())
-    classifier = supernet.build(tokenizer, labels=2, max_length=TASK.max_length, seed=0).eval()
+    classifier = supernet.build(tokenizer, labels=("a", "b"), max_length=TASK.max_length, seed=0).eval()
     data = TASK.encode(TASK.tables(0).search, tokenizer)
     return SupernetBench(classifier, FineTune(), data, padded_to=TASK.max_length, token_budget=256)
 
@@ -242,7 +243,7 @@ def test_every_objective_says_what_it_is() -> None:
 def test_a_bench_can_be_built_from_a_saved_supernet_and_says_where_it_measures(
     bench: SupernetBench, tmp_path: Path
 ) -> None:
-    from searchkit.evaluate.subject import SupernetWorkbench
+    from searchkit.evaluate.workbench import SupernetWorkbench
 
     bench.model.save(tmp_path)
     workbench = SupernetWorkbench.of_folder(

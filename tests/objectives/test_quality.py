@@ -19,7 +19,9 @@ from sklearn import metrics
 from objectives import OBJECTIVES, accuracy, exact_match, f1, macro_f1, matthews, mse, pearson, spearman
 from objectives.answers import squad_scores
 from searchkit.errors import StudyError
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
@@ -46,12 +48,14 @@ class Told(SupernetSubject):
     @property
     def passes(self) -> Any:  # type: ignore[override]
         self.asked.append(1)
-        return torch.as_tensor(self.told), None
+        return Passes(torch.as_tensor(self.told), None)  # type: ignore[arg-type]
 
 
 def bench(head: str, data: Encoded, outputs: int = 2) -> SupernetBench:
     supernet = Supernet(Scratch(layers=1, width=4, heads=1, feed_forward=4), FineTune())
-    model = supernet.build(WORDS, labels=outputs, max_length=16, seed=0, head=head).eval()
+    model = supernet.build(
+        WORDS, labels=[str(number) for number in range(outputs)], max_length=16, seed=0, head=head
+    ).eval()
     return SupernetBench(model, FineTune(), data, padded_to=16, token_budget=64)
 
 
@@ -164,7 +168,7 @@ def test_answers_of_a_real_pass_are_those_of_the_stock_model_one_window_at_a_tim
     task = GeneratedQuestions(train=1, search=40, report=1)
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), FineTune())
-    model = supernet.build(tokenizer, 2, task.max_length, seed=0, head=task.head).eval()
+    model = supernet.build(tokenizer, ("a", "b"), task.max_length, seed=0, head=task.head).eval()
     data = task.encode(task.tables(0).search, tokenizer)
     logits = []
     for window in range(len(data)):

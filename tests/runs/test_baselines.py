@@ -11,7 +11,8 @@ import torch
 from objectives import macs
 from searchkit.errors import StudyError
 from searchkit.evaluate.baselines import DROPS, SHARES, baselines
-from searchkit.evaluate.subject import SupernetBench, SupernetSubject
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.cost import unreduced_macs
 from searchkit.reduction.encoder import encode
@@ -192,7 +193,7 @@ def test_all_families_run_on_the_supernet_of_every_recipe_from_costly_to_cheap(r
     tokenizer = word_tokenizer(task.words())
     supernet = Supernet(Scratch(layers=LAYERS, width=16, heads=2, feed_forward=32), recipe)  # type: ignore[arg-type]
     tables = task.tables(0)
-    model = supernet.build(tokenizer, len(tables.labels), task.max_length, 0, task.head).eval()
+    model = supernet.build(tokenizer, tables.labels, task.max_length, 0, task.head).eval()
     model.attach("block" if asks else "gate")
     bench = SupernetBench(model, supernet.recipe, task.encode(tables.search, tokenizer), task.max_length, 256)
     for name, family in baselines(LAYERS, supernet.slots).items():

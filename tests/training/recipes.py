@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from searchkit import training
+from searchkit.reduction.device import dtype_of
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.tasks import Encoded, Generated, word_tokenizer
 from searchkit.training import (
@@ -83,13 +84,14 @@ def _questions(count: int) -> Encoded:
 
 
 def untrained(head: str = "classification", seed: int = 0, max_length: int = 80) -> AdaptiveModel:
-    labels = 1 if head == "regression" else 2
+    labels = ("score",) if head == "regression" else ("a", "b")
     supernet = Supernet(SCRATCH, FineTune())
     return supernet.build(word_tokenizer(TASK.words()), labels, max_length, seed, head)
 
 
 def where(folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> Where:
-    return Where(folder, torch.device("cpu"), seed, progress)
+    device = torch.device("cpu")
+    return Where(folder, device, seed, progress, dtype_of("auto", device))
 
 
 def trained(recipe: str, head: str, folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> AdaptiveModel:

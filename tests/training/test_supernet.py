@@ -100,9 +100,9 @@ def test_attention_dropout_can_be_set_whatever_a_family_calls_it(family: str, tm
     classifier(family).save(tmp_path)
     own = Supernet(str(tmp_path), FineTune())
     changed = Supernet(str(tmp_path), FineTune(), attention_dropout=0.25)
-    built = changed.build(None, labels=3, max_length=32, seed=0)  # type: ignore[arg-type]
+    built = changed.build(None, labels=("a", "b", "c"), max_length=32, seed=0)  # type: ignore[arg-type]
     assert {block.attention_dropout for block in built.view.blocks} == {0.25}
-    kept = own.build(None, labels=3, max_length=32, seed=0)  # type: ignore[arg-type]
+    kept = own.build(None, labels=("a", "b", "c"), max_length=32, seed=0)  # type: ignore[arg-type]
     assert {block.attention_dropout for block in kept.view.blocks} != {0.25}
     assert own.describe() != changed.describe()
 

@@ -1,0 +1,144 @@
+"""The bench of a supernet: model and split in memory, ready to be seen under any plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from searchkit.evaluate.base import Prepared
+from searchkit.evaluate.baselines import baseline_plan
+from searchkit.evaluate.energy import meter
+from searchkit.evaluate.passes import Passes, in_order, passes_over
+from searchkit.evaluate.racing import RaceState
+from searchkit.evaluate.screening import raced, turned_down
+from searchkit.evaluate.split import Shard, Split
+from searchkit.evaluate.subject import SupernetSubject
+from searchkit.records import Candidate, Pruned, Scalar
+from searchkit.reduction.device import environment
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Tokens
+from searchkit.training.plans import plan
+from searchkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from searchkit.objective import Constraint, Kept
+    from searchkit.tasks.base import Encoded
+
+LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
+
+
+@dataclass(frozen=True, eq=False)
+class SupernetBench:
+    """A supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
+
+    model: AdaptiveModel
+    recipe: Recipe
+    data: Encoded
+    padded_to: int
+    token_budget: int
+    cache_bytes: int = 0
+    parts: int = 1
+    limits: tuple[Constraint, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def environment(self) -> Mapping[str, Scalar]:
+        own = environment(self.device, next(self.model.parameters()).dtype)
+        return {**own, "energy": meter(self.device).why}
+
+    @cached_property
+    def split(self) -> Split:
+        return Split(self.data, self.device, self.token_budget, self.cache_bytes)
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The parts of the split that candidates run through one after another."""
+        return self.split.shards(self.parts)
+
+    def resolved_constraints(self) -> tuple[Constraint, ...]:
+        """The limits as numbers; where one is relative, the first call measures the unreduced model."""
+        return self.remembered("constraints", self._resolved)
+
+    def _resolved(self) -> tuple[Constraint, ...]:
+        unreduced = self.unreduced
+        return tuple(
+            limit if limit.within is None else limit.against(limit.objective.measure(unreduced).value)
+            for limit in self.limits
+        )
+
+    def smaller(self) -> SupernetBench:
+        """The same bench in less memory: smaller batches, no prefixes kept, the same parts."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        budget = max(1, self.token_budget // LESS)
+        return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
+
+    def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
+        """The result of the first `compute` under this key: a reference that later measurements share."""
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        return self._remembered[key]  # type: ignore[no-any-return]
+
+    def tokens(self, rows: NDArray[np.int64]) -> Tokens:
+        """These examples, packed, on the device."""
+        return self.split.tokens(rows)
+
+    def subject(self, candidate: Candidate) -> SupernetSubject:
+        return SupernetSubject(self, candidate, self.plan(candidate))
+
+    @property
+    def unreduced(self) -> SupernetSubject:
+        """The supernet with nothing dropped: the baseline of every cost. Not kept: a bench and all it holds would be
+        garbage only once Python looks for cycles."""
+        return SupernetSubject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
+
+    def plan(self, candidate: Candidate) -> ReductionPlan:
+        """The plan of a candidate, or of the baseline that it names."""
+        layers = self.model.shape.layers
+        if "baseline" in candidate:
+            return baseline_plan(candidate, layers, self.data.marks, self.model.head.name)
+        return plan(self.recipe, candidate, layers)
+
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
+        """The passes of these candidates, made together; verdicts on those that a constraint turns down beforehand, and
+        on those that lose the race."""
+        constraints = self.resolved_constraints()
+        subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
+        verdicts = {key: why for key, subject in subjects.items() if (why := turned_down(subject, constraints))}
+        going = {key: subject for key, subject in subjects.items() if key not in verdicts}
+        prepared = {}
+        for (key, subject), result in zip(
+            going.items(), raced(list(going.values()), self.shards, race, self._passes_over), strict=True
+        ):
+            if isinstance(result, Pruned):
+                verdicts[key] = result
+            else:
+                prepared[key] = replace(subject, prepared=self._joined(result))
+        return Prepared(verdicts, prepared)
+
+    def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
+        """Every plan on the whole split. A plan's result does not depend on the others, nor on what was kept."""
+        by_shard = [self._passes_over(shard.split, plans) for shard in self.shards]
+        return [self._joined(parts) for parts in zip(*by_shard, strict=True)]
+
+    def _passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
+        return passes_over(split, self.model, plans, self.recipe.reducer_template)
+
+    def _joined(self, parts: Sequence[Passes]) -> Passes:
+        """The passes of all shards as those of the split."""
+        if len(parts) == 1:
+            return parts[0]
+        order = np.concatenate([shard.rows for shard in self.shards])
+        return in_order(order, parts, self.data.lengths)

@@ -1,0 +1,84 @@
+"""Passes of a model over a split, many plans at once: logits and traces in the order of the data.
+
+Axes: N examples, C outputs, T tokens in all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from searchkit._progress import step
+from searchkit.evaluate.split import Split
+from searchkit.evaluate.threads import side_by_side
+from searchkit.reduction.device import give_back_memory
+from searchkit.reduction.encoder import Trace
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import Reducer, ReductionPlan
+from searchkit.reduction.prefix_tree import Cache, Walk, can_share, prefixes
+from searchkit.reduction.ragged import Layout, Tokens
+
+log = logging.getLogger(__name__)
+
+
+class Passes(NamedTuple):
+    """One plan on a split, on the CPU: logits (N, C), or (T, C) of every token, in float32, and the trace."""
+
+    logits: Tensor
+    trace: Trace
+
+
+def passes_over(
+    split: Split, model: AdaptiveModel, plans: Sequence[ReductionPlan], reducer_template: Reducer
+) -> list[Passes]:
+    """Every plan on the split; plans that score as `reducer_template` does share their prefixes.
+
+    A plan's result depends neither on the others nor on what the caches hold.
+    """
+    shared = [can_share(plan, reducer_template) for plan in plans]
+    if not all(shared):
+        alone = shared.count(False)
+        log.info("%d of %d candidates do not score as the recipe does and are evaluated alone", alone, len(plans))
+    together = [plan for plan, can in zip(plans, shared, strict=True) if can]
+    wanted = prefixes(together)
+    number = itertools.count(1)
+
+    def on_batch(tokens: Tokens, cache: Cache) -> list[Passes]:
+        step(f"{len(plans)} candidates: batch {next(number)} of {len(split.batches)}")
+        with torch.inference_mode():  # which is the thread's own
+            cache.begin(wanted)
+            walked = iter(Walk(model, tokens, together, reducer_template, cache).predicted())
+            every = (next(walked) if can else model(tokens, plan) for plan, can in zip(plans, shared, strict=True))
+            passes = [Passes(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
+        if cache.budget and split.device.type == "cpu":
+            give_back_memory()  # from between the nodes that are kept, half as much as these take
+        return passes
+
+    batches = [(tokens, cache) for (_, tokens), cache in zip(split.batches, split.caches, strict=True)]
+    if split.device.type == "cpu":
+        by_batch = side_by_side(lambda batch: on_batch(*batch), batches)
+    else:
+        by_batch = [on_batch(*batch) for batch in batches]
+    order = np.concatenate([rows for rows, _ in split.batches])
+    return [in_order(order, parts, split.data.lengths) for parts in zip(*by_batch, strict=True)]
+
+
+def in_order(order: NDArray[np.int64], parts: Sequence[Passes], lengths: NDArray[np.int64]) -> Passes:
+    """Passes over parts, whose examples come in this order, as one in the order of the data with these `lengths`."""
+    logits, back = torch.cat([part.logits for part in parts]), torch.as_tensor(order).argsort()
+    rows = back if len(logits) == len(order) else _rows_of(lengths[order], back)
+    return Passes(logits[rows], Trace.concatenated([part.trace for part in parts]).take(back))
+
+
+def _rows_of(lengths: NDArray[np.int64], chosen: Tensor) -> Tensor:
+    """(T,) the rows of the chosen examples' tokens, packed in examples of `lengths`."""
+    layout = Layout.of_lengths(torch.as_tensor(lengths))
+    picked = Layout.of_lengths(layout.lengths[chosen])
+    return picked.positions + layout.offsets[chosen][picked.examples]

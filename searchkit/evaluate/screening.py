@@ -1,0 +1,57 @@
+"""Verdicts on candidates before they are measured: limits that a plan breaks by itself, and races that are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.racing import RaceState, SequentialTest
+from searchkit.evaluate.split import Shard, Split
+from searchkit.records import Pruned
+
+if TYPE_CHECKING:
+    from searchkit.evaluate.subject import SupernetSubject
+    from searchkit.objective import Constraint
+    from searchkit.reduction.plan import ReductionPlan
+
+Run = Callable[[Split, Sequence["ReductionPlan"]], list[Passes]]
+
+
+def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> Pruned | None:
+    """The verdict of the first traced constraint that the plan breaks whatever the model says, if any."""
+    traced = [limit for limit in constraints if limit.objective.traced]
+    static = subject.static if traced else None
+    if static is None:
+        return None
+    verdicts = (limit.verdict(limit.objective.measure(static).value, 0) for limit in traced)
+    return next(filter(None, verdicts), None)
+
+
+def raced(
+    subjects: Sequence[SupernetSubject], shards: Sequence[Shard], race: RaceState | None, run: Run
+) -> list[list[Passes] | Pruned]:
+    """The passes of each subject shard by shard, or the verdict of the race that it lost."""
+    tests = [_test(race, subject) for subject in subjects] if race is not None and race.rivals else []
+    results: list[list[Passes] | Pruned] = [[] for _ in subjects]
+    going = list(range(len(subjects)))
+    for shard in shards:
+        made = run(shard.split, [subjects[number].plan for number in going])
+        for number, passes in zip(going, made, strict=True):
+            done = results[number]
+            assert isinstance(done, list)
+            done.append(passes)
+            if tests and shard is not shards[-1]:
+                seen = subjects[number].on(shard.split, passes)
+                results[number] = tests[number].stops(seen, shard.units, shard.rows) or done
+        going = [number for number in going if not isinstance(results[number], Pruned)]
+        if not going:
+            break
+    return results
+
+
+def _test(race: RaceState, subject: SupernetSubject) -> SequentialTest:
+    """The test of one candidate, with the cost of each example where the plan alone decides it."""
+    assert race.cost.examples is not None
+    static = subject.static if race.cost.traced else None
+    return SequentialTest(race, None if static is None else race.cost.examples(static))

@@ -1,0 +1,85 @@
+"""The workbench of a supernet: weights, data and settings as plain arrays, from which any process builds a bench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from searchkit.evaluate.bench import SupernetBench
+from searchkit.reduction.device import device_of, dtype_of
+from searchkit.reduction.heads import HEADS
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from searchkit.objective import Constraint
+    from searchkit.tasks.base import Encoded
+
+
+@dataclass(frozen=True, eq=False)
+class SupernetWorkbench:
+    """Weights, data and conditions, as plain arrays that travel between processes.
+
+    config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
+    padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
+    cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
+    limits on candidates; tables: calibration tables of modelled objectives, by name
+    """
+
+    config: Mapping[str, Any]
+    head: str
+    weights: Mapping[str, NDArray[np.float32]]
+    recipe: Recipe
+    data: Encoded
+    padded_to: int
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    token_budget: int = 4096
+    cache_bytes: int = 1 << 30
+    shards: int = 1
+    constraints: tuple[Constraint, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_folder(
+        cls, folder: str, recipe: Recipe, data: Encoded, padded_to: int, **conditions: Any
+    ) -> SupernetWorkbench:
+        """From a trained supernet's folder."""
+        model = AdaptiveModel.load(folder)
+        weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
+
+    def build(self) -> SupernetBench:
+        """The bench in this process; sets torch's number of threads."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        device = device_of(self.device)
+        model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).frozen()
+        return SupernetBench(
+            model,
+            self.recipe,
+            self.data,
+            self.padded_to,
+            self.token_budget,
+            self.cache_bytes,
+            self.shards,
+            self.constraints,
+            self.tables,
+        )
+
+
+def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
+    import transformers
+
+    stock = getattr(transformers, HEADS[head].auto_class).from_config(
+        transformers.AutoConfig.for_model(**config), dtype=torch.float32, trust_remote_code=False
+    )
+    model = AdaptiveModel(stock)
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    return model

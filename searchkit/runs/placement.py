@@ -1,0 +1,91 @@
+"""Devices, number format, threads and Ray resources of one run, resolved once from its options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from searchkit.errors import StudyError
+from searchkit.evaluate.ray import Resources
+from searchkit.records import Scalar
+from searchkit.reduction.device import device_of, dtype_of, environment
+from searchkit.runs.config import Conditions
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run computes.
+
+    driver_device, driver_threads: of training, and of evaluation where there are no workers; worker_device, threads: of
+    each process that evaluates, threads being 0 where torch chooses on another machine; dtype: "auto" takes each
+    device's own; resources: that Ray sets aside for one worker
+    """
+
+    driver_device: torch.device
+    driver_threads: int
+    worker_device: str
+    dtype: str
+    threads: int
+    resources: Resources
+
+    @classmethod
+    def of(cls, conditions: Conditions) -> Placement:
+        """StudyError in one line where a device, a number format or a GPU that is asked for cannot be had."""
+        driver, driver_threads = device_of(conditions.device), conditions.threads or torch.get_num_threads()
+        if not conditions.workers:
+            dtype_of(conditions.dtype, driver)
+            return cls(driver, driver_threads, conditions.device, conditions.dtype, driver_threads, Resources())
+        gpus = _gpus(conditions)
+        worker_device, elsewhere = "cuda" if gpus else "cpu", conditions.ray_address is not None
+        dtype_of(conditions.dtype, driver if elsewhere else device_of(worker_device))
+        share = 0 if elsewhere else max(1, (os.cpu_count() or 1) // conditions.workers)
+        return cls(
+            driver,
+            driver_threads,
+            worker_device,
+            conditions.dtype,
+            conditions.threads or share,
+            Resources(conditions.cpus_per_worker, gpus, conditions.custom),
+        )
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """torch with the driver's threads; with its own again afterwards."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.driver_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @property
+    def environment(self) -> dict[str, Scalar]:
+        """The environment of numbers that this process measures."""
+        device = device_of(self.worker_device)
+        return {**environment(device, dtype_of(self.dtype, device)), "threads": self.threads}
+
+
+def _gpus(conditions: Conditions) -> float:
+    """GPUs of each worker; Ray decides which, and shows a worker only those."""
+    device, gpus, workers = conditions.device, conditions.gpus_per_worker, conditions.workers
+    if device.startswith("cuda:"):
+        raise StudyError(
+            f"--device {device!r} with --workers: Ray gives each worker its GPU; ask for --device cuda, and name the "
+            "GPUs that it may give in CUDA_VISIBLE_DEVICES"
+        )
+    if device.startswith("cpu") and gpus:
+        raise StudyError(f"--gpus-per-worker {gpus:g} contradicts --device cpu; leave out one of the two")
+    if device == "cuda" and gpus == 0:
+        raise StudyError("--device cuda contradicts --gpus-per-worker 0; leave out one of the two")
+    there = torch.cuda.device_count()
+    if gpus is None:
+        return min(1.0, there / workers) if torch.cuda.is_available() and not device.startswith("cpu") else 0.0
+    if conditions.ray_address is None and gpus * workers > there + 1e-6:
+        raise StudyError(
+            f"--gpus-per-worker {gpus:g}: {workers} workers take {gpus * workers:g} GPUs, this machine has {there}"
+        )
+    return gpus

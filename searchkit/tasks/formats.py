@@ -1,0 +1,210 @@
+"""Readers of parquet, arrow, csv, tsv and json files: every value as it is written, none converted."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pandas as pd
+
+from searchkit.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """The rows of a file. `as_text`: every value is a text, as csv has no types, and an empty one is missing.
+
+    `class_names`: integer column -> the names of its classes 0, 1, ..., where the file's own metadata hold them.
+    """
+
+    rows: pd.DataFrame
+    as_text: bool = False
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def format_of(path: Path) -> str | None:
+    """The ending that names the format of a file, such as ".csv.gz"; None for a format that is not read."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(READERS, key=len, reverse=True) if name.endswith(ending)), None)
+
+
+def read(path: Path) -> Content:
+    """The content of a file of one of the formats in `READERS`. Raises DataError naming the file and the reason."""
+    ending = format_of(path) or path.suffix
+    try:
+        content = READERS[ending](path)
+        _check_once(content.rows.columns.tolist())
+    except Exception as error:  # whatever pandas, pyarrow, csv and json make of bytes, the user acts the same way
+        raise DataError(f"{path} cannot be read as {ending[1:]}: {error or type(error).__name__}") from error
+    return content
+
+
+def _check_once(names: list[Any]) -> None:
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"the column {twice[0]!r} is there twice")
+
+
+def _text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without byte order mark, compressed by gzip or not."""
+    content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.decompress(content)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
+        raise ValueError("it is utf-16, not utf-8: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"the byte {content[error.start]:#04x} in line {line} is not utf-8: save it as UTF-8"
+        ) from error
+
+
+def _read_delimited(path: Path, delimiter: str) -> Content:
+    with _endless_fields():
+        rows = _rows(_text(path), delimiter)
+        _, header = next(rows, (0, []))
+        if not header:
+            raise ValueError("No columns to parse from file")
+        _check_delimiter(header, delimiter)
+        table = [_row(line, row, header) for line, row in rows]
+    # columns without a name, such as the index of pandas, cannot be meant
+    named = {number: name for number, name in enumerate(header) if name}
+    _check_once(list(named.values()))
+    columns = {name: pd.Series([row[at] or None for row in table], dtype="str") for at, name in named.items()}
+    return Content(pd.DataFrame(columns), as_text=True)
+
+
+@contextmanager
+def _endless_fields() -> Iterator[None]:
+    """Texts of more than the 131,072 characters that the csv module allows."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of every row that is not blank; a quoted field may hold line breaks."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"line {line}: {error}; a quote within a quoted field is doubled") from error
+        if row is None:
+            return
+        if row:
+            yield line, row
+
+
+def _row(line: int, row: list[str], header: list[str]) -> list[str]:
+    if len(row) != len(header):
+        listed = ", ".join(map(repr, header[:8]))
+        raise ValueError(
+            f"Expected {len(header)} fields ({listed}) in line {line}, got {len(row)}: {row[0][:40]!r}...; put a field "
+            "that holds the separator in quotes"
+        )
+    return row
+
+
+def _check_delimiter(header: list[str], delimiter: str) -> None:
+    """ValueError for a header of one field that holds another separator."""
+    for other, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
+        if len(header) == 1 and other != delimiter and other in header[0]:
+            way = f"rename the file to {ending}" if ending else "save it with commas"
+            raise ValueError(f"fields are separated by {delimiter!r}, but the header is {header[0][:80]!r}: {way}")
+
+
+def _read_json(path: Path) -> Content:
+    """A list of objects, or one object per line (which the hub also calls .json)."""
+    text = _text(path)
+    rows = json.loads(text, object_pairs_hook=_object) if text.lstrip().startswith("[") else _json_lines(text)
+    if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
+        raise ValueError(f"row {odd[0]} is not an object of column: value")
+    return Content(pd.DataFrame(rows, dtype=object))
+
+
+def _json_lines(text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return rows
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; json would keep the last of two values of one name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a name stands twice in {list(found)}")
+    return found
+
+
+def _read_parquet(path: Path) -> Content:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return _of_arrow(file.read())
+
+
+def _read_arrow(path: Path) -> Content:
+    """The file format of Arrow, or its stream format, which `datasets` writes."""
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        whole = file.read(6) == b"ARROW1"
+        file.seek(0)
+        with (pa.ipc.open_file if whole else pa.ipc.open_stream)(file) as reader:
+            return _of_arrow(reader.read_all())
+
+
+def _of_arrow(table: pa.Table) -> Content:
+    """Index columns of pandas are columns like others; integers stay whole beside missing ones."""
+    rows: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    return Content(rows, class_names=_class_names(table.schema.metadata or {}))
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Column -> its names, for columns that `datasets` wrote as ClassLabel."""
+    info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
+    named = {
+        column: tuple(feature["names"])
+        for column, feature in info.get("features", {}).items()
+        if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" and feature.get("names")
+    }
+    for column, names in named.items():
+        if len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"the classes of the column {column!r} need names that differ, got {list(names)}")
+    return named
+
+
+_TEXT: Final[dict[str, Callable[[Path], Content]]] = {
+    ".csv": partial(_read_delimited, delimiter=","),
+    ".tsv": partial(_read_delimited, delimiter="\t"),
+    ".json": _read_json,
+    ".jsonl": _read_json,
+}
+READERS: Final[dict[str, Callable[[Path], Content]]] = {
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    **_TEXT,
+    **{f"{ending}.gz": reader for ending, reader in _TEXT.items()},
+}

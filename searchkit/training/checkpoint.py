@@ -1,0 +1,173 @@
+"""The untrained supernet from a checkpoint: its head kept, permuted, made anew or refused, and its labels named.
+
+A recipe that begins with `FineTune` trains the head, so it may be new. One with `start=None` searches the checkpoint as
+it is: there the head must be complete, and its classes must be the data's by name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from searchkit.errors import DataError, StudyError
+from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
+from searchkit.reduction.heads import Head, is_class_of
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.training.label_names import order_of, suggestion
+
+if TYPE_CHECKING:
+    from searchkit.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+WAY_ON: Final = "; begin with start=FineTune(...), which trains a head"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The outputs that the data needs.
+
+    labels: names of the outputs, in the data's order; trained: the head is trained on the data before anything else;
+    label_map: checkpoint's name -> data's name
+    """
+
+    labels: tuple[str, ...]
+    head: Head
+    trained: bool
+    label_map: Mapping[str, str | int] | None = None
+
+
+def trains_head(recipe: Recipe) -> bool:
+    """Whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
+    while recipe.start is not None:
+        recipe = recipe.start
+    return bool(getattr(recipe, "trains_head", False))
+
+
+def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None = None) -> AdaptiveModel:
+    """The checkpoint's model with the outputs wanted, in the data's order.
+
+    What is new, unread or taken over without a name is logged as a warning. Raises DataError in one line where the
+    checkpoint does not fit, StudyError for a `label_map` that has nothing to map.
+    """
+    config = load_config(source)
+    names, resized = _names(config), config.num_labels != len(wanted.labels)
+    if not wanted.trained:
+        _check_head(source, config, wanted)
+    order = None if resized else _order(source, config, names, wanted)
+    if resized:
+        config.num_labels = len(wanted.labels)
+    if attention_dropout is not None:  # the families have two names for it
+        name = "attention_dropout" if hasattr(config, "attention_dropout") else "attention_probs_dropout_prob"
+        setattr(config, name, attention_dropout)
+    stock, weights = read_stock(source, config, wanted.head.auto_class, new_outputs=resized)
+    if not wanted.trained:
+        weights.check_complete(source, WAY_ON)
+    model = AdaptiveModel.of_stock(stock, source)
+    new = _is_new(model, weights)
+    order = None if new else order
+    if order is None and wanted.label_map is not None:
+        raise StudyError(f"label_map: {source} has no classification head of {len(wanted.labels)} labels to map")
+    _report(source, names, wanted, weights, resized)
+    if order is not None:
+        _permute(source, model, names, order, wanted)
+    elif wanted.head.named_outputs and not new:
+        pairs = ", ".join(f"{name} as {label}" for name, label in zip(names, wanted.labels, strict=True))
+        log.warning("%s: its labels do not match the data's; the head is trained on from: %s", source, pairs)
+    name_outputs(model, _saved_names(names, order, wanted), wanted.head)
+    return model
+
+
+def name_outputs(model: AdaptiveModel, labels: Sequence[str], head: Head) -> None:
+    """Leave label names and problem type in the config, as stock pipelines read them."""
+    config = model.stock.config
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    config.problem_type = head.problem_type
+
+
+def _names(config: Any) -> tuple[str, ...]:
+    """The checkpoint's labels in the order of its outputs."""
+    return tuple(str(config.id2label.get(number, f"LABEL_{number}")) for number in range(config.num_labels))
+
+
+def _architecture(config: Any) -> str:
+    return str(next(iter(config.architectures or ()), ""))
+
+
+def _check_head(source: str, config: Any, wanted: Wanted) -> None:
+    """Refuse a head of another kind or size where none is trained; one without architecture is known by its weights."""
+    architecture, count = _architecture(config), len(wanted.labels)
+    if architecture and not is_class_of(architecture, wanted.head):
+        kind = wanted.head.name.replace("_", " ")
+        raise DataError(f"{source}: a {architecture} has no {kind} head, and start=None trains none{WAY_ON}")
+    if config.num_labels != count:
+        raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
+    if (kind := config.problem_type) not in (None, wanted.head.problem_type):
+        raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
+    activation = str((getattr(config, "sentence_transformers", None) or {}).get("activation_fn", "Identity"))
+    if wanted.head.name == "regression" and not activation.endswith("Identity"):
+        raise DataError(f"{source}: its number is the output after {activation}, which is not computed here{WAY_ON}")
+
+
+def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> tuple[int, ...] | None:
+    """The checkpoint's output of each class; None where the head is no classifier, or trained without a match."""
+    architecture = _architecture(config)
+    if not wanted.head.named_outputs or (architecture and not is_class_of(architecture, wanted.head)):
+        return None
+    try:
+        order = order_of(names, wanted.labels, wanted.label_map)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+    if wanted.label_map is None and not _agree(config, names):
+        order = None
+    if order is None and not wanted.trained:
+        raise DataError(
+            f"{source}: the checkpoint's labels are {list(names)}, the data's {list(wanted.labels)}: the names do not "
+            f"match, so their order is unknown; give {suggestion(names, wanted.labels)}"
+        )
+    return order
+
+
+def _agree(config: Any, names: tuple[str, ...]) -> bool:
+    """Whether `label2id` says the same as `id2label`, as far as it knows the names."""
+    numbers = config.label2id or {}
+    return all(int(numbers.get(name, number)) == number for number, name in enumerate(names))
+
+
+def _is_new(model: AdaptiveModel, weights: Weights) -> bool:
+    """Whether the last product of the head was initialised."""
+    new = set(weights.new)
+    return any(part is model.view.output.weight for name, part in model.stock.named_parameters() if name in new)
+
+
+def _report(source: str, names: tuple[str, ...], wanted: Wanted, weights: Weights, resized: bool) -> None:
+    if weights.new:
+        labels = f", as the checkpoint has {len(names)} labels and the data {len(wanted.labels)}" if resized else ""
+        log.warning("%s: the head is new: %s%s", source, listed(weights.new), labels)
+    if weights.unread:
+        log.warning("%s: weights of the file are not read: %s", source, listed(weights.unread))
+
+
+def _permute(source: str, model: AdaptiveModel, names: tuple[str, ...], order: tuple[int, ...], wanted: Wanted) -> None:
+    """Put the outputs into the data's order."""
+    output = model.view.output
+    with torch.no_grad():
+        output.weight.copy_(output.weight[list(order)])
+        if output.bias is not None:
+            output.bias.copy_(output.bias[list(order)])
+    if order != tuple(range(len(order))):
+        pairs = ", ".join(f"{names[number]} is {label}" for number, label in zip(order, wanted.labels, strict=True))
+        log.warning("%s: outputs are put into the order of the data's labels: %s", source, pairs)
+
+
+def _saved_names(names: tuple[str, ...], order: tuple[int, ...] | None, wanted: Wanted) -> tuple[str, ...]:
+    """The data's names; the checkpoint's where the data has numbers and a `label_map` gave them names."""
+    if order is None or not all(label.lstrip("-").isdecimal() for label in wanted.labels):
+        return wanted.labels
+    own = tuple(names[number] for number in order)
+    return wanted.labels if any(name.startswith("LABEL_") for name in own) else own
