@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.quality import Rows, bootstrapped, mean, means
+from searchkit.errors import TrialError
 from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
+from searchkit.tasks.base import Labels
 
 Floats = NDArray[np.float64]
 
@@ -51,9 +52,17 @@ def _correlation(
 ) -> Estimate:
     predicted, right = _pair(subject, name)
     # torchmetrics warns of constants, or calls their correlation 0; it is not defined
-    defined = bool(np.ptp(predicted) and np.ptp(right))
-    value = float(metric(torch.as_tensor(predicted), torch.as_tensor(right))) if defined else math.nan
+    if reason := _constant(right, "labels") or _constant(predicted, "predictions"):
+        raise TrialError(f"objective {name!r} is not defined: {reason}", kind="nan")
+    value = float(metric(torch.as_tensor(predicted), torch.as_tensor(right)))
     return bootstrapped(value, len(right), partial(resample, subject))
+
+
+def _constant(numbers: Labels | Floats, kind: str) -> str | None:
+    """The reason why there is no correlation with these numbers, or None."""
+    if len(numbers) and np.ptp(numbers):
+        return None
+    return f"its {len(numbers)} {kind} are all {numbers[0]:g}" if len(numbers) else f"it has no {kind}"
 
 
 def _pearsons(subject: Subject, rows: Rows) -> Floats:
@@ -85,5 +94,6 @@ def _pair(subject: Subject, name: str) -> tuple[Floats, Floats]:
 
 
 mse = Objective("mse", "squared error", "lower", _mse, resample=_mses)
-pearson = Objective("pearson", "correlation", "higher", _pearson, resample=_pearsons)
-spearman = Objective("spearman", "correlation", "higher", _spearman, resample=_spearmans)
+_undefined = partial(_constant, kind="labels")
+pearson = Objective("pearson", "correlation", "higher", _pearson, resample=_pearsons, undefined=_undefined)
+spearman = Objective("spearman", "correlation", "higher", _spearman, resample=_spearmans, undefined=_undefined)

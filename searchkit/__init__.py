@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Final
 from searchkit._checks import lazy_names
 
 if TYPE_CHECKING:
-    from searchkit.engines import LAT, NSGA2, Random
-    from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TransientError, TrialError
+    from searchkit.engines import NSGA2, Random
+    from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
     from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
+    from searchkit.report.results import Results
+    from searchkit.runs.python import open, run
+    from searchkit.runs.run import Run
     from searchkit.search.budget import Budget, Plateau
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Study
@@ -34,7 +37,6 @@ _HOME: Final[dict[str, str]] = {
     "Failed": "records",
     "Front": "front",
     "Integer": "space",
-    "LAT": "engines",
     "Lengths": "space",
     "Measured": "records",
     "NSGA2": "engines",
@@ -44,6 +46,8 @@ _HOME: Final[dict[str, str]] = {
     "Racing": "evaluate.racing",
     "Random": "engines",
     "Scratch": "training.supernet",
+    "Results": "report.results",
+    "Run": "runs.run",
     "SearchkitError": "errors",
     "Space": "space",
     "StoreError": "errors",
@@ -51,12 +55,12 @@ _HOME: Final[dict[str, str]] = {
     "StudyError": "errors",
     "Supernet": "training.supernet",
     "Thresholds": "space",
-    "TransientError": "errors",
     "Trial": "records",
     "TrialError": "errors",
+    "open": "runs.python",
+    "run": "runs.python",
 }
 __all__ = [
-    "LAT",
     "NSGA2",
     "Ask",
     "Budget",
@@ -75,6 +79,8 @@ __all__ = [
     "Pruned",
     "Racing",
     "Random",
+    "Results",
+    "Run",
     "Scratch",
     "SearchkitError",
     "Space",
@@ -83,9 +89,10 @@ __all__ = [
     "StudyError",
     "Supernet",
     "Thresholds",
-    "TransientError",
     "Trial",
     "TrialError",
+    "open",
+    "run",
 ]
 
 

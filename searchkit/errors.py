@@ -26,6 +26,13 @@ class SearchkitError(Exception):
     """Base of every error that searchkit raises on purpose; the command line shows it as one line, exit code 2.
 
     It is one line whatever it quotes: file names, labels, the messages of other libraries.
+
+    >>> from searchkit import Budget, SearchkitError
+    >>> try:
+    ...     Budget(evaluations=0)
+    ... except SearchkitError as error:
+    ...     print(error)
+    budget: evaluations must be a whole number of at least 1, got 0
     """
 
     def __str__(self) -> str:
@@ -33,27 +40,46 @@ class SearchkitError(Exception):
 
 
 class StudyError(SearchkitError):
-    """The author of the study has to change something: the study file, a parameter, an option."""
+    """The author of the study has to change something: the study file, a parameter, an option.
+
+    >>> from searchkit import NSGA2, StudyError
+    >>> try:
+    ...     NSGA2(crossover=2)
+    ... except StudyError as error:
+    ...     print(error)
+    crossover and mutation are shares in [0, 1], got self.crossover=2, self.mutation=0.7
+    """
 
 
 class DataError(SearchkitError):
-    """Data or a checkpoint is missing, malformed, or does not fit the study."""
+    """Data or a checkpoint is missing, malformed, or does not fit the study.
+
+    >>> from searchkit import DataError, SearchkitError
+    >>> issubclass(DataError, SearchkitError)
+    True
+    """
 
 
 class TrialError(SearchkitError):
-    """One candidate could not be measured. It is recorded as `Failed` of this `kind` and the search goes on."""
+    """One candidate could not be measured. It is recorded as `Failed` of this `kind` and the search goes on.
+
+    >>> from searchkit import TrialError
+    >>> TrialError("objective 'loss' is nan", kind="nan").kind
+    'nan'
+    """
 
     def __init__(self, message: str, kind: str = "exception") -> None:
         super().__init__(message)
         self.kind = kind
 
 
-class TransientError(SearchkitError):
-    """Something outside the candidate failed (a worker died, a connection broke): try again elsewhere."""
-
-
 class StoreError(SearchkitError):
-    """The record of the run cannot be read, written or trusted: stop now."""
+    """The record of the run cannot be read, written or trusted: stop now.
+
+    >>> from searchkit import SearchkitError, StoreError
+    >>> issubclass(StoreError, SearchkitError)
+    True
+    """
 
 
 class NothingStoredError(StoreError):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from searchkit.errors import unknown
 from searchkit.objective import Objective
-from searchkit.records import Estimate, Measured, Trial
+from searchkit.records import Estimate, Measured, Pruned, Trial
 
 Array = npt.NDArray[np.float64]
 
@@ -163,7 +163,16 @@ def reference_point(losses: Array) -> Array:
 
 @dataclass(frozen=True)
 class Front:
-    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower."""
+    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower.
+
+    >>> from searchkit import Ask, Candidate, Estimate, Front, Measured, Objective, Trial
+    >>> cost = Objective("cost", "share", "lower", lambda subject: Estimate(1.0, None, 1))
+    >>> def trial(number, value):
+    ...     outcome = Measured({"cost": Estimate(value, None, 1)})
+    ...     return Trial(Ask(number, Candidate.of(lengths=(value,))), outcome, 0.0)
+    >>> [member.ask.number for member in Front.of([trial(0, 0.7), trial(1, 0.5)], [cost])]
+    [1]
+    """
 
     members: tuple[Trial, ...]
     objectives: tuple[Objective, ...]
@@ -235,3 +244,24 @@ def _estimates(trial: Trial) -> Mapping[str, Estimate]:
     if not isinstance(trial.outcome, Measured):
         raise ValueError(f"a member of a front is measured, trial {trial.ask.number} is {trial.status}")
     return trial.outcome.estimates
+
+
+def rejections(trials: Iterable[Trial]) -> list[str]:
+    """A clause for each constraint that turned trials down: how many, and the nearest to its limit; most first.
+
+    Records that do not say how far beyond the limit they are come last, by the reason of the first.
+    """
+    groups: dict[str, list[Pruned]] = {}
+    without: list[Pruned] = []
+    for trial in trials:
+        if isinstance(pruned := trial.outcome, Pruned):
+            for name in pruned.excess:
+                groups.setdefault(name, []).append(pruned)
+            if not pruned.excess and not trial.is_evaluation:
+                without.append(pruned)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    clauses = [
+        f"{len(group)} for {name}, the nearest: {min(group, key=lambda pruned: pruned.excess[name]).why}"
+        for name, group in ordered
+    ]
+    return clauses + ([f"{len(without)}, the first: {without[0].why}"] if without else [])

@@ -141,7 +141,10 @@ class Objective:
     of lengths alone has its cost before any pass. `resample` takes a subject and (R, U) numbers of units (examples;
     questions where the data has answers), drawn with repetition, and returns the (R,) values of the objective on them,
     nan where it is not defined: from these come paired differences and the chance to be on the front. `timing` belongs
-    to objectives that depend on the device.
+    to objectives that depend on the device. `reads` names dimensions of the space, such as an `Integer`, that `measure`
+    takes from `subject.candidate`; a study refuses one that neither plans nor its objectives read. `undefined` takes
+    the labels of a split and returns the reason why the value is not defined on them, or None: it is asked before
+    anything is trained.
 
     >>> from searchkit import Estimate, Objective
     >>> def kept(subject):
@@ -158,9 +161,13 @@ class Objective:
     traced: bool = False
     resample: Callable[[Subject, NDArray[np.int64]], NDArray[np.float64]] | None = None
     timing: Timing | None = None
+    reads: Sequence[str] = ()
+    undefined: Callable[[Labels], str | None] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.reads, str) or not all(isinstance(name, str) for name in self.reads):
+            raise StudyError(f"Objective: reads is a list of names of dimensions, got {self.reads!r}")
         if not callable(self.measure):
             raise StudyError(f"Objective: measure is a function of a subject, got {self.measure!r}")
         if self.better not in ("higher", "lower"):
@@ -215,6 +222,11 @@ class Constraint:
 
     Where the plan alone decides (a `traced` objective, lengths without thresholds), a candidate is turned down before
     the model sees it, and costs the budget nothing; others are left out of the front once they are measured.
+
+    >>> from searchkit import Constraint, Estimate, Objective
+    >>> macs = Objective("macs", "of unreduced", "lower", lambda subject: Estimate(0.6, None, 1))
+    >>> Constraint(macs, at_most=0.5).at_most
+    0.5
     """
 
     objective: Objective

@@ -22,6 +22,13 @@ class Candidate:
 
     Build it with `Candidate.of(lengths=(1.0, 0.5))`. Two candidates that run the same computation have the same `key`,
     because a space only hands out canonical candidates.
+
+    >>> from searchkit import Candidate
+    >>> candidate = Candidate.of(lengths=(1.0, 0.5))
+    >>> candidate["lengths"], candidate.to_json()
+    ((1.0, 0.5), {'lengths': [1.0, 0.5]})
+    >>> candidate.key == Candidate.of({"lengths": [1.0, 0.5]}).key
+    True
     """
 
     items: tuple[tuple[str, Value], ...]
@@ -107,6 +114,10 @@ class Estimate:
     quantile, an absolute number), by a name that carries the unit. `low` and `high` are the ends of a 95 % interval,
     None where it is not known. `resamples` are the values on resamples of the examples, number r of one candidate on
     the same examples as number r of another; None where the value is not defined.
+
+    >>> from searchkit import Estimate
+    >>> Estimate(0.9, 0.01, 900).value
+    0.9
     """
 
     value: float
@@ -179,7 +190,12 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ask:
-    """A numbered candidate; numbers count the asks of one engine from 0."""
+    """A numbered candidate; numbers count the asks of one engine from 0.
+
+    >>> from searchkit import Ask, Candidate
+    >>> Ask(0, Candidate.of(lengths=(1.0, 0.5))).number
+    0
+    """
 
     number: int
     candidate: Candidate
@@ -194,6 +210,10 @@ class Measured:
     """The candidate was measured: objective name -> estimate, every value finite.
 
     excess: constrained objective -> how far beyond its limit, in its unit; 0 or less within it
+
+    >>> from searchkit import Estimate, Measured
+    >>> Measured({"accuracy": Estimate(0.9, 0.01, 900)}).estimates["accuracy"].n
+    900
     """
 
     estimates: Mapping[str, Estimate]
@@ -219,6 +239,10 @@ class Pruned:
     """The candidate was stopped: why, and after how many examples; 0 where the model never saw it.
 
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
+
+    >>> from searchkit import Pruned
+    >>> Pruned("macs is 0.7, at most 0.5 is asked for", 0).examples
+    0
     """
 
     why: str
@@ -239,6 +263,10 @@ class Failed:
 
     kind: one of exception, nan, out-of-memory, timeout, worker-died; reasons: objective -> why it failed, empty where
     the candidate itself did; estimates: the values of the other objectives, which are as good as a measured trial's
+
+    >>> from searchkit import Failed
+    >>> Failed("nan", "objective 'loss' is nan").kind
+    'nan'
     """
 
     kind: str
@@ -279,6 +307,11 @@ class Trial:
     """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, ...).
 
     examples: objective -> what its value is made of, where racing needs it; not stored, since it can be measured again
+
+    >>> from searchkit import Ask, Candidate, Failed, Trial
+    >>> trial = Trial(Ask(0, Candidate.of(lengths=(0.5,))), Failed("timeout", "took more than 900 s"), 900.0)
+    >>> trial.status, Trial.from_json(trial.to_json()) == trial
+    ('failed', True)
     """
 
     ask: Ask

@@ -6,21 +6,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._checks import check_fields
 from searchkit._checks.code import code_identity, with_code
-from searchkit.engines.lat import LAT
 from searchkit.errors import StudyError
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
 from searchkit.search.budget import Budget
-from searchkit.space import Space, Thresholds
+from searchkit.space import Space
 from searchkit.training.supernet import Supernet
 
 if TYPE_CHECKING:
-    from searchkit.engines.base import EngineConfig
+    from searchkit.engines.base import EngineConfig, PublishedSearch
     from searchkit.tasks.base import Task
+
+
+PLANNED: Final = ("lengths", "thresholds")  # the dimensions that plans are made of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,22 @@ class Study:
     `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`. The search stops with an
     error where more than the share `max_failures` of its evaluations failed, of 20 or more. `published` adds the front
     of the published search, made once on the same supernet and search split, to the baselines of the report.
+
+    >>> from objectives import accuracy, macs
+    >>> from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
+    >>> from searchkit.tasks import Generated
+    >>> from searchkit.training import FineTune
+    >>> study = Study(
+    ...     name="example",
+    ...     task=Generated(),
+    ...     supernet=Supernet(Scratch(layers=2), recipe=FineTune()),
+    ...     space=Space(Lengths(levels=8)),
+    ...     objectives=[accuracy, macs],
+    ...     engine=NSGA2(population=8),
+    ...     budget=Budget(evaluations=24),
+    ... )
+    >>> study.bound_space.size
+    36
     """
 
     name: str
@@ -46,7 +64,7 @@ class Study:
     constraints: Sequence[Constraint] = ()
     racing: Racing | None = field(default_factory=Racing)
     max_failures: float = 0.5
-    published: LAT | None = None
+    published: PublishedSearch | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,31 +78,27 @@ class Study:
         names = [objective.name for objective in (*self.objectives, *self.front_objectives)]
         if len(set(names)) < len(names):
             raise StudyError(f"objectives must have different names, got {', '.join(names)}")
-        searched = [objective.name for objective in self.objectives]
-        for constraint in self.constraints:
-            if constraint.objective.exclusive and constraint.objective.name not in searched:
-                raise StudyError(
-                    f"the constraint on {constraint.objective.name!r} needs it among the objectives, where it is timed "
-                    "in turns; or let a table foretell it: latency(during_search='modelled')"
-                )
-        timed = [objective.name for objective in self.objectives if objective.exclusive]
-        if self.engine.steady and timed:
-            raise StudyError(
-                f"a steady engine cannot search {timed[0]!r}, which is timed in turns after a generation: put it "
-                "into front_objectives, or let a table foretell it: latency(during_search='modelled')"
-            )
         if not 0 <= self.max_failures <= 1:
             raise StudyError(f"max_failures is a share in [0, 1], got {self.max_failures=}")
-        self._check_recipe()
-        self._check_engine()
+        self._check_timed()
+        self._check_dimensions()
+        self.supernet.check(self.task.head, self.space)
+        self.engine.check(self.space, self.objectives, plateau=self.budget.plateau is not None)
         self._check_published()
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
 
     def _check_parts(self) -> None:
         """Refuse what is no task, engine or list of objectives: protocols, which have no class to ask for."""
-        for name, methods in {"task": ("tables", "encode", "describe"), "engine": ("start", "describe")}.items():
+        kinds = {
+            "task": ("tables", "encode", "describe"),
+            "engine": ("check", "start", "describe"),
+            "published": ("start_at", "describe"),
+        }
+        for name, methods in kinds.items():
             part = getattr(self, name)
+            if part is None and name == "published":
+                continue
             if isinstance(part, type) or not all(callable(getattr(part, method, None)) for method in methods):
                 raise StudyError(f"a study's {name} has the methods {', '.join(methods)}, got {part!r}")
         for name in ("objectives", "front_objectives", "constraints"):
@@ -93,24 +107,32 @@ class Study:
                 hint = "; latency and memory are called: latency()" if kind is Objective else ""
                 raise StudyError(f"{name} is a list of {kind.__name__}, got {part!r}{hint}")
 
-    def _check_recipe(self) -> None:
-        """Refuse what the recipe cannot train, and thresholds that its scores do not have."""
-        recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
-        if self.task.head not in recipe.heads:
-            raise StudyError(f"{name} trains {' and '.join(recipe.heads)}, the task is {self.task.head}")
-        for scale in (dim.scale for dim in self.space.dimensions if isinstance(dim, Thresholds)):
-            if recipe.scale is None:
-                raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
-            if scale != recipe.scale:
-                raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
-
-    def _check_engine(self) -> None:
-        """Refuse what the published search cannot do."""
-        if isinstance(self.engine, LAT):
-            self.engine.check(self.space, self.objectives)
-            if self.budget.plateau:
+    def _check_timed(self) -> None:
+        """Refuse timed objectives where nothing times them in turns."""
+        modelled = "or use latency(during_search='modelled')"
+        timed = [objective.name for objective in self.objectives if objective.exclusive]
+        for objective in (constraint.objective for constraint in self.constraints):
+            if objective.exclusive and objective.name not in timed:
                 raise StudyError(
-                    "LAT: a plateau is judged after generations of one size, and LAT's differ; give it fewer iterations"
+                    f"the constraint on {objective.name!r} needs it among the objectives, where it is timed in turns; "
+                    f"{modelled}"
+                )
+        if self.engine.steady and timed:
+            raise StudyError(
+                f"a steady engine cannot search {timed[0]!r}, which is timed in turns after a generation: put it "
+                f"into front_objectives, {modelled}"
+            )
+
+    def _check_dimensions(self) -> None:
+        """Refuse a dimension that nothing reads: its values would count as candidates and measure the same."""
+        objectives = [*self.objectives, *(constraint.objective for constraint in self.constraints)]
+        read = {*PLANNED, *(name for objective in objectives for name in objective.reads)}
+        for dimension in self.space.dimensions:
+            if dimension.name not in read:
+                raise StudyError(
+                    f"nothing reads the dimension {dimension.name!r}: plans are made of {' and '.join(PLANNED)}; an "
+                    f"objective that reads subject.candidate[{dimension.name!r}] says so: "
+                    f"Objective(..., reads=[{dimension.name!r}])"
                 )
 
     def _check_published(self) -> None:

@@ -1,7 +1,8 @@
 """Question answering with fewer words at every layer: LengthDrop, and Drop-and-Restore for the span head (SQuAD)."""
 
 from objectives import exact_match, f1, latency, macs
-from searchkit import LAT, NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit.engines import LAT
 from searchkit.tasks import QuestionAnswering
 from searchkit.training import FineTune, LengthDrop
 

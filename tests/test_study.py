@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from searchkit import Budget
+from objectives import accuracy, macs
+from searchkit import (
+    NSGA2,
+    Budget,
+    Choice,
+    Constraint,
+    Estimate,
+    Integer,
+    Lengths,
+    Objective,
+    Scratch,
+    Space,
+    Study,
+    Supernet,
+)
 from searchkit.errors import SearchkitError, StudyError
 from searchkit.runs.study_file import load
+from searchkit.tasks import Generated
+from searchkit.training import FineTune
 from tests.studies import SMALL, small_study
 
 TYPED = """
@@ -100,3 +117,53 @@ def test_files_that_are_no_study_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "study.txt").write_text(SMALL)
     with pytest.raises(StudyError, match=r"its name ends in \.py"):
         load(tmp_path / "study.txt")
+
+
+def study(*dimensions: Any, **changes: Any) -> Study:
+    parts: dict[str, Any] = {
+        "name": "small",
+        "task": Generated(),
+        "supernet": Supernet(Scratch(), FineTune()),
+        "space": Space(*dimensions),
+        "objectives": [accuracy, macs],
+        "engine": NSGA2(),
+        "budget": Budget(8),
+    }
+    return Study(**{**parts, **changes})
+
+
+def depth(subject: Any) -> Estimate:
+    return Estimate(float(subject.candidate["depth"]), None, 1)
+
+
+READING = Objective("cost", "layers", "lower", depth, reads=["depth"])
+
+
+@pytest.mark.parametrize("dimension", [Integer("depth", 1, 4), Choice("depth", ["one", "two"])])
+def test_a_dimension_that_nothing_reads_is_refused(dimension: Integer | Choice) -> None:
+    for dimensions in ([dimension], [Lengths(), dimension]):
+        with pytest.raises(StudyError, match="nothing reads the dimension 'depth': plans are made of lengths") as error:
+            study(*dimensions)
+        assert "\n" not in str(error.value)
+    with pytest.raises(StudyError, match="nothing reads the dimension 'depth'"):
+        study(dimension, front_objectives=[READING])  # which does not tell the candidates of the search apart
+    assert study(Lengths(), dimension, objectives=[accuracy, READING]).space.dimensions[1] == dimension
+    assert study(Lengths(), dimension, constraints=[Constraint(READING, at_most=2)]).space.dimensions[1] == dimension
+
+
+def test_what_an_objective_reads_is_a_list_of_names() -> None:
+    with pytest.raises(StudyError, match="reads is a list of names of dimensions, got 'depth'"):
+        Objective("cost", "layers", "lower", depth, reads="depth")
+
+
+def test_an_engine_that_lacks_a_method_is_refused() -> None:
+    class Half:
+        population, steady = 4, False
+
+        def describe(self) -> dict[str, Any]:
+            return {}
+
+    with pytest.raises(StudyError, match="a study's engine has the methods check, start, describe"):
+        study(Lengths(), engine=Half())
+    with pytest.raises(StudyError, match="a study's published has the methods start_at, describe"):
+        study(Lengths(), published=NSGA2())

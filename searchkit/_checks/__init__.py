@@ -38,10 +38,11 @@ PLAIN: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
 def check_fields(record: Any) -> None:
     """StudyError for the first field of a dataclass that is not what its annotation (a string) says.
 
-    Plain types and classes that the record's module knows are checked; other annotations (protocols, literals,
-    sequences) are left to the record. A whole number is a number; True and NaN are none.
+    Plain types and classes that the modules of the record and of its bases know are checked; other annotations
+    (protocols, literals, sequences) are left to the record. A whole number is a number; True and NaN are none.
     """
-    known = vars(sys.modules[type(record).__module__])
+    bases = [base for base in reversed(type(record).__mro__) if base is not object]
+    known = {name: value for base in bases for name, value in vars(sys.modules[base.__module__]).items()}
     for field in dataclasses.fields(record):
         check(f"{type(record).__name__}: {field.name}", str(field.type), getattr(record, field.name), known)
 

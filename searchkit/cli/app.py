@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
+from searchkit import __version__
 from searchkit.cli import cluster, inspect
+from searchkit.cli.notices import notices
 from searchkit.cli.options import (
     STORAGES,
     Device,
@@ -28,7 +32,7 @@ from searchkit.cli.options import (
 )
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, stop, warn
-from searchkit.errors import SearchkitError, one_line
+from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
 
@@ -40,8 +44,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Train a length-adaptive encoder once, search its per-layer token lengths, and report an honest Pareto front.",
-    epilog="A first run: [bold]searchkit run studies/quickstart.py[/bold]",
+    epilog="A first run: [bold]searchkit run studies/quickstart.py[/bold], which ends with a table of the best points. "
+    "Afterwards [bold]searchkit status[/bold], [bold]report[/bold] and [bold]pick[/bold] take its folder, "
+    "runs/quickstart. Each command has an example: [bold]searchkit pick --help[/bold].",
 )
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"searchkit {__version__}")
+        raise typer.Exit
 
 
 def train_command(
@@ -49,6 +61,8 @@ def train_command(
     param: Parameter = None,
     runs: Runs = "runs",
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
 ) -> None:
     """Train the study's supernet, or find it in the cache; `run` does this by itself."""
     with loading():
@@ -57,8 +71,8 @@ def train_command(
         from searchkit.runs.study_file import load
 
         loaded = load(study, parameters(param))
-    with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress:
-        trained = train_only(loaded, Conditions(runs=here, device=device), progress)
+    with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress, notices():
+        trained = train_only(loaded, Conditions(runs=here, device=device, dtype=dtype, threads=threads), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
 
@@ -120,12 +134,12 @@ def run(
     )
     with local_runs(runs, loaded) as here:
         folder = Folder(here / loaded.study.name)
-        with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress:
+        with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress, notices():
             results = execute(loaded, replace(conditions, runs=here), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
 
 
-def export_command(
+def copy_command(
     run: RunFolder,
     to: Annotated[
         str,
@@ -138,17 +152,17 @@ def export_command(
         ),
     ],
 ) -> None:
-    """Copy a run into another storage: its trials, its notes, and what `import` needs to make a run folder of it.
+    """Copy a run into another storage: its trials, its notes, and what `restore` needs to make a run folder of it.
 
     Go on there with `searchkit run STUDY --storage STORAGE`. What is there already is not copied again.
     """
-    from searchkit.runs.transfer import copied
+    from searchkit.runs.transfer import copy_run
 
-    count = copied(Folder(run), to)
+    count = copy_run(Folder(run), to)
     say(f"{count} trials copied to {StorageAddress(to)}")
 
 
-def import_command(
+def restore_command(
     study: StudyFile,
     source: Annotated[
         str,
@@ -171,37 +185,60 @@ def import_command(
         ),
     ] = None,
 ) -> None:
-    """Make the run folder of a study from a storage that holds its trials, put there by `export`.
+    """Make the run folder of a study from a storage that holds its trials, put there by `copy`.
 
     Then `status`, `report` and `run` go on as if it had run here.
     """
     from searchkit.runs.study_file import load
-    from searchkit.runs.transfer import restored
+    from searchkit.runs.transfer import restore_run
 
-    folder, count = restored(load(study, parameters(param)), source, runs, storage)
+    folder, count = restore_run(load(study, parameters(param)), source, runs, storage)
     say(f"{count} trials copied to {folder.path}")
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train_command,
-    "run": run,
-    "submit": cluster.submit,
-    "status": inspect.status,
-    "stop": cluster.stop,
-    "fetch": cluster.fetch,
-    "report": inspect.report,
-    "pick": inspect.pick_command,
-    "measure": inspect.measure_command,
-    "verify": inspect.verify,
-    "export": export_command,
-    "import": import_command,
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
+    "run": (run, "searchkit run studies/quickstart.py -p evaluations=100"),
+    "train": (train_command, "searchkit train studies/quickstart.py"),
+    "status": (inspect.status, "searchkit status runs/quickstart"),
+    "report": (inspect.report, "searchkit report runs/quickstart"),
+    "pick": (inspect.pick_command, 'searchkit pick runs/quickstart --where "accuracy >= unreduced - 0.01"'),
+    "measure": (inspect.measure_command, "searchkit measure runs/quickstart --batch-size 1 --batch-size 16"),
+    "verify": (inspect.verify, "searchkit verify runs/quickstart --again 10"),
+    "submit": (cluster.submit, "searchkit submit study.py --workers 8 --runs s3://bucket/runs -- --device cuda"),
+    "stop": (cluster.stop, "searchkit stop runs/quickstart"),
+    "fetch": (cluster.fetch, "searchkit fetch runs/quickstart"),
+    "copy": (copy_command, "searchkit copy runs/quickstart --to sqlite:///trials.db"),
+    "restore": (restore_command, "searchkit restore studies/quickstart.py --from sqlite:///trials.db"),
 }
-for _name, _command in _COMMANDS.items():
-    app.command(name=_name)(_command)
+for _name, (_command, _example) in _COMMANDS.items():
+    app.command(name=_name, epilog=f"Example: [bold]{escape(_example)}[/bold]")(_command)
+
+_RENAMED = {"export": "copy RUN --to STORAGE", "import": "restore STUDY --from STORAGE"}
+
+
+def _refuse_renamed(context: typer.Context) -> None:
+    """A command's former name is refused with the one that it has now."""
+    raise StudyError(f"searchkit {context.info_name} is called searchkit {_RENAMED[str(context.info_name)]} now")
+
+
+for _name in _RENAMED:
+    anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name=_name, hidden=True, context_settings=anything)(_refuse_renamed)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:
     """The entry point: whatever the user can mend is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has not every letter gets a mark in its place
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except SearchkitError as error:

@@ -12,7 +12,8 @@ from searchkit.cli.terminal import out, say
 from searchkit.errors import StudyError
 
 if TYPE_CHECKING:
-    from searchkit.cluster.submit import State, Submitted
+    from searchkit.cluster.jobs import State
+    from searchkit.cluster.submission import Submitted
 
 
 def submit(
@@ -96,12 +97,18 @@ def submit(
 
 
 def stop(run: RunFolder) -> None:
-    """Stop a submitted run's job. What is done is kept; submit it again and it goes on."""
-    from searchkit.cluster.submit import Submitted
-    from searchkit.cluster.submit import stop as stop_job
+    """Stop a submitted run's job. What is done is kept; submit it again and it goes on.
+
+    The exit code is 0 once the job is over, 1 if it still runs after two minutes.
+    """
+    from searchkit.cluster.jobs import stop as stop_job
+    from searchkit.cluster.submission import Submitted
 
     sent = Submitted.read(run)
-    show_job(stop_job(sent), sent)
+    found = stop_job(sent, run)
+    show_job(found, sent)
+    if found.code is None:
+        raise typer.Exit(1)
 
 
 def fetch(run: RunFolder) -> None:
@@ -110,7 +117,7 @@ def fetch(run: RunFolder) -> None:
     It may still be running. Files that are only in RUN stay there.
     """
     from searchkit.cluster.fetch import fetch as fetch_run
-    from searchkit.cluster.submit import Submitted
+    from searchkit.cluster.submission import Submitted
 
     sent = Submitted.read(run)
     files, size = fetch_run(sent.runs, sent.study, run, sent.file)
@@ -131,7 +138,7 @@ def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
 
 def followed(sent: Submitted, folder: Path) -> int:
     """The job's exit code, after its log was shown; Ctrl-C leaves the job alone."""
-    from searchkit.cluster.submit import follow
+    from searchkit.cluster.jobs import follow
 
     def write(text: str) -> None:
         out.file.write(text)

@@ -8,7 +8,7 @@ import typer
 
 from searchkit.cli.cluster import followed, show_job
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
-from searchkit.cli.progress import bars
+from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
 from searchkit.runs.folder import Folder
 
@@ -23,7 +23,8 @@ def status(
 
     Of a submitted run: its job's state and the end of its log too.
     """
-    from searchkit.cluster.submit import RECORD, Submitted, last_lines, state
+    from searchkit.cluster.jobs import last_lines, state
+    from searchkit.cluster.submission import RECORD, Submitted
 
     sent = Submitted.read(run) if follow or (run / RECORD).exists() else None
     if follow and sent:
@@ -42,8 +43,9 @@ def status(
 
 def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
-    from searchkit.runs.results import write
-    from searchkit.runs.verify import stored_results
+    with loading():
+        from searchkit.runs.results import write
+        from searchkit.runs.verify import stored_results
 
     folder = Folder(run)
     results = stored_results(folder)
@@ -85,7 +87,8 @@ def pick_command(
     Values are those of the report split, and the study's own constraints are kept there too. What is relative to the
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
     """
-    from searchkit.runs.pick import picked
+    with loading():
+        from searchkit.runs.pick import picked
 
     found = picked(Folder(run), where or [], best, confident, measured)
     path = found.write(run)
@@ -109,8 +112,9 @@ def measure_command(
 
     Stop other work on the machine first: rounds with a busy neighbour are thrown away and measured anew.
     """
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.remeasure import measure
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.remeasure import measure
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
@@ -135,8 +139,9 @@ def verify(
     threads: Threads = 0,
 ) -> None:
     """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
-    from searchkit.runs.config import Conditions
-    from searchkit.runs.verify import measured_again, replayed
+    with loading():
+        from searchkit.runs.config import Conditions
+        from searchkit.runs.verify import measured_again, replayed
 
     folder = Folder(run)
     replay = replayed(folder)

@@ -77,9 +77,11 @@ def parameters(given: list[str] | None) -> dict[str, str]:
 
 
 def amounts(given: list[str] | None) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for item in given or []:
         name, _, amount = item.partition("=")
+        if name in found:
+            raise StudyError(f"--resource {item!r}: {name} is given twice, before as {found[name]:g}")
         try:
             found[name] = float(amount)
         except ValueError:

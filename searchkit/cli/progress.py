@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
@@ -34,11 +35,15 @@ LOOK_EVERY_S: Final = 0.5
 
 
 @contextmanager
-def bars(console: Console = err) -> Iterator[Progress]:
-    """A bar per phase with counts and times, its note below it; lines where the console is no terminal."""
+def bars(console: Console = err, *, transient: bool = False) -> Iterator[Progress]:
+    """A bar per phase with counts and times, its note below it; lines where the console is no terminal.
+
+    transient: nothing of it stays in the terminal
+    """
     if console.is_terminal:
-        with _Bars(console=console) as drawn, steps_shown(drawn.report) as progress:
+        with _Bars(console=console, transient=transient) as drawn, steps_shown(drawn.report) as progress:
             yield progress
+            drawn.end_preparation()
     else:
         lines = Lines(console)
         with lines.kept_alive(), steps_shown(lines) as progress:
@@ -48,8 +53,8 @@ def bars(console: Console = err) -> Iterator[Progress]:
 @contextmanager
 def loading(console: Console = err) -> Iterator[None]:
     """Show that libraries and the study file are loading, which takes seconds."""
-    with bars(console) as progress:
-        progress(PREPARE, 0, 0, "loading libraries and the study")
+    with bars(console, transient=True) as progress:
+        progress(PREPARE, 0, 0, "loading libraries")
         yield
 
 
@@ -64,25 +69,32 @@ def _count(task: Task) -> str:
     return f"{int(task.completed)}/{int(task.total)}" if task.total else ""
 
 
-class _Remaining(TimeRemainingColumn):
-    """The time that remains, until the phase is over."""
+class _Remaining(ProgressColumn):
+    """The time that remains, by the pace of the phase so far; nothing before two are done."""
 
     def render(self, task: Task) -> Text:
-        if task.finished or not task.total:
+        made, left = task.completed - task.fields["first"], (task.total or 0) - task.completed
+        if made <= 1 or left <= 0 or task.elapsed is None:  # the first of a group takes as long as all
             return Text("")
-        return Text.assemble(super().render(task), (" left", "progress.remaining"))
+        seconds = int(task.elapsed / made * left)
+        return Text(f"{timedelta(seconds=seconds)} left", style="progress.remaining")
 
 
 class _Bars(RichProgress):
     """Bars whose counts and times stay visible at any width: the note has a line of its own, cut where it ends."""
 
     def report(self, phase: str, done: int, total: int, note: str = "") -> None:
-        for task in self.tasks:
-            if task.total is None and task.description != phase:  # a preparation, which is over
-                self.remove_task(task.id)
+        if phase != PREPARE:
+            self.end_preparation()
         known = next((task.id for task in self.tasks if task.description == phase), None)
-        number = self.add_task(phase, total=total or None, note="") if known is None else known
+        number = self.add_task(phase, total=total or None, note="", first=done) if known is None else known
         self.update(number, completed=done, total=total or None, note=one_line(note))
+
+    def end_preparation(self) -> None:
+        """Take away what has no total: it made the next phase ready."""
+        for task in self.tasks:
+            if task.total is None:
+                self.remove_task(task.id)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:

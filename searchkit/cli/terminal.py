@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Never
+from typing import TYPE_CHECKING, Final, Never
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from searchkit.errors import NothingStoredError, SearchkitError, one_line
 from searchkit.report.environment import in_short
 from searchkit.storage.address import with_password
 
 if TYPE_CHECKING:
-    from searchkit.objective import Objective
     from searchkit.records import Trial
     from searchkit.report.pick import Figure, Picked
+    from searchkit.report.results import Results
     from searchkit.runs.folder import Folder
     from searchkit.runs.remeasure import Remeasured
 
 out, err = Console(), Console(stderr=True)
 
-_PICKED: Final = ("picked", "  95 % interval", "  n", "unreduced", "difference", "  95 % interval")
 SHOWN: Final = 12  # members of a front in a status
 
 
 def say(text: str) -> None:
-    out.print(plain(text), soft_wrap=True, highlight=False)
+    indent = len(text) - len(text.lstrip(" "))
+    out.print(" " * indent + plain(text), soft_wrap=True, highlight=False)
 
 
 def plain(text: str) -> str:
@@ -45,17 +43,31 @@ def warn(text: str) -> None:
     err.print(escape(text), soft_wrap=True, highlight=False)
 
 
-def show(results: Any, place: Path | str) -> None:
-    from searchkit.report.table import console_table
+def show(results: Results, folder: Path | str) -> None:
+    """The front as a table of the terminal's width, notes, and where the files are."""
+    from searchkit.report.console import console_text
 
-    out.print(console_table(results))
-    say(f"front.csv, summary.json, trials.parquet and plots are in {place}")
+    show_text(console_text(results, out.width, ascii_only=ascii_only()))
+    say(f"front.csv, summary.json, trials.parquet and plots are in {folder}")
+
+
+def show_text(text: str) -> None:
+    """Lines that fit already."""
+    out.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def ascii_only() -> bool:
+    """Whether standard output can write nothing but ASCII."""
+    return not out.encoding.startswith("utf")
 
 
 def show_status(folder: Folder) -> None:
     """How far the run is, and its front on the search split, thinned."""
     from searchkit._progress import Stopwatch
     from searchkit.front import Front
+    from searchkit.report.columns import Name, Numbers, spoken, tables
+    from searchkit.report.notes import lost, timing_note
+    from searchkit.report.table import estimate_of, plus_minus
     from searchkit.runs.folder import stored_objectives
     from searchkit.runs.status import told
     from searchkit.search.budget import ENDED
@@ -81,28 +93,31 @@ def show_status(folder: Folder) -> None:
         say(f"  {line}")
     if "cache_mib" in record:
         say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
-    front = Front.of(trials, objectives)
-    table = Table(title="front on the search split", title_justify="left")
-    for objective in objectives:
-        table.add_column(plain(f"{objective.name} ({objective.unit})"), justify="right")
-    table.add_column("candidate")
-    for member in front.members[:: max(1, -(-len(front.members) // SHOWN))]:
-        values = [f"{member.outcome.estimates[one.name].value:.4g}" for one in objectives]  # type: ignore[union-attr]
-        table.add_row(*values, plain(str(member.ask.candidate.to_json())))
-    if front.members:
-        out.print(table)
+    members = Front.of(trials, objectives).members
+    shown = members[:: max(1, -(-len(members) // SHOWN))]
+    if shown:
+        say(f"front on the search split, {len(shown)} of {len(members)} candidates:")
+        columns = [
+            Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(member, one)) for member in shown])
+            for one in objectives
+        ]
+        names = [Name("", member.ask.candidate) for member in shown]
+        show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
+    for line in [note for one in objectives if (note := timing_note(one, trials, "search split"))]:
+        say(line)
+    for line in lost(report, (*objectives, *front_objectives)):
+        say(line)
 
 
 def show_picked(found: Picked, path: Path) -> None:
     """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
-    say(f"{found.study.get('name')}: {found.why}")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("report split")
+    from searchkit.report.notes import contended, timing_flaw
+
+    say(f"{found.study.get('name')}: {found.why}; values of the report split:")
     for figure in found.figures:
-        table.add_column(f"{plain(figure.objective.name)}\n{plain(figure.objective.unit)}", justify="right")
-    for row in zip(_PICKED, *map(_picked_column, found.figures), strict=True):
-        table.add_row(*row)
-    out.print(table)
+        say(_figure(figure))
+        if flaw := timing_flaw(figure.own):
+            say(f"  {figure.objective.name} was {flaw}" if contended(figure.own) else f"  {flaw}")
     for held in found.held:
         whose = " of the study" if held.limit.by_study else ""
         say(f"{held.limit}{whose} {held.verdict}: {held}")
@@ -112,51 +127,56 @@ def show_picked(found: Picked, path: Path) -> None:
     say(f"measured on {in_short(found.trial.environment)}; written to {path}")
 
 
-def _picked_column(figure: Figure) -> list[str]:
+def _figure(figure: Figure) -> str:
+    """Such as `latency 4.2 ms at batch 1 (95 % interval 4.1 to 4.3, n = 80); unreduced 9.1, difference -4.9 (...)`."""
     own, unreduced, against = figure.own, figure.unreduced, figure.difference
-    return [
-        f"{own.value:.4g}",
-        _interval(own.interval, ""),
-        str(own.n),
-        f"{unreduced.value:.4g}" if unreduced else "-",
-        f"{against.value:+.4g}" if against else "-",
-        _interval((against.low, against.high) if against else None, "+"),
-    ]
+    text = f"  {figure.objective.name} {own.value:.4g} {figure.objective.unit}{_interval(own.interval, own.n)}"
+    if unreduced and against:
+        ends = None if against.low is None or against.high is None else (against.low, against.high)
+        text += f"; unreduced {unreduced.value:.4g}, difference {against.value:+.4g}{_interval(ends, sign='+')}"
+    return text
 
 
-def _interval(ends: tuple[float | None, float | None] | None, sign: str) -> str:
-    low, high = ends or (None, None)
-    return "-" if low is None or high is None else f"{low:{sign}.4g} to {high:{sign}.4g}"
+def _interval(ends: tuple[float, float] | None, n: int | None = None, sign: str = "") -> str:
+    parts = [] if ends is None else [f"95 % interval {ends[0]:{sign}.4g} to {ends[1]:{sign}.4g}"]
+    parts += [] if n is None else [f"n = {n}"]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def show_remeasured(found: Remeasured) -> None:
-    table = Table(title=f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
-    for objective in found.objectives:
-        table.add_column(f"{objective.name}\n{plain(objective.unit)}", justify="right")
-    table.add_column("times unreduced\n95 % interval", justify="right")
-    table.add_column("candidate")
-    for trial in found.trials:
-        table.add_row(*_remeasured_row(trial, found.objectives))
-    out.print(table)
-    if any(_beside(trial, "contended") for trial in found.trials):
-        say("the machine was busy with something else: intervals are wider than they need to be; measure again")
+    """The front in one setting, and whether the machine was busy."""
+    from searchkit.report.columns import Name, Numbers, spoken, tables
+    from searchkit.report.notes import lost, timing_note
+    from searchkit.report.results import UNREDUCED
+    from searchkit.report.table import estimate_of, plus_minus
+
+    say(f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
+    columns = [
+        Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(trial, one)) for trial in found.trials])
+        for one in found.objectives
+    ]
+    columns.append(Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in found.trials]))
+    unreduced = {"baseline": UNREDUCED}
+    names = [
+        Name(UNREDUCED if trial.ask.candidate.to_json() == unreduced else "", trial.ask.candidate)
+        for trial in found.trials
+    ]
+    show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
+    for line in [note for one in found.objectives if (note := timing_note(one, found.trials, "report split"))]:
+        say(line)
+    for line in lost(found.trials, found.objectives):
+        say(line)
 
 
-def _remeasured_row(trial: Trial, objectives: Sequence[Objective]) -> list[str]:
-    from searchkit.records import Measured
-
-    if not isinstance(trial.outcome, Measured):
-        return [*(trial.status for _ in objectives), "", plain(str(trial.ask.candidate.to_json()))]
-    values = [f"{trial.outcome.estimates[one.name].value:.4g}" for one in objectives]
+def _times_unreduced(trial: Trial) -> str:
     ratio, low, high = (_beside(trial, name) for name in ("ratio", "ratio_low", "ratio_high"))
-    times = f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else ""
-    return [*values, times, plain(str(trial.ask.candidate.to_json()))]
+    return f"{ratio:.3f} ({low:.3f} to {high:.3f})" if ratio else "-"
 
 
 def _beside(trial: Trial, name: str) -> float:
     """What stands beside the timed objective; 0 where nothing does."""
     estimates = getattr(trial.outcome, "estimates", {})
-    return next((one.beside[name] for one in estimates.values() if name in one.beside), 0.0)
+    return next((estimate.beside[name] for estimate in estimates.values() if name in estimate.beside), 0.0)
 
 
 def stop(message: str) -> Never:

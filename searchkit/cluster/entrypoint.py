@@ -1,4 +1,4 @@
-"""A submitted study on the cluster: is all there that it needs? Then it runs as on any machine.
+"""Start of a submitted study on the cluster: a check of what it needs, then `searchkit run` as on any machine.
 
 `python -m searchkit.cluster.entrypoint run STUDY ...`, in the package that `searchkit submit` sent. Ray may unpack that
 folder anew at any time (a second raylet of the same machine does), and a process whose working folder is gone cannot
@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searchkit.cluster.package import Needs, differences, installed
-from searchkit.cluster.submit import RECORD, Submitted, on_every_node
+from searchkit.cluster.submission import RECORD, Submitted
 from searchkit.errors import SearchkitError, StudyError
+from searchkit.evaluate.ray_cluster import on_every_node
 
 
 def check(needs: Needs) -> None:
@@ -37,10 +38,12 @@ def check(needs: Needs) -> None:
 
 def _check_shared(needs: Needs, folder: Path) -> None:
     try:
-        same = Submitted.read(folder, own=False).job == needs.job
+        noted = Submitted.read(folder, own=False)
     except SearchkitError:
-        same = False
-    if not same:
+        noted = None
+    if noted is not None and noted.job == needs.job and noted.stopped:
+        raise StudyError(f"{needs.job} was stopped before it started; submit the study again")
+    if noted is None or noted.job != needs.job:
         raise StudyError(
             f"{folder}: the cluster does not see the folder that the study was submitted from (or its {RECORD}); give "
             "--runs a folder that both share, or a URL such as s3://bucket/runs"

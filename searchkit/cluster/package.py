@@ -1,4 +1,4 @@
-"""What a submitted study takes along: its file, the code of searchkit, what it includes, and what it needs there."""
+"""The package of a submitted study: its file, searchkit's code, included files, and a list of what it needs there."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from searchkit.errors import StudyError
 if TYPE_CHECKING:
     from searchkit.runs.study_file import Loaded
 
-LIMIT_MIB: Final = 100  # what a Ray head takes in one package
+LIMIT_MIB: Final = 100  # of one package, for a Ray head
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}
 # Ray would leave out what these name, without a word
 IGNORES: Final = {".gitignore", ".rayignore"}
+SENT: Final = ("searchkit", "objectives")
 NEEDS: Final = "needs.json"
 MUST_MATCH: Final = ("searchkit", "torch")  # whose versions decide values; others have to be there
 
@@ -57,7 +58,7 @@ def packed(folder: Path, study: Path, include: Sequence[Path]) -> str:
     """
     name = _relative(study) or study.name
     _copy(study, folder / name)
-    for package in ("searchkit", "objectives"):
+    for package in SENT:
         for file in _sources(package):
             _copy(file, folder / package / file.relative_to(_home(package)))
     for item in include:
@@ -68,6 +69,7 @@ def packed(folder: Path, study: Path, include: Sequence[Path]) -> str:
             raise StudyError(f"--include {item}: there is no such file or folder")
         for file in _files(item):
             _copy(file, folder / inside / file.relative_to(item) if item.is_dir() else folder / inside)
+    _refuse_shadows(folder)
     _refuse_too_much(folder)
     return name
 
@@ -132,8 +134,10 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
     """The study's parameters that are text, defaults included."""
-    module = sys.modules["searchkit_study_" + re.sub(r"\W", "_", loaded.file.stem)]
-    defaults: dict[str, Any] = {name: one.default for name, one in inspect.signature(module.study).parameters.items()}
+    module = sys.modules["searchkit_study_" + re.sub(r"\W", "_", loaded.required_file("submit").stem)]
+    defaults: dict[str, Any] = {
+        name: parameter.default for name, parameter in inspect.signature(module.study).parameters.items()
+    }
     return {name: value for name, value in {**defaults, **loaded.parameters}.items() if isinstance(value, str)}
 
 
@@ -173,6 +177,21 @@ def _copy(file: Path, to: Path) -> None:
         shutil.copyfile(file, to)
     except OSError as error:
         raise StudyError(f"{file} cannot be packed: {error.strerror}") from error
+
+
+def _refuse_shadows(folder: Path) -> None:
+    """StudyError for a module that every process of the job would import in the place of a library's."""
+    installed = set(importlib.metadata.packages_distributions())
+    for item in sorted(folder.iterdir()):
+        name = inspect.getmodulename(item) if item.is_file() else item.name
+        if name is None or name in SENT or (item.is_dir() and not (item / "__init__.py").exists()):
+            continue
+        kind = "Python's" if name in sys.stdlib_module_names else "an installed" if name in installed else ""
+        if kind:
+            raise StudyError(
+                f"{item.name} has the name of {kind} module {name}, which the processes of the job could no longer "
+                "import: rename it"
+            )
 
 
 def _refuse_too_much(folder: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from searchkit.engines.base import Engine, EngineConfig
+from searchkit.engines.base import Engine, EngineConfig, PublishedSearch
 from searchkit.engines.lat import LAT
 from searchkit.engines.nsga2 import NSGA2
 from searchkit.engines.random import Random
 
 ENGINES: Final[dict[str, type[LAT] | type[NSGA2] | type[Random]]] = {"lat": LAT, "nsga2": NSGA2, "random": Random}
 
-__all__ = ["ENGINES", "LAT", "NSGA2", "Engine", "EngineConfig", "Random"]
+__all__ = ["ENGINES", "LAT", "NSGA2", "Engine", "EngineConfig", "PublishedSearch", "Random"]

@@ -40,11 +40,27 @@ class EngineConfig(Protocol):
     def steady(self) -> bool:
         """Whether it is asked for one more candidate after every single outcome, not for whole generations."""
 
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """StudyError where it cannot search that space for these objectives; plateau: one may end the search."""
+
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         """A running engine on a bound space."""
 
     def describe(self) -> dict[str, Any]:
         """What identifies the engine in a fingerprint, as JSON."""
+
+
+class PublishedSearch(EngineConfig, Protocol):
+    """An engine whose whole search, as its authors published it, can be a baseline of a report."""
+
+    @property
+    def evaluations(self) -> int:
+        """The most candidates of a whole search."""
+
+    def start_at(
+        self, space: Space, objectives: Sequence[Objective], seed: int, cost: Callable[[Candidate], float]
+    ) -> Engine:
+        """A running engine that knows what a candidate costs before it is measured."""
 
 
 class Asks:

@@ -82,10 +82,14 @@ class LAT:
         """The most candidates of a whole search."""
         return self.initial + 2 + self.iterations * (self.mutations + self.crossovers)
 
-    def check(self, space: Space, objectives: Sequence[Objective]) -> None:
-        """StudyError where it cannot search that space for these objectives."""
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """StudyError unless the space has lengths alone, and objectives a quality and a cost; or with a plateau."""
         _lengths_of(space)
         _axes(objectives)
+        if plateau:
+            raise StudyError(
+                "LAT: a plateau is judged after generations of one size, and LAT's differ; give it fewer iterations"
+            )
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return self.start_at(space, objectives, seed, functools.partial(_proportional, _lengths_of(space)))

@@ -33,6 +33,10 @@ class NSGA2:
     dimension that one leaves out drops nothing.
     steady: a child is bred whenever an outcome comes in (steady state, mu + 1), so that no worker waits for the slowest
     of a generation. Racing is off then: a race compares with the front as it was a generation ago.
+
+    >>> from searchkit import NSGA2, Candidate
+    >>> NSGA2(population=12, first=(Candidate.of(lengths=(0.9, 0.5)),)).describe()["population"]
+    12
     """
 
     population: int = 24
@@ -49,6 +53,9 @@ class NSGA2:
         check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
         if not (0 <= self.crossover <= 1 and 0 <= self.mutation <= 1):
             raise StudyError(f"crossover and mutation are shares in [0, 1], got {self.crossover=}, {self.mutation=}")
+
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """Any space and any objectives can be searched."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Evolution(self, space, objectives, seed)

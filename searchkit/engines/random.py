@@ -17,13 +17,21 @@ from searchkit.space import Space
 
 @dataclass(frozen=True)
 class Random:
-    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`."""
+    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`.
+
+    >>> from searchkit import Random
+    >>> Random(population=8).describe()
+    {'engine': 'random', 'population': 8}
+    """
 
     population: int = 24
     steady: bool = False
 
     def __post_init__(self) -> None:
         check_count("Random: population", self.population, LARGEST_POPULATION)
+
+    def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
+        """Any space and any objectives can be searched."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Sampling(self.population, space, seed)

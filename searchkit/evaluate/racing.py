@@ -36,6 +36,10 @@ class Racing:
     1 - `confidence`, whatever the number of looks. The split is cut at random into `shards`, or fewer where they would
     be small; after each the candidate is compared with the best front member that costs no more, on the front as it was
     when the engine was last told, never with others in flight.
+
+    >>> from searchkit import Racing
+    >>> Racing(confidence=0.999).confidence
+    0.999
     """
 
     confidence: float = 0.95

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from searchkit._progress import step
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
+from searchkit.evaluate.ray_cluster import ONE_CORE, Resources, connect, imported, runtime_env, travel_by_value
 from searchkit.evaluate.routing import Routes
 from searchkit.evaluate.trial import add, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
@@ -32,39 +32,24 @@ ATTEMPTS: Final = 3  # an ask whose worker died is tried this often; so is the s
 DEADLINE_S: Final = 900.0
 IN_FLIGHT: Final = 2  # groups per worker where asks are quick: one runs, one waits during a round trip
 QUICK_S: Final = 0.02
-PARTS: Final = 2  # for each worker, of the asks that are left, so that all end together
+PARTS: Final = 2  # groups for each worker in what is left of the asks, so that all end together
 MOST: Final = 2 * TOGETHER  # asks in one group
 IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
-TOLD_EVERY_S: Final = 60.0  # while no worker can start
-ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
-ANSWER_S: Final = 10.0  # for the head of a cluster
-STUDY: Final = "searchkit_study_"  # how the modules of study files begin
-OURS: Final = ("searchkit", "objectives", "studies")
-STARTED_S: Final = 600.0  # by when one must have, on a cluster that may still grow
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What Ray sets aside for one worker: CPU cores, GPUs (fractions share one), and resources that nodes were given
-    by name."""
-
-    cpus: float = 1
-    gpus: float = 0
-    custom: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, amount in {"cpus": self.cpus, "gpus": self.gpus, **self.custom}.items():
-            if not 0 <= amount < math.inf:
-                raise StudyError(f"a worker's {name} must be a number of 0 or more, got {amount}")
-
-    def __str__(self) -> str:
-        named = {"CPU": self.cpus, "GPU": self.gpus, **self.custom}
-        return ", ".join(f"{amount:g} {name}" for name, amount in named.items() if amount)
+REPORT_EVERY_S: Final = 2.0  # while workers measure
+WARN_EVERY_S: Final = 60.0  # while no worker can start
+STARTED_S: Final = 600.0  # by when a worker must have started, on a cluster that may still grow
 
 
 class _Worker:
     """The actor: a bench, and the objectives to measure on it."""
+
+    def __init__(self, current_folder: str) -> None:
+        """Ray puts the driver's current folder first on the path; it goes last, so that a file there hides no package.
+
+        current_folder: of the driver
+        """
+        sys.path.sort(key=lambda entry: entry == current_folder)
 
     def build(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
         """Not in the constructor: what goes wrong here comes back as itself, and a death as a death."""
@@ -105,7 +90,10 @@ class _Job:
 
 @dataclass(eq=False)
 class _WorkerSlot:
-    """A place for a worker: its actor, what that still has to do, in its order, and since when it does the first."""
+    """One of the evaluator's workers: its actor, the jobs it was given, in order, and when the first of them began.
+
+    The slot stays when its worker dies and another actor takes over.
+    """
 
     actor: Any
     starting: Any  # the reference that is ready when the worker is; None afterwards
@@ -135,35 +123,34 @@ class Ray:
         *,
         workers: int,
         address: str | None = None,
-        resources: Resources = Resources(),
+        resources: Resources = ONE_CORE,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        if address is None:
-            os.environ.setdefault(ON_LOOPBACK, "0")  # which Ray reads when it is imported
-        import ray
-
         if workers < 1:
             raise StudyError(f"--workers must be at least 1, got {workers}")
         if not deadline_s > 0:
             raise StudyError(f"--deadline must be more than 0 seconds, got {deadline_s}")
-        self._ray = ray
+        self._ray = ray = imported(address)
         self._connected = not ray.is_initialized()
         if self._connected:
-            _connect(ray, address, workers * resources.cpus)
-        _travel_by_value(ray)
+            connect(address, workers * resources.cpus)
+        travel_by_value(ray)
         self._resources, self._may_grow = resources, address is not None
         self._deadline_s, self._longest_s = deadline_s, 0.0
         self._objectives = tuple(objectives)
         self._built_from = ray.put(workbench), ray.put(self._objectives)  # once per node, through the object store
         self._actor = ray.remote(_Worker).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, resources=dict(resources.custom)
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            resources=dict(resources.custom),
+            runtime_env=runtime_env(address) or None,
         )
-        self._seats: list[_WorkerSlot] = []
+        self._slots: list[_WorkerSlot] = []
         self._routes = Routes()
         self._halted = False
         try:
-            self._seats.extend(self._seated() for _ in range(workers))
-            self._wait_for_one()
+            self._slots.extend(self._new_slot() for _ in range(workers))
+            self._wait_for_first()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -194,8 +181,8 @@ class Ray:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for seat in self._seats:
-            self._ray.kill(seat.actor)
+        for slot in self._slots:
+            self._ray.kill(slot.actor)
         if self._connected:
             self._ray.shutdown()
 
@@ -209,59 +196,63 @@ class Ray:
         """Trials in the order of completion; arrival order steers nothing, the engine is told in ask order."""
         waiting = deque((*jobs, *more()))
         shared = None if race is None else self._ray.put(race)  # so that it travels once
-        while (waiting and not self._halted) or any(seat.jobs for seat in self._seats):
+        while (waiting and not self._halted) or any(slot.jobs for slot in self._slots):
             if not self._halted:
                 self._hand_out(waiting, shared, one_at_a_time)
-            trials = [trial for seat in self._changed() for trial in self._settled(seat, waiting)]
+            trials = [trial for slot in self._ready_slots() for trial in self._collected(slot, waiting)]
             for trial in trials:
                 yield trial
                 waiting.extend(more())
 
     def _hand_out(self, waiting: deque[_Job], race: Any, one_at_a_time: bool) -> None:
         """Waiting jobs to workers that have started, those with the fewest first."""
-        self._wait_for_one()
-        here = [seat for seat in self._seats if seat.starting is None]
+        self._wait_for_first()
+        here = [slot for slot in self._slots if slot.starting is None]
         while waiting:
-            busy = sum(len(seat.jobs) for seat in self._seats)
-            seat = min(here, key=lambda seat: len(seat.jobs))
+            busy = sum(len(slot.jobs) for slot in self._slots)
+            slot = min(here, key=lambda slot: len(slot.jobs))
             most = IN_FLIGHT if 0 < self._longest_s < QUICK_S else 1
-            if len(seat.jobs) >= most or (one_at_a_time and busy):
+            if len(slot.jobs) >= most or (one_at_a_time and busy):
                 return
             whole = waiting.popleft()
-            job, rest = whole.cut(seat, self._routes, _share(len(whole.asks), len(self._seats)))
+            job, rest = whole.cut(slot, self._routes, _share(len(whole.asks), len(self._slots)))
             if rest:
                 waiting.appendleft(rest)
-            if not seat.jobs:
-                seat.since = time.monotonic()
-            seat.jobs[seat.actor.measure.remote(job, race)] = job
+            if not slot.jobs:
+                slot.since = time.monotonic()
+            slot.jobs[slot.actor.measure.remote(job, race)] = job
 
-    def _changed(self) -> list[_WorkerSlot]:
-        """Wait until something happened to a seat: it has started, finished its first job, died, or is too late."""
+    def _ready_slots(self) -> list[_WorkerSlot]:
+        """Wait for workers that have started, finished their first job, died, or run late; return their slots."""
         watched = {
-            next(iter(seat.jobs)) if seat.starting is None else seat.starting: seat
-            for seat in self._seats
-            if seat.jobs or seat.starting is not None
+            next(iter(slot.jobs)) if slot.starting is None else slot.starting: slot
+            for slot in self._slots
+            if slot.jobs or slot.starting is not None
         }
-        left = [self._due(seat) - time.monotonic() for seat in self._seats if seat.jobs]
-        ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=max(0.0, min(left)) if left else TOLD_EVERY_S)
-        late = [seat for seat in self._seats if seat.jobs and self._due(seat) <= time.monotonic()]
+        left = [self._due(slot) - time.monotonic() for slot in self._slots if slot.jobs]
+        if left:
+            asks = [len(job.asks) for slot in self._slots for job in slot.jobs.values()]
+            step(f"{sum(asks)} candidates are on {sum(bool(slot.jobs) for slot in self._slots)} workers")
+        soon = min(REPORT_EVERY_S, max(0.0, min(left))) if left else WARN_EVERY_S
+        ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=soon)
+        late = [slot for slot in self._slots if slot.jobs and self._due(slot) <= time.monotonic()]
         return [watched[reference] for reference in ready] or late
 
-    def _due(self, seat: _WorkerSlot) -> float:
-        """When the first job of the seat is late, by the monotonic clock."""
-        job = next(iter(seat.jobs.values()))
+    def _due(self, slot: _WorkerSlot) -> float:
+        """Deadline of the slot's first job, by the monotonic clock."""
+        job = next(iter(slot.jobs.values()))
         each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
-        return seat.since + self._deadline_s + (len(job.asks) - 1) * each
+        return slot.since + self._deadline_s + (len(job.asks) - 1) * each
 
-    def _settled(self, seat: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
-        """What the seat's news mean: trials, or jobs that wait again."""
-        if seat.starting is not None:
-            self._started(seat)
+    def _collected(self, slot: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
+        """Collect a worker's trials, or requeue its jobs."""
+        if slot.starting is not None:
+            self._started(slot)
             return []
-        reference = next(iter(seat.jobs))
+        reference = next(iter(slot.jobs))
         ready, _ = self._ray.wait([reference], timeout=0)
         if not ready:
-            return self._lost(seat, waiting, Failed("timeout", f"took more than {self._deadline_s:g} s"))
+            return self._replaced(slot, waiting, Failed("timeout", f"took more than {self._deadline_s:g} s"))
         try:
             trials: list[Trial] = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -270,20 +261,20 @@ class Ray:
         except self._ray.exceptions.RayError as error:
             kind = "out-of-memory" if _of_memory(self._ray, error) else "worker-died"
             message = "the worker died while it measured this candidate"
-            return self._lost(seat, waiting, Failed(kind, message, str(error)))
-        del seat.jobs[reference]
-        seat.since = time.monotonic()
+            return self._replaced(slot, waiting, Failed(kind, message, str(error)))
+        del slot.jobs[reference]
+        slot.since = time.monotonic()
         self._longest_s = max([self._longest_s, *(trial.seconds for trial in trials)])
         return trials
 
-    def _lost(self, seat: _WorkerSlot, waiting: deque[_Job], why: Failed) -> list[Trial]:
-        """A new worker for the seat; the first job is suspect and tried alone, last of all, those behind it next."""
+    def _replaced(self, slot: _WorkerSlot, waiting: deque[_Job], why: Failed) -> list[Trial]:
+        """Give the slot a new worker and requeue its jobs: the suspect first one last and alone, others next."""
         log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, one_line(why.trace, QUOTED))
-        suspect, *queued = seat.jobs.values()
-        self._ray.kill(seat.actor)
-        self._routes.forget(seat)
-        fresh = self._seated()
-        seat.actor, seat.starting, seat.jobs = fresh.actor, fresh.starting, {}
+        suspect, *queued = slot.jobs.values()
+        self._ray.kill(slot.actor)
+        self._routes.forget(slot)
+        fresh = self._new_slot()
+        slot.actor, slot.starting, slot.jobs = fresh.actor, fresh.starting, {}
         waiting.extendleft(reversed(queued))
         give_up = suspect.attempt >= ATTEMPTS or (why.kind == "timeout" and len(suspect.asks) == 1)
         if not give_up:
@@ -291,50 +282,50 @@ class Ray:
             return []
         message = why.message if suspect.attempt == 1 else f"{why.message}, {suspect.attempt} times"
         final = replace(why, message=message, attempts=suspect.attempt)
-        return [Trial(ask, final, time.monotonic() - seat.since) for ask in suspect.asks]
+        return [Trial(ask, final, time.monotonic() - slot.since) for ask in suspect.asks]
 
-    def _seated(self) -> _WorkerSlot:
-        actor = self._actor.remote()
+    def _new_slot(self) -> _WorkerSlot:
+        actor = self._actor.remote(os.getcwd())
         return _WorkerSlot(actor, actor.build.remote(*self._built_from))
 
-    def _started(self, seat: _WorkerSlot) -> None:
-        """The seat's worker can work, or is started once more; StudyError with its own error if it cannot be built."""
+    def _started(self, slot: _WorkerSlot) -> None:
+        """Mark the slot's worker as started, or start another; StudyError with its own error if it cannot be built."""
         try:
-            self._ray.get(seat.starting)
+            self._ray.get(slot.starting)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             raise StudyError(f"a worker cannot start: {one_line(cause, QUOTED)}") from error
         except self._ray.exceptions.RayError as error:
-            seat.deaths += 1
-            if seat.deaths >= ATTEMPTS and all(one.starting is not None for one in self._seats):
-                told = one_line(error, QUOTED)
-                raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {told}") from error
-            self._ray.kill(seat.actor)
-            fresh = self._seated()
-            seat.actor, seat.starting = fresh.actor, fresh.starting
+            slot.deaths += 1
+            if slot.deaths >= ATTEMPTS and all(other.starting is not None for other in self._slots):
+                reason = one_line(error, QUOTED)
+                raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {reason}") from error
+            self._ray.kill(slot.actor)
+            fresh = self._new_slot()
+            slot.actor, slot.starting = fresh.actor, fresh.starting
             return
-        seat.starting, seat.deaths = None, 0
+        slot.starting, slot.deaths = None, 0
 
-    def _wait_for_one(self) -> None:
-        """Until a worker has started; the others may do so later."""
+    def _wait_for_first(self) -> None:
+        """Wait until a worker has started; the others may do so later."""
         begun = time.monotonic()
-        while all(seat.starting is not None for seat in self._seats):
-            for seat in self._changed():
-                self._started(seat)
+        while all(slot.starting is not None for slot in self._slots):
+            for slot in self._ready_slots():
+                self._started(slot)
             waited = time.monotonic() - begun
-            if waited > TOLD_EVERY_S / 2 and all(seat.starting is not None for seat in self._seats):
-                self._tell_waiting(waited)
+            if waited > WARN_EVERY_S / 2 and all(slot.starting is not None for slot in self._slots):
+                self._warn_of_waiting(waited)
 
-    def _tell_waiting(self, waited: float) -> None:
+    def _warn_of_waiting(self, waited: float) -> None:
         has: dict[str, float] = self._ray.cluster_resources()
-        needs = {"CPU": self._resources.cpus, "GPU": self._resources.gpus, **self._resources.custom}
-        told = f"no worker has started in {waited:.0f} s: one takes {self._resources}, there are " + ", ".join(
+        needs = self._resources.named
+        message = f"no worker has started in {waited:.0f} s: one takes {self._resources}, there are " + ", ".join(
             f"{has.get(name, 0):g} {name}" for name in needs
         )
         never = not self._may_grow and any(has.get(name, 0) < amount for name, amount in needs.items())
         if waited > STARTED_S or never:
-            raise StudyError(f"{told}; ask for less, or give the cluster more")
-        log.warning("%s; waiting", told)
+            raise StudyError(f"{message}; ask for less, or give the cluster more")
+        log.warning("%s; waiting", message)
 
 
 def _share(left: int, workers: int) -> int:
@@ -345,38 +336,3 @@ def _share(left: int, workers: int) -> int:
 def _of_memory(ray: Any, error: Exception) -> bool:
     """Whether Ray stopped the worker because the node ran out of memory."""
     return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)
-
-
-def check_reachable(address: str) -> None:
-    """StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return  # `auto`, or something that Ray says more about
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise StudyError(f"cannot reach the Ray cluster at {address}: {error}") from error
-
-
-def _connect(ray: Any, address: str | None, cpus: float) -> None:
-    if address:
-        check_reachable(address)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
-
-
-def _travel_by_value(ray: Any) -> None:
-    """Study files, and the modules and packages beside them, travel with the study: workers cannot import them."""
-    files = {name: file for name, one in list(sys.modules.items()) if (file := getattr(one, "__file__", None))}
-    folders = {Path(file).resolve().parent for name, file in files.items() if name.startswith(STUDY)}
-    for name, file in files.items():
-        beside = Path(file).resolve().parents[Path(file).name == "__init__.py"]
-        if "." not in name and name not in OURS and beside in folders:
-            ray.cloudpickle.register_pickle_by_value(sys.modules[name])

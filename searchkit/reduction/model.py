@@ -256,13 +256,13 @@ class AdaptiveModel(nn.Module):
         stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
         if labels is None:
             weights.check_complete(source)
-        return cls.of_stock(stock, source)
+        model = cls.of_stock(stock, source)
+        compare_with_stock(model, source)
+        return model
 
     @classmethod
     def of_stock(cls, stock: Any, source: str) -> AdaptiveModel:
-        """The model of a stock model that was read from `source`, with its predictors; DataError if its unreduced
-        outputs are not those of the stock model.
-        """
+        """The model of a stock model that was read from `source`, with the predictors that lie there."""
         try:
             model = cls(stock)
         except DataError:
@@ -271,7 +271,6 @@ class AdaptiveModel(nn.Module):
             raise DataError(f"{source}: cannot load the weights: {one_line(error, QUOTED)}") from error
         if model.predictors:
             model._load_predictors(Path(source).expanduser())
-        compare_with_stock(model, source)
         return model
 
     def save(self, folder: Path) -> None:

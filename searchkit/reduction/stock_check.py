@@ -19,14 +19,15 @@ from searchkit.reduction.ragged import Layout, Tokens
 if TYPE_CHECKING:
     from searchkit.reduction.model import AdaptiveModel
 
-LENGTHS: Final = (3, 17, 150)  # tokens of the texts; ModernBERT's local attention sees 64 to either side
+LENGTHS: Final = (2, 9, 24)  # tokens of the texts, so few that the comparison costs a second at most
+BEYOND: Final = 16  # tokens that local attention does not see of the longest text, from its other end
 TOLERANCE: Final = 2e-4  # of the largest value, or of 1 where all are smaller; measured: at most 1e-5
 
 
 def compare_with_stock(model: AdaptiveModel, source: str, tokens: Tokens | None = None) -> None:
     """DataError if states or outputs differ from the stock model's by more than rounding, in float32 on this device.
 
-    `tokens`: texts of the task, cut to 150 tokens; made-up ones by default.
+    `tokens`: texts of the task, which are cut; made-up ones by default.
     """
     texts, training = made_up(model) if tokens is None else shortened(tokens, model), model.training
     model.eval()
@@ -48,7 +49,7 @@ def compare_with_stock(model: AdaptiveModel, source: str, tokens: Tokens | None 
 def made_up(model: AdaptiveModel) -> Tokens:
     """Texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
     config = model.stock.config
-    lengths = torch.tensor([min(length, model.view.limit) for length in LENGTHS])
+    lengths = torch.tensor([min(length, model.view.limit) for length in (*LENGTHS[:-1], _longest(model))])
     layout = Layout.of_lengths(lengths)
     ids = (torch.arange(len(layout.positions)) * 7919 + 5) % config.vocab_size
     if config.pad_token_id is not None:
@@ -57,14 +58,19 @@ def made_up(model: AdaptiveModel) -> Tokens:
     return Tokens(ids, segments % (model.view.segments or 1), layout)
 
 
+def _longest(model: AdaptiveModel) -> int:
+    windows = [block.window + BEYOND for block in model.view.blocks if block.window is not None]
+    return max(LENGTHS[-1], *windows) if windows else LENGTHS[-1]
+
+
 def shortened(tokens: Tokens, model: AdaptiveModel) -> Tokens:
-    """The texts cut to 150 tokens, without those that hold a padding token, which is a word like any other here."""
+    """The texts, cut, without those that hold a padding token, which is a word like any other here."""
     pad = model.stock.config.pad_token_id
     ids, types = (_by_text(rows, tokens.layout) for rows in (tokens.ids, tokens.types))
     kept = [number for number, text in enumerate(ids) if pad is None or not (text == pad).any()]
     if not kept:
         return made_up(model)
-    longest = min(LENGTHS[-1], model.view.limit)
+    longest = min(_longest(model), model.view.limit)
     cut = [ids[number][:longest] for number in kept]
     layout = Layout.of_lengths(torch.tensor([len(text) for text in cut], device=tokens.ids.device))
     return Tokens(torch.cat(cut), torch.cat([types[number][:longest] for number in kept]), layout)

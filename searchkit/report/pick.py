@@ -16,6 +16,7 @@ from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.limits import Held, Limit
+from searchkit.report.notes import empty_front
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import Results, estimates
 from searchkit.report.summary import finite, outcome
@@ -158,7 +159,8 @@ def pick(
     measured = (results.report.get(one.key) for one in results.front)
     members = [_Member.of(one, results, limits) for one in measured if one and estimates(one, results.objectives)]
     if not members:
-        raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split")
+        why = "" if results.front.members else f" {empty_front(results.trials)}"
+        raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split.{why}")
     names = {name for one in members for name in one.figures}
     for limit in limits:
         if limit.name not in names:
@@ -213,7 +215,7 @@ def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
 def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, limited: bool) -> str:
     whose = f"the {meeting} of {members} members of the front that keep every limit"
     if not limited:
-        whose = f"the {members} members of the front"
+        whose = f"the {members} members of the front" if members > 1 else "the front, which has one member"
     better = next((one.better for one in objectives if one.name == aim), None)
     what = f"the {'highest' if better == 'higher' else 'lowest'} {aim}" if better else "the knee"
     return f"{what} of {whose}"

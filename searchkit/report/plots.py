@@ -20,7 +20,9 @@ from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
+from searchkit.report.columns import spoken
 from searchkit.report.environment import environments, in_short
+from searchkit.report.notes import timing_note
 from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     CONSTANT_RATIO,
@@ -33,7 +35,6 @@ from searchkit.report.results import (
     measured,
 )
 from searchkit.report.summary import reference
-from searchkit.report.table import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,6 +168,8 @@ def _draw_report_split(
         label.append(f"whiskers: 95 % interval on the report split, {_sizes(results, cost)}")
     if notes:
         label.append(f"beyond the axes: {', '.join(notes)}")
+    flaw = timing_note(cost, results.on_report, "report split")
+    label += textwrap.wrap((flaw or "").partition(";")[0], 95)
     axes.set_xlabel("\n".join(label))
 
 

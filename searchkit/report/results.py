@@ -20,7 +20,12 @@ PUBLISHED = "published search"
 
 @dataclass(frozen=True)
 class Results:
-    """A finished (or interrupted) search and what was measured for its report."""
+    """A finished (or interrupted) search and what was measured for its report.
+
+    >>> import searchkit
+    >>> results = searchkit.run(study)  # doctest: +SKIP
+    >>> results.front.knee().ask.candidate, len(results.evaluations)  # doctest: +SKIP
+    """
 
     study: Mapping[str, Any]  # JSON that describes it: name, fingerprint, seed, ...
     objectives: tuple[Objective, ...]  # searched

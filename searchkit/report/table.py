@@ -1,35 +1,28 @@
-"""Tables of a search: data frames, files, and the front for the terminal. One row per candidate."""
+"""Tables of a search: data frames and files. One row per candidate."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._files import replace_whole
-from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
 from searchkit.report.environment import in_short
 from searchkit.report.paired import Difference, difference, front_probabilities
 from searchkit.report.results import UNREDUCED, Results
 from searchkit.report.summary import summary
-from searchkit.report.verdict import sentences
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
-__all__ = ["baselines_frame", "console_table", "front_frame", "summary", "trials_frame", "write"]
+__all__ = ["baselines_frame", "front_frame", "summary", "trials_frame", "write"]
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs
-CONSOLE_ROWS = 12
-CONSOLE_POINTS = 3  # of a family of baselines
-CONSOLE_CANDIDATE = 12  # characters of a line, at least
 SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
 
 
@@ -82,83 +75,17 @@ def csv_of(frame: pd.DataFrame) -> bytes:
     return frame.assign(**texts).rename(columns=inert).to_csv(index=False).encode()
 
 
-def console_table(results: Results, width: int | None = None) -> Table:
-    """The front for the terminal, the baselines below it, and whether they are beaten; values on the report split.
-
-    At most 12 members, and 3 points of a family, evenly picked with both ends. The difference to the unreduced model is
-    there if `width`, by default the terminal's, has room for it.
-    """
-    whole = _table(results, shown_difference(results))
-    return whole if _least(whole) <= (width or shutil.get_terminal_size().columns) else _table(results, [])
-
-
-def _least(table: Table) -> int:
-    """Characters that the numbers need side by side, with room for the candidate."""
-    numbers = [[column.header, *column.cells] for column in table.columns if column.no_wrap]
-    lines = [[line for cell in cells for line in str(cell).splitlines()] for cells in numbers]
-    return sum(max(map(len, of_column)) + len("   ") for of_column in lines) + CONSOLE_CANDIDATE
-
-
-def _table(results: Results, against: Sequence[Objective]) -> Table:
-    """With the difference to the unreduced model of the objectives in `against`."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    members = results.front.members
-    picked = evenly(members, CONSOLE_ROWS)
-    shown = (
-        f"{len(picked)} of {len(members)} candidates" if len(picked) < len(members) else f"{len(members)} candidates"
-    )
-    name = escape(one_line(str(results.study.get("name", "search"))))
-    told = ["report split, ± one standard error; optimism is search minus report"]
-    if against:
-        told.append("against unreduced: paired difference on the report split, 95 % interval")
-    caption = "\n".join([*told, *map(one_line, sentences(results))])
-    table = Table(title=f"{name}: front, {shown}", caption=escape(caption), box=SIMPLE_HEAD, pad_edge=False)
-    for objective in (*results.objectives, *results.front_objectives):
-        unit = one_line(objective.unit)
-        table.add_column(escape(f"{spoken(objective.name)}\n{unit}"), justify="right", no_wrap=True)
-    for objective in _optimistic(results):
-        table.add_column(escape(f"{spoken(objective.name)}\noptimism"), justify="right", no_wrap=True)
-    for objective in against:
-        table.add_column(escape(f"{spoken(objective.name)}\nagainst unreduced"), justify="right", no_wrap=True)
-    dimensions = sorted({dimension for trial in picked for dimension, _ in trial.ask.candidate.items}) or ["candidate"]
-    for dimension in dimensions:
-        table.add_column(escape(one_line(spoken(dimension))), overflow="fold")
-    for trial in picked:
-        table.add_row(*(escape(one_line(cell)) for cell in _cells(results, trial, dimensions, against)))
-    table.add_section()
-    for family, trials in results.baselines.items():
-        for trial in evenly(trials, CONSOLE_POINTS):
-            gaps = [""] * (len(_optimistic(results)) + len(against))
-            cells = [*values(results, trial), *gaps, named(family, trial.ask.candidate)]
-            table.add_row(*(escape(one_line(cell)) for cell in cells))
-    return table
-
-
-def evenly(items: Sequence[Trial], most: int) -> list[Trial]:
-    """At most `most` of the items, the first and the last among them, the others evenly spaced."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
-
-
-def spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def plus_minus(estimate: Estimate | None) -> str:
     """`0.874 ± 0.011`: the error with one digit or two, the value as far as it reaches; tiny errors are left out."""
     if estimate is None:
         return "-"
-    digits = _decimals(estimate.standard_error)
+    digits = decimals(estimate.standard_error)
     if digits is None or digits > SHOWN_DECIMALS:
         return f"{estimate.value:.4g}"
     return f"{estimate.value:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
 
-def _decimals(error: float | None) -> int | None:
+def decimals(error: float | None) -> int | None:
     """Decimals that a standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
     if error is None or not math.isfinite(error) or error <= 0:
         return None
@@ -171,63 +98,32 @@ def with_interval(difference: Difference | None) -> str:
         return "-"
     if difference.low is None or difference.high is None:
         return f"{difference.value:+.4f}"
-    digits = _decimals((difference.high - difference.low) / (2 * Z_95))
+    digits = decimals((difference.high - difference.low) / (2 * Z_95))
     value, low, high = (f"{number:+.{digits or 1}f}" for number in (difference.value, difference.low, difference.high))
     return f"{value} ({low}, {high})"
 
 
 def shown_difference(results: Results) -> list[Objective]:
     """The objective whose difference to the unreduced model is shown to readers: the quality, where there is one."""
-    return [results.quality] if results.quality in _optimistic(results) and results.baselines.get(UNREDUCED) else []
+    known = results.quality in objectives_with_optimism(results) and results.baselines.get(UNREDUCED)
+    return [results.quality] if known else []
 
 
 def values(results: Results, measured: Trial | None) -> list[str]:
     """One cell for each objective, of a trial on the report split."""
-    return [plus_minus(_estimate(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+    return [plus_minus(estimate_of(measured, item)) for item in (*results.objectives, *results.front_objectives)]
 
 
-def named(family: str, candidate: Candidate) -> str:
-    """A baseline by its family and what tells it from the others: `truncation .3`."""
-    return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name != "baseline")])
-
-
-def _cells(results: Results, trial: Trial, dimensions: Sequence[str], against: Sequence[Objective]) -> list[str]:
-    measured = results.report.get(trial.key)
-    cells = values(results, measured)
-    for objective in _optimistic(results):
-        search, report = _estimate(trial, objective), _estimate(measured, objective)
-        optimism = _optimism(search, report)
-        digits = _decimals(report.standard_error if report else None) or 4
-        cells.append("-" if optimism is None else f"{optimism:+.{digits}f}")
-    cells += [with_interval(difference(results, trial, objective)) for objective in against]
-    return cells + [short(trial.ask.candidate, dimension) for dimension in dimensions]
-
-
-def short(candidate: Candidate, dimension: str) -> str:
-    """The value of a dimension, numbers with at most two decimals."""
-    if dimension not in candidate:
-        return "-"
-    value = candidate[dimension]
-    scalars = value if isinstance(value, tuple) else (value,)
-    return " ".join(_brief(scalar) if isinstance(scalar, float) else str(scalar) for scalar in scalars)
-
-
-def _brief(number: float) -> str:
-    """1, .5, .06, .003, 12.5: at most two decimals, one digit for what is smaller."""
-    text = f"{number:.2f}".rstrip("0").rstrip(".") if abs(number) >= 0.01 or number == 0 else f"{number:.1g}"
-    return text.removeprefix("0") or "0"
-
-
-def _optimistic(results: Results) -> list[Objective]:
+def objectives_with_optimism(results: Results) -> list[Objective]:
     """The objectives whose search value is chosen for being good, on few examples: those better when higher."""
     return [objective for objective in results.objectives if objective.better == "higher"]
 
 
-def _optimism(search: Estimate | None, report: Estimate | None) -> float | None:
+def optimism_of(search: Estimate | None, report: Estimate | None) -> float | None:
     return None if search is None or report is None else search.value - report.value
 
 
-def _estimate(trial: Trial | None, objective: Objective) -> Estimate | None:
+def estimate_of(trial: Trial | None, objective: Objective) -> Estimate | None:
     if trial is None or not isinstance(trial.outcome, Measured):
         return None
     return trial.outcome.estimates.get(objective.name)
@@ -248,17 +144,17 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
     measured = results.report.get(trial.key)
     row: dict[str, Any] = {"key": trial.key, **_candidate(trial.ask.candidate)}
     for objective in results.objectives:
-        row |= _columns(f"{objective.name}_search", _estimate(trial, objective))
-        row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
-    for objective in _optimistic(results):
-        row[f"{objective.name}_optimism"] = _optimism(_estimate(trial, objective), _estimate(measured, objective))
+        row |= _columns(f"{objective.name}_search", estimate_of(trial, objective))
+        row |= _columns(f"{objective.name}_report", estimate_of(measured, objective))
+    for objective in objectives_with_optimism(results):
+        row[f"{objective.name}_optimism"] = optimism_of(estimate_of(trial, objective), estimate_of(measured, objective))
     for objective in results.objectives:
         row |= _against(f"{objective.name}_difference", difference(results, trial, objective))
     row["front_probability"] = chances.get(trial.key)
     for objective in results.front_objectives:
-        row |= _columns(f"{objective.name}_report", _estimate(measured, objective))
+        row |= _columns(f"{objective.name}_report", estimate_of(measured, objective))
     for objective in (*results.objectives, *results.front_objectives):
-        row |= beside(objective, _estimate(measured, objective))
+        row |= beside(objective, estimate_of(measured, objective))
     return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
@@ -268,9 +164,9 @@ def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> d
     row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in told}}
     objectives = (*results.objectives, *results.front_objectives)
     for objective in objectives:
-        row |= _columns(f"{objective.name}_report", _estimate(trial, objective))
+        row |= _columns(f"{objective.name}_report", estimate_of(trial, objective))
     for objective in objectives:
-        row |= beside(objective, _estimate(trial, objective))
+        row |= beside(objective, estimate_of(trial, objective))
     return row | {"environment_report": _environment(trial)}
 
 
@@ -328,7 +224,7 @@ def _trial_row(trial: Trial, objectives: Sequence[Objective], on_front: bool) ->
     row: dict[str, Any] = {"number": trial.ask.number, "key": trial.key, "status": trial.status, "on_front": on_front}
     row |= _candidate(trial.ask.candidate)
     for objective in objectives:
-        row |= _columns(objective.name, _estimate(trial, objective))
+        row |= _columns(objective.name, estimate_of(trial, objective))
     row |= dict.fromkeys(_OUTCOME_COLUMNS)
     match trial.outcome:
         case Failed(kind, message):

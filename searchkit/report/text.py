@@ -8,10 +8,11 @@ from pathlib import Path
 from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.records import Candidate, Trial
+from searchkit.report.columns import named, short, spoken
+from searchkit.report.notes import notes
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results
-from searchkit.report.table import named, short, shown_difference, spoken, values, with_interval
-from searchkit.report.verdict import sentences
+from searchkit.report.table import shown_difference, values, with_interval
 
 
 def write(results: Results, folder: Path) -> None:
@@ -35,7 +36,7 @@ def markdown(results: Results) -> str:
         f"{len(results.front)} candidates are on the front of {len(results.evaluations)} evaluations. They were chosen "
         "on the search split; every value below is of the report split, with one standard error. Differences to the "
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
-        *map(_escaped, sentences(results)),
+        *map(_escaped, notes(results)),
         "![quality over cost](pareto.png)",
         *(f"![quality over {spoken(one.name)}](pareto_{one.name}.png)" for one in results.measured_apart),
         "## Front",

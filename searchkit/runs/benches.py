@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from searchkit._progress import step
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
@@ -20,6 +21,7 @@ def workbench(session: Session, split: str) -> Workbench:
     """The trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
     from searchkit.evaluate.workbench import SupernetWorkbench
 
+    step(f"loading the supernet and encoding the {split} split")
     study, placement, folder = session.study, session.placement, str(session.supernet.folder)
     bench = SupernetWorkbench.of_folder(
         folder,
@@ -43,8 +45,10 @@ def evaluator(session: Session, split: str, objectives: Sequence[Objective], ask
         from searchkit.evaluate.inline import Inline
 
         return Inline(workbench(session, split), objectives)
+    built = workbench(session, split)
+    step(f"starting {conditions.workers} workers")
     return Ray(
-        workbench(session, split),
+        built,
         objectives,
         workers=max(1, min(conditions.workers, asks)),
         address=conditions.ray_address,

@@ -50,7 +50,7 @@ class Conditions:
         for name, amount in self.custom.items():
             if not 0 <= amount < math.inf:
                 raise StudyError(f"--resource {name}={amount}: an amount must be a number of 0 or more")
-        if not self.deadline_s > 0:
+        if not 0 < self.deadline_s < math.inf:
             raise StudyError(f"--deadline must be more than 0 seconds, got {self.deadline_s}")
         self._refuse_without_workers()
         for name in ("ray_address", "storage"):

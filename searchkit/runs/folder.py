@@ -19,7 +19,7 @@ from searchkit.objective import Objective
 RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "description": dict,
     "fingerprint": str,
-    "file": str,
+    "file": str | None,  # None: the study was made in Python
     "parameters": dict,
     "objectives": list,
     "front_objectives": list,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from searchkit.errors import NothingStoredError, StudyError
-from searchkit.evaluate.ray import check_reachable
+from searchkit.errors import DataError, NothingStoredError, StudyError
+from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import Failed
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
@@ -25,13 +25,13 @@ def opened(session: Session) -> Iterator[None]:
 
     Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
     """
-    conditions = session.conditions
-    if conditions.ray_address:
-        check_reachable(conditions.ray_address)  # said now, not after the training
+    if session.conditions.workers:
+        _check_workers(session)
     with suppress(NothingStoredError):
         Store.held(session.storage)  # a typo in its address, too
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
+    _check_labels(session)
     mended = _failed_by_other_code(session)
 
     def prepare() -> None:
@@ -53,7 +53,7 @@ def record_of(session: Session) -> dict[str, Any]:
     return {
         "description": session.description,
         "fingerprint": session.fingerprint,
-        "file": str(session.loaded.file.resolve()),
+        "file": str(session.loaded.file.resolve()) if session.loaded.file else None,  # a study made in Python
         "parameters": dict(session.loaded.parameters),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
@@ -66,6 +66,27 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
     }
+
+
+def _check_workers(session: Session) -> None:
+    """StudyError for what would keep workers from starting, which would else be known after the training."""
+    study, conditions = session.study, session.conditions
+    objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
+    searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
+    sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
+    resources = session.placement.resources
+    check_workers(conditions.workers, conditions.ray_address, resources, {**objectives, **searched, **sent})
+
+
+def _check_labels(session: Session) -> None:
+    """DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
+    searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
+    for split, objectives in (("search", searched), ("report", session.report_objectives)):
+        for objective in (each for each in objectives if each.undefined):
+            labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
+            reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None
+            if reason:
+                raise DataError(f"objective {objective.name!r} is not defined on the {split} split: {reason}")
 
 
 def _check_storage(session: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from searchkit._progress import Progress, silent
+from searchkit._progress import Progress, silent, step, steps_shown
 from searchkit.report.results import Results
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.opening import opened
@@ -31,12 +31,17 @@ def execute(
 
     With `interrupt` one Ctrl-C lets the search finish what is in flight; KeyboardInterrupt in any case.
     """
-    session = Session(loaded, conditions, progress)
+    with steps_shown(progress) as shown:
+        return _executed(Session(loaded, conditions, shown), interrupt)
+
+
+def _executed(session: Session, interrupt: Interrupt | None) -> Results:
     with opened(session):
         _ = session.supernet  # trained before the splits are compared and the search's seconds begin
         count_duplicates(session)
         search(session, interrupt)
         results = report(session)
+        step("writing tables and figures")
         write(results, session.folder)
     return results
 
@@ -53,6 +58,7 @@ def count_duplicates(session: Session) -> Mapping[str, int]:
     store = session.store("search")
     shared = counts(store.note(DUPLICATES))
     if shared is None:
+        step("looking for texts that are in two splits")
         shared = duplicates(session.tables)
         store.set_note(DUPLICATES, shared)
     for pair, count in shared.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from searchkit.errors import StudyError
-from searchkit.evaluate.ray import Resources
+from searchkit.evaluate.ray_cluster import Resources
 from searchkit.records import Scalar
 from searchkit.reduction.device import device_of, dtype_of, environment
 from searchkit.runs.config import Conditions
@@ -83,7 +83,8 @@ def _gpus(conditions: Conditions) -> float:
         raise StudyError("--device cuda contradicts --gpus-per-worker 0; leave out one of the two")
     there = torch.cuda.device_count()
     if gpus is None:
-        return min(1.0, there / workers) if torch.cuda.is_available() and not device.startswith("cpu") else 0.0
+        wanted = torch.cuda.is_available() and not device.startswith("cpu")
+        return 1 / -(-workers // there) if wanted else 0.0  # as many workers to each GPU: a part is of one GPU only
     if conditions.ray_address is None and gpus * workers > there + 1e-6:
         raise StudyError(
             f"--gpus-per-worker {gpus:g}: {workers} workers take {gpus * workers:g} GPUs, this machine has {there}"

@@ -27,7 +27,7 @@ from searchkit.space import Lengths, Space
 from searchkit.training.plans import plan
 
 if TYPE_CHECKING:
-    from searchkit.engines import LAT
+    from searchkit.engines import PublishedSearch
     from searchkit.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def _cost(subject: Subject) -> Estimate:
 COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)
 
 
-def published_front(session: Session, lat: LAT) -> Found:
+def published_front(session: Session, lat: PublishedSearch) -> Found:
     """The front of the published search, cheapest first.
 
     It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
@@ -74,7 +74,7 @@ def _candidates(data: Any) -> Found:
     return tuple(map(Candidate.from_json, data))
 
 
-def _front(session: Session, lat: LAT) -> Found:
+def _front(session: Session, lat: PublishedSearch) -> Found:
     """The front from the cache beside the supernet, or by searching."""
     study, tokens = session.study, session.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
@@ -103,7 +103,7 @@ def _candidates_of(space: Space, data: Any) -> Found:
     return found
 
 
-def _searched(session: Session, lat: LAT, space: Space, axes: Sequence[Objective]) -> list[Trial]:
+def _searched(session: Session, lat: PublishedSearch, space: Space, axes: Sequence[Objective]) -> list[Trial]:
     """All trials of the search, without races and constraints; it goes on where it was stopped."""
     from searchkit.storage.store import Store
 

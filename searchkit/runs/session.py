@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._files import replace_whole
-from searchkit._progress import Progress, silent
+from searchkit._progress import Progress, silent, step
+from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
 from searchkit.records import digest
 from searchkit.runs.cache import SupernetCache, T
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from searchkit.space import Space
     from searchkit.storage.store import Store
     from searchkit.tasks.base import Tables
+
+SUPERNET: Final = "supernet"  # the note in the store of a search
 
 
 class Session:
@@ -41,6 +44,7 @@ class Session:
     @cached_property
     def description(self) -> dict[str, Any]:
         """What identifies the search, as JSON; reads the model's config and the data."""
+        step("reading the model's configuration and the data")
         return self.study.describe()
 
     @cached_property
@@ -51,11 +55,13 @@ class Session:
     @cached_property
     def tables(self) -> Tables:
         """The three splits."""
+        step("reading the data")
         return self.study.task.tables(self.study.seed)
 
     @cached_property
     def supernet(self) -> Trained:
         """The trained supernet: from the cache, or trained at the first access."""
+        step("loading the model and encoding the train split")
         trained = train(
             self.study.supernet,
             self.study.task,
@@ -63,10 +69,22 @@ class Session:
             seed=self.study.seed,
             cache=self.conditions.runs / "supernets",
             device=self.placement.driver_device,
+            dtype=self.placement.dtype,
+            threads=self.placement.driver_threads,
+            began_with=self._began_with,
             progress=self.progress,
         )
         replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
         return trained
+
+    @property
+    def _began_with(self) -> str:
+        """The fingerprint of the supernet that the search began with, whatever number format is asked for by now."""
+        try:
+            noted = self.store("search", create=False).note(SUPERNET)
+        except NothingStoredError:
+            return ""
+        return noted if isinstance(noted, str) else ""
 
     @cached_property
     def space(self) -> Space:

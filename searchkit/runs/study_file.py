@@ -9,7 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study and where it came from."""
+    """A study, and the file and parameters that it came from; one that was made in Python has none."""
 
     study: Study
-    file: Path
-    parameters: Mapping[str, str]
+    file: Path | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def required_file(self, command: str) -> Path:
+        """The study's file; StudyError where there is none, and `command` needs it."""
+        if self.file is None:
+            raise StudyError(f"{self.study.name} was made in Python: `searchkit {command}` needs a study file")
+        return self.file
 
 
 def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loaded:

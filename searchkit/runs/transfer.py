@@ -22,8 +22,8 @@ _NOTE: Final = "run"  # of the search: the record of the folder, and its small f
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
-def copied(folder: Folder, to: str) -> int:
-    """Put the run of a folder into a storage, and what `restored` needs; the number of trials that were not there yet.
+def copy_run(folder: Folder, to: str) -> int:
+    """Copy the run of a folder into a storage, with what `restore_run` needs; the number of trials that are new there.
 
     Whole or not at all: StoreError, and nothing is written, where the storage holds other trials of the study. An
     interrupted copy is refused by all readers until the same command finishes it.
@@ -34,11 +34,11 @@ def copied(folder: Folder, to: str) -> int:
     return _copy(source, to, record["description"]["name"], {"record": record, "files": files})
 
 
-def restored(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
+def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
     """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
 
     The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
-    run with other parameters, or is another study; StoreError as for `copied`, or where the storage holds no such run.
+    run with other parameters, or is another study; StoreError as for `copy_run`, or if the storage holds no such run.
     """
     name = loaded.study.name
     folder, note = Folder(runs / name), _note(source, name)
@@ -50,14 +50,15 @@ def restored(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> 
     if not same_study(record, description):
         changed = ", ".join(differences(record["description"], description))
         raise StudyError(
-            f"{name} in {StorageAddress(source)} is a run of another study than {loaded.file} (different: {changed})"
+            f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds "
+            f"(different: {changed})"
         )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
     mine: dict[str, Any] = {
         "description": description,
         "fingerprint": digest(description),
-        "file": str(loaded.file.resolve()),
+        "file": str(loaded.required_file("restore").resolve()),
     }
     mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
@@ -140,7 +141,7 @@ def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
 
 
 def _note(source: str, name: str) -> dict[str, Any]:
-    """What `copied` wrote beside the trials, checked."""
+    """What `copy_run` wrote beside the trials, checked."""
     search = f"{name}-search"
     note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
     if note is None:

@@ -55,7 +55,8 @@ def stored_results(folder: Folder) -> Results:
     wanted = {one.key for group in compared.values() for one in group}
     wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
     if published is None or not wanted <= measured.keys():
-        command = f"searchkit run {shlex.quote(record['file'])}"
+        file = record["file"]
+        command = f"searchkit run {shlex.quote(file)}" if file else "searchkit.run(study)"
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
     return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
 
@@ -116,6 +117,11 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
     storage = record["storage"] and with_password(record["storage"])
+    if record["file"] is None:
+        raise StudyError(
+            f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
+            "load it from a file: write one that defines study(), and `searchkit run` it once"
+        )
     loaded = load(record["file"], record["parameters"])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)

@@ -39,6 +39,10 @@ class Lengths:
     themselves: fractions in (0, 1], or token counts >= 1 with `basis="tokens"`. `first` and `last` pin the ends to one
     of the levels. The number of layers comes from the encoder (`bound`). Genome: the index of the level, per layer.
     `start` is a legal value to sample around, such as the lengths that training has found (`started`).
+
+    >>> from searchkit import Lengths
+    >>> Lengths(levels=4, layers=2).values
+    (0.25, 0.5, 0.75, 1.0)
     """
 
     levels: int | Sequence[Level] = 16

@@ -17,7 +17,12 @@ from searchkit.space.base import Genome, blend, power_law
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number from low to high, both included. Genome: the number itself."""
+    """A whole number from low to high, both included. Genome: the number itself.
+
+    >>> from searchkit import Integer
+    >>> Integer("depth", 1, 4).size
+    4
+    """
 
     name: str
     low: int
@@ -87,7 +92,12 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some options without an order between them. Genome: the index of the option."""
+    """One of some options without an order between them. Genome: the index of the option.
+
+    >>> from searchkit import Choice
+    >>> Choice("fate", ["discard", "freeze"]).size
+    2
+    """
 
     name: str
     options: Sequence[Value]

@@ -32,6 +32,11 @@ class Space:
     `last_idle` what the last slot drops is never looked at: its threshold is off, and its length that of the slot
     before unless it is pinned. So several legal genomes may decode to one candidate; `canonical` gives the one that
     stands for them, and `encode` and `genomes` hand out no other.
+
+    >>> from searchkit import Lengths, Space
+    >>> space = Space(Lengths(levels=2)).bound(2)
+    >>> space.size
+    3
     """
 
     dimensions: tuple[Dimension, ...]

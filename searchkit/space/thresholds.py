@@ -51,6 +51,10 @@ class Thresholds:
     is no order between the slots, and their number comes from the encoder (`bound`). `start` is a legal value to
     sample around, such as the thresholds that training has found (`started`). Genome: 0 for off, or 1 + the index of
     the level, per slot.
+
+    >>> from searchkit import Thresholds
+    >>> Thresholds().name
+    'thresholds'
     """
 
     scale: Literal["relative", "probability"] = "relative"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check_fields
+from searchkit._progress import step
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.encode import encode_table
@@ -91,7 +92,9 @@ class Classes:
         """Log the classes; those that differ by blanks or capital letters only with a warning. Raises DataError."""
         known = columns.classes(parts, column)
         names = columns.class_names(parts, column, known)
-        log.info("%d classes in the column %r: %s", len(names), column, ", ".join(map(repr, names[:SHOWN])))
+        listed = f"{len(names)} classes in the column {column!r}: {', '.join(map(repr, names[:SHOWN]))}"
+        log.info("%s", listed)
+        step(listed)
         for name, other in columns.lookalikes(names):
             log.warning("two classes differ by blanks or capital letters only: %r and %r", name, other)
         return cls(column, known, names)

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from searchkit.errors import DataError
 from searchkit.tasks.base import Encoded, Labels
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHUNK: Final = 1024  # rows tokenised at once
+LOSSY: Final = ("0.23.1", "0.23.2")  # releases of `tokenizers` that stop reading a text at `max_length`
 
 
 def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """Tokenise `text` (and `text_pair`), the longer of the two cut first. DataError: the tokenizer does not fit."""
+    """Tokenise `text` (and `text_pair`), the longer of the two cut first. DataError: the tokenizer does not fit.
+
+    A text loses its end, or its beginning where the tokenizer's `truncation_side` is "left".
+    """
     check_tokenizer(tokenizer, max_length)
     texts = table["text"].tolist()
     pairs = table["text_pair"].tolist() if "text_pair" in table else None
@@ -36,12 +41,13 @@ def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_le
         )
         ids += out["input_ids"]
         types += out["token_type_ids"]
-    check_first(ids, tokenizer)
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    check_first(flat, offsets, tokenizer)
     return Encoded(
         ids=flat,
         types=np.fromiter(chain.from_iterable(types), dtype=np.int32),
-        offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        offsets=offsets,
         labels=labels_of(table),
         marks={"sep": flat == tokenizer.sep_token_id},
     )
@@ -54,7 +60,16 @@ def labels_of(table: pd.DataFrame) -> Labels:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """DataError: it has not the special tokens of a BERT-like encoder, or takes fewer than `max_length` tokens."""
+    """DataError: it has not the special tokens of a BERT-like encoder, takes fewer than `max_length` tokens, or comes
+    from a release of `tokenizers` that cuts texts wrongly.
+    """
+    import tokenizers
+
+    if tokenizers.__version__ in LOSSY:
+        raise DataError(
+            f"tokenizers {tokenizers.__version__} loses the windows of long contexts and cuts pairs of texts wrongly "
+            "(huggingface/tokenizers#2091): install another release, such as 0.23.3"
+        )
     for name in ("cls_token", "sep_token"):
         if getattr(tokenizer, name) is None:
             raise DataError(f"the tokenizer has no {name}; searchkit needs the tokenizer of a BERT-like encoder")
@@ -62,7 +77,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None
         raise DataError(f"{max_length=} is more than the tokenizer allows ({tokenizer.model_max_length}); lower it")
 
 
-def check_first(ids: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> None:
-    """DataError: the examples do not begin with [CLS]."""
-    if ids and ids[0][0] != tokenizer.cls_token_id:
+def check_first(ids: NDArray[np.int32], offsets: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase) -> None:
+    """DataError: an example does not begin with [CLS]. ids: (T,), offsets: (N + 1,)."""
+    if (np.diff(offsets) < 1).any() or (ids[offsets[:-1]] != tokenizer.cls_token_id).any():
         raise DataError(f"the tokenizer does not put {tokenizer.cls_token} first, so it has no place for the class")

@@ -31,6 +31,16 @@ class Window:
     spans: NDArray[np.int32]
     asks: NDArray[np.bool_]
 
+    @property
+    def begin(self) -> int:
+        """The first character of the context that stands in this window; -1 if there is none."""
+        return int(self.spans[self.spans[:, 0] >= 0, 0].min(initial=self.end))
+
+    @property
+    def end(self) -> int:
+        """The character after the last one; -1 if there is none."""
+        return int(self.spans[:, 1].max(initial=-1))
+
 
 def encode_questions(
     table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int, question_length: int
@@ -39,14 +49,19 @@ def encode_questions(
 
     Labels are the first and last token of the first gold answer (`answers`, which begins at the character `start`), or
     0, 0 in a window that does not hold it whole. A question is cut to `question_length` tokens. DataError: the
-    tokenizer does not fit.
+    tokenizer does not fit, or its windows leave a part of a context out.
     """
     check_tokenizer(tokenizer, max_length)
     if not tokenizer.is_fast:
         raise DataError("answers need a fast tokenizer, one that knows the characters of each token (tokenizer.json)")
+    if (needed := tokenizer.num_special_tokens_to_add(pair=True)) > SPECIALS:
+        raise DataError(
+            f"the tokenizer adds {needed} special tokens to a question and a context, at most {SPECIALS} fit"
+        )
     windows = list(_windows(table, tokenizer, max_length, stride, question_length))
-    check_first([window.ids.tolist() for window in windows[:1]], tokenizer)
     ids = _joined([window.ids for window in windows], np.int32)
+    offsets = np.cumsum([0, *(len(window.ids) for window in windows)], dtype=np.int64)
+    check_first(ids, offsets, tokenizer)
     spans = np.concatenate([np.empty((0, 2), np.int32), *(window.spans for window in windows)])
     questions = np.array([window.question for window in windows], dtype=np.int64)
     golds = tuple(tuple(dict.fromkeys(answers)) for answers in table["answers"])
@@ -55,7 +70,7 @@ def encode_questions(
     return Encoded(
         ids=ids,
         types=_joined([window.types for window in windows], np.int32),
-        offsets=np.cumsum([0, *(len(window.ids) for window in windows)], dtype=np.int64),
+        offsets=offsets,
         labels=_labels(table, windows),
         marks={
             "sep": ids == tokenizer.sep_token_id,
@@ -82,8 +97,36 @@ def _windows(
             return_token_type_ids=True,
             return_attention_mask=False,
         )
-        for number, row in enumerate(out["overflow_to_sample_mapping"]):
-            yield _window(start + row, out, number)
+        windows = [_window(start + row, out, number) for number, row in enumerate(out["overflow_to_sample_mapping"])]
+        _check_cover(windows, contexts, tokenizer)
+        yield from windows
+
+
+def _check_cover(windows: list[Window], contexts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """DataError: the windows of a question have not all characters that the whole context has in its tokens."""
+    own: dict[int, list[NDArray[np.int32]]] = {}
+    for window in windows:
+        own.setdefault(window.question, []).append(window.spans)
+    texts = list(dict.fromkeys(contexts[question] for question in own))
+    out = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    whole = dict(zip(texts, out["offset_mapping"], strict=True))
+    for question, spans in own.items():
+        context = contexts[question]
+        lost = _characters(np.array(whole[context], dtype=np.int32), len(context))
+        lost &= ~_characters(np.concatenate(spans), len(context))
+        if lost.any():
+            raise DataError(
+                f"question {question}: {int(lost.sum())} of the {len(context)} characters of its context are in no "
+                f"window, the first at {int(lost.argmax())}; the tokenizer ({type(tokenizer).__name__}) loses them"
+            )
+
+
+def _characters(spans: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
+    """(length,) whether a token has this character. spans: (L, 2) first character and the one after the last."""
+    inside = spans.reshape(-1, 2)[spans.reshape(-1, 2)[:, 0] >= 0]
+    begins, ends = (np.bincount(edge, minlength=length + 1) for edge in inside.T)
+    covered: NDArray[np.bool_] = np.cumsum(begins - ends)[:length] > 0
+    return covered
 
 
 def _window(question: int, out: Any, number: int) -> Window:
@@ -114,12 +157,17 @@ def _labels(table: pd.DataFrame, windows: list[Window]) -> NDArray[np.int64]:
     starts = table["start"].tolist()
     stops = [start + len(answers[0]) for start, answers in zip(starts, table["answers"], strict=True)]
     labels = np.zeros((len(windows), 2), dtype=np.int64)
-    edges = [None, *(window.question for window in windows), None]
+    # by characters, since a tokenizer that cuts on the left begins with the end of the context
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    for window in windows:
+        begins[window.question] = min(window.begin, begins.get(window.question, window.begin))
+        ends[window.question] = max(window.end, ends.get(window.question, window.end))
     for row, window in enumerate(windows):
         start, stop = starts[window.question], stops[window.question]
         if start >= 0:
-            alone = (edges[row] != window.question, edges[row + 2] != window.question)
-            labels[row] = answer_tokens(window.spans, start, stop, *alone)
+            edges = (window.begin == begins[window.question], window.end == ends[window.question])
+            labels[row] = answer_tokens(window.spans, start, stop, *edges)
     return labels
 
 

@@ -30,12 +30,11 @@ from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.saliency import dumped, token_rows
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import WIDEST, Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
@@ -47,22 +46,21 @@ FLOOR = -10_000.0  # of the additive mask term; exp of it is 0
 
 
 @dataclass(frozen=True)
-class AdapLeR:
-    """start: the fine-tuning that saliency is taken from.
+class AdapLeR(Schedule):
+    """Train contribution predictors and thresholds per layer (see the top of this file).
 
-    initial: the weights that training starts from, "pretrained" as published or "finetuned"; gamma, phi: weights of the
-    distillation and of the length; eta: the threshold to start from; hidden: the predictors' width; explain: the output
-    whose saliency is taken, the "gold" one or, for data without labels, the "predicted" one
+    start: the fine-tuning that saliency is taken from; initial: the weights that training starts from, "pretrained" as
+    published or "finetuned"; gamma, phi: weights of the distillation and of the length; eta: the threshold to start
+    from; hidden: the predictors' width; explain: the output whose saliency is taken, the "gold" one or, for data
+    without labels, the "predicted" one
+
+    >>> AdapLeR(eta=0.3, hidden=16).reducer_template.scorer
+    'contribution'
     """
 
     epochs: int = 5
-    start: FineTune | None = field(default_factory=FineTune)
-    input: InputReducer | None = None
     initial: Literal["pretrained", "finetuned"] = "pretrained"
-    batch_size: int = 32
     learning_rate: float = 3e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     gamma: float = 5e-3
     phi: float = 5e-4
     eta: float = 0.25

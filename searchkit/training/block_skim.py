@@ -27,10 +27,10 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
 from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin, check_fate
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
@@ -38,20 +38,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BlockSkim:
-    """start: a fine-tuning before, None to begin with the pretrained model as published.
+class BlockSkim(Schedule):
+    """Train a scorer of blocks per layer (see the top of this file).
 
-    factor: published 0.1; balance: the weight of blocks with an answer, published 20; fate: "freeze" gives skimmed
-    tokens back to the span head with their last state, "discard" rules them out as the published code does
+    start: a fine-tuning before, None to begin with the pretrained model as published; factor: published 0.1; balance:
+    the weight of blocks with an answer, published 20; fate: "freeze" gives skimmed tokens back to the span head with
+    their last state, "discard" rules them out as the published code does
+
+    >>> BlockSkim(balance=10.0).heads
+    ('question_answering',)
     """
 
     epochs: int = 2
     start: FineTune | None = None
-    input: InputReducer | None = None
     batch_size: int = 16
     learning_rate: float = 3e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     scorer_rate: float = 1e-3
     factor: float = 0.1
     balance: float = 20.0

@@ -1,7 +1,7 @@
 """The untrained supernet from a checkpoint: its head kept, permuted, made anew or refused, and its labels named.
 
-A recipe that begins with `FineTune` trains the head, so it may be new. One with `start=None` searches the checkpoint as
-it is: there the head must be complete, and its classes must be the data's by name.
+A recipe that begins with `FineTune` trains the head, so it may be new. One with `start=None`, or `FineTune(epochs=0)`,
+takes the checkpoint as it is: there the head must be complete, and its classes must be the data's by name.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _check_head(source: str, config: Any, wanted: Wanted) -> None:
     architecture, count = _architecture(config), len(wanted.labels)
     if architecture and not is_class_of(architecture, wanted.head):
         kind = wanted.head.name.replace("_", " ")
-        raise DataError(f"{source}: a {architecture} has no {kind} head, and start=None trains none{WAY_ON}")
+        raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
     if config.num_labels != count:
         raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
@@ -161,8 +161,14 @@ def _permute(source: str, model: AdaptiveModel, names: tuple[str, ...], order: t
         if output.bias is not None:
             output.bias.copy_(output.bias[list(order)])
     if order != tuple(range(len(order))):
-        pairs = ", ".join(f"{names[number]} is {label}" for number, label in zip(order, wanted.labels, strict=True))
-        log.warning("%s: outputs are put into the order of the data's labels: %s", source, pairs)
+        moved = [names[number] for number in order]
+        log.warning(
+            "%s: its outputs %s are put into the order %s: the data's are %s",
+            source,
+            list(names),
+            moved,
+            list(wanted.labels),
+        )
 
 
 def _saved_names(names: tuple[str, ...], order: tuple[int, ...] | None, wanted: Wanted) -> tuple[str, ...]:

@@ -31,7 +31,14 @@ SCORERS: Final = {"predictor": "input", "value_norm": "value_norm"}
 
 @dataclass(frozen=True)
 class InputReducer:
-    """scorer: "predictor" (D -> hidden -> 1, trained for `epochs`) or "value_norm" of the first layer."""
+    """Reducer of the input, before the first attention.
+
+    scorer: "predictor" (D -> hidden -> 1, trained for `epochs`) or "value_norm" of the first layer
+
+    >>> from searchkit.training import LengthDrop
+    >>> LengthDrop(input=InputReducer(hidden=16)).input.reducer_template.scorer
+    'input'
+    """
 
     scorer: Literal["predictor", "value_norm"] = "predictor"
     hidden: int = 32

@@ -8,7 +8,7 @@ fractions of each example's own tokens; pads neither vote nor count; LayerDrop i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -20,11 +20,10 @@ from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.scorers import Scale
-from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import begin, check_fate
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LengthDrop:
+class LengthDrop(Schedule):
     """Fine-tune by `start`, then train `epochs` epochs under the sandwich rule.
 
     bound: p, the largest share of tokens that one layer may drop; the smallest plan drops it everywhere, r_l = (1 -
@@ -42,15 +41,11 @@ class LengthDrop:
     layer_drop: probability of leaving out a layer, drawn for each student pass.
     thresholds: if not 0, every second random pass drops by thresholds drawn from [0, thresholds] instead of by lengths,
         so that both can be searched together (no paper).
+
+    >>> LengthDrop(epochs=2, thresholds=1.5).scale
+    'relative'
     """
 
-    epochs: int = 3
-    start: FineTune | None = field(default_factory=FineTune)
-    input: InputReducer | None = None
-    batch_size: int = 32
-    learning_rate: float = 5e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     bound: float = 0.2
     sandwich: int = 2
     kl_direction: Direction = "student-teacher"

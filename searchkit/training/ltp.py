@@ -12,7 +12,7 @@ stays, and tokens are really dropped: the published code never removes one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -26,11 +26,10 @@ from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
-from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
@@ -38,21 +37,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LTP:
-    """epochs: of the soft stage; hard_epochs: of the hard one.
+class LTP(Schedule):
+    """Train a threshold per layer, then train on with it (see the top of this file).
 
-    penalty: lambda, published 0.01 to 0.2; temperature: T, in multiples of the uniform share (published 1e-4 to 2e-3 of
-    128 tokens); final: the last layer's threshold to start from, layer l of L starting at final * (l - 1) / L
+    epochs: of the soft stage; hard_epochs: of the hard one; penalty: lambda, published 0.01 to 0.2; temperature: T, in
+    multiples of the uniform share (published 1e-4 to 2e-3 of 128 tokens); final: the last layer's threshold to start
+    from, layer l of L starting at final * (l - 1) / L
+
+    >>> LTP(penalty=0.05, hard_epochs=1).reducer_template.fate
+    'discard'
     """
 
-    epochs: int = 3
     hard_epochs: int = 2
-    start: FineTune | None = field(default_factory=FineTune)
-    input: InputReducer | None = None
-    batch_size: int = 32
     learning_rate: float = 2e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     penalty: float = 0.1
     temperature: float = 0.1
     final: float = 1.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,10 @@ from searchkit.records import Candidate
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK, ranks
 from searchkit.reduction.relaxed import Decision
-from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
@@ -37,20 +36,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PowerBert:
-    """epochs: of the configuration search; retrain_epochs: at the lengths it found.
+class PowerBert(Schedule):
+    """Train a weight per rank of tokens, then train on at the lengths read off (see the top of this file).
 
-    penalty: lambda, published 1e-4 to 7e-3; soft_rate: the learning rate of w, published 1e-4 to 3e-3
+    epochs: of the configuration search; retrain_epochs: at its lengths; penalty: lambda, published 1e-4 to 7e-3;
+    soft_rate: the learning rate of w, published 1e-4 to 3e-3
+
+    >>> PowerBert(epochs=2, penalty=1e-3).heads
+    ('classification', 'regression')
     """
 
-    epochs: int = 3
     retrain_epochs: int = 2
-    start: FineTune | None = field(default_factory=FineTune)
-    input: InputReducer | None = None
-    batch_size: int = 32
     learning_rate: float = 3e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     penalty: float = 1e-3
     soft_rate: float = 3e-3
     levels: int = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from searchkit.errors import StudyError, unknown
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 
 class Recipe(Protocol):
-    """A way to train a supernet, and what a candidate means for a model trained that way."""
+    """A way to train a supernet, and the reducer that the candidates of a model trained that way set.
+
+    >>> from searchkit.training import LengthDrop
+    >>> recipe: Recipe = LengthDrop()
+    >>> recipe.reducer_template.scorer, recipe.scale
+    ('attention_mean', 'relative')
+    """
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -24,7 +31,7 @@ class Recipe(Protocol):
 
     @property
     def scale(self) -> Scale | None:
-        """What thresholds mean for a model trained this way; None: it has no score that a threshold could turn."""
+        """The scale of its thresholds; None: it trains no score that a threshold could turn."""
 
     @property
     def reducer_template(self) -> Reducer:
@@ -39,11 +46,28 @@ class Recipe(Protocol):
         """The reducer before the first attention, if any, which is trained after `start`."""
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        """Train `model` in place; continue from whatever `where.folder` holds of an interrupted training."""
+        """Train `model` in place; go on from an interrupted training that `where.folder` holds."""
+
+
+def check_recipe(recipe: Recipe, head: str, scales: Iterable[Scale]) -> None:
+    """StudyError where the recipe cannot train this kind of output, or thresholds of these scales are none of its own.
+
+    scales: of the thresholds that a study searches
+    """
+    name, start = type(recipe).__name__, recipe.start
+    if head not in recipe.heads:
+        raise StudyError(f"{name} trains {' and '.join(recipe.heads)}, the task is {head}")
+    if start is not None and start.input is not None:
+        raise StudyError(f"{name}: its start trains an input reducer that no candidate uses; give it to {name} itself")
+    for scale in scales:
+        if recipe.scale is None:
+            raise StudyError(f"{name} trains no score that thresholds could turn; search its lengths")
+        if scale != recipe.scale:
+            raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
 
 def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-    """What comes before a recipe's own stages: the recipe it starts from, and its input's reducer."""
+    """Train the recipe that it starts from, then its input's reducer: the stages before a recipe's own."""
     if recipe.start is not None:
         recipe.start.train(model, data, where)
     if recipe.input is not None:
@@ -51,6 +75,6 @@ def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> 
 
 
 def check_fate(fate: str) -> None:
-    """Refused when the recipe is made, not after hours of training."""
+    """StudyError for a fate that is none."""
     if fate not in FATES:
         raise StudyError(unknown("fate", fate, FATES))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from searchkit._checks import check_count, check_fields
 from searchkit._checks.code import with_code
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.space import Space, Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +33,7 @@ class Scratch:
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
 
+    >>> from searchkit import Scratch
     >>> Scratch(layers=2, width=32, heads=2).feed_forward
     256
     """
@@ -64,6 +66,7 @@ class Supernet:
     label_map: for a checkpoint that is fine-tuned already, its label names and the data's, such as {"LABEL_0":
     "negative", "LABEL_1": "positive"}; None: matched by name in any order, or refused if `recipe` trains no head
 
+    >>> from searchkit import Supernet
     >>> from searchkit.training import LengthDrop
     >>> Supernet("./my-sentiment-model", LengthDrop(start=None), label_map={"neg": "0", "pos": "1"}).attention_dropout
     """
@@ -98,6 +101,13 @@ class Supernet:
             )
         if isinstance(self.model, Scratch):
             raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
+
+    def check(self, head: str, space: Space) -> None:
+        """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
+        from searchkit.training.recipe import check_recipe
+
+        scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
+        check_recipe(self.recipe, head, scales)
 
     @property
     def slots(self) -> int:

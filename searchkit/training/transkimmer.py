@@ -31,10 +31,10 @@ from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training.finetune import FineTune
-from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
+from searchkit.training.schedule import Schedule
 from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
 
 if TYPE_CHECKING:
@@ -44,22 +44,21 @@ MEASURES = ("tokens", "padded", "macs")
 
 
 @dataclass(frozen=True)
-class Transkimmer:
-    """start: a fine-tuning before, None to begin with the pretrained model as published.
+class Transkimmer(Schedule):
+    """Train a gate per layer (see the top of this file).
 
-    width: of the gates, None for the encoder's as published; bias: how sure of keeping they begin (a few hundred steps
-    do not bring them down from the published 5); gate_rate: their learning rate; coefficient: of the skim loss,
-    published 0.2 to 0.5; measure: "tokens" (share of the real tokens), "padded" (the paper's, of the longest in the
-    batch) or "macs"; target: the measure's goal in (0, 1], None for a fixed coefficient; multiplier_rate: of theirs
+    start: a fine-tuning before, None to begin with the pretrained model as published; width: of the gates, None for the
+    encoder's as published; bias: how sure of keeping they begin (a few hundred steps do not bring them down from the
+    published 5); gate_rate: their learning rate; coefficient: of the skim loss, published 0.2 to 0.5; measure: "tokens"
+    (share of the real tokens), "padded" (the paper's, of the longest in the batch) or "macs"; target: the measure's
+    goal in (0, 1], None for a fixed coefficient; multiplier_rate: of theirs
+
+    >>> Transkimmer(measure="macs", target=0.5).scale
+    'probability'
     """
 
-    epochs: int = 3
     start: FineTune | None = None
-    input: InputReducer | None = None
-    batch_size: int = 32
     learning_rate: float = 2e-5
-    warmup: float = 0.06
-    weight_decay: float = 0.01
     width: int | None = None
     bias: float = 5.0
     gate_rate: float = 1e-3

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
 from tests.studies import SMALL, small_study
 
@@ -258,9 +261,66 @@ def test_a_misspelt_command_suggests_the_right_one(tmp_path: Path) -> None:
 
 def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path) -> None:
     text = searchkit(tmp_path, "--help").stdout
-    for command in ("train", "run", "status", "report", "pick", "verify"):
+    for command in ("train", "run", "status", "report", "pick", "verify", "copy", "restore"):
         assert re.search(rf"\b{command}\b", text)
     assert "searchkit run studies/quickstart.py" in text
+
+
+@pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: exit code, output, errors."""
+    from searchkit.cli import app as cli
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["searchkit", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        written = capsys.readouterr()
+        return int(stopped.value.code or 0), written.out, written.err
+
+    return call
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_the_version_is_that_of_the_package(called: Call) -> None:
+    assert called("--version") == (0, f"searchkit {version('searchkit')}\n", "")
+
+
+@pytest.mark.parametrize(("old", "new"), [("export", "copy RUN --to"), ("import", "restore STUDY --from")])
+def test_a_former_name_of_a_command_is_refused_with_the_new_one(called: Call, old: str, new: str) -> None:
+    code, out, err = called(old, "runs/small", "--to", "x.db", "--storage", "y.db")
+    assert (code, out) == (2, "")
+    assert err == f"error: searchkit {old} is called searchkit {new} STORAGE now\n"
+
+
+def test_every_command_shows_an_example_that_its_own_options_allow(called: Call) -> None:
+    from searchkit.cli.app import _COMMANDS, app
+
+    for name, (_, example) in _COMMANDS.items():
+        code, out, _ = called(name, "--help")
+        assert code == 0
+        assert "Example: searchkit" in " ".join(out.split())
+        words = shlex.split(example)
+        assert words[:2] == ["searchkit", name]
+        group = typer.main.get_command(app)
+        assert isinstance(group, typer.core.TyperGroup)
+        group.commands[name].make_context(name, words[2:])
+
+
+def test_a_terminal_without_unicode_gets_plain_signs(tmp_path: Path) -> None:
+    study = small_study(tmp_path, SMALL)
+    ascii_only = {"PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "60"}
+    environment = os.environ | ascii_only | {"OMP_NUM_THREADS": "1"}
+    for arguments in (["run", str(study), "-p", "evaluations=8", "--threads", "1"], ["status", "runs/small"]):
+        command = [sys.executable, "-m", "searchkit", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.isascii()
+        assert b"\x1b" not in result.stdout + result.stderr
+        assert b" +- 0.0" in result.stdout
+        assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
@@ -276,7 +336,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
         assert shown in result.stdout
     status = searchkit(tmp_path, "status", "runs/small").stdout
-    assert "generation by generation: 1 of 8 told" in status
+    assert "generation by generation: 1 of 8 candidates are done" in status
     assert "ended: 9 evaluations are made" in status
 
 

@@ -48,7 +48,7 @@ def cluster(nodes: int, cpus: int) -> Iterator[Head]:
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
         "NO_COLOR": "1",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     command = [sys.executable, "-m", "tests.cluster.head", str(nodes), str(cpus)]
     log = (folder / "head.log").open("w")
@@ -57,11 +57,11 @@ def cluster(nodes: int, cpus: int) -> Iterator[Head]:
     )
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        assert said, (folder / "head.log").read_text()
-        # what reaches it does not say how: Ray's client has to be told to send a token
-        told = {name: value for name, value in environment.items() if name not in ("RAY_AUTH_MODE", "RAY_TMPDIR")}
-        yield Head(**json.loads(said), environment=told, token=token)
+        answer = process.stdout.readline()
+        assert answer, (folder / "head.log").read_text()
+        # commands get the token's file and nothing that says so: Ray's client has to be made to send it
+        commands = {name: value for name, value in environment.items() if name not in ("RAY_AUTH_MODE", "RAY_TMPDIR")}
+        yield Head(**json.loads(answer), environment=commands, token=token)
     finally:
         process.communicate(timeout=60)  # closes its stdin, which ends it
         log.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,10 +20,24 @@ from tests.cluster.head import ROOT, Head, cluster
 from tests.studies import SMALL
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# long enough to be stopped in the middle of its search
-STUDY = SMALL.replace('name: str = "small"', 'name: str = "my-study"').replace(
-    "evaluations: int = 24", "evaluations: int = 48"
-)
+# long enough to be stopped in the middle of its search, however fast the machine: every candidate takes a moment
+EVALUATIONS = 400
+STUDY = """
+import time
+from dataclasses import replace
+
+import objectives
+
+
+def unhurried(subject):
+    time.sleep(0.1)
+    return objectives.macs.measure(subject)
+
+
+macs = replace(objectives.macs, measure=unhurried)
+""" + SMALL.replace("import accuracy, macs", "import accuracy").replace(
+    'name: str = "small"', 'name: str = "my-study"'
+).replace("evaluations: int = 24", f"evaluations: int = {EVALUATIONS}")
 OBJECTIVE = """
 from searchkit import Estimate, Objective
 
@@ -74,20 +89,21 @@ def test_the_page_does_what_it_says(head: Head, tmp_path: Path) -> None:
     assert "searchkit stop" in refused.stderr
     assert_the_token_shows_nowhere(head, tmp_path)
     wait_for_trials(run_folder, 6)
-    said = passed(status, tmp_path, head)
-    assert "of 48 evaluations" in said
-    assert ": RUNNING" in said
+    output = passed(status, tmp_path, head)
+    assert f"of {EVALUATIONS} evaluations" in output
+    assert ": RUNNING" in output
     assert ": STOPPED" in passed(stop, tmp_path, head)
     kept = len(trials_in(run_folder))
-    assert 6 <= kept < 48
-    said = passed(again, tmp_path, head)
-    assert "search: 48 of 48" in said
-    assert ": SUCCEEDED" in said
-    assert "every one is the stored one" in said
+    assert 6 <= kept < EVALUATIONS
+    wanted = kept + 10
+    output = passed(again.replace("--wait", f"-p evaluations={wanted} --wait"), tmp_path, head)
+    assert f"search: {wanted} of {wanted}" in output
+    assert ": SUCCEEDED" in output
+    assert "every one is the stored one" in output
     trials = pd.read_parquet(run_folder / "trials.parquet")
-    assert len(trials) == trials["key"].nunique() == 48
-    said = passed(elsewhere.replace("--wait", "-p evaluations=16 --wait"), tmp_path, head)
-    assert "16 of 16" in said
+    assert len(trials) == trials["key"].nunique() == wanted
+    output = passed(elsewhere.replace("--wait", "-p evaluations=8 --wait"), tmp_path, head)
+    assert "8 of 8" in output
     assert (tmp_path / "runs" / "elsewhere" / "pareto.png").is_file()
     assert list((tmp_path / "shared" / "runs" / "supernets").glob("*/model.safetensors"))
     assert not (tmp_path / "shared" / "runs" / "elsewhere" / "mirror.lease").exists()
@@ -118,7 +134,23 @@ def test_what_goes_wrong_is_one_line_and_exit_code_2(head: Head, tmp_path: Path)
         assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
-def test_what_is_included_is_there_for_the_job_and_its_workers(head: Head, tmp_path: Path) -> None:
+def test_a_job_that_waits_says_why_and_can_be_stopped_and_submitted_again(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "my_study.py").write_text(STUDY)
+    submit = f"searchkit submit my_study.py --address {head.url} --driver-gpus 3"
+    reason = "its own process asks for 3 GPU, and no node has so much (127.0.0.1 has 0 GPU"
+    for _ in range(2):
+        assert "submitted my-study-" in passed(submit, tmp_path, head)
+        assert f": PENDING, {reason}" in passed("searchkit status runs/my-study", tmp_path, head)
+        assert run(submit, tmp_path, head).returncode == 2
+        begun = time.monotonic()
+        assert f"STOPPED, exit code 130, before it started: {reason}" in passed(
+            "searchkit stop runs/my-study", tmp_path, head
+        )
+        assert time.monotonic() - begun < 60  # seconds by itself; Ray gives such a job up after 15 minutes
+        assert ": STOPPED" in passed("searchkit status runs/my-study", tmp_path, head)
+
+
+def test_a_job_sees_what_is_included_and_outlives_ctrl_c(head: Head, tmp_path: Path) -> None:
     """A folder of data, and a module with an objective of one's own, which every worker unpickles."""
     (tmp_path / "reviews").mkdir()
     for split, rows in {"train": 64, "validation": 32, "test": 32}.items():
@@ -139,7 +171,25 @@ def test_what_is_included_is_there_for_the_job_and_its_workers(head: Head, tmp_p
     alone = run(submit, tmp_path, head)
     assert alone.returncode == 2
     assert "send it along with --include reviews" in alone.stderr
-    assert "8 of 8" in passed(f"{submit} --include reviews", tmp_path, head)
+    following = subprocess.Popen(
+        ["bash", "-c", f"exec {submit} --include reviews"],
+        cwd=tmp_path,
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert following.stdout is not None
+    for line in following.stdout:
+        if "Running entrypoint" in line:
+            break
+    following.send_signal(signal.SIGINT)
+    output, _ = following.communicate(timeout=60)
+    assert following.returncode == 130, output
+    assert "detached, the job goes on: searchkit status --follow runs/small" in output
+    assert "Traceback" not in output
+    assert "8 of 8" in passed("searchkit status --follow runs/small", tmp_path, head)
+    assert ": SUCCEEDED" in passed("searchkit stop runs/small", tmp_path, head)  # it was over already
     trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
     assert (trials["depth"] > 0).all()
 
@@ -147,30 +197,12 @@ def test_what_is_included_is_there_for_the_job_and_its_workers(head: Head, tmp_p
 def test_a_job_that_cannot_start_says_why_and_its_code_is_ours(head: Head, tmp_path: Path) -> None:
     (tmp_path / "my_study.py").write_text(STUDY)
     edited = "import searchkit.cluster.submit as s; s.versions = lambda *_: {'searchkit': '0.1.0', 'torch': '1.0'}; "
-    command = f'{sys.executable} -c "{edited}from searchkit.cli.app import main; main()" submit my_study.py --wait'
+    code = f"{edited}from searchkit.cli.app import main; main()"
+    command = shlex.join([sys.executable, "-c", code, "submit", "my_study.py", "--wait"])
     result = run(command, tmp_path, head, RAY_API_SERVER_ADDRESS=head.url)
     assert result.returncode == 2, result.stdout + result.stderr
     assert re.search(r"error: the node 127.0.0.1 has torch \S+, and the study was submitted with 1.0", result.stdout)
     assert "Traceback" not in result.stdout
-
-
-def test_ctrl_c_detaches_and_the_job_goes_on(head: Head, tmp_path: Path) -> None:
-    (tmp_path / "my_study.py").write_text(STUDY)
-    command = [sys.executable, "-m", "searchkit", "submit", "my_study.py", "--address", head.url, "--wait"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "Running entrypoint" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "detached, the job goes on: searchkit status --follow runs/my-study" in said
-    assert "Traceback" not in said
-    assert ": STOPPED" in passed("searchkit stop runs/my-study", tmp_path, head)
-    assert ": STOPPED" in passed("searchkit stop runs/my-study", tmp_path, head)  # it was over already
 
 
 def trials_in(folder: Path) -> list[str]:

@@ -81,6 +81,34 @@ def test_includes_that_cannot_be(include: str, told: str, here: Path, tmp_path: 
         packed(tmp_path / "package", small_study(here), [Path(include)])
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("random.py", r"random\.py has the name of Python's module random, .*: rename it"),
+        ("queue/__init__.py", "queue has the name of Python's module queue"),
+        ("datasets.py", "datasets.py has the name of an installed module datasets"),
+        ("torch/__init__.py", "torch has the name of an installed module torch"),
+    ],
+)
+def test_names_that_would_hide_a_module_from_the_job_are_refused(
+    name: str, told: str, here: Path, tmp_path: Path
+) -> None:
+    (here / name).parent.mkdir(exist_ok=True)
+    (here / name).write_text("")
+    with pytest.raises(StudyError, match=told):
+        packed(tmp_path / "package", small_study(here), [Path(name.partition("/")[0])])
+    if name.endswith(".py") and "/" not in name:
+        with pytest.raises(StudyError, match=told):
+            packed(tmp_path / "other", small_study(here).rename(here / name), [])
+
+
+def test_data_in_a_folder_that_is_named_like_a_module_hides_nothing(here: Path, tmp_path: Path) -> None:
+    (here / "datasets").mkdir()
+    (here / "datasets" / "train.csv").write_text("text,label")
+    packed(tmp_path / "package", small_study(here), [Path("datasets")])
+    assert (tmp_path / "package" / "datasets" / "train.csv").is_file()
+
+
 def test_too_much_is_refused_and_the_largest_file_named(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

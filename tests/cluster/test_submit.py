@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -15,9 +17,13 @@ import pytest
 import yaml
 
 from searchkit.cluster.entrypoint import check
+from searchkit.cluster.jobs import lacking, state
 from searchkit.cluster.package import Needs
-from searchkit.cluster.submit import Submitted, check_address, state, submit
+from searchkit.cluster.server import _is_near, check_address
+from searchkit.cluster.submission import Submitted
+from searchkit.cluster.submit import submit
 from searchkit.errors import SearchkitError, StoreError, StudyError
+from searchkit.evaluate.ray_cluster import PYTHON
 from searchkit.runs.study_file import load
 from tests.cluster.head import ROOT
 from tests.studies import small_study
@@ -85,9 +91,64 @@ def test_no_server_and_another_server_are_told_apart(here: Path, other_server: s
     assert not (here / "runs").exists()  # nothing was submitted, and nothing says so
 
 
+def test_a_private_address_is_reached_past_the_proxy(
+    here: Path, other_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://me:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "example.org")
+    with pytest.raises(StudyError, match=r"something else than Ray's job server answers \(404\)$"):
+        state(replace(SENT, address=other_server))
+    assert os.environ["no_proxy"] == "example.org"
+    assert "NO_PROXY" not in os.environ
+
+
+def test_a_proxy_on_the_way_is_named_without_its_password(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:hunter2@127.0.0.1:1")
+    monkeypatch.setattr("searchkit.cluster.server._is_near", lambda host: False)
+    with pytest.raises(StudyError, match=r"the way there is the proxy 127\.0\.0\.1 of http_proxy") as caught:
+        state(replace(SENT, address="http://cluster.example:8265"))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "near"), [("127.0.0.1", True), ("localhost", True), ("10.0.0.5", True), ("::1", True), ("8.8.8.8", False)]
+)
+def test_no_proxy_leads_to_private_networks(host: str, near: bool) -> None:
+    assert _is_near(host) is near
+
+
+@pytest.mark.parametrize("amount", [-1.0, float("nan"), float("inf")])
+def test_the_jobs_own_resources_are_numbers(amount: float, here: Path) -> None:
+    with pytest.raises(StudyError, match="--driver-gpus must be a number of 0 or more"):
+        submit(load(small_study(here)), [], address="http://127.0.0.1:1", runs="runs", driver_gpus=amount)
+
+
+def test_what_is_lacking_is_said_by_resource() -> None:
+    nodes = {"10.0.0.1": {"CPU": 4.0, "GPU": 1.0}, "10.0.0.2": {"CPU": 8.0}}
+    message = lacking({"CPU": 8, "GPU": 1}, nodes)
+    assert message.startswith("its own process asks for 8 CPU, 1 GPU, and no node has so much")
+    assert message.endswith("(10.0.0.1 has 4 CPU, 1 GPU; 10.0.0.2 has 8 CPU, 0 GPU)")
+    assert "others hold them" in lacking({"CPU": 8}, nodes)
+
+
+@pytest.mark.parametrize("home", ["a space/.venv", "it's"])
+def test_the_python_beside_rays_code_is_found_in_any_path(home: str, tmp_path: Path) -> None:
+    """As Ray runs it: the words of a shell command, of which it quotes all but the first."""
+    worker = tmp_path / home / "lib" / "python3.11" / "site-packages" / "ray" / "default_worker.py"
+    python = tmp_path / home / "bin" / "python"
+    for path, text in {worker: "", python: '#!/bin/bash\nprintf \'%s\\n\' "$0" "$@"\n'}.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    python.chmod(0o755)
+    command = f"exec {PYTHON} {shlex.join([str(worker), '--node', 'two words'])}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [str(python), str(worker), "--node", "two words"]
+
+
 def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray aborts the whole process."""
-    monkeypatch.setattr("searchkit.cluster.submit._check_reachable", lambda address: None)
+    monkeypatch.setattr("searchkit.cluster.server._check_reachable", lambda address: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(here / "nowhere"))
     with pytest.raises(StudyError, match=r"RAY_AUTH_TOKEN_PATH=.*nowhere: there is no token that can be read"):
         state(SENT)
@@ -153,6 +214,9 @@ def test_a_job_stops_where_it_does_not_see_what_it_needs(tmp_path: Path) -> None
     for job, runs in (("small-1", tmp_path / "nowhere"), ("small-2", tmp_path)):
         with pytest.raises(StudyError, match="the cluster does not see the folder that the study was submitted from"):
             check(Needs(job, "small", {}, [], str(runs)))
+    replace(SENT, stopped="2026-01-01T00:00:00+00:00").write(tmp_path / "small")
+    with pytest.raises(StudyError, match="small-1 was stopped before it started; submit the study again"):
+        check(Needs("small-1", "small", {}, [], str(tmp_path)))
 
 
 def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -164,7 +228,7 @@ def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.Com
 def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ImportError('hidden', name='aiohttp')")
     code = (
-        "import searchkit.cluster.submit as s, searchkit.cli.app as c; "
+        "import searchkit.cluster.server as s, searchkit.cli.app as c; "
         "s._check_reachable = lambda address: None; c.main()"
     )
     SENT.write(tmp_path / "runs" / "small")

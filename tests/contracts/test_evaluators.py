@@ -12,7 +12,8 @@ import pytest
 
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import Inline
-from searchkit.evaluate.ray import ATTEMPTS, Ray, check_reachable
+from searchkit.evaluate.ray import ATTEMPTS, Ray
+from searchkit.evaluate.ray_cluster import check_reachable
 from searchkit.objective import Objective, Timing
 from searchkit.records import Ask, Estimate, Failed, Measured, Trial
 from tests.analytic import COST, OBJECTIVES, QUALITY, FormulaWorkbench, Point, asks

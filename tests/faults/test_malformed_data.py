@@ -231,6 +231,21 @@ def test_a_column_of_a_parquet_file_that_is_there_twice(tmp_path: Path, said: Sa
     assert re.search(r"train.parquet.*label", line), line
 
 
+@pytest.mark.parametrize("objective", ["pearson", "spearman"])
+@pytest.mark.parametrize(("split", "name"), [("validation", "search"), ("test", "report")])
+def test_a_correlation_with_constant_labels_is_refused_before_anything_is_made(
+    tmp_path: Path, said: Said, objective: str, split: str, name: str
+) -> None:
+    constant = {f"{split}.csv": csv(label="3")}
+    laid_out(tmp_path, {each: csv(label="{}.5") for each in GOOD} | constant)
+    file = study_file(tmp_path, task=NUMBERS, objectives=f"[{objective}, macs]", space="Space(Lengths(levels=8))")
+    line = said.error("train", file)
+    assert f"objective '{objective}' is not defined on the {name} split: its 24 labels are all 3" in line
+    assert not (tmp_path / "runs").exists()
+    assert said.code("train", study_file(tmp_path, task=NUMBERS, objectives="[mse, macs]"))[0] == 0
+    assert (tmp_path / "runs").exists()
+
+
 def test_data_that_is_odd_and_right(tmp_path: Path, said: Said) -> None:
     """Endless texts are cut, blank ones kept, labels beyond int64 are classes like others."""
     table = [{"text": f"word{i % 7} more", "label": 10**30 + i % 2} for i in range(40)]

@@ -137,7 +137,7 @@ PARTS = {  # part of the study, how it is written, what is said
     ),
     "latency when": ("objectives", "[latency(during_search='later')]", r"unknown during_search 'later'"),
     "memory batches": ("objectives", "[memory(batches=None)]", r"memory: batches must be a whole number.*None"),
-    "engine an object": ("engine", "object()", r"a study's engine has the methods start, describe, got <object"),
+    "engine an object": ("engine", "object()", r"a study's engine has the methods check, start, describe, got <object"),
     "engine a class": ("engine", "NSGA2", r"a study's engine has the methods"),
     "population 0": ("engine", "NSGA2(population=0)", r"NSGA2: population must be at least 2, got 0"),
     "population negative": ("engine", "Random(population=-4)", r"Random: population must be at least 1, got -4"),

@@ -84,20 +84,20 @@ def test_a_killed_database_and_no_word_of_its_password(postgresql: Server, tmp_p
         assert password not in text
 
 
-def test_a_run_goes_on_in_another_storage_once_it_was_exported(tmp_path: Path, searchkit: Called) -> None:
+def test_a_run_goes_on_in_another_storage_once_it_was_copied(tmp_path: Path, searchkit: Called) -> None:
     small_study(tmp_path)
     run = ("run", "small_study.py", "--threads", "1")
     assert searchkit(*run, "-p", "evaluations=8").code == 0
     there = f"sqlite:///{tmp_path}/trials.db"
     refused = searchkit(*run, "-p", "evaluations=12", "--storage", there)
     assert refused.code == 2
-    assert "searchkit export runs/small --to" in refused.stderr
-    assert "trials copied to" in searchkit("export", "runs/small", "--to", there).stdout
+    assert "searchkit copy runs/small --to" in refused.stderr
+    assert "trials copied to" in searchkit("copy", "runs/small", "--to", there).stdout
     on = searchkit(*run, "-p", "evaluations=12", "--storage", there)
     assert on.code == 0, on.stderr
     assert "12 of 12 evaluations" in searchkit("status", "runs/small").stdout
-    assert searchkit("export", "runs/small", "--to", there).code == 0
-    moved = searchkit("import", "small_study.py", "-p", "evaluations=12", "--from", there, "--runs", "elsewhere")
+    assert searchkit("copy", "runs/small", "--to", there).code == 0
+    moved = searchkit("restore", "small_study.py", "-p", "evaluations=12", "--from", there, "--runs", "elsewhere")
     assert moved.code == 0, moved.stderr
     assert "12 of 12 evaluations" in searchkit("status", "elsewhere/small").stdout
     assert searchkit("report", "elsewhere/small").code == 0

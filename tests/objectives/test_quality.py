@@ -126,9 +126,16 @@ def test_the_bootstrap_error_of_balanced_matthews_is_that_of_accuracy_twice() ->
 
 
 @pytest.mark.parametrize("objective", [pearson, spearman])
-@pytest.mark.parametrize(("right", "predicted"), [([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]), ([2.0, 2.0], [0.1, 0.2])])
-def test_a_correlation_with_a_constant_is_a_failure_of_kind_nan(
-    objective: Any, right: list[float], predicted: list[float]
+@pytest.mark.parametrize(
+    ("right", "predicted", "constant"),
+    [
+        ([1.0, 2.0, 3.0], [5.0, 5.0, 5.0], "its 3 predictions are all 5"),
+        ([2.0, 2.0], [0.1, 0.2], "its 2 labels are all 2"),
+        ([2.5], [0.1], "its 1 labels are all 2.5"),
+    ],
+)
+def test_a_correlation_with_a_constant_is_a_failure_of_kind_nan_that_says_which_side_is_constant(
+    objective: Any, right: list[float], predicted: list[float], constant: str
 ) -> None:
     subject = numbers(right, predicted)
 
@@ -140,7 +147,7 @@ def test_a_correlation_with_a_constant_is_a_failure_of_kind_nan(
 
     outcome = measure(Ask(0, Candidate.of()), Bench(), [objective]).outcome  # type: ignore[arg-type]
     assert isinstance(outcome, Failed)
-    assert (outcome.kind, outcome.message) == ("nan", f"objective {objective.name!r} is nan")
+    assert (outcome.kind, outcome.message) == ("nan", f"objective {objective.name!r} is not defined: {constant}")
 
 
 def questions() -> Told:

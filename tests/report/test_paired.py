@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from searchkit.records import Estimate, Failed, Measured, Trial
 from searchkit.report import table
+from searchkit.report.columns import short
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results
 from searchkit.report.text import markdown
@@ -203,9 +204,9 @@ def test_the_terminal_shows_the_difference_with_its_interval_where_there_is_room
     results = replace(plain, front_objectives=(LATENCY,), report=report)
     lines = printed(results, width).splitlines()
     for member in results.front:
-        (row,) = [line for line in lines if line.rstrip().endswith(table.short(member.ask.candidate, "lengths"))]
+        (row,) = [line for line in lines if line.startswith(short(member.ask.candidate, "lengths") + " ")]
         assert "12.34 ± 0.08" in row
         assert (table.with_interval(difference(results, member, ACCURACY)) in row) == shown
-    assert any("against unreduced: paired difference" in line for line in lines) == shown
+    assert any("Against unreduced: paired difference" in line for line in lines) == shown
     assert not any("…" in line for line in lines)
     assert max(map(len, lines)) <= width

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from searchkit.errors import StudyError
-from searchkit.evaluate.ray import Resources
+from searchkit.evaluate.ray_cluster import Resources
 from searchkit.runs import placement
 from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute

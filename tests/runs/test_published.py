@@ -21,7 +21,7 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
-from searchkit.runs.transfer import copied
+from searchkit.runs.transfer import copy_run
 from searchkit.runs.verify import replayed, stored_results
 from searchkit.storage.store import Store
 from tests.studies import SMALL, small_study
@@ -29,7 +29,7 @@ from tests.studies import SMALL, small_study
 LAT = "LAT(iterations=2, initial=4, mutations=4, crossovers=4, drop=0.5)"
 FAMILY = "published search"
 ASKING = (
-    SMALL.replace("import NSGA2", "import LAT, NSGA2")
+    SMALL.replace("from searchkit.tasks", "from searchkit.engines import LAT\nfrom searchkit.tasks")
     .replace("seed=seed", f"published={LAT}, seed=seed")
     .replace("evaluations: int = 24", "evaluations: int = 8")
     .replace("documents: int = 320", "documents: int = 640")
@@ -204,7 +204,7 @@ def test_a_damaged_note_is_said_in_one_line(home: Path, tmp_path: Path) -> None:
 def test_it_travels_with_its_run(home: Path, tmp_path: Path) -> None:
     target = str(tmp_path / "copy.log")
     folder = Folder(home / "runs" / "small")
-    copied(folder, target)
+    copy_run(folder, target)
     assert Store.held(target).keys() == Store.held(str(folder.journal)).keys()
     assert any(name.startswith("small-published-") for name in Store.held(target))
 
@@ -254,8 +254,8 @@ def test_as_the_engine_of_a_study_it_runs_and_replays_and_ends_after_its_iterati
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({LAT: "3"}, "Study: published must be a LAT or None, got 3"),
-        ({LAT: "LAT"}, "Study: published must be a LAT or None"),
+        ({LAT: "3"}, "a study's published has the methods start_at, describe, got 3"),
+        ({LAT: "LAT"}, "a study's published has the methods start_at, describe"),
         ({LAT: "LAT(iterations=0)"}, "LAT: iterations must be at least 1, got 0"),
         (
             {
@@ -274,7 +274,7 @@ def test_as_the_engine_of_a_study_it_runs_and_replays_and_ends_after_its_iterati
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_for_is_said_in_one_line(tmp_path: Path, replaced: dict[str, str], message: str) -> None:
-    text = ASKING.replace("import LAT", "import LAT, Plateau, Thresholds")
+    text = ASKING.replace("import NSGA2", "import NSGA2, Plateau, Thresholds")
     for old, new in replaced.items():
         assert old in text
         text = text.replace(old, new)

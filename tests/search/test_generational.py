@@ -232,7 +232,7 @@ def test_the_reason_given_is_that_of_a_candidate_that_was_turned_down() -> None:
     both = limited(Constraint(QUALITY, at_least=0.99), Constraint(COST, at_most=0.001))
     engine = NSGA2(population=8).start(Space(Lengths(levels=64)).bound(3), OBJECTIVES, seed=3)
     evaluated = Trial(Ask(10**6, asks()[0].candidate), Pruned("lost a race", 50), 0.0)
-    with pytest.raises(StudyError, match=r"first that was not: cost is .* at most 0\.001"):
+    with pytest.raises(StudyError, match=r"the first: cost is .* at most 0\.001"):
         search(engine, both, Memory([evaluated]), account(Memory([evaluated]), Budget(10)), population=8)
 
 

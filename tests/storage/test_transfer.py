@@ -14,12 +14,12 @@ from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.records import digest
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded, load
-from searchkit.runs.transfer import copied, restored
+from searchkit.runs.transfer import copy_run, restore_run
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
 from tests.storage.conftest import new_storage
 from tests.storage.samples import ACCURACY, OBJECTIVES, failed, measured, pruned, unmeasurable
-from tests.studies import small_study
+from tests.studies import SMALL, small_study
 
 LATENCY = type(ACCURACY)("latency", "ms at batch 4", "lower", unmeasurable)
 STUDIES = {
@@ -79,13 +79,13 @@ def test_a_run_that_was_moved_there_and_back_is_the_same(
     )
     monkeypatch.setenv("SEARCHKIT_STORAGE", here)  # with its password
     run = a_run(tmp_path, here)
-    assert copied(run, there) == 6
+    assert copy_run(run, there) == 6
     assert content(there) == content(here)
-    assert copied(run, there) == 0
-    folder, count = restored(loaded(tmp_path), there, tmp_path / "elsewhere", back)
+    assert copy_run(run, there) == 0
+    folder, count = restore_run(loaded(tmp_path), there, tmp_path / "elsewhere", back)
     assert count == 6
     assert content(back) == content(here)
-    assert restored(loaded(tmp_path), there, tmp_path / "elsewhere", back)[1] == 0
+    assert restore_run(loaded(tmp_path), there, tmp_path / "elsewhere", back)[1] == 0
     record = folder.read()
     assert record["storage"] == StorageAddress(back).kept
     assert record["file"] == str(tmp_path / "small_study.py")  # never a path that a storage names
@@ -96,17 +96,17 @@ def test_a_run_that_was_moved_there_and_back_is_the_same(
 def test_without_a_storage_the_trials_come_to_the_journal(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     there = f"sqlite:///{tmp_path}/run.db"
-    copied(run, there)
-    folder, _ = restored(loaded(tmp_path), there, tmp_path / "elsewhere")
+    copy_run(run, there)
+    folder, _ = restore_run(loaded(tmp_path), there, tmp_path / "elsewhere")
     assert folder.read()["storage"] is None
     assert content(str(folder.journal)) == content(str(run.journal))
 
 
 def test_what_came_later_is_added(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), f"sqlite:///{tmp_path}/run.db"
-    copied(run, there)
+    copy_run(run, there)
     Store.open(str(run.journal), "small-search", OBJECTIVES).append(measured(20))
-    assert copied(run, there) == 1
+    assert copy_run(run, there) == 1
     assert content(there) == content(str(run.journal))
 
 
@@ -115,12 +115,12 @@ def test_other_trials_are_refused_and_nothing_is_written(tmp_path: Path) -> None
     Store.open(str(there), "small-report", OBJECTIVES).append(measured(5))
     before = there.read_bytes()
     with pytest.raises(StoreError, match=r"already holds this study with other trials \(1, 1 in "):
-        copied(run, str(there))
+        copy_run(run, str(there))
     assert there.read_bytes() == before
     other = tmp_path / "other.log"
     Store.open(str(other), "small-search", (ACCURACY,))
     with pytest.raises(StoreError, match="was made for accuracy"):
-        copied(run, str(other))
+        copy_run(run, str(other))
 
 
 @pytest.mark.parametrize("after", [0, 3, 5])
@@ -138,26 +138,26 @@ def test_an_interrupted_copy_is_no_run_until_it_is_finished(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "_add", killed)
         with pytest.raises(KeyboardInterrupt):
-            copied(run, there)
+            copy_run(run, there)
     for name, held in Store.held(there).items():
         with pytest.raises(StoreError, match="unfinished copy: copy or restore it again"):
             Store.open(there, name, held)
-    assert copied(run, there) == 6 - after
+    assert copy_run(run, there) == 6 - after
     assert content(there) == content(str(run.journal))
 
 
 def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), tmp_path / "there.log"
     with pytest.raises(NothingStoredError, match="there is no store at"):
-        restored(loaded(tmp_path), str(there), tmp_path / "elsewhere")
+        restore_run(loaded(tmp_path), str(there), tmp_path / "elsewhere")
     Store.open(str(there), "other-search", OBJECTIVES)
     with pytest.raises(NothingStoredError, match="holds no run of 'small'"):
-        restored(loaded(tmp_path), str(there), tmp_path / "elsewhere")
+        restore_run(loaded(tmp_path), str(there), tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="not the record of its run"):
-        restored(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
-    assert copied(run, str(run.journal)) == 0  # adds it
+        restore_run(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
+    assert copy_run(run, str(run.journal)) == 0  # adds it
     with pytest.raises(StudyError, match="was run with no -p: give the same parameters"):
-        restored(loaded(tmp_path, evaluations="9"), str(run.journal), tmp_path / "elsewhere")
+        restore_run(loaded(tmp_path, evaluations="9"), str(run.journal), tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -174,5 +174,15 @@ def test_a_hostile_record_is_refused(tmp_path: Path, note: Any) -> None:
     run = a_run(tmp_path)
     Store.open(str(run.journal), "small-search", OBJECTIVES).set_note("run", note)
     with pytest.raises(StoreError, match="the record of 'small' is damaged"):
-        restored(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
+        restore_run(loaded(tmp_path), str(run.journal), tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_another_study_of_the_same_name_does_not_get_a_run_from_a_storage(tmp_path: Path) -> None:
+    there = str(tmp_path / "there.log")
+    copy_run(a_run(tmp_path), there)
+    (tmp_path / "other").mkdir()
+    other = load(small_study(tmp_path / "other", SMALL.replace("levels=16", "levels=8")))
+    with pytest.raises(StudyError, match=r"describes another study than the 'small' that .*there\.log holds"):
+        restore_run(other, there, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()

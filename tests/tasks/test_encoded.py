@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from searchkit.errors import DataError
@@ -153,6 +155,41 @@ def test_more_tokens_than_the_tokenizer_allows_are_refused(tokenizer: PreTrained
     )
     with pytest.raises(DataError, match="max_length=32 is more than the tokenizer allows"):
         encode_table(pd.DataFrame({"text": ["a"], "label": [0]}), short, max_length=32)
+
+
+@pytest.mark.parametrize(("side", "kept"), [("right", [5, 6, 7]), ("left", [6, 7, 8])])
+def test_the_side_of_the_tokenizer_decides_which_end_of_a_text_is_kept(
+    tokenizer: PreTrainedTokenizerFast, side: str, kept: list[int]
+) -> None:
+    cut = copy.deepcopy(tokenizer)
+    cut.truncation_side, cut.padding_side = side, side
+    encoded = encode_table(pd.DataFrame({"text": ["a b c d", "a"], "label": [0, 1]}), cut, max_length=5)
+    assert unpacked(encoded) == [[2, *kept, 3], [2, 5, 3]]
+
+
+def test_truncation_and_padding_that_a_tokenizer_file_holds_do_not_matter(tokenizer: PreTrainedTokenizerFast) -> None:
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.enable_truncation(3)
+    backend.enable_padding(length=12)
+    padded = PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]"
+    )
+    encoded = encode_table(pd.DataFrame({"text": ["a b c d a b c d", "a"], "label": [0, 1]}), padded, max_length=8)
+    assert unpacked(encoded) == [[2, 5, 6, 7, 8, 5, 6, 3], [2, 5, 3]]
+
+
+def test_an_example_that_does_not_begin_with_the_class_token_is_refused_wherever_it_stands(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    for template in ("[SEP] [CLS] $A", "$A [SEP]", "$A"):
+        backend.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        bare = PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]")
+        for texts in (["a", "b"], ["[CLS] a", "b"], ["[CLS] a", ""]):
+            with pytest.raises(DataError, match=r"does not put \[CLS\] first"):
+                encode_table(pd.DataFrame({"text": texts, "label": [0, 1]}), bare, max_length=8)
 
 
 @given(examples, st.integers(1, 60))

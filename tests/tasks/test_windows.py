@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from searchkit.errors import DataError
 from searchkit.tasks import Encoded, QuestionAnswering
-from searchkit.tasks.encode import CHUNK
+from searchkit.tasks.encode import CHUNK, encode_table
 from searchkit.tasks.windows import encode_questions
 from tests.tasks.questions import TOKENIZER, examples, questions
 
@@ -168,3 +171,95 @@ def test_real_windows_cover_their_contexts_and_labels_decode_to_the_answers(shar
                 assert context[slice(*piece)] == answers[0]
         found += bool(held)
     assert found > 0.98 * len(table)
+
+
+class Forgetful(PreTrainedTokenizerFast):
+    """A tokenizer that reads the first words of a text alone when it makes windows, as tokenizers 0.23.2 does."""
+
+    def __call__(self, text: Any, text_pair: Any = None, **settings: Any) -> Any:
+        if text_pair and settings.get("return_overflowing_tokens"):
+            text_pair = [" ".join(context.split(" ")[:12]) for context in text_pair]
+        return super().__call__(text, text_pair, **settings)
+
+
+def test_windows_that_leave_out_a_part_of_the_context_are_refused_whatever_the_release() -> None:
+    lossy = Forgetful(tokenizer_object=TOKENIZER.backend_tokenizer, cls_token="[CLS]", sep_token="[SEP]")
+    short, long = row("bb", "a ccc " * 6, "ccc"), row("bb", "a ccc " * 20)
+    assert len(encode_questions(pd.DataFrame([short]), lossy, **SETTINGS)) == 1
+    with pytest.raises(DataError, match=r"question 1: 56 of the 120 characters .* in no window, the first at 36"):
+        encode_questions(pd.DataFrame([short, long]), lossy, **SETTINGS)
+
+
+@pytest.mark.parametrize("release", ["0.23.1", "0.23.2"])
+def test_releases_that_lose_windows_are_refused(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    monkeypatch.setattr("tokenizers.__version__", release)
+    with pytest.raises(DataError, match=rf"tokenizers {release} loses the windows .* install another release"):
+        encode(pd.DataFrame([row("a", "bb")]))
+    with pytest.raises(DataError, match="cuts pairs of texts wrongly"):
+        encode_table(pd.DataFrame({"text": ["a"], "label": [0]}), TOKENIZER, max_length=8)
+
+
+def families() -> dict[str, PreTrainedTokenizerFast]:
+    """Tokenizers of bytes and of unigrams, whose special tokens are those of RoBERTa."""
+    corpus = ["a bb ccc dd,d é", "what is it", "ééé 漢字 x"] * 20
+    specials = ["<s>", "</s>", "<pad>", "<unk>"]
+    pieces = Tokenizer(models.BPE(unk_token="<unk>"))
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    pieces.train_from_iterator(corpus, trainer)
+    unigram = Tokenizer(models.Unigram())
+    unigram.normalizer = normalizers.NFKC()
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    unigram.train_from_iterator(
+        corpus, trainers.UnigramTrainer(vocab_size=60, special_tokens=specials, unk_token="<unk>", show_progress=False)
+    )
+    found = {"words": TOKENIZER}
+    for name, backend in (("bytes", pieces), ("unigrams", unigram)):
+        backend.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=False)
+        found[name] = PreTrainedTokenizerFast(
+            tokenizer_object=backend, cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>"
+        )
+    return found
+
+
+FAMILIES = families()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=20)
+@given(questions(most=2), st.text(max_size=40))
+def test_labels_are_whole_answers_whichever_side_the_tokenizer_cuts(
+    name: str, side: str, table: pd.DataFrame, odd: str
+) -> None:
+    """The slow way: an answer is held if every token of the whole context that touches it is in the window."""
+    tokenizer = copy.deepcopy(FAMILIES[name])
+    tokenizer.truncation_side = side
+    table = pd.concat([table, pd.DataFrame([row(odd[:9], f"{odd} a {odd} bb", "a")])], ignore_index=True)
+    table.loc[len(table) - 1, "start"] = len(odd) + 1
+    data = encode_questions(table, tokenizer, **SETTINGS)
+    assert data.answers is not None
+    begins, ends = (examples(data, values) for values in (data.answers.begins, data.answers.ends))
+    for window, (first, last) in enumerate(data.labels.tolist()):
+        question = table.iloc[data.answers.questions[window]]
+        start, stop = question["start"], question["start"] + len(question["answers"][0])
+        whole = tokenizer(question["context"], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        needed = {span for span in whole if span[0] < stop and span[1] > start and span[0] < span[1]}
+        spans = list(zip(begins[window], ends[window], strict=True))
+        if start >= 0 and needed and needed <= set(spans):
+            assert {span for span in spans[first : last + 1] if span[0] < span[1]} == needed
+        else:
+            assert (first, last) == (0, 0)
+
+
+def test_more_special_tokens_than_windows_have_room_for_are_refused() -> None:
+    backend = copy.deepcopy(TOKENIZER.backend_tokenizer)
+    backend.post_processor = processors.TemplateProcessing(
+        pair="[CLS] [CLS] $A [SEP] [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    many = PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]")
+    with pytest.raises(DataError, match="adds 5 special tokens"):
+        encode_questions(pd.DataFrame([row("a", "bb")]), many, **SETTINGS)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from searchkit.training import LTP, BlockSkim, FineTune, InputReducer, LengthDro
 from searchkit.training.length_drop import drawn, smallest
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import plan
+from searchkit.training.recipe import Recipe, check_recipe
 from searchkit.training.stage import Batch
 from searchkit.training.trainer import EpochBatches
 from tests.training.recipes import SCRATCH, data_for, trained, untrained, weights, where
@@ -177,3 +182,47 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], me
 def test_an_unknown_fate_is_refused_when_the_recipe_is_made(recipe: type) -> None:
     with pytest.raises(StudyError, match="unknown fate 'freze'; did you mean 'freeze'"):
         recipe(fate="freze")
+
+
+def test_epochs_of_zero_are_for_fine_tuning_alone() -> None:
+    FineTune(epochs=0)
+    for recipe in (LengthDrop, LTP, BlockSkim, InputReducer):
+        with pytest.raises(StudyError, match="epochs must be at least 1, got epochs=0"):
+            recipe(epochs=0)
+    with pytest.raises(StudyError, match="epochs must be at least 0, got epochs=-1"):
+        FineTune(epochs=-1)
+
+
+def test_a_recipe_of_the_users_own_has_the_types_of_its_base_checked() -> None:
+    @dataclass(frozen=True)
+    class Mine(LengthDrop):
+        pass
+
+    module = types.ModuleType("mine")  # knows none of the names that the base's annotations use
+    sys.modules["mine"] = module
+    Mine.__module__ = "mine"
+    try:
+        with pytest.raises(StudyError, match="Mine: input must be an InputReducer or None, got True"):
+            Mine(input=True)  # type: ignore[arg-type]
+    finally:
+        del sys.modules["mine"]
+
+
+def test_a_start_with_an_input_reducer_of_its_own_is_refused() -> None:
+    start = FineTune(input=InputReducer())
+    with pytest.raises(StudyError, match="LengthDrop: its start trains an input reducer that no candidate uses"):
+        check_recipe(LengthDrop(start=start), "classification", ())
+    check_recipe(LengthDrop(input=InputReducer()), "classification", ("relative",))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "head", "scales", "message"),
+    [
+        (BlockSkim(), "regression", (), "BlockSkim trains question_answering, the task is regression"),
+        (FineTune(), "regression", ("relative",), "FineTune trains no score that thresholds could turn"),
+        (LTP(), "regression", ("probability",), "have the scale 'relative', the space has 'probability'"),
+    ],
+)
+def test_what_a_recipe_cannot_train_is_refused(recipe: Recipe, head: str, scales: Any, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        check_recipe(recipe, head, scales)

@@ -1,0 +1,165 @@
+"""A submitted job: its state, what it waits for, its log, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from searchkit.cluster.server import ANSWER_S, server
+from searchkit.cluster.submission import Submitted
+from searchkit.errors import QUOTED, one_line
+
+log = logging.getLogger(__name__)
+
+OVER: Final = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}  # state -> exit code, where the job gave none
+STOP_S: Final = 120  # until a job that is stopped is killed; it writes what it has first
+
+
+PENDING_S: Final = 5.0  # in which a job starts as a rule; then it is said what it waits for
+
+
+@dataclass(frozen=True)
+class State:
+    """State of a job: PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED.
+
+    message: why, where the job's log does not say it; code: its exit code, None until it is over
+    """
+
+    name: str
+    message: str
+    code: int | None
+
+
+def state(submitted: Submitted) -> State:
+    """The job's state now; of one that is PENDING, with what it waits for."""
+    with server(submitted.address) as client:
+        found = _state(client, submitted)
+        return replace(found, message=waits_for(client, submitted)) if found.name == "PENDING" else found
+
+
+def last_lines(submitted: Submitted, count: int) -> list[str]:
+    """The end of the job's log."""
+    with server(submitted.address) as client:
+        lines: list[str] = client.get_job_logs(submitted.job).splitlines()
+        return lines[-count:]
+
+
+def stop(submitted: Submitted, folder: Path) -> State:
+    """Stop the job and wait until it is over; a job that is over already stays as it is.
+
+    Ray cannot reach a job that has not started: that is noted in `folder` and in the run's own, and counts as STOPPED;
+    should it start after all, it ends at once.
+    """
+    with server(submitted.address) as client:
+        found = _state(client, submitted)
+        if found.code is None:
+            client.stop_job(submitted.job)
+        begun = time.monotonic()
+        while found.code is None:
+            if time.monotonic() - begun > (PENDING_S if found.name == "PENDING" else STOP_S + ANSWER_S):
+                break
+            time.sleep(0.2)
+            found = _state(client, submitted)
+        if found.name != "PENDING":
+            return found
+        noted = replace(submitted, stopped=datetime.now(UTC).isoformat(timespec="seconds"))
+        for place in {folder, submitted.folder or folder}:
+            noted.write(place)
+        reason = waits_for(client, submitted)
+        return replace(_state(client, noted), message=f"before it started: {reason}")
+
+
+def waits_for(client: Any, submitted: Submitted) -> str:
+    """What a job that has not started waits for: what it asks for and nodes have, or the error of their workers."""
+    from ray.util.state import list_actors, list_nodes
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that there may be more than what was asked for
+            nodes = list_nodes(submitted.address, [("state", "=", "ALIVE")], detail=True, timeout=int(ANSWER_S))
+            name = f"_ray_internal_job_actor_{submitted.job}"
+            actors = list_actors(submitted.address, [("name", "=", name)], detail=True, timeout=int(ANSWER_S))
+        asked = dict(actors[0].required_resources or {}) if actors else {}
+        if asked:
+            return lacking(asked, {node.node_ip: dict(node.resources_total) for node in nodes})
+        for node in nodes:
+            if node.is_head_node and (line := _last_error(client, node.node_id)):
+                return f"no process of it starts on {node.node_ip}, whose raylet.err ends with: {line}"
+    except (RayStateApiException, RuntimeError, ValueError, OSError) as error:
+        log.info("the cluster does not say what %s waits for: %s", submitted.job, one_line(error, QUOTED))
+    return one_line(client.get_job_info(submitted.job).message or "", QUOTED)
+
+
+def lacking(asked: Mapping[str, float], nodes: Mapping[str, Mapping[str, float]]) -> str:
+    """Why what is asked for is not there: by resource, against what each node has in all."""
+    wanted = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
+    has = "; ".join(
+        f"{node} has {', '.join(f'{total.get(name, 0):g} {name}' for name in asked)}" for node, total in nodes.items()
+    )
+    fits = any(all(total.get(name, 0) >= amount for name, amount in asked.items()) for total in nodes.values())
+    return f"its own process asks for {wanted}, and {'others hold them' if fits else 'no node has so much'} ({has})"
+
+
+def _last_error(client: Any, node: str) -> str:
+    """The last line that the node's raylet and its workers wrote to stderr."""
+    asked = {"node_id": node, "filename": "raylet.err", "lines": 20}
+    answer = client._do_request("GET", "/api/v0/logs/file", params=asked, timeout=ANSWER_S)
+    lines = answer.text.split() and answer.text.strip().splitlines()
+    return one_line(lines[-1], QUOTED) if answer.status_code == 200 and lines else ""
+
+
+def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
+    """Write the job's log as it grows, and return its last state. A connection that breaks is made again."""
+    shown = 0
+
+    async def tail(client: Any) -> None:
+        nonlocal shown
+        passed = 0
+        async for text in client.tail_job_logs(submitted.job):
+            new = text[max(0, shown - passed) :]
+            passed += len(text)
+            if new:
+                write(new)
+                shown = passed
+
+    with server(submitted.address) as client:
+        import aiohttp
+
+        _await_start(client, submitted, write)
+        while True:
+            try:
+                asyncio.run(tail(client))
+            except (RuntimeError, OSError, aiohttp.ClientError) as error:
+                log.info("the connection to the log broke: %s", one_line(error, QUOTED))
+                time.sleep(1)
+            if (found := _state(client, submitted)).code is not None:
+                return found
+            time.sleep(0.2)  # the log ends a little before the state changes
+
+
+def _await_start(client: Any, submitted: Submitted, write: Callable[[str], object]) -> None:
+    """Write what the job waits for, whenever that changes, until it has started."""
+    begun, reason = time.monotonic(), ""
+    while _state(client, submitted).name == "PENDING":
+        if time.monotonic() - begun > PENDING_S and (now := waits_for(client, submitted)) != reason:
+            reason = now
+            write(f"job {submitted.job} is PENDING: {reason}\n")
+        time.sleep(0.5)
+
+
+def _state(client: Any, submitted: Submitted) -> State:
+    found = client.get_job_info(submitted.job)
+    name, code = str(found.status.value), found.driver_exit_code
+    message = one_line(found.message or "", QUOTED) if name == "FAILED" and code is None else ""
+    if name == "PENDING" and submitted.stopped:
+        return State("STOPPED", "before it started", OVER["STOPPED"])
+    if name in OVER:
+        code = code if code in range(1, 256) else OVER[name]
+    return State(name, message, code if name in OVER else None)

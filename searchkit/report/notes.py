@@ -1,0 +1,109 @@
+"""Notes on the values of a report: baselines that are beaten or not, what could not be measured, busy machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from searchkit.errors import QUOTED, one_line
+from searchkit.front import rejections
+from searchkit.objective import Objective
+from searchkit.records import Estimate, Failed, Pruned, Trial
+from searchkit.report.columns import spoken
+from searchkit.report.results import Results, estimates, measured
+from searchkit.report.verdict import sentences
+
+
+def notes(results: Results) -> list[str]:
+    """One sentence each: the verdicts on baselines, what could not be measured and why, and what was timed badly."""
+    compared = sentences(results) if results.front.members else [empty_front(results.trials)]
+    return [*compared, *unmeasured(results), *timing_notes(results)]
+
+
+def empty_front(trials: Sequence[Trial]) -> str:
+    """Why no candidate is on the front: what turned candidates down, how near the nearest was, and what failed."""
+    failed = [trial for trial in trials if isinstance(trial.outcome, Failed)]
+    reasons = [f"turned down {rejection}" for rejection in rejections(trials)]
+    reasons += [f"failed: {_reasons(failed, ())}"] if failed else []
+    return f"No candidate is on the front. Of {len(trials)}: {'; '.join(reasons) or 'none was measured'}."
+
+
+def unmeasured(results: Results) -> list[str]:
+    """How many members of the front, and baselines of each family, lack values on the report split, and why."""
+    objectives = (*results.objectives, *results.front_objectives)
+    members = [results.report.get(trial.key) for trial in results.front]
+    groups = {"members of the front": members, **{f"baselines ({name})": of for name, of in results.baselines.items()}}
+    return [line for group, trials in groups.items() for line in lost(filter(None, trials), objectives, group)]
+
+
+def lost(trials: Iterable[Trial], objectives: Sequence[Objective], group: str = "candidates") -> list[str]:
+    """A sentence where some of the trials lack values on the report split: how many, and why."""
+    every = list(trials)
+    without = [trial for trial in every if estimates(trial, objectives) is None]
+    if not without:
+        return []
+    return [
+        f"Not measured on the report split: {len(without)} of {len(every)} {group}: {_reasons(without, objectives)}."
+    ]
+
+
+def _reasons(trials: Iterable[Trial], objectives: Sequence[Objective]) -> str:
+    """The reasons with how often each occurred, the most frequent first; at most two."""
+    counts: dict[str, int] = {}
+    for trial in trials:
+        reason = _reason(trial, objectives)
+        counts[reason] = counts.get(reason, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = "; ".join(f"{count} x {reason}" for reason, count in ordered[:2])
+    return f"{shown}; and {len(ordered) - 2} other reasons" if len(ordered) > 2 else shown
+
+
+def _reason(trial: Trial, objectives: Sequence[Objective]) -> str:
+    match trial.outcome:
+        case Failed(kind, message):
+            return f"{kind}: {one_line(message, QUOTED)}"
+        case Pruned(why):
+            return one_line(why, QUOTED)
+        case _:
+            missing = [one.name for one in objectives if one.name not in trial.outcome.estimates]
+            return f"without {', '.join(missing)}"
+
+
+def timing_notes(results: Results) -> list[str]:
+    """One sentence for each objective and split whose values were timed on a busy machine, or less exactly than asked
+    for."""
+    objectives = (*results.objectives, *results.front_objectives)
+    searched = [timing_note(one, results.trials, "search split") for one in results.objectives]
+    reported = [timing_note(one, results.on_report, "report split") for one in objectives]
+    return [note for note in (*searched, *reported) if note]
+
+
+def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> str | None:
+    """The sentence on `objective`; None where every value was timed as well as asked for, or nothing was timed."""
+    found = [row[objective.name] for row in measured(trials, [objective])]
+    timed = [estimate for estimate in found if "settled" in estimate.beside]
+    busy, wide = sum(map(contended, timed)), sum(not settled(estimate) for estimate in timed)
+    if not busy and not wide:
+        return None
+    of = f"{spoken(objective.name).capitalize()} on the {split}, {len(timed)} values timed"
+    wider = f"{wide} have wider intervals than asked for" if wide else ""
+    if not busy:
+        return f"{of}: {wider}, since the time for it was spent."
+    why = f"{busy} while the machine was busy with something else"
+    return f"{of}: {why}{f', {wider}' if wider else ''}; `searchkit measure` on an idle machine times the front again."
+
+
+def timing_flaw(estimate: Estimate) -> str | None:
+    """How the timing of one value falls short; None where it does not, or nothing was timed."""
+    if contended(estimate):
+        return "timed while the machine was busy; `searchkit measure` on an idle machine times it again"
+    return None if settled(estimate) else "its interval is wider than asked for, since the time for it was spent"
+
+
+def contended(estimate: Estimate) -> bool:
+    """Whether other processes kept the machine busy: too few rounds of timing were undisturbed, so all count."""
+    return bool(estimate.beside.get("contended", 0.0))
+
+
+def settled(estimate: Estimate) -> bool:
+    """Whether the interval is as narrow as asked for; True for what is not timed."""
+    return bool(estimate.beside.get("settled", 1.0))

@@ -1,0 +1,140 @@
+"""A run opened from Python: how far it is, its tables as pandas frames, its figures, and the choice of a candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchkit.errors import NothingStoredError, StudyError, unknown
+from searchkit.records import Candidate, Trial
+from searchkit.report.pick import Picked
+from searchkit.report.results import Results
+from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.pick import picked
+from searchkit.runs.results import write
+from searchkit.runs.verify import stored_results
+from searchkit.search.budget import ENDED
+from searchkit.storage.address import with_password
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is: evaluations made and wanted, trials that failed, candidates measured on the report split.
+
+    ended: the clause that says what ended the search, None while it goes on
+    """
+
+    study: str
+    evaluations: int
+    wanted: int | None
+    failed: int
+    on_report: int
+    ended: str | None
+
+    def __str__(self) -> str:
+        counts = f"{self.evaluations} of {self.wanted} evaluations, {self.failed} failed"
+        end = f"; ended: {self.ended}" if self.ended else ""
+        return f"{self.study}: {counts}, {self.on_report} measured on the report split{end}"
+
+
+class Run:
+    """A run's folder, `runs/<study>`, read from its records alone: no model is loaded, and no code of the study runs.
+
+    Frames and results are read once; open the run again to see how it went on. StudyError where the folder holds no
+    run, or for results of one that is not finished; StoreError for damaged records.
+
+    >>> import searchkit
+    >>> run = searchkit.open("runs/quickstart")  # doctest: +SKIP
+    >>> print(run.status)  # doctest: +SKIP
+    quickstart: 120 of 120 evaluations, 0 failed, 42 measured on the report split; ended: 120 evaluations are made
+    >>> run.front[["key", "accuracy_report", "macs_report"]].head()  # doctest: +SKIP
+    >>> run.pick("accuracy >= unreduced - 0.01").trial.ask.candidate  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.path = Path(folder)
+        self._folder = Folder(self.path)
+        self._record = self._folder.read()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def status(self) -> Status:
+        """How far it is now, also while it is running."""
+        from searchkit.storage.store import Store
+
+        searched, front_only = stored_objectives(self._record)
+        name = self._record["description"]["name"]
+        storage = with_password(self._record["storage"] or str(self._folder.journal))
+        trials: list[Trial] = []
+        ended, on_report = None, 0
+        try:
+            store = Store.open(storage, f"{name}-search", searched, create=False)
+            trials, ended = store.trials(), store.note(ENDED)
+            on_report = len(Store.open(storage, f"{name}-report", (*searched, *front_only), create=False).trials())
+        except NothingStoredError:
+            pass  # not begun yet
+        failed = sum(trial.status == "failed" for trial in trials)
+        evaluations = sum(trial.is_evaluation for trial in trials)
+        return Status(name, evaluations, self._record["evaluations"], failed, on_report, ended)
+
+    @cached_property
+    def results(self) -> Results:
+        """The records of a finished run."""
+        return stored_results(self._folder)
+
+    @cached_property
+    def front(self) -> pd.DataFrame:
+        """One row per member of the front, cheapest first: the columns of `front.csv`."""
+        from searchkit.report.table import front_frame
+
+        return front_frame(self.results)
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """One row per baseline on the report split: the columns of `baselines.csv`."""
+        from searchkit.report.table import baselines_frame
+
+        return baselines_frame(self.results)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial on the search split, by ask number: the columns of `trials.parquet`."""
+        from searchkit.report.table import trials_frame
+
+        return trials_frame(self.results)
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """Name -> PNG file of each figure in the folder; `report` draws them."""
+        return {file.stem: file for file in sorted(self.path.glob("*.png"))}
+
+    def candidate(self, key: str) -> Candidate:
+        """The candidate of a key, of the search or a baseline; StudyError for an unknown key."""
+        trials = (*self.results.trials, *self.results.on_report)
+        known = {trial.key: trial.ask.candidate for trial in trials}
+        if key not in known:
+            raise StudyError(f"{self.path}: {unknown('key', key, known)}")
+        return known[key]
+
+    def report(self) -> Path:
+        """Write tables, figures and text of a finished run again; the path of `report.md`. Nothing is measured."""
+        write(self.results, self._folder)
+        return self.path / "report.md"
+
+    def pick(
+        self, *where: str, best: str | None = None, confident: bool = False, measured: str | None = None
+    ) -> Picked:
+        """One member of the front, by limits such as "accuracy >= unreduced - 0.01" and the study's own constraints.
+
+        best: the objective that decides among those within the limits, or "knee"; confident: limits hold on the whole
+        95 % interval; measured: the setting of `searchkit measure` whose values count. StudyError where no member keeps
+        the limits.
+        """
+        return picked(self._folder, where, best, confident, measured)

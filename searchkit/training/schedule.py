@@ -1,0 +1,26 @@
+"""Fields that recipes share: where they start from, and the schedule of their main stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from searchkit.training.finetune import FineTune
+from searchkit.training.input_reducer import InputReducer
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Fields of a recipe, and nothing else: a recipe adds its own, and overrides defaults.
+
+    epochs: of the main stage, at least 1; start: the recipe that is run before, None to begin with the model as it is;
+    input: the reducer before the first attention, trained after `start`; learning_rate: the highest one; warmup: share
+    of the steps in which it rises, before it falls linearly; weight_decay: of matrices
+    """
+
+    epochs: int = 3
+    start: FineTune | None = field(default_factory=FineTune)
+    input: InputReducer | None = None
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01

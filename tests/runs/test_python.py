@@ -1,0 +1,148 @@
+"""Studies that are run from Python: no study file, the same records, and frames to read them by."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+import searchkit
+from objectives import accuracy, macs
+from searchkit import (
+    NSGA2,
+    Budget,
+    Estimate,
+    Lengths,
+    Objective,
+    Results,
+    Run,
+    Scratch,
+    Space,
+    StoreError,
+    Study,
+    StudyError,
+    Supernet,
+)
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder
+from searchkit.runs.python import run
+from searchkit.runs.remeasure import measure
+from searchkit.runs.study_file import Loaded
+from searchkit.runs.verify import replayed
+from searchkit.tasks import Generated
+from searchkit.training import FineTune
+
+STUDY = Study(
+    name="here",
+    task=Generated(train=64, search=40, report=40),
+    supernet=Supernet(Scratch(layers=2, width=16, heads=2, feed_forward=32), recipe=FineTune(epochs=1)),
+    space=Space(Lengths(levels=16)),
+    objectives=[accuracy, macs],
+    engine=NSGA2(population=4),
+    budget=Budget(evaluations=8),
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("python")
+    threads = torch.get_num_threads()
+    searchkit.run(STUDY, runs=folder, threads=1)
+    assert torch.get_num_threads() == threads
+    return folder
+
+
+def test_a_run_needs_no_study_file_and_says_so_in_its_record(runs: Path) -> None:
+    record = json.loads((runs / "here" / "study.json").read_text())
+    assert (record["file"], record["parameters"]) == (None, {})
+    assert record["description"] == STUDY.describe()
+
+
+def test_the_same_call_again_measures_nothing_and_a_larger_budget_goes_on(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = searchkit.open(runs / "here").results
+    larger = replace(STUDY, budget=Budget(evaluations=10))
+    longer = searchkit.run(larger, runs=runs, threads=1)
+    assert isinstance(longer, Results)
+    assert [trial.key for trial in longer.trials[:8]] == [trial.key for trial in first.trials]
+    assert len(longer.trials) == 10
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("nothing may be measured")
+
+    monkeypatch.setattr("searchkit.runs.benches.workbench", refuse)
+    assert searchkit.run(larger, runs=str(runs), threads=1).trials == longer.trials
+
+
+def test_an_opened_run_has_the_tables_that_the_folder_has(runs: Path) -> None:
+    opened = searchkit.open(str(runs / "here"))
+    assert isinstance(opened, Run)
+    for name, frame in (("front", opened.front), ("baselines", opened.baselines)):
+        assert list(frame.columns) == list(pd.read_csv(runs / "here" / f"{name}.csv").columns)
+        assert frame["key"].tolist() == pd.read_parquet(runs / "here" / f"{name}.parquet")["key"].tolist()
+    assert opened.trials["number"].tolist() == list(range(len(opened.results.trials)))
+    assert {"pareto", "hypervolume"} <= opened.figures.keys()
+    assert str(opened.status).startswith(f"here: {len(opened.trials)} of {len(opened.trials)} evaluations, 0 failed, ")
+
+
+def test_a_candidate_is_found_by_its_key(runs: Path) -> None:
+    opened = searchkit.open(runs / "here")
+    for key in (*opened.front["key"], *opened.baselines["key"]):
+        assert opened.candidate(key).key == key
+    with pytest.raises(StudyError, match="unknown key 'abc'"):
+        opened.candidate("abc")
+
+
+def test_a_member_is_picked_and_a_report_written_again(runs: Path) -> None:
+    opened = searchkit.open(runs / "here")
+    picked = opened.pick(best="macs")
+    values = opened.front.set_index("key")["macs_report"]
+    assert values[picked.trial.key] == values.min()
+    report = runs / "here" / "report.md"
+    before = report.read_text()
+    report.unlink()
+    assert opened.report() == report
+    assert report.read_text() == before
+
+
+def test_what_needs_a_study_file_says_so_in_one_line(runs: Path) -> None:
+    folder = Folder(runs / "here")
+    for needs_file in (
+        lambda: replayed(folder),
+        lambda: measure(folder, Conditions(runs=runs)),
+        lambda: Loaded(STUDY).required_file("submit"),
+    ):
+        with pytest.raises(StudyError, match="made in Python") as error:
+            needs_file()
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_no_study_or_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"run takes a searchkit.Study, got 'studies/quickstart.py'"):
+        run("studies/quickstart.py")  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="from Python a run has a local folder"):
+        searchkit.run(STUDY, runs="s3://bucket/runs")
+    with pytest.raises(StudyError, match="not a run folder"):
+        searchkit.open(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        searchkit.open(tmp_path)
+
+
+def test_functions_of_the_caller_travel_to_workers(tmp_path: Path) -> None:
+    """An objective that is defined in a function, as in a notebook."""
+
+    def kept(subject: Any) -> Estimate:
+        return Estimate(float(sum(subject.candidate["lengths"])), None, 1)
+
+    study = replace(
+        STUDY, objectives=[accuracy, Objective("kept", "share", "lower", kept)], budget=Budget(evaluations=4)
+    )
+    results = searchkit.run(study, runs=tmp_path, workers=1, device="cpu", threads=1)
+    assert [trial.status for trial in results.trials] == ["measured"] * 4
