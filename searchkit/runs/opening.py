@@ -65,6 +65,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "evaluations": study.budget.evaluations,
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
+        "workers": conditions.workers,
     }
 
 
