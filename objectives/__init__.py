@@ -1,4 +1,4 @@
-"""What searches optimise: quality, cost, latency. An objective is one function and four words."""
+"""Objectives of a search: quality, cost, latency, memory. An objective is one function and four words."""
 
 from objectives.answers import exact_match, f1
 from objectives.flops import flops, macs
