@@ -1,4 +1,4 @@
-"""How good extracted answers are: SQuAD's exact match and F1, scored by torchmetrics, per question."""
+"""Quality of extracted answers: SQuAD's exact match and F1, scored by torchmetrics, per question."""
 
 from __future__ import annotations
 

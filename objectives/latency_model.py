@@ -21,7 +21,7 @@ from searchkit.errors import StudyError
 from searchkit.evaluate.timing import Protocol, in_turns
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Candidate, Estimate
-from searchkit.reduction.encoder import Trace
+from searchkit.reduction.trace import Trace
 
 PRICES: Final = (
     "pass",

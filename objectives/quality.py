@@ -1,4 +1,4 @@
-"""How good the predicted classes are, and the errors and intervals of scores that are no means over examples."""
+"""Quality of predicted classes, and errors and intervals of scores that are no means over examples."""
 
 from __future__ import annotations
 

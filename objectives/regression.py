@@ -1,4 +1,4 @@
-"""How good predicted numbers are: how far they are off, and how well they rise with the right ones."""
+"""Quality of predicted numbers: squared error, and correlation with the right ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maths of comparing points: losses, domination, hypervolume, and the front of a search.
+"""Comparison of points: losses, domination, hypervolume, and the front of a search.
 
 Axes: N points, M objectives, K members of the front. All maths sees losses, which are to be minimised; only
 `losses_of` knows that some objectives are better when higher.
@@ -29,7 +29,7 @@ def losses(estimates: Sequence[Mapping[str, Estimate]], objectives: Sequence[Obj
 
 def in_units(point: Array, objectives: Sequence[Objective]) -> dict[str, float]:
     """One (M,) point of losses back in the objectives' own units, by name."""
-    return {one.name: float(losses_of(one, [loss])[0]) for one, loss in zip(objectives, point, strict=True)}
+    return {axis.name: float(losses_of(axis, [loss])[0]) for axis, loss in zip(objectives, point, strict=True)}
 
 
 def losses_of(objective: Objective, values: npt.ArrayLike) -> Array:
@@ -77,37 +77,14 @@ def _sieve(rows: Array) -> npt.NDArray[np.bool_]:
 def hypervolume(losses: Array, reference: Sequence[float] | Array) -> float:
     """The volume that the rows of (N, M) dominate within the reference point (M,); 0.0 without rows.
 
-    Exact for any M: a sweep for two and three objectives, beyond them the WFG recursion (While, Bradstreet and Barone
-    2012).
-    Points that are not better than the reference in every objective contribute nothing.
+    Exact for any M (`moocore`). Points that are not better than the reference in every objective contribute nothing.
     """
     limit = np.asarray(reference, dtype=np.float64)
     if losses.ndim != 2 or limit.shape != losses.shape[1:]:
         raise ValueError(f"losses (N, M) need a reference (M,), got {losses.shape=}, {limit.shape=}")
-    inside = losses[(losses < limit).all(axis=1)]
-    return _volume(inside[nondominated(inside)], limit)
+    import moocore  # not as the module is imported: it takes half a second
 
-
-def _volume(front: Array, limit: Array) -> float:
-    """The hypervolume of mutually non-dominated rows within the limit."""
-    if len(front) <= 1:
-        return float(np.prod(limit - front, axis=1).sum())
-    if len(limit) == 2:
-        first, second = front[np.argsort(front[:, 0])].T
-        above = np.concatenate([[limit[1]], second[:-1]])
-        return float(((limit[0] - first) * (above - second)).sum())
-    if len(limit) == 3:  # slices along the last objective, each with the area of the points below it
-        rising = front[np.argsort(front[:, 2])]
-        areas = np.cumsum(list(_gains_2d(rising[:, :2], limit[:2])))
-        return float(areas @ np.diff(rising[:, 2], append=limit[2]))
-    ordered = front[np.argsort(-front[:, -1])]  # worst last objective first: the limited sets stay small
-    return sum(_exclusive(point, ordered[i + 1 :], limit) for i, point in enumerate(ordered))
-
-
-def _exclusive(point: Array, others: Array, limit: Array) -> float:
-    """What the point dominates and the others do not: its box less the others' share of it (WFG, eq. 3)."""
-    limited = np.maximum(others, point)
-    return float(np.prod(limit - point)) - _volume(limited[nondominated(limited)], limit)
+    return float(moocore.hypervolume(losses, ref=limit))
 
 
 def hypervolume_curve(losses_in_order: Array, reference: Sequence[float] | Array) -> Array:
@@ -121,18 +98,19 @@ def hypervolume_curve(losses_in_order: Array, reference: Sequence[float] | Array
 
 
 def _gains(points: Array, limit: Array) -> Iterator[float]:
-    """What every point within the limit adds to the hypervolume of those before it."""
+    """The hypervolume that every point within the limit adds to those before it."""
     front = np.empty((0, len(limit)))
     for point in points:
         if (front <= point).all(axis=1).any():
             yield 0.0
             continue
-        yield _exclusive(point, front, limit)
+        # its box less the others' share of it (While, Bradstreet and Barone 2012, WFG, eq. 3)
+        yield float(np.prod(limit - point)) - hypervolume(np.maximum(front, point), limit)
         front = np.vstack([front[~(front >= point).all(axis=1)], point])
 
 
 def _gains_2d(points: Array, limit: Array) -> Iterator[float]:
-    """The same for two objectives, on a staircase: xs rise, ys fall. A point costs a bisection and what it removes."""
+    """`_gains` of two objectives, on a staircase (xs rise, ys fall): per point a bisection and the removed steps."""
     xs: list[float] = []
     ys: list[float] = []
     for x, y in points.tolist():
@@ -218,20 +196,6 @@ class Front:
         low, high = self.losses.min(axis=0), self.losses.max(axis=0)
         scaled = (self.losses - low) / np.where(high > low, high - low, 1.0)
         return self.members[int(np.argmin(scaled.sum(axis=1)))]  # every point of the plane has the same sum
-
-    def cheapest_within(self, quality: str, tolerance: float, of: float, cost: str) -> Trial | None:
-        """The member lowest in `cost` whose `quality` is at most `tolerance` worse than `of`; None if there is none.
-
-        `of` and `tolerance` are in the unit of the quality, and "worse" follows its direction.
-        """
-        if tolerance < 0:
-            raise ValueError(f"tolerance must not be negative, got {tolerance=}")
-        column = self._column(quality)
-        worst = losses_of(self.objectives[column], [of])[0] + tolerance
-        slack = 1e-12 * max(1.0, abs(worst))  # 0.9 - 0.1 is a little more than 0.8
-        good = self.losses[:, column] <= worst + slack
-        costs = np.where(good, self.losses[:, self._column(cost)], np.inf)
-        return self.members[int(np.argmin(costs))] if good.any() else None
 
     def _column(self, name: str) -> int:
         names = [objective.name for objective in self.objectives]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from searchkit.reduction.cost import Shape
-    from searchkit.reduction.encoder import Trace
     from searchkit.reduction.plan import ReductionPlan
     from searchkit.reduction.ragged import Tokens
+    from searchkit.reduction.trace import Trace
     from searchkit.tasks.base import Encoded, Labels
 
 Kept = TypeVar("Kept")

@@ -43,7 +43,7 @@ def evidence(differences: Floats, population: int, claimed: float = 0.0, start: 
 
 
 def betting_interval(differences: Floats, population: int, error: float, start: int = 0) -> tuple[float, float]:
-    """Where the mean difference over the population lies, at confidence 1 - `error` over all looks together."""
+    """Interval of the mean difference over the population, at confidence 1 - `error` over all looks together."""
     bar = math.log(2 / error)
 
     def highest(signed: Floats) -> float:
@@ -65,7 +65,7 @@ def draws(units: int) -> Iterator[NDArray[np.int64]]:
 
 
 def resampled(score: Callable[[NDArray[np.int64]], Floats], units: int) -> Floats:
-    """(R,) what `score` makes of the (r, U) draws."""
+    """(R,) values of `score` on the (r, U) draws."""
     return np.concatenate([score(rows) for rows in draws(units)])
 
 

@@ -41,9 +41,10 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {"searchkit/storage/store.py", "searchkit/storage/optuna_trials.py"}),
+        ("optuna", {f"searchkit/storage/{name}.py" for name in ("backend", "optuna_trials", "store")}),
         ("sqlalchemy", {"searchkit/storage/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
+        ("moocore", {"searchkit/front.py"}),
         ("ray", {f"searchkit/{name}.py" for name in ("evaluate/ray_cluster", "cluster/server", "cluster/jobs")}),
         ("fsspec", {"searchkit/storage/remote.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),

@@ -245,38 +245,3 @@ def test_the_knee_of_three_objectives_is_below_the_plane_through_the_worst_corne
     ]
     inner = trial(3, accuracy=0.85, flops=0.2, latency_ms=2.0)
     assert Front.of([*corners, inner], [ACCURACY, FLOPS, LATENCY]).knee().ask.number == 3
-
-
-def test_cheapest_within_a_tolerance_of_a_quality() -> None:
-    front = Front.of(trials([(0.92, 1.0), (0.91, 0.6), (0.82, 0.5), (0.5, 0.1)]), [ACCURACY, FLOPS])
-
-    def chosen(tolerance: float) -> int | None:
-        member = front.cheapest_within("accuracy", tolerance, of=0.92, cost="flops")
-        return None if member is None else member.ask.number
-
-    assert chosen(0.0) == 0
-    assert chosen(0.005) == 0
-    assert chosen(0.01) == 1
-    assert chosen(0.1) == 2  # in floating point 0.92 - 0.1 > 0.82
-    assert chosen(0.5) == 3
-    assert front.cheapest_within("accuracy", 0.01, of=0.95, cost="flops") is None
-
-
-def test_cheapest_within_follows_the_direction_of_the_quality() -> None:
-    perplexity = Objective("perplexity", "1", "lower", _unmeasurable)
-    points = [(5.0, 1.0), (5.5, 0.5), (9.0, 0.1)]
-    members = [trial(i, perplexity=quality, flops=cost) for i, (quality, cost) in enumerate(points)]
-    front = Front.of(members, [perplexity, FLOPS])
-    chosen = front.cheapest_within("perplexity", 1.0, of=5.0, cost="flops")
-    assert chosen is not None
-    assert chosen.ask.number == 1
-
-
-def test_cheapest_within_refuses_unknown_names_and_negative_tolerances() -> None:
-    front = Front.of(trials([(0.9, 1.0)]), [ACCURACY, FLOPS])
-    with pytest.raises(ValueError, match="unknown objective 'acuracy'; did you mean 'accuracy'"):
-        front.cheapest_within("acuracy", 0.1, of=0.9, cost="flops")
-    with pytest.raises(ValueError, match="unknown objective 'latency'"):
-        front.cheapest_within("accuracy", 0.1, of=0.9, cost="latency")
-    with pytest.raises(ValueError, match=r"tolerance=-0\.1"):
-        front.cheapest_within("accuracy", -0.1, of=0.9, cost="flops")

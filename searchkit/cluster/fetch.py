@@ -1,4 +1,4 @@
-"""Fetching a run from where it was made, a URL or a shared folder: whole, or not at all."""
+"""Copy of a run from a URL or a shared folder to this machine: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _all(runs: str, study: str, into: Path) -> list[str]:
 
 
 def _refuse_to_lose(into: Path, new: Path) -> None:
-    """What was measured here must be the beginning of what was measured there."""
+    """StudyError unless the trials here are the first of the trials there."""
     here, there = into / "journal.log", new / "journal.log"
     if not here.exists():
         return
@@ -76,7 +76,7 @@ def _refuse_to_lose(into: Path, new: Path) -> None:
 
 
 def _at_home(record: Path, file: str) -> None:
-    """The path of the study's file in the run's record."""
+    """Replace the path of the study's file in the run's record."""
     if record.exists():
         replace_whole(record, json.dumps({**json.loads(record.read_text()), "file": file}, indent=2).encode())
 

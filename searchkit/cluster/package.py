@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LIMIT_MIB: Final = 100  # of one package, for a Ray head
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}
-# Ray would leave out what these name, without a word
+# of files that Ray would leave out without a word
 IGNORES: Final = {".gitignore", ".rayignore"}
 SENT: Final = ("searchkit", "objectives")
 NEEDS: Final = "needs.json"
@@ -31,7 +31,7 @@ MUST_MATCH: Final = ("searchkit", "torch")  # whose versions decide values; othe
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job needs of the cluster, beside its package.
+    """Requirements of a job, beside its package.
 
     versions: package -> version; paths: of the study's parameters; runs: the folder of runs, which has to be the one
     that the study was submitted from, or '' if the run goes to a URL
@@ -52,7 +52,7 @@ class Needs:
 
 
 def packed(folder: Path, study: Path, include: Sequence[Path]) -> str:
-    """Fill `folder` as the job will see it: like the current one, with the study and what it includes.
+    """Fill `folder` like the current one, with the study and what it includes.
 
     Returns the name of the study's file in it. StudyError for what is missing, lies elsewhere or is too much.
     """
@@ -75,26 +75,26 @@ def packed(folder: Path, study: Path, include: Sequence[Path]) -> str:
 
 
 def mib(folder: Path) -> float:
-    """Of all files below it."""
+    """Size of all files below the folder, in MiB."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
 
 
 def versions(*modules: str) -> dict[str, str]:
-    """Of searchkit, the packages it depends on, and those of these modules; without local parts such as +cpu."""
+    """Versions of searchkit, the packages it depends on, and those of these modules; without local parts (+cpu)."""
     provided = importlib.metadata.packages_distributions()
     further = {name for module in modules for name in provided.get(module, [])}
     return installed(["searchkit", *sorted({*_dependencies(), *further})])
 
 
 def installed(names: Sequence[str]) -> dict[str, str]:
-    """The versions of these packages on the machine where this is called; '' for one that is missing."""
+    """Versions of these packages on the machine where this is called; '' for one that is missing."""
     from searchkit import __version__
 
     return {name: __version__ if name == "searchkit" else _installed(name) for name in names}
 
 
 def pins(found: Mapping[str, str]) -> list[str]:
-    """Those versions as pip takes them; searchkit travels along, and Ray is the cluster's own."""
+    """Versions in pip's notation; searchkit travels along, and Ray is the cluster's own."""
     missing = [name for name, version in found.items() if not version]
     if missing:
         raise StudyError(f"--environment pip pins what is installed here, and {', '.join(missing)} is not")
@@ -102,7 +102,7 @@ def pins(found: Mapping[str, str]) -> list[str]:
 
 
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """What stops a study on a node with these versions: a package that is missing, or one that decides values."""
+    """Differences that stop a study on a node: missing packages, other versions of those that decide values."""
     missing = [f"has no {name}" for name in wanted if wanted[name] and not found.get(name)]
     other = [
         f"has {name} {found[name]}, and the study was submitted with {wanted[name]}"
@@ -142,7 +142,7 @@ def _arguments(loaded: Loaded) -> dict[str, str]:
 
 
 def _relative(path: Path) -> str | None:
-    """Below the current folder; None if it lies elsewhere."""
+    """The path from the current folder; None if it lies elsewhere."""
     found = os.path.relpath(os.path.abspath(path.expanduser()))
     return None if found.split(os.sep)[0] == os.pardir else found
 

@@ -40,7 +40,7 @@ def check_address(address: str) -> str:
 
 @contextmanager
 def server(address: str) -> Iterator[Any]:
-    """Ray's client of the job server; whatever goes wrong with it becomes a StudyError of one line."""
+    """Ray's client of the job server; its errors become a StudyError of one line."""
     with _without_proxy(check_address(address)), _client(address) as client:
         yield client
 
@@ -137,7 +137,7 @@ def _proxy(address: str) -> str:
 def _let_ray_send_its_token() -> None:
     """Ray's client sends a token only if told so, and aborts the process if it cannot read the file it is told."""
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(given) if given else Path.home() / ".ray" / "auth_token"
+    file = Path(given or os.path.expanduser("~/.ray/auth_token"))
     readable = file.is_file() and os.access(file, os.R_OK) and file.stat().st_size > 0
     if os.environ.get("RAY_AUTH_TOKEN") or readable:
         os.environ.setdefault("RAY_AUTH_MODE", "token")

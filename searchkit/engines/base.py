@@ -1,4 +1,4 @@
-"""What an engine is, and the numbered asks that every engine keeps: never the same candidate twice."""
+"""Protocol of an engine, and the numbered asks that every engine keeps: never the same candidate twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUNDS: Final = 8  # attempts at something new by chance before it is looked for
 
 
 class Engine(Protocol):
-    """A running search. Its asks depend only on the space, the seed, and what it was told in which order."""
+    """A running search. Its asks depend only on the space, the seed, and the outcomes in their order."""
 
     def ask(self, n: int) -> list[Ask]:
         """The next n asks, numbered on from 0; fewer only where no other candidate is left, [] when none is."""
@@ -34,11 +34,11 @@ class EngineConfig(Protocol):
 
     @property
     def population(self) -> int:
-        """How many candidates one generation asks for."""
+        """Candidates of one generation."""
 
     @property
     def steady(self) -> bool:
-        """Whether it is asked for one more candidate after every single outcome, not for whole generations."""
+        """Whether each outcome is followed by one more ask, rather than each generation by the next."""
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
         """StudyError where it cannot search that space for these objectives; plateau: one may end the search."""
@@ -47,7 +47,7 @@ class EngineConfig(Protocol):
         """A running engine on a bound space."""
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the engine in a fingerprint, as JSON."""
+        """The JSON that identifies the engine in a fingerprint."""
 
 
 class PublishedSearch(EngineConfig, Protocol):

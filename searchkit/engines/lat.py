@@ -95,7 +95,7 @@ class LAT:
         return self.start_at(space, objectives, seed, functools.partial(_proportional, _lengths_of(space)))
 
     def start_at(self, space: Space, objectives: Sequence[Objective], seed: int, cost: Cost) -> Engine:
-        """With the `cost` in which a candidate is compared with the lower bound before it is asked for."""
+        """An engine that compares candidates with the lower bound by `cost` before it asks for them."""
         return _Evolution(self, space, objectives, seed, cost)
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""NSGA-II (Deb et al. 2002): pymoo selects parents and survivors, the space breeds. pymoo appears in this file only.
+"""NSGA-II (Deb et al. 2002): selection and survival by pymoo; crossover and mutation by `Space`.
 
 pymoo's own operators barely change small integer ranges, so children come from the space's; and pymoo looks for
 duplicates in its population only, so the asks keep every candidate ever seen.
@@ -159,7 +159,7 @@ class _Evolution:
         return new
 
     def _children(self, n: int) -> list[Genome]:
-        """What `algorithm.ask` gives, which asks for the same number every time."""
+        """The offspring of `algorithm.ask`, which asks for the same number every time."""
         algorithm = self._algorithm
         offspring = algorithm.mating.do(
             algorithm.problem, algorithm.pop, n, algorithm=algorithm, random_state=algorithm.random_state
@@ -178,7 +178,7 @@ class _Evolution:
 
 
 def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
-    """pymoo's NSGA-II, set up for ask and tell; the first it is told is its initial population."""
+    """pymoo's NSGA-II in ask-and-tell form; the first outcomes are its initial population."""
     from pymoo.algorithms.moo.nsga2 import NSGA2 as Algorithm  # noqa: N811
     from pymoo.algorithms.moo.nsga2 import binary_tournament
     from pymoo.core.problem import Problem
@@ -193,7 +193,7 @@ def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class _Mating:
-    """What pymoo calls for offspring: its tournament chooses pairs, the space crosses and mutates them."""
+    """pymoo's mating: its tournament chooses pairs, the space crosses and mutates them."""
 
     space: Space
     crossover: float

@@ -1,4 +1,4 @@
-"""Random search: distinct samples of the space, whatever it is told. The floor that every engine has to beat."""
+"""Random search: distinct samples of the space, whatever the outcomes. The floor that every engine has to beat."""
 
 from __future__ import annotations
 

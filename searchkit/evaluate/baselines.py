@@ -1,4 +1,4 @@
-"""What a front has to beat, as candidates that run through the same code."""
+"""Baselines of a front, as candidates that run through the same code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def baselines(layers: int, slots: int) -> dict[str, tuple[Candidate, ...]]:
 
 
 def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], head: str) -> ReductionPlan:
-    """What a candidate that names a `baseline` means, on any supernet: at most its input is cut.
+    """The plan of a candidate that names a `baseline`, on any supernet: at most its input is cut.
 
     The `share` counts [CLS] and what the task marks: separators stay, so that a text still ends, and so do questions
     where `head` answers them. What is cut is gone: it cannot hold the answer.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from searchkit.objective import Objective
 
 
-TOGETHER: Final = 12  # asks that share prefixes; what an interruption may cost, and how often progress is told
+TOGETHER: Final = 12  # asks that share prefixes, and the most that an interruption may cost
 
 
 class Inline:

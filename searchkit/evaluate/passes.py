@@ -19,11 +19,11 @@ from searchkit._progress import step
 from searchkit.evaluate.split import Split
 from searchkit.evaluate.threads import side_by_side
 from searchkit.reduction.device import give_back_memory
-from searchkit.reduction.encoder import Trace
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.prefix_tree import Cache, Walk, can_share, prefixes
 from searchkit.reduction.ragged import Layout, Tokens
+from searchkit.reduction.trace import Trace
 
 log = logging.getLogger(__name__)
 

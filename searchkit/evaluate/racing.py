@@ -83,7 +83,7 @@ class RaceState:
         return cls(quality[0], cost[0], 1 - racing.confidence, racing.shards - 1)
 
     def outcomes(self, subject: Any) -> dict[str, Floats]:
-        """What the subject's quality and cost are made of, by name. StudyError: they break `Objective.examples`."""
+        """The parts of the subject's quality and cost, by name. StudyError: they break `Objective.examples`."""
         found = {}
         for objective, most in ((self.quality, 1.0), (self.cost, math.inf)):
             assert objective.examples is not None
@@ -98,7 +98,7 @@ class RaceState:
         return found
 
     def against(self, trials: Iterable[Trial]) -> RaceState:
-        """The same race against these trials, of which the examples are known."""
+        """A copy of the race against these trials, of which the examples are known."""
         rivals = (
             Incumbent(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
         )

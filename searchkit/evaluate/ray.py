@@ -1,4 +1,4 @@
-"""Evaluates asks on Ray actors that load supernet and split once; afterwards only candidates and records travel."""
+"""Evaluation on Ray actors that load supernet and split once; afterwards only candidates and records travel."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Worker:
         sys.path.sort(key=lambda entry: entry == current_folder)
 
     def build(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
-        """Not in the constructor: what goes wrong here comes back as itself, and a death as a death."""
+        """Build the bench; not in the constructor, so that errors come back as themselves, and a death as a death."""
         self._bench = workbench.build()
         self._objectives = {objective.name: objective for objective in objectives}
 
@@ -66,7 +66,7 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Job:
-    """Asks to measure together, the objectives, what is known already of each, and how often it was tried."""
+    """Asks to measure together, names of the objectives, earlier trials of the asks, and the number of this attempt."""
 
     asks: tuple[Ask, ...]
     names: tuple[str, ...]
@@ -74,14 +74,14 @@ class _Job:
     attempt: int = 1
 
     def cut(self, worker: _WorkerSlot, routes: Routes, count: int) -> tuple[_Job, _Job | None]:
-        """So many of its asks for a worker, and the rest; what was begun stays together."""
+        """Split off `count` asks for a worker; a job that was begun stays whole."""
         if self.before or self.attempt > 1:
             return self, None
         taken, left = routes.taken(worker, self.asks, count)
         return replace(self, asks=taken), replace(self, asks=left) if left else None
 
     def again(self) -> list[_Job]:
-        """After its worker died: each ask by itself, so that one that kills workers takes no other along."""
+        """Jobs of one ask each, after the worker died, so that an ask that kills workers takes no other along."""
         known = {trial.key: (trial,) for trial in self.before}
         return [
             replace(self, asks=(ask,), before=known.get(ask.key, ()), attempt=self.attempt + 1) for ask in self.asks
@@ -193,7 +193,7 @@ class Ray:
         race: RaceState | None = None,
         one_at_a_time: bool = False,
     ) -> Iterator[Trial]:
-        """Trials in the order of completion; arrival order steers nothing, the engine is told in ask order."""
+        """Yield trials in the order of completion; that steers nothing, the engine gets them in ask order."""
         waiting = deque((*jobs, *more()))
         shared = None if race is None else self._ray.put(race)  # so that it travels once
         while (waiting and not self._halted) or any(slot.jobs for slot in self._slots):
@@ -205,7 +205,7 @@ class Ray:
                 waiting.extend(more())
 
     def _hand_out(self, waiting: deque[_Job], race: Any, one_at_a_time: bool) -> None:
-        """Waiting jobs to workers that have started, those with the fewest first."""
+        """Give waiting jobs to workers that have started, those with the fewest first."""
         self._wait_for_first()
         here = [slot for slot in self._slots if slot.starting is None]
         while waiting:
@@ -329,7 +329,7 @@ class Ray:
 
 
 def _share(left: int, workers: int) -> int:
-    """How many of the asks that are left a worker gets next."""
+    """Number of asks that a worker gets next, of those that are left."""
     return min(math.ceil(left / (PARTS * workers)), MOST)
 
 

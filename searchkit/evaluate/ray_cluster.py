@@ -151,7 +151,7 @@ def connect(address: str | None, cpus: float) -> Any:
         else:
             with _own_environment():
                 ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # Ray raises bare ones too, where a node is slow to start
         place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
         raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
     return ray

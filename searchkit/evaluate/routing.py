@@ -1,7 +1,8 @@
-"""Which worker gets which asks: those of whose prefixes it remembers more than any other worker does.
+"""Routing of asks to workers: each gets those of whose prefixes it remembers more than any other worker does.
 
 Servers of language models route requests so (prefix-aware routing). Here a generation begins as one heap of asks, and
-each worker that is free takes a share of it; what it does not remember, it takes in the order of the tree.
+each worker that is free takes a share of it: first the asks whose prefixes it remembers, then others in the order of
+the prefix tree.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from searchkit.evaluate.trial import layer_values
 from searchkit.records import Ask
 
-MOST_KNOWN: Final = 4096  # asks that are looked back on; what workers remember of older ones is gone, mostly
+MOST_KNOWN: Final = 4096  # latest asks that count; workers have mostly forgotten older ones
 
 
 @dataclass
@@ -32,15 +33,15 @@ class Routes:
         self._given: list[tuple[Hashable, Ask]] = []
 
     def taken(self, worker: Hashable, asks: Sequence[Ask], count: int) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
-        """So many of the asks for this worker, and the others, both in the order in which the asks came."""
-        order = sorted(range(len(asks)), key=lambda one: -self.lead(worker, asks[one]))
+        """Split the asks into `count` for this worker and the others, both in the order in which the asks came."""
+        order = sorted(range(len(asks)), key=lambda index: -self.lead(worker, asks[index]))
         chosen = set(order[:count])
-        parts = [tuple(ask for one, ask in enumerate(asks) if (one in chosen) is part) for part in (True, False)]
+        parts = [tuple(ask for index, ask in enumerate(asks) if (index in chosen) is part) for part in (True, False)]
         self.give(worker, parts[0])
         return parts[0], parts[1]
 
     def lead(self, worker: Hashable, ask: Ask) -> int:
-        """By how many layers the longest prefix that the worker knows is longer than what any other one knows."""
+        """Layers by which the longest prefix that the worker knows exceeds those that others know."""
         own = others = 0
         node: _Node | None = self._root
         for values in layer_values(ask):
@@ -52,18 +53,18 @@ class Routes:
         return own - others
 
     def give(self, worker: Hashable, asks: Iterable[Ask]) -> None:
-        """The worker will remember the prefixes of these asks."""
+        """Note that the worker gets these asks, and will remember their prefixes."""
         for ask in asks:
             self._given.append((worker, ask))
             self._note(worker, ask)
         if len(self._given) > 2 * MOST_KNOWN:
-            self._again(self._given[-MOST_KNOWN:])
+            self._rebuild(self._given[-MOST_KNOWN:])
 
     def forget(self, worker: Hashable) -> None:
-        """The worker is gone, with all that it remembered."""
-        self._again([(one, ask) for one, ask in self._given if one != worker])
+        """Remove a worker that is gone, with all that it remembered."""
+        self._rebuild([(other, ask) for other, ask in self._given if other != worker])
 
-    def _again(self, given: Iterable[tuple[Hashable, Ask]]) -> None:
+    def _rebuild(self, given: Iterable[tuple[Hashable, Ask]]) -> None:
         self._root, self._given = _Node(), list(given)
         for worker, ask in self._given:
             self._note(worker, ask)

@@ -5,10 +5,10 @@ Axes: N examples, C classes, B examples of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +21,32 @@ from searchkit.evaluate.split import Split
 from searchkit.objective import Kept
 from searchkit.records import Candidate
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Trace
+from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
+from searchkit.reduction.trace import Trace
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.bench import SupernetBench
     from searchkit.tasks.base import Encoded, Labels
+
+
+class Holder(Protocol):
+    """The parts of a bench that its subjects use."""
+
+    @property
+    def model(self) -> AdaptiveModel: ...
+    @property
+    def split(self) -> Split: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def padded_to(self) -> int: ...
+    @property
+    def tables(self) -> Mapping[str, Any]: ...
+    @property
+    def unreduced(self) -> SupernetSubject: ...
+    def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]: ...
+    def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +57,7 @@ class SupernetSubject:
     only a part of the bench's
     """
 
-    bench: SupernetBench
+    bench: Holder
     candidate: Candidate
     plan: ReductionPlan
     prepared: Passes | None = None

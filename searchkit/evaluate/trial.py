@@ -53,7 +53,7 @@ def measure_together(
 
 
 def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Prepared, Failed | None]:
-    """What they share, or the failure, as a record, which holds no memory."""
+    """The shared computation, or its failure as a record, which holds no memory."""
     try:
         return bench.prepare([ask.candidate for ask in asks], race), None
     except StudyError:
@@ -114,7 +114,7 @@ def _extended(outcome: Outcome, name: str, estimate: Estimate, constraints: Sequ
 
 
 def layer_values(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
-    """What decides each layer, first layer first; of a scalar, which decides all of them, in the first place."""
+    """Values that decide each layer, first layer first; a scalar, which decides all of them, stands in the first."""
     values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
     return itertools.zip_longest(*values)
 

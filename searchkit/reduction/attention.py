@@ -28,7 +28,7 @@ FUSED: Final = 1 << 16  # elements up to which the fused kernel is faster, on a 
 
 
 class AttentionMap(Protocol):
-    """What a scorer may read of the attention in a bucket, before dropout, whether the map was written or not.
+    """The attention of a bucket for scorers, before dropout, whether the map was written or not.
 
     probabilities: (B, H, L, L) in the model's format, [b, h, i, j] from query i to key j; voters: (B, L) the weight of
     each query: 0 for a pad, 1 for a token, in between in a relaxed pass

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from searchkit.reduction.encoder import Trace
 from searchkit.reduction.families import FAMILIES
 from searchkit.reduction.heads import Reads
 from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int
 
 
 def ratio_as_published(plan: ReductionPlan, shape: Shape, tokens: int) -> float:
-    """What LAT reports of a plan: the cost of one input of `tokens` tokens, pads and all, over that of the whole model.
+    """LAT's accounting of a plan: the cost of one input of `tokens` tokens, pads and all, over that of the whole model.
 
     NaN where the example's content decides and there is no one length: with thresholds, for one.
     """

@@ -1,4 +1,4 @@
-"""Which device and number format a pass uses, and the environment that stands beside every number measured on it."""
+"""Device and number format of a pass, and the environment that stands beside every number measured on it."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def give_back_memory() -> None:
-    """What is free returns to the system; glibc keeps it where it lies between tensors that stay."""
+    """Return free memory to the system; glibc keeps it where it lies between tensors that stay."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int]:
-    """What a measured number depends on beside the candidate: device, its clock, threads, number format, versions."""
+    """Conditions of a measured number beside the candidate: device, its clock, threads, number format, versions."""
     import transformers
 
     return {
@@ -96,7 +96,7 @@ def _processor() -> str:
 
 
 def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
-    """What decides how fast the processor runs, as far as the system tells; not how fast it runs just now."""
+    """Settings that decide the processor's speed, as far as the system shows them; not its speed just now."""
 
     def read(name: str) -> str:
         try:

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.checkpoint import listed, load_config, quiet_transformers, read_stock
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import Encoding, Restored, State, Trace, encode, static_trace
+from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import view_of
 from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
+from searchkit.reduction.state import Encoding, Restored, State
 from searchkit.reduction.stock_check import compare_with_stock
+from searchkit.reduction.trace import Trace, static_trace
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class AdaptiveModel(nn.Module):
         made = self.found.get("predictors", {}).get(name)
         if made is not None and made != settings:
             log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
-        if made != settings:
+        if made != settings or name not in self.predictors:
             self.note("predictors", {**self.found.get("predictors", {}), name: settings})
             self._attach(name, settings)
             self.predictors[name].to(next(self.stock.parameters()).device)
@@ -155,8 +157,6 @@ class AdaptiveModel(nn.Module):
         """
         state = State(embedded, tokens.layout, self.predictor, restore=False)
         state.attend(self.view.blocks[0], 0, like, self.training)
-        state.read = None if state.read is None else state.read.detach()  # scores choose, and pass no gradient on
-        state.values = None if state.values is None else state.values.detach()
         return state
 
     def frozen(self) -> AdaptiveModel:

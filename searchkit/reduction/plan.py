@@ -1,4 +1,4 @@
-"""What a candidate means for one encoder: at every slot a reducer, or none.
+"""Reduction plans: the form of a candidate for one encoder, at every slot a reducer or none.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
 of the others. Slots are the layers and, before the first attention, the input. Axes: B examples, T tokens.
@@ -55,7 +55,7 @@ class TopK:
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
     def wanted_of(self, tokens: int) -> int:
-        """The same for one example."""
+        """`wanted` for one example."""
         return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
 
 
@@ -190,6 +190,26 @@ def ranks(scores: Tensor, layout: Layout) -> Tensor:
 
 
 @dataclass(frozen=True)
+class LayerReducers:
+    """The reducers of one layer, in the order in which it meets them; at most one is there."""
+
+    before: Reducer | None = None
+    between: Reducer | None = None
+    after: Reducer | None = None
+
+    @classmethod
+    def of(cls, reducer: Reducer | None) -> LayerReducers:
+        """The layer's reducer at its site."""
+        site = None if reducer is None else reducer.site
+        return cls(*(reducer if site == name else None for name in SITES))
+
+    @property
+    def later(self) -> Reducer | None:
+        """The reducer that may read the layer's attention."""
+        return self.between or self.after
+
+
+@dataclass(frozen=True)
 class ReductionPlan:
     """A reducer, or None, for each layer of an encoder, and for its input (before the first attention)."""
 
@@ -236,6 +256,11 @@ class ReductionPlan:
         rules = [_reducer(*slot) for slot in zip(models, lengths, thresholds, strict=True)]
         return cls(tuple(rules[-layers:]), None if input_template is None else rules[0])
 
+    @functools.cached_property
+    def layers(self) -> tuple[LayerReducers, ...]:
+        """The layers' reducers by site."""
+        return tuple(map(LayerReducers.of, self.reducers))
+
     @property
     def slots(self) -> tuple[Reducer | None, ...]:
         """The input's reducer, then the layers'."""
@@ -260,11 +285,11 @@ class ReductionPlan:
             return alive if reducer is None or reducer.keep is None else min(alive, int(reducer.keep.wanted(whole)))
 
         alive = after(self.input, tokens)
-        for reducer in self.reducers:
-            at = {site: alive if reducer is None or reducer.site != site else after(reducer, alive) for site in SITES}
-            attention = at["before_attention"]
-            counts.append((attention, min(attention, at["between"])))
-            alive = min(at.values())
+        for reducers in self.layers:
+            attention = after(reducers.before, alive)
+            feed_forward = after(reducers.between, attention)
+            counts.append((attention, feed_forward))
+            alive = after(reducers.after, feed_forward)
         return tuple(counts)
 
 

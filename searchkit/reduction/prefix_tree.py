@@ -1,4 +1,4 @@
-"""Many plans on one batch: the tree of their reducers, walked depth first, so that a common prefix is computed once.
+"""Shared prefixes, bit-identical to separate evaluation: many plans on one batch, as a tree that is walked depth first.
 
 A node is the batch after the attention of a layer, as all reducers before it have left it; its children are what the
 different reducers of that layer make of it. The feed-forward part runs once for every token that any child keeps, which
@@ -17,13 +17,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from searchkit.reduction.encoder import State
 from searchkit.reduction.families import Block
 from searchkit.reduction.matmul import piecewise, rowwise
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.scorers import SCORERS
+from searchkit.reduction.state import State
 
 FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
 INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
@@ -62,7 +62,7 @@ class Node:
         return self._ranked[key]
 
     def serves(self, reducers: Iterable[Reducer | None]) -> bool:
-        """Whether it still knows what these reducers need: an order is found before the feed-forward part is made."""
+        """Whether it still has the orders that these reducers need: they are computed before the feed-forward part."""
         needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
         return needed <= set(self._ranked) or not self._made.any()
 
@@ -83,8 +83,7 @@ class Node:
     @property
     def bytes(self) -> int:
         """About what it holds in memory."""
-        held = (self.state.hidden, self.state.buffer, self.state.values)
-        return sum(tensor.nbytes for tensor in held if tensor is not None) + INDICES * len(self._made)
+        return self.state.nbytes + INDICES * len(self._made)
 
 
 @dataclass
@@ -144,9 +143,8 @@ def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
 
 
 def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
-    """What decides the state after this layer's attention: the reducers until then, the input's first."""
-    here = plan.reducers[layer]
-    return (*plan.slots[: layer + 1], here if here is not None and here.site == "before_attention" else None)
+    """The reducers that decide the state after this layer's attention, the input's first."""
+    return (*plan.slots[: layer + 1], plan.layers[layer].before)
 
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:
@@ -175,8 +173,7 @@ class Walk:
         members = list(range(len(self._plans)))
         for restore, group in _split(members, lambda one: self._model.needs_buffer(self._plans[one])):
             embedded = self._model.embed(self._tokens)
-            root = State(embedded, self._tokens.layout, self._model.predictor, restore)
-            root.fewest = FEWEST
+            root = State(embedded, self._tokens.layout, self._model.predictor, restore, fewest=FEWEST)
             first = self._model.view.blocks[0]
             for reducer, part in _split(group, lambda one: self._plans[one].input):
                 branch = root.fork()
@@ -190,8 +187,8 @@ class Walk:
         if layer == len(blocks):
             self._finish(state, group)
             return
-        first_only = layer == len(blocks) - 1 and self._model.reads_first_only and state.buffer is None
-        for before, part in _split(group, lambda one: self._at(one, layer, later=False)):
+        first_only = layer == len(blocks) - 1 and self._model.reads_first_only and not state.restores
+        for before, part in _split(group, lambda one: self._plans[one].layers[layer].before):
             self._work.separate += len(part) * len(state.layout.positions)
             if first_only:
                 branch = state.fork()
@@ -205,15 +202,13 @@ class Walk:
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
         """The layer's attention, computed or remembered."""
         key = self._key(state, layer, part[0])
-        known = self._cache.find(key, (self._at(one, layer, later=True) for one in part))
+        known = self._cache.find(key, (self._plans[one].layers[layer].later for one in part))
         if known is not None:
             return known
-        assert len(state.seen) == layer, "a node that was remembered a moment ago is gone"
+        assert state.layers == layer, "a node that was remembered a moment ago is gone"
         block, branch = self._model.view.blocks[layer], state.fork()
         branch.reduce(before, layer, block)
         branch.attend(block, layer, self._like)
-        if not branch.scorer(self._like, layer).needs_values:
-            branch.values = None
         self._work.shared += len(branch.hidden)
         node = Node(branch)
         self._cache.keep(key, node)
@@ -222,10 +217,10 @@ class Walk:
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:
-        """What the reducers after attention make of a node."""
+        """Visit the branches that the reducers after attention make of a node."""
         block, state = self._model.view.blocks[layer], node.state
         branches: list[tuple[State, Tensor | None, Reducer | None, list[int]]] = []
-        for reducer, members in _split(part, lambda one: self._at(one, layer, later=True)):
+        for reducer, members in _split(part, lambda one: self._plans[one].layers[layer].later):
             branch, rows = state.fork(), None
             if reducer is not None and reducer.site == "between" and reducer.may_drop(state.whole, state.layout):
                 rows = branch.keep(reducer, layer, block, node.ranked(reducer, layer, block))
@@ -236,14 +231,13 @@ class Walk:
         made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]) if fresh else ())
         for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
             if not remembered:
-                hidden, branch.projected = next(made)
-                branch.transform(hidden)
+                branch.transform(*next(made))
                 if reducer is not None and reducer.site == "after_layer":
                     branch.reduce(reducer, layer, block)
             self._layer(branch, layer + 1, members)
 
     def _key(self, state: State, layer: int, one: int) -> Key:
-        return state.buffer is not None, prefix_of(self._plans[one], layer)
+        return state.restores, prefix_of(self._plans[one], layer)
 
     def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
         """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
@@ -256,7 +250,7 @@ class Walk:
         for one in members:
             parts.setdefault(self._key(state, layer, one), []).append(one)
         return all(
-            self._cache.find(key, (self._at(one, layer, later=True) for one in part)) is not None
+            self._cache.find(key, (self._plans[one].layers[layer].later for one in part)) is not None
             for key, part in parts.items()
         )
 
@@ -266,14 +260,9 @@ class Walk:
             return False
         return not any(
             (reducer is not None and reducer.site == "after_layer")
-            or any(self._at(one, layer + 1, later=False) for one in members)
+            or any(self._plans[one].layers[layer + 1].before for one in members)
             for _, _, reducer, members in branches
         )
-
-    def _at(self, one: int, layer: int, *, later: bool) -> Reducer | None:
-        """The plan's reducer at a layer, if it stands before attention (or later)."""
-        reducer = self._plans[one].reducers[layer]
-        return reducer if reducer is not None and (reducer.site != "before_attention") == later else None
 
     def _finish(self, state: State, group: Sequence[int]) -> None:
         predicted = self._model.read(state.result(), self._tokens.layout)

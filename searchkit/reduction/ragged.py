@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Which tokens belong to which example, and where each stood before anything was dropped.
+    """Packed rows by example, with the place of each token before anything was dropped.
 
     offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
@@ -124,7 +124,7 @@ class Layout:
 
     @cached_property
     def memo(self) -> dict[Hashable, Any]:
-        """What reducers found out about these tokens, so that it is computed once for all that ask."""
+        """Results of reducers about these tokens, computed once for all that need them."""
         return {}
 
     @property

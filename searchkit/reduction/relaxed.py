@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.attention import attend
-from searchkit.reduction.encoder import Predictors, Restored
 from searchkit.reduction.families import Block
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout
-from searchkit.reduction.scorers import SCORERS, Scorer, Seen
+from searchkit.reduction.scorers import Predictors, Scorer, Seen, scorer_of
+from searchkit.reduction.state import Restored
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a relaxation decides from, for one slot: its number (the input is 0), scorer, what it saw and said.
+    """The inputs of a relaxation at one slot: its number (the input is 0), the scorer, and its inputs and scores.
 
     scores: (T,) float32; protected: (T,) bool; alive: (T,) weights so far; layout: of the whole examples
     """
@@ -49,7 +49,7 @@ class Decision:
 
 
 class Relaxation(Protocol):
-    """A slot's decision, softened."""
+    """Protocol of a softened decision."""
 
     @property
     def fades_states(self) -> bool:
@@ -99,18 +99,16 @@ def fade(
     """`encode` in its relaxed form; `plan` says where a reducer stands and how it scores, `relaxation` what it does."""
     run = _Pass(hidden, layout, relaxation, predictors)
     run.reduce(plan.input, 0, blocks[0])
-    for number, (block, reducer) in enumerate(zip(blocks, plan.reducers, strict=True)):
-        at = {} if reducer is None or number in skip else {reducer.site: reducer}
+    for number, (block, reducers) in enumerate(zip(blocks, plan.layers, strict=True)):
         run.values = None
-        run.reduce(at.get("before_attention"), number + 1, block)
         if number not in skip:
-            later = at.get("between") or at.get("after_layer")
+            run.reduce(reducers.before, number + 1, block)
             dropout = block.attention_dropout if training and attention_dropout else 0.0
-            attention = run.attend(block, dropout, later)
-            run.reduce(at.get("between"), number + 1, block, attention)
+            attention = run.attend(block, dropout, reducers.later)
+            run.reduce(reducers.between, number + 1, block, attention)
             run.hidden = block.transformed(run.hidden)
             run.remember()
-            run.reduce(at.get("after_layer"), number + 1, block, attention)
+            run.reduce(reducers.after, number + 1, block, attention)
         run.history.append(run.alive)
     discarded = run.discarded
     restored = Restored(run.buffer.masked_fill(discarded[:, None], 0.0), discarded)
@@ -146,10 +144,7 @@ class _Pass:
         return attention
 
     def scorer(self, reducer: Reducer, slot: int) -> Scorer:
-        if reducer.scorer in SCORERS:
-            return SCORERS[reducer.scorer]
-        assert self.predictors is not None, f"the model has no trained scorer {reducer.scorer!r}"
-        return self.predictors(reducer.scorer, max(slot - 1, 0))
+        return scorer_of(reducer.scorer, max(slot - 1, 0), self.predictors)
 
     def reduce(self, reducer: Reducer | None, slot: int, block: Block, attention: Tensor | None = None) -> None:
         if slot == 0:

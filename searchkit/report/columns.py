@@ -73,8 +73,7 @@ def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, asc
         for layout in filter(None, layouts):
             if _width(layout, chosen) <= width:
                 return _text(names, layout, [chosen], width)
-    letters = layouts[-1]
-    layout = letters if letters and letters.width <= NAME else in_numbers(names)
+    layout = next((each for each in layouts if each and each.width <= NAME), None) or in_numbers(names)
     return _text(names, layout, list(_chunks(layout, kept, width)), width)
 
 
@@ -86,10 +85,10 @@ def in_full(names: Sequence[Name], *, listed: bool = False) -> Layout:
         slots = max(map(len, rows), default=0)
         widths[dimension] = [max(len(row[slot]) for row in rows if slot < len(row)) for slot in range(slots)]
 
-    shares = any(brief(value).startswith(".") for name in names for one in dimensions for value in name.of(one))
+    shares = any(brief(value).startswith(".") for name in names for each in dimensions for value in name.of(each))
 
     def member(name: Name) -> str:
-        values = {one: zip(map(brief, name.of(one)), widths[one], strict=False) for one in dimensions}
+        values = {each: zip(map(brief, name.of(each)), widths[each], strict=False) for each in dimensions}
         texts = (" ".join(_padded(value, width, shares) for value, width in of) for of in values.values())
         return BETWEEN.join(text or "-" for text in texts)
 

@@ -20,11 +20,11 @@ def told(
     """
     engine = record["description"].get("engine", {})
     if engine.get("steady"):
-        yield f"steady state, {in_flight or 'no'} asks open: {len(trials)} told"
+        yield f"steady state, {in_flight or 'no'} candidates in flight: {len(trials)} are done"
     elif population := engine.get("population"):
         numbers = {trial.ask.number for trial in trials}
         whole = next(number for number in range(len(numbers) + 1) if number not in numbers) // population
-        yield f"generation by generation: {whole} of {population} told"
+        yield f"generation by generation: {whole} done, of {population} candidates each"
     if "budget" in record:
         yield f"until {record['budget']}"
     worker_s = sum(trial.seconds for trial in trials)

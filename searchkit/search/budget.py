@@ -1,4 +1,4 @@
-"""When a search ends: its budget, and the account of what is spent of it."""
+"""The budget of a search, and the account of how much of it is spent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED: Final = "ended"  # the note beside the trials that says what ended the se
 
 @dataclass(frozen=True)
 class Plateau:
-    """The front stands still: over the last `evaluations` its hypervolume grew by less than the share `gain`.
+    """A front that stands still: over the last `evaluations` its hypervolume grew by less than the share `gain`.
 
     The reference point never moves: the worst of the first `evaluations` in every objective, plus 1 % of the range.
 
@@ -46,7 +46,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Budget:
-    """When the search ends, whichever comes first. A larger budget continues it as if it had never stopped.
+    """Limits of a search, whichever is reached first. A larger budget continues it as if it had never stopped.
 
     evaluations: distinct candidates; hours: of the search by the clock, interruptions not counted; worker_hours: what
     the evaluations took, summed over workers; plateau: the front stands still
@@ -79,7 +79,7 @@ class Budget:
 
 
 class Account:
-    """What a search has spent of its budget, and how much of it failed.
+    """Evaluations and time that a search has spent, and its failures.
 
     stored: earlier trials in the order of their tells, which is that of their asks unless the engine is steady;
     generation: how many are told at once, 1 where the engine is steady; seconds: of the search so far, by the clock
@@ -108,23 +108,22 @@ class Account:
             self.told(stored[start : start + generation])
 
     def add(self, trial: Trial) -> None:
-        """A trial is stored, in any order."""
+        """Count a stored trial; any order."""
         self.evaluations += trial.is_evaluation
         self._worker_s += trial.seconds
         if isinstance(trial.outcome, Failed):
             self._failed.append(trial)
 
     def told(self, trials: Sequence[Trial]) -> None:
-        """The engine was told these, in this order. The plateau is judged then: a search that was killed in between
-        judges at the same places.
-        """
+        """Judge the plateau, after the engine was told these trials in this order; a search that was killed in between
+        judges at the same places."""
         if self._curve:
             for trial in trials:
                 self._curve.add(trial)
             self._flat = self._flat or self._curve.is_flat
 
     def exhausted(self) -> None:
-        """No candidate is left."""
+        """End the search: no candidate is left."""
         self._exhausted = True
 
     @property
@@ -134,7 +133,7 @@ class Account:
 
     @property
     def ended(self) -> str | None:
-        """What ended the search, as a clause; None while it goes on."""
+        """The limit that ended the search, as a clause; None while it goes on."""
         budget = self._budget
         if not self.left:
             return f"{budget.evaluations} evaluations are made"

@@ -1,4 +1,4 @@
-"""Failures told together: by kind, and by message but for the numbers in it."""
+"""Failures grouped by kind, and by message without its numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Failures:
-    """Failures that are alike: kind, message and ask of the first; how many, and in how many attempts together."""
+    """A group of similar failures: kind, message and ask of the first; their number, and their attempts in all."""
 
     kind: str
     message: str
@@ -29,7 +29,7 @@ class Failures:
 
 
 def grouped(trials: Iterable[Trial]) -> list[Failures]:
-    """The failed ones among the trials, most frequent first."""
+    """Groups of the failed trials, most frequent first."""
     groups: dict[tuple[str, str], Failures] = {}
     for trial in trials:
         if isinstance(failed := trial.outcome, Failed):

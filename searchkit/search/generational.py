@@ -48,7 +48,7 @@ def search(
     `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
-    leaders: list[str] = []  # the front of what was told, in a race
+    leaders: list[str] = []  # keys of the front of all told trials, in a race
     stored = {trial.ask.number: trial for trial in done.values()}
 
     def goes_on() -> bool:
@@ -64,7 +64,8 @@ def search(
         check_replay(asked, stored)
         fresh = waiting = list({ask.key: ask for ask in asked if ask.key not in done}.values())
         if race is not None and fresh:
-            race = race.against(rivals(race, leaders, evaluator, done))
+            done |= with_examples(race, [done[key] for key in leaders], evaluator)
+            race = race.against([done[key] for key in leaders if done[key].examples])
         while waiting and goes_on():
             now, waiting = waiting[: account.left], waiting[account.left :]
             for trial in evaluator.run(now, race):
@@ -84,24 +85,25 @@ def search(
         if fresh:
             account.told(trials)
         if race is not None:
-            leaders = leading(race, [*leaders, *(ask.key for ask in asked)], done)
+            keys = dict.fromkeys([*leaders, *(ask.key for ask in asked)])
+            leaders, beaten = leading(race, [done[key] for key in keys])
+            done |= beaten
     return done
 
 
-def leading(race: RaceState, told: Sequence[str], done: dict[str, Trial]) -> list[str]:
-    """Those on the front of what was told; the others, which never come back to it, let go of their examples."""
-    front = [member.key for member in Front.of([done[key] for key in told], (race.quality, race.cost)).members]
-    for key in set(told) - set(front):
-        done[key] = replace(done[key], examples={})
-    return front
+def leading(race: RaceState, told: Sequence[Trial]) -> tuple[list[str], dict[str, Trial]]:
+    """Keys of the front of the told trials; the others by key, without their examples: they never come back to it."""
+    front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
+    beaten = {trial.key: replace(trial, examples={}) for trial in told if trial.key not in front}
+    return front, beaten
 
 
-def rivals(race: RaceState, leaders: Sequence[str], evaluator: Evaluator, done: dict[str, Trial]) -> list[Trial]:
-    """The leaders with their examples; those of an earlier process are measured again."""
-    missing = [done[key].ask for key in leaders if not done[key].examples]
-    for trial in evaluator.run(missing, race.against([])) if missing else ():
-        done[trial.key] = replace(done[trial.key], examples=trial.examples)
-    return [done[key] for key in leaders if done[key].examples]
+def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluator) -> dict[str, Trial]:
+    """The leaders by key, with their examples; those of an earlier process are measured again for them."""
+    missing = [trial.ask for trial in leaders if not trial.examples]
+    again = evaluator.run(missing, race.against([])) if missing else ()
+    examples = {trial.key: trial.examples for trial in again}
+    return {trial.key: replace(trial, examples=examples.get(trial.key, trial.examples)) for trial in leaders}
 
 
 def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:

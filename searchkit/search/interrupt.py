@@ -1,4 +1,4 @@
-"""Ctrl-C: once asks a search to finish what is in flight, twice stops it now."""
+"""Interruption by Ctrl-C: the first lets a search finish what is in flight, the second stops it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MESSAGE: Final = "finishing what is in flight; press Ctrl-C again to stop now"
 
 
 class Interrupt:
-    """Listens to Ctrl-C while a search runs; anywhere else Ctrl-C stops at once, as ever.
+    """SIGINT handler of a running search; anywhere else Ctrl-C stops at once, as usual.
 
-    say: is given one line for the terminal, in a thread of its own, because a signal may come in the middle of a print
+    say: writes one line to the terminal, in a thread of its own, because a signal may come in the middle of a print
     """
 
     def __init__(self, say: Callable[[str], None] = log.warning, grace_s: float = GRACE_S) -> None:
@@ -28,7 +28,7 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C for a wish (`asked`) once, in the main thread; KeyboardInterrupt at the end if it was one."""
+        """The main thread's first SIGINT sets `asked`, the second raises; KeyboardInterrupt at the end if `asked`."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

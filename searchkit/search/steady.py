@@ -21,21 +21,21 @@ IN_FLIGHT: Final = "in_flight"  # the note beside the trials that says how many 
 
 
 class Notes(Protocol):
-    """Where a search keeps what it fixed when it began."""
+    """Settings that a search fixed when it began, kept in its store."""
 
     def note(self, name: str) -> Any: ...
 
 
 def in_flight(notes: Notes) -> int:
-    """How many asks were open when the search began; StoreError where nothing says so."""
-    found = notes.note(IN_FLIGHT)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise StoreError(f"the storage does not say how many asks were in flight ({found!r}): start a new run")
-    return found
+    """The number of open asks that the search began with; StoreError where it is not stored."""
+    count = notes.note(IN_FLIGHT)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise StoreError(f"the storage does not say how many asks were in flight ({count!r}): start a new run")
+    return count
 
 
-class Open:
-    """The open asks of a steady engine: those made and not told yet."""
+class OpenAsks:
+    """The open asks of a steady engine: made, and their outcomes not told yet."""
 
     def __init__(self, engine: Engine, in_flight: int) -> None:
         self._engine = engine
@@ -67,9 +67,9 @@ class Open:
         self._waiting.update({ask.number: ask for ask in self._engine.ask(1)})
 
 
-def replayed(engine: Engine, in_flight: int, stored: Sequence[Trial]) -> Open:
+def replayed(engine: Engine, in_flight: int, stored: Sequence[Trial]) -> OpenAsks:
     """The open asks after these trials, given in the order in which they were appended."""
-    asks = Open(engine, in_flight)
+    asks = OpenAsks(engine, in_flight)
     for trial in stored:
         asks.tell(trial)
     return asks

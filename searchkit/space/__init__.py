@@ -1,4 +1,4 @@
-"""What is legal: the named dimensions of a search, and their product. One file per kind of dimension."""
+"""Search space: the named dimensions and their product, one file per kind of dimension."""
 
 from searchkit.space.base import Dimension, Genome
 from searchkit.space.lengths import Lengths

@@ -1,4 +1,4 @@
-"""What every dimension of a search offers: a structured block with its own genome of integers.
+"""Protocol of a dimension: a structured block of the space with its own genome of integers.
 
 W is the width of a genome.
 """
@@ -29,17 +29,17 @@ class Dimension(Protocol):
 
     @property
     def size(self) -> int:
-        """How many distinct values the dimension has, exactly."""
+        """Exact number of distinct values."""
 
     @property
     def neutral(self) -> Genome | None:
         """The genome that reduces nothing, where the dimension has one; wherever n >= 2, the first of its samples."""
 
     def bound(self, layers: int) -> Dimension:
-        """The same dimension for an encoder of that many layers."""
+        """A copy for an encoder of that many layers."""
 
     def started(self, value: tuple[float, ...]) -> Dimension:
-        """The same dimension, to be searched from what training found, one number per layer; itself where none has."""
+        """A copy that is searched from a trained starting point, one number per layer; itself where there is none."""
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
         """(n, width) legal genomes, duplicates possible."""
@@ -63,7 +63,7 @@ class Dimension(Protocol):
         """Every legal genome once."""
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the dimension in a fingerprint, as JSON."""
+        """The JSON that identifies the dimension in a fingerprint."""
 
 
 def power_law(most: int, rng: np.random.Generator) -> int:

@@ -133,7 +133,7 @@ class Lengths:
         return replace(self, layers=layers)
 
     def started(self, value: tuple[Level, ...]) -> Lengths:
-        """The same lengths, to be searched from the legal value nearest to any finite numbers, one per layer."""
+        """A copy that is searched from the legal value nearest to any finite numbers, one per layer."""
         indices = nearest(value, self.values, self.layers)
         bound = self.bound(len(value))
         return replace(self, start=bound.decode(bound.repair(indices)))

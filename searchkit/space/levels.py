@@ -61,14 +61,14 @@ def nearest(numbers: Sequence[Any], levels: Sequence[Level], layers: int | None)
 
 
 def length_of(start: Any) -> int:
-    """How many slots a start has; StudyError where it is no list of numbers."""
+    """Number of slots of a start; StudyError where it is no list of numbers."""
     if not isinstance(start, Sequence) or isinstance(start, str) or not start:
         raise StudyError(f"start: a number for each layer is needed, got {start!r}")
     return len(start)
 
 
 def checked_start(dimension: Dimension, start: Sequence[Any]) -> Value:
-    """Where a search begins, as a legal value of the dimension; StudyError names the rule that it breaks."""
+    """Starting point of a search as a legal value of the dimension; StudyError names the rule that it breaks."""
     length_of(start)
     try:
         return dimension.decode(dimension.encode(tuple(start)))

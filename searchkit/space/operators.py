@@ -1,4 +1,4 @@
-"""How levels per layer are drawn, moved and mated: lengths, which never grow with depth, and free thresholds.
+"""Sampling, mutation and crossover of levels per layer: lengths, which never grow with depth, and free thresholds.
 
 K layers, level indices from low to high; of a threshold 0 is off.
 """

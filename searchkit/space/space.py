@@ -58,11 +58,11 @@ class Space:
         object.__setattr__(self, "last_idle", last_idle)
 
     def bound(self, layers: int, *, last_idle: bool = False) -> Space:
-        """The same space for an encoder of that many layers, the last of which may make no use of what it drops."""
+        """A copy for an encoder of that many layers, the last of which may make no use of dropping."""
         return Space(*(dimension.bound(layers) for dimension in self.dimensions), last_idle=last_idle)
 
     def started(self, values: Mapping[str, tuple[float, ...]]) -> Space:
-        """The same space, to be searched from what training found: dimension -> one number per layer.
+        """A copy that is searched from a trained starting point: dimension -> one number per layer.
 
         Names that the space does not have are ignored.
         """
@@ -89,7 +89,7 @@ class Space:
 
     @cached_property
     def size(self) -> int:
-        """How many distinct candidates there are, exactly; an upper bound where some genomes stand for others."""
+        """Exact number of distinct candidates; an upper bound where some genomes stand for others."""
         return math.prod(dimension.size for dimension in self.dimensions)
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
@@ -177,7 +177,7 @@ class Space:
         return (self.decode(np.array(genome, dtype=np.int64)) for genome in self.genomes())
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the space in a fingerprint, as JSON."""
+        """The JSON that identifies the space in a fingerprint."""
         return {"dimensions": [dimension.describe() for dimension in self.dimensions], "last_idle": self.last_idle}
 
     @cached_property

@@ -43,7 +43,7 @@ LEVELS: Final[dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a token must score to stay, slot by slot; the value is a tuple of levels, 0.0 for off, first slot first.
+    """Scores that tokens need to stay, slot by slot; the value is a tuple of levels, 0.0 for off, first slot first.
 
     `scale="relative"`: a token stays if its share of the score is at least eta / n_alive, so that 1.0 is "at least
     uniform". `scale="probability"`: a token stays if its gate's keep-probability is at least the threshold, in (0, 1].
@@ -110,7 +110,7 @@ class Thresholds:
         return replace(self, layers=layers)
 
     def started(self, value: tuple[float, ...]) -> Thresholds:
-        """The same thresholds, to be searched from the levels nearest to any finite numbers, one per slot.
+        """A copy that is searched from the levels nearest to any finite numbers, one per slot.
 
         Numbers below half of the lowest level become off.
         """

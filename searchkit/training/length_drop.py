@@ -93,7 +93,7 @@ class LengthDrop(Schedule):
         common = common if after_first_attention is None else after_first_attention.hidden
         shared = common.detach().requires_grad_()
         if after_first_attention is not None:
-            after_first_attention.hidden = shared
+            after_first_attention = after_first_attention.with_hidden(shared)
 
         def logits(plan: ReductionPlan, skip: frozenset[int] = frozenset()) -> Tensor:
             return model(tokens, plan, skip, shared, after_first_attention).logits  # type: ignore[no-any-return]

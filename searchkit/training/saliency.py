@@ -5,6 +5,7 @@ N examples, T tokens in all, D width.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
     partial = path.with_suffix(".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(data.ids),))
+    _reserve(partial)
     batches = data.batches(TOKEN_BUDGET)
     model.eval()
     for number, rows in enumerate(batches, start=1):
@@ -49,6 +51,12 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
         where.progress("train saliency", number, len(batches))
     written.flush()
     partial.rename(path)
+
+
+def _reserve(file: Path) -> None:
+    """Take its bytes on disk now: OSError where there is no room, not a signal when a mapped page is written."""
+    with file.open("r+b") as sparse:
+        os.posix_fallocate(sparse.fileno(), 0, file.stat().st_size)
 
 
 def saliency(model: AdaptiveModel, batch: Batch, *, gold: bool) -> Tensor:

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.reduction.cost import macs, unreduced_macs
-from searchkit.reduction.encoder import Trace
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
@@ -30,6 +29,7 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
+from searchkit.reduction.trace import Trace
 from searchkit.training.finetune import FineTune
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input

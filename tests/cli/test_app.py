@@ -336,7 +336,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
         assert shown in result.stdout
     status = searchkit(tmp_path, "status", "runs/small").stdout
-    assert "generation by generation: 1 of 8 told" in status
+    assert "generation by generation: 1 done, of 8 candidates each" in status
     assert "ended: 9 evaluations are made" in status
 
 

@@ -33,7 +33,6 @@ def cluster() -> Iterator[None]:
 
 EVALUATORS: dict[str, Make] = {
     "inline": lambda workbench, objectives: Inline(workbench, objectives),
-    "ray, one worker": lambda workbench, objectives: Ray(workbench, objectives, workers=1),
     "ray, two workers": lambda workbench, objectives: Ray(workbench, objectives, workers=2),
 }
 
@@ -45,6 +44,16 @@ def make(request: pytest.FixtureRequest, cluster: None) -> Make:
 
 def by_number(trials: Iterator[Trial]) -> list[Any]:
     return [(trial.ask, trial.outcome) for trial in sorted(trials, key=lambda trial: trial.ask.number)]
+
+
+def test_one_worker_gives_the_same_trials_as_this_process(cluster: None) -> None:
+    workbench = FormulaWorkbench({0.5: "raise", 2 / 6: "memory"})
+    with Ray(workbench, OBJECTIVES, workers=1) as one_worker, Inline(workbench, OBJECTIVES) as inline:
+        found, expected = (dict(by_number(evaluator.run(asks()))) for evaluator in (one_worker, inline))
+    assert [ask for ask, outcome in found.items() if outcome != expected[ask] and isinstance(outcome, Measured)] == []
+    assert [getattr(outcome, "kind", "") for outcome in found.values()] == [
+        getattr(outcome, "kind", "") for outcome in expected.values()
+    ]
 
 
 def test_every_ask_comes_back_once_with_the_values_of_the_formula(make: Make) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from searchkit.errors import StudyError
 from searchkit.evaluate import ray as module
+from searchkit.evaluate import ray_cluster
 from searchkit.evaluate.ray import Ray
 from searchkit.evaluate.ray_cluster import Resources, check_workers
 from searchkit.records import Failed, Measured, Trial
@@ -235,6 +236,17 @@ def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch)
 def test_a_worker_that_dies_while_it_starts_is_started_again_a_few_times(cluster: Any) -> None:
     with pytest.raises(StudyError, match="a worker cannot start, it died 3 times"):
         Ray(Deadly(), OBJECTIVES, workers=1)
+
+
+def test_variables_of_worker_processes_reach_them_on_a_cluster(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "RUNTIME_ENV_VARS", {"OMP_WAIT_POLICY": "of this run"})
+    with pytest.raises(StudyError, match=r"a worker cannot start: .*waits as: of this run"):
+        Ray(Telling(), OBJECTIVES, workers=1, address="the given one")
+
+
+class Telling:
+    def build(self) -> Any:
+        raise RuntimeError(f"waits as: {os.environ.get('OMP_WAIT_POLICY')}")
 
 
 class Deadly:

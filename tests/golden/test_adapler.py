@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from searchkit.records import Candidate
 from searchkit.reduction.cost import Shape, macs
-from searchkit.reduction.encoder import Trace
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers.predictors import Contribution
+from searchkit.reduction.trace import Trace
 from searchkit.training import AdapLeR
 from searchkit.training.adapler import SoftRemoval, distillation, removal, slope_of
 from searchkit.training.packing import as_tokens

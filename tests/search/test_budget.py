@@ -252,13 +252,16 @@ def test_the_status_tells_mode_progress_and_failures_with_an_example() -> None:
     missing = [trial for trial in trials if trial.ask.number != 9]
     lines = list(told(record, missing, ended=None, in_flight=None, seconds=1800.0))
     assert lines[:3] == [
-        "generation by generation: 2 of 4 told",
+        "generation by generation: 2 done, of 4 candidates each",
         "until 9 evaluations",
         "0.50 hours, 0.90 worker-hours so far",
     ]
     assert '  1 x timeout: took too long; the first was ask 7, {"x": 7}' in lines
     record["description"]["engine"]["steady"] = True
     lines = list(told(record, trials, ended="2 hours are spent", in_flight=6, seconds=0.0))
-    assert lines[0] == "steady state, 6 asks open: 10 told"
+    assert lines[0] == "steady state, 6 candidates in flight: 10 are done"
     assert "ended: 2 hours are spent" in lines
-    assert next(told(record, [], ended=None, in_flight=None, seconds=0.0)) == "steady state, no asks open: 0 told"
+    assert (
+        next(told(record, [], ended=None, in_flight=None, seconds=0.0))
+        == "steady state, no candidates in flight: 0 are done"
+    )

@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.device import dtype_of, name_of
 from searchkit.tasks import Generated
-from searchkit.training import LTP, FineTune, InputReducer, LengthDrop, Transkimmer
+from searchkit.training import LTP, AdapLeR, FineTune, InputReducer, LengthDrop, Transkimmer
 from searchkit.training import trainer as trainer_module
 from searchkit.training.cache import Trained, fingerprint, train
 from searchkit.training.supernet import Scratch, Supernet
+from tests.disks import disk
 
 TASK = Generated(train=64, search=20, report=20)
 SCRATCH = Scratch(layers=2, width=8, heads=2, feed_forward=8)
@@ -200,6 +201,22 @@ def test_a_full_disk_is_one_line_whatever_library_meets_it(
         with pytest.raises(StoreError, match=r"cannot write in .*partial: (No space left|Disk quota).*make room"):
             trained(tmp_path)
     assert same_weights(trained(tmp_path), undisturbed)
+
+
+def test_a_disk_without_room_for_saliency_is_one_line_and_no_signal(tmp_path: Path) -> None:
+    model = trained(tmp_path / "large").folder
+    with disk(tmp_path / "small", mib=1) as small, small.full(spare_bytes=150_000):
+        adapler = AdapLeR(epochs=1, start=FineTune(epochs=0))
+        task = Generated(train=2000, search=20, report=20)
+        with pytest.raises(StoreError, match=r"(No space left on device|File too large); make room"):
+            train(
+                Supernet(str(model), adapler),
+                task,
+                task.tables(0),
+                seed=0,
+                cache=small.folder / "cache",
+                device=CPU,
+            )
 
 
 def test_an_error_of_a_recipe_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What a token is worth at a layer. `SCORERS` need no training; `PREDICTORS` are built for an encoder and trained."""
+"""Scorers of tokens: `SCORERS` need no training, `PREDICTORS` are built for an encoder and trained."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from searchkit.reduction.scorers.base import Scale, Scorer, Seen
@@ -9,7 +10,7 @@ from searchkit.reduction.scorers.block import BlockScorer
 from searchkit.reduction.scorers.predictors import Contribution, Gate
 from searchkit.reduction.scorers.untrained import AttentionReceived, Position, Random, ValueNorm
 
-__all__ = ["PLACED", "PREDICTORS", "SCORERS", "Scale", "Scorer", "Seen", "scale_of"]
+__all__ = ["PLACED", "PREDICTORS", "SCORERS", "Predictors", "Scale", "Scorer", "Seen", "scale_of", "scorer_of"]
 
 SCORERS: Final[dict[str, Scorer]] = {
     "attention_received": AttentionReceived(),
@@ -32,6 +33,19 @@ PREDICTORS: Final[dict[str, type[Contribution | Gate | BlockScorer]]] = {
 PLACED: Final = ("block",)
 
 
+# The trained scorer of a name at a layer; the input's has layer 0.
+Predictors = Callable[[str, int], Scorer]
+
+
+def scorer_of(name: str, layer: int, predictors: Predictors | None) -> Scorer:
+    """The scorer of this name at a layer; ValueError for a trained one that the model lacks."""
+    if name in SCORERS:
+        return SCORERS[name]
+    if predictors is None:
+        raise ValueError(f"the plan scores by {name!r}, but the model has no trained scorers")
+    return predictors(name, layer)
+
+
 def scale_of(name: str) -> Scale | None:
-    """What a threshold on the scores of this name means; None: they only rank."""
+    """Meaning of a threshold on the scores of this name; None: they only rank."""
     return SCORERS[name].scale if name in SCORERS else PREDICTORS[name].scale

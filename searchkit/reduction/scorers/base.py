@@ -1,4 +1,4 @@
-"""What a scorer is: one real number per token, from what the layer computes anyway or from a small trained part.
+"""Protocol of a scorer: one real number per token, from the layer's own computation or a small trained part.
 
 Axes: B examples, T tokens that are alive (in a relaxed pass: all), D width.
 """
@@ -20,7 +20,7 @@ Scale = Literal["relative", "probability"]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a scorer may look at.
+    """The inputs of a scorer.
 
     hidden: (T, D) the states at the reducer's site; whole: the layout of the unreduced examples; values: the
     layer's attention values (T, D), computed on demand; attention: (T, ...) what the scorer's `read` took from the
@@ -36,7 +36,7 @@ class Seen:
 
     @property
     def of_map(self) -> Tensor:
-        """What was read of the attention map."""
+        """The figures that were read of the attention map."""
         assert self.attention is not None, "the encoder reads the map for the scorers that ask for it"
         return self.attention
 

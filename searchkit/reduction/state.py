@@ -1,0 +1,209 @@
+"""The tokens of a batch on their way through the layers: the states of those alive, their counts, and the buffer.
+
+Axes: B examples, T tokens alive, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from searchkit.reduction.attention import attend, attend_from_first
+from searchkit.reduction.families import Block
+from searchkit.reduction.matmul import piecewise, rowwise
+from searchkit.reduction.plan import Ranked, Reducer
+from searchkit.reduction.ragged import Layout
+from searchkit.reduction.scorers import Predictors, Seen, scorer_of
+from searchkit.reduction.trace import Tally, Trace
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """Drop-and-Restore's buffer (LAT sec. 3.3): hidden (T, D), every token with the last state it reached.
+
+    discarded: (T,) True for tokens of a reducer whose fate is `discard`; their state is zero
+    """
+
+    hidden: Tensor
+    discarded: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """hidden (T', D) and layout of the tokens that reached the end, the trace on demand, the buffer if there is one."""
+
+    hidden: Tensor
+    layout: Layout
+    traced: Callable[[], Trace]
+    restored: Restored | None
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        return self.traced()
+
+
+class State:
+    """A batch between two steps of the encoder; each step replaces tensors and changes none in place.
+
+    fewest: rows of a product; with 16 and more a row does not depend on the others
+    """
+
+    def __init__(
+        self, hidden: Tensor, layout: Layout, predictors: Predictors | None, restore: bool, *, fewest: int = 0
+    ) -> None:
+        self._hidden, self._layout, self._whole = hidden, layout, layout
+        self._predictors, self._fewest = predictors, fewest
+        self._projected: Tensor | None = None  # query, key and value of the next attention, where they are known
+        self._values: Tensor | None = None  # of the last attention, where a scorer needs them
+        self._read: Tensor | None = None  # the scorer's part of the last attention's map
+        self._attended = torch.zeros_like(layout.lengths)  # (B,) tokens that entered the last attention
+        self._buffer = hidden if restore else None
+        self._discarded = torch.zeros_like(layout.positions, dtype=torch.bool) if restore else None
+        self._tally = Tally(layout, hidden.shape[-1])
+
+    @property
+    def hidden(self) -> Tensor:
+        """(T, D)"""
+        return self._hidden
+
+    @property
+    def layout(self) -> Layout:
+        """Of the tokens that are alive."""
+        return self._layout
+
+    @property
+    def whole(self) -> Layout:
+        """Of the unreduced examples."""
+        return self._whole
+
+    @property
+    def restores(self) -> bool:
+        """Whether it carries the buffer."""
+        return self._buffer is not None
+
+    @property
+    def layers(self) -> int:
+        """How many layers it has left behind."""
+        return self._tally.layers
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors that grow with the width."""
+        held = (self._hidden, self._buffer, self._values)
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
+
+    def fork(self) -> State:
+        """A state that goes its own way from here; tensors are shared."""
+        other = copy.copy(self)
+        other._tally = self._tally.fork()
+        return other
+
+    def with_hidden(self, hidden: Tensor) -> State:
+        """The same state with other (T, D) states of its tokens, on which no gradient of its scores is passed."""
+        other = self.fork()
+        other._hidden = hidden
+        other._read = None if self._read is None else self._read.detach()
+        other._values = None if self._values is None else self._values.detach()
+        return other
+
+    def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
+        """The attention part, with the figures that the scorer of a later reducer needs of it."""
+        scorer = None if scored_by is None else scorer_of(scored_by.scorer, layer, self._predictors)
+        needs_values = scorer is not None and scorer.needs_values
+        project = functools.partial(rowwise, block.projected, fewest=self._fewest)
+        if self._projected is None and (torch.is_grad_enabled() or needs_values):
+            self._projected = project(self._hidden, self._layout.positions)
+        context, self._read = attend(
+            self._hidden if self._projected is None else self._projected,
+            self._layout,
+            project=project if self._projected is None else None,
+            read=None if scorer is None else scorer.read,
+            **_settings(block, training),
+        )
+        self._values = self._projected.chunk(3, -1)[2] if needs_values and self._projected is not None else None
+        self._hidden = piecewise(block.attended, self._hidden, context)
+        self._attended, self._projected = self._layout.lengths, None
+
+    def finish_first(self, block: Block, training: bool = False) -> None:
+        """The whole layer, for each example's first token alone."""
+        first = self._layout.first
+        query, others = block.projected_for(first, self._hidden, self._layout.positions)
+        context = attend_from_first(query, others, self._layout, **_settings(block, training))
+        self._tally.first_tokens(self._layout.lengths)
+        self._hidden = block.transformed(block.attended(self._hidden[first], context))
+        self._layout = Layout.of_lengths(torch.ones_like(self._whole.lengths))
+
+    def transform(self, hidden: Tensor, projected: Tensor | None = None) -> None:
+        """Take over (T, D) the output of the feed-forward part; survivors write it to their buffer.
+
+        projected: query, key and value of the next layer, where they are known already
+        """
+        self._tally.layer(self._attended, self._layout)
+        self._hidden, self._projected = hidden, projected
+        if self._buffer is not None:
+            self._buffer = self._buffer.index_copy(0, self._layout.rows_in(self._whole), hidden.to(self._buffer.dtype))
+
+    def skip(self) -> None:
+        """A layer that is left out."""
+        self._tally.skipped()
+
+    def reduce(self, reducer: Reducer | None, layer: int, block: Block) -> None:
+        """Drop the tokens that the reducer does not keep, and charge its scores."""
+        if reducer is None or not reducer.may_drop(self._whole, self._layout):
+            return
+        if len(self._whole.lengths) == 1 and reducer.threshold is None and self._discarded is None:
+            self._charge(reducer, layer, block)
+            rows = reducer.best(self._scores(reducer, layer, block), self._whole, self._layout)
+            self._layout = Layout(self._layout.offsets.clamp(max=len(rows)), self._layout.positions[rows])
+        else:
+            rows = self.keep(reducer, layer, block, self.ranked(reducer, layer, block))
+        self._hidden = self._hidden[rows]
+
+    def _scores(self, reducer: Reducer, layer: int, block: Block) -> Tensor:
+        """(T,)"""
+
+        def values() -> Tensor:
+            if reducer.site == "before_attention":
+                return block.values(self._hidden)
+            assert self._values is not None, "attention keeps them for the scorers that need them"
+            return self._values
+
+        with torch.no_grad():  # selection is not differentiable
+            return scorer_of(reducer.scorer, layer, self._predictors).score(
+                Seen(self._hidden, self._layout, self._whole, values, self._read)
+            )
+
+    def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
+        """The tokens in the order of their scores; for other reducers too that score and protect alike."""
+        return reducer.ranked(self._scores(reducer, layer, block), self._whole, self._layout)
+
+    def keep(self, reducer: Reducer, layer: int, block: Block, ranked: Ranked) -> Tensor:
+        """Charge the reducer and leave the layout of the tokens that it keeps; their rows (T',)."""
+        self._charge(reducer, layer, block)
+        kept = reducer.stays(ranked)
+        if self._discarded is not None and reducer.fate == "discard":
+            self._discarded = self._discarded.index_fill(0, self._layout.rows_in(self._whole)[~kept], True)
+        rows, self._layout = self._layout.select(kept)
+        return rows
+
+    def _charge(self, reducer: Reducer, layer: int, block: Block) -> None:
+        scorer = scorer_of(reducer.scorer, layer, self._predictors)
+        self._tally.scoring(layer, reducer, scorer, self._layout, block.heads)
+
+    def result(self) -> Encoding:
+        restored = None
+        if self._buffer is not None and self._discarded is not None:
+            restored = Restored(self._buffer.masked_fill(self._discarded[:, None], 0.0), self._discarded)
+        return Encoding(self._hidden, self._layout, self._tally.trace, restored)
+
+
+def _settings(block: Block, training: bool) -> dict[str, Any]:
+    """The settings of the block's attention."""
+    dropout = block.attention_dropout if training else 0.0
+    return {"heads": block.heads, "window": block.window, "dropout": dropout}
