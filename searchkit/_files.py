@@ -1,4 +1,4 @@
-"""Files that are either the old or the new ones, whole, whatever happens while they are written; and whose they are."""
+"""Atomic file replacement, advisory locks, and full disks as one line."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Trained:
 
     @property
     def found(self) -> dict[str, Any]:
-        """What the recipe left in the checkpoint's config: thresholds and lengths, for one."""
+        """Thresholds, lengths and predictors' settings in the checkpoint's config, as the recipe left them."""
         try:
             found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
             return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
