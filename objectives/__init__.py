@@ -1,4 +1,9 @@
-"""Objectives of a search: quality, cost, latency, memory. An objective is one function and four words."""
+"""Objectives of a search: quality, cost, latency, memory. An objective is one function and four words.
+
+>>> from objectives import OBJECTIVES, accuracy
+>>> accuracy.better, OBJECTIVES["flops"].unit
+('higher', 'of unreduced')
+"""
 
 from objectives.answers import exact_match, f1
 from objectives.flops import flops, macs

@@ -42,8 +42,11 @@ def latency(
     rounds: every batch is timed at least so often under every plan; more rounds follow until the interval of each ratio
     to the unreduced model is narrower than +- `width`, or `budget_s` seconds per plan are spent. min_round_interval_s:
     seconds from round to round, at least, since a shared machine favours one plan for seconds at a time. during_search:
-    "modelled" asks a table of costs that is measured on the device before the search (`objectives.latency_model`), and
-    measures the final front alone.
+    "modelled" looks costs up in a table that is measured on the device before the search (`objectives.latency_model`),
+    and measures the final front alone.
+
+    >>> latency(batch_size=32, length=128).unit
+    'ms at batch 32 of 128 tokens'
     """
     check_batches("latency", batch_size, length, batches)
     check_count("latency: rounds", rounds, least=3)

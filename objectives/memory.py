@@ -20,7 +20,10 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
     """MiB that a pass needs at its peak, beyond what was held before: the most of `batches` batches of real examples.
 
     On a GPU it is the allocator's peak; on Linux the growth of the process's resident memory, to about a MiB; elsewhere
-    nobody knows, and the candidate is `Failed` with that reason.
+    it is unknown, and the candidate is `Failed` with that reason.
+
+    >>> memory(batch_size=8).unit
+    'MiB at batch 8'
     """
     check_batches("memory", batch_size, length, batches)
     unit = f"MiB at batch {batch_size}{'' if length is None else f' of {length} tokens'}"

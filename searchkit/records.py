@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from searchkit._checks import json_count, json_number, json_number_or_none, json_numbers, json_of
+
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]
 
@@ -75,37 +77,6 @@ def _frozen_scalar(value: Any) -> Scalar:
     raise TypeError(f"a candidate holds finite numbers, strings, booleans and None, got {value!r}")
 
 
-def _is(value: Any, kind: type) -> Any:
-    """The value, if it is one of these; a bool is no number."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{'an' if kind is int else 'a'} {kind.__name__} is needed, got {value!r}")
-    return value
-
-
-def _number(value: Any) -> Any:
-    """An int or a float, as it came; both can be computed with as floats."""
-    try:
-        float(_is(value, int if isinstance(value, int) else float))
-    except OverflowError as error:
-        raise ValueError(f"a number is needed that a float can hold, got {value!r}") from error
-    return value
-
-
-def _numbers(data: Any) -> dict[str, Any]:
-    return {name: _number(value) for name, value in _is(data, dict).items()}
-
-
-def _number_or_none(value: Any) -> Any:
-    return None if value is None else _number(value)
-
-
-def _whole(value: Any) -> int:
-    """A count."""
-    if _is(value, int) < 0:
-        raise ValueError(f"a count is 0 or more, got {value!r}")
-    return int(value)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A measured value with its standard error and the number of examples (or repeats) behind it.
@@ -167,16 +138,16 @@ class Estimate:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
         """TypeError, KeyError or ValueError for what is no such record, as in all `from_json` here."""
-        _is(data, dict)
-        beside, resamples = _is(data.get("beside", {}), dict), _is(data.get("resamples", []), list)
+        json_of(data, dict)
+        beside, resamples = json_of(data.get("beside", {}), dict), json_of(data.get("resamples", []), list)
         return cls(
-            _number(data["value"]),
-            _number_or_none(data["standard_error"]),
-            _whole(data["n"]),
-            {name: _number(figure) for name, figure in beside.items()},
-            _number_or_none(data.get("low")),
-            _number_or_none(data.get("high")),
-            tuple(_number_or_none(one) for one in resamples),
+            json_number(data["value"]),
+            json_number_or_none(data["standard_error"]),
+            json_count(data["n"]),
+            {name: json_number(figure) for name, figure in beside.items()},
+            json_number_or_none(data.get("low")),
+            json_number_or_none(data.get("high")),
+            tuple(json_number_or_none(one) for one in resamples),
         )
 
 
@@ -230,8 +201,8 @@ class Measured:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        estimates = {name: Estimate.from_json(item) for name, item in _is(data["estimates"], dict).items()}
-        return cls(estimates, _numbers(data.get("excess", {})))
+        estimates = {name: Estimate.from_json(item) for name, item in json_of(data["estimates"], dict).items()}
+        return cls(estimates, json_numbers(data.get("excess", {})))
 
 
 @dataclass(frozen=True)
@@ -241,7 +212,7 @@ class Pruned:
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
 
     >>> from searchkit import Pruned
-    >>> Pruned("macs is 0.7, at most 0.5 is asked for", 0).examples
+    >>> Pruned("macs is 0.7, at most 0.5 is allowed", 0).examples
     0
     """
 
@@ -254,7 +225,7 @@ class Pruned:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pruned:
-        return cls(_is(data["why"], str), _whole(data["examples"]), _numbers(data.get("excess", {})))
+        return cls(json_of(data["why"], str), json_count(data["examples"]), json_numbers(data.get("excess", {})))
 
 
 @dataclass(frozen=True)
@@ -288,10 +259,10 @@ class Failed:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Failed:
-        kind, message, trace = (_is(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
-        reasons = {name: _is(reason, str) for name, reason in _is(data.get("reasons", {}), dict).items()}
-        estimates = {name: Estimate.from_json(item) for name, item in _is(data.get("estimates", {}), dict).items()}
-        return cls(kind, message, trace, _whole(data.get("attempts", 1)), reasons, estimates)
+        kind, message, trace = (json_of(text, str) for text in (data["kind"], data["message"], data.get("trace", "")))
+        reasons = {name: json_of(reason, str) for name, reason in json_of(data.get("reasons", {}), dict).items()}
+        estimates = {name: Estimate.from_json(item) for name, item in json_of(data.get("estimates", {}), dict).items()}
+        return cls(kind, message, trace, json_count(data.get("attempts", 1)), reasons, estimates)
 
 
 Outcome = Measured | Pruned | Failed
@@ -345,10 +316,10 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        ask = Ask(_whole(data["number"]), Candidate.from_json(_is(data["candidate"], dict)))
-        outcome = OUTCOMES[data["status"]].from_json(_is(data["outcome"], dict))
-        environment = {name: _frozen_scalar(value) for name, value in _is(data["environment"], dict).items()}
-        return cls(ask, outcome, _number(data["seconds"]), environment)
+        ask = Ask(json_count(data["number"]), Candidate.from_json(json_of(data["candidate"], dict)))
+        outcome = OUTCOMES[data["status"]].from_json(json_of(data["outcome"], dict))
+        environment = {name: _frozen_scalar(value) for name, value in json_of(data["environment"], dict).items()}
+        return cls(ask, outcome, json_number(data["seconds"]), environment)
 
 
 def digest(description: Any) -> str:

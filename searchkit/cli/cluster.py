@@ -125,7 +125,7 @@ def fetch(run: RunFolder) -> None:
 
 
 def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
-    """What `searchkit run` does not take, or is told by `submit` itself, is said here, before anything is sent."""
+    """Refuse options that `searchkit run` does not take, or that `submit` sets itself, before anything is sent."""
     command = submitting.find_root().command
     assert isinstance(command, typer.core.TyperGroup)
     context = command.commands["run"].make_context("run", arguments)

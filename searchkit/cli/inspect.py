@@ -30,7 +30,7 @@ def status(
     if follow and sent:
         raise typer.Exit(followed(sent, run))
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
-    folder = next((one for one in folders if one.study.exists()), None)
+    folder = next((each for each in folders if each.study.exists()), None)
     if folder or not sent:
         show_status(folder or Folder(run))
     if sent:
@@ -123,8 +123,8 @@ def measure_command(
         for size in dict.fromkeys(batch_size):
             found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
             found[-1].write(folder.path)
-    for one in found:
-        show_remeasured(one)
+    for each in found:
+        show_remeasured(each)
     for name, value in found[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")

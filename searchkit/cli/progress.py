@@ -167,7 +167,7 @@ class Lines:
         self._written_s = now
         made, took_s = self._done - self._first, now - self._begun_s
         count = f"{self._done} of {self._total}" if self._total else f"{took_s:.0f} s"
-        # no time is foretold from one outcome: the first of a group takes as long as all
+        # no estimate from one outcome: the first of a group takes as long as all
         left_s = took_s / made * (self._total - self._done) if made > 1 else 0.0
         remaining = f", about {left_s:.0f} s left" if left_s else ""
         note = f", {one_line(self._note)}" if self._note else ""

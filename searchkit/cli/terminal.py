@@ -1,4 +1,4 @@
-"""What the terminal shows: lines, tables, and progress."""
+"""Output of the commands: lines, tables, and errors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def ascii_only() -> bool:
 
 
 def show_status(folder: Folder) -> None:
-    """How far the run is, and its front on the search split, thinned."""
+    """Show how far the run is, and its front on the search split, thinned."""
     from searchkit._progress import Stopwatch
     from searchkit.front import Front
     from searchkit.report.columns import Name, Numbers, spoken, tables
@@ -98,19 +98,19 @@ def show_status(folder: Folder) -> None:
     if shown:
         say(f"front on the search split, {len(shown)} of {len(members)} candidates:")
         columns = [
-            Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(member, one)) for member in shown])
-            for one in objectives
+            Numbers(spoken(each.name), each.unit, [plus_minus(estimate_of(member, each)) for member in shown])
+            for each in objectives
         ]
         names = [Name("", member.ask.candidate) for member in shown]
         show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
-    for line in [note for one in objectives if (note := timing_note(one, trials, "search split"))]:
+    for line in [note for objective in objectives if (note := timing_note(objective, trials, "search split"))]:
         say(line)
     for line in lost(report, (*objectives, *front_objectives)):
         say(line)
 
 
 def show_picked(found: Picked, path: Path) -> None:
-    """Why this member, what it is beside the unreduced model, and how it stands to every limit."""
+    """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
     from searchkit.report.notes import contended, timing_flaw
 
     say(f"{found.study.get('name')}: {found.why}; values of the report split:")
@@ -152,8 +152,12 @@ def show_remeasured(found: Remeasured) -> None:
 
     say(f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
     columns = [
-        Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(trial, one)) for trial in found.trials])
-        for one in found.objectives
+        Numbers(
+            spoken(objective.name),
+            objective.unit,
+            [plus_minus(estimate_of(trial, objective)) for trial in found.trials],
+        )
+        for objective in found.objectives
     ]
     columns.append(Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in found.trials]))
     unreduced = {"baseline": UNREDUCED}
@@ -162,7 +166,7 @@ def show_remeasured(found: Remeasured) -> None:
         for trial in found.trials
     ]
     show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
-    for line in [note for one in found.objectives if (note := timing_note(one, found.trials, "report split"))]:
+    for line in [note for each in found.objectives if (note := timing_note(each, found.trials, "report split"))]:
         say(line)
     for line in lost(found.trials, found.objectives):
         say(line)
@@ -174,7 +178,7 @@ def _times_unreduced(trial: Trial) -> str:
 
 
 def _beside(trial: Trial, name: str) -> float:
-    """What stands beside the timed objective; 0 where nothing does."""
+    """A figure beside the timed objective; 0 where there is none."""
     estimates = getattr(trial.outcome, "estimates", {})
     return next((estimate.beside[name] for estimate in estimates.values() if name in estimate.beside), 0.0)
 

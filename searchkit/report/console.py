@@ -65,21 +65,23 @@ def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Tri
     measured = [*(results.report.get(trial.key) for trial in members), *baselines]
     gaps = [""] * len(baselines)
     columns = [
-        Numbers(spoken(one.name), one.unit, [plus_minus(estimate_of(trial, one)) for trial in measured])
-        for one in (*results.objectives, *results.front_objectives)
+        Numbers(
+            spoken(objective.name), objective.unit, [plus_minus(estimate_of(trial, objective)) for trial in measured]
+        )
+        for objective in results.all_objectives
     ]
     columns += [
-        Numbers(spoken(one.name), "optimism", [*(_optimism(results, trial, one) for trial in members), *gaps])
-        for one in objectives_with_optimism(results)
+        Numbers(spoken(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
+        for each in objectives_with_optimism(results)
     ]
     columns += [
         Numbers(
-            spoken(one.name),
+            spoken(item.name),
             "against unreduced",
-            [*(with_interval(difference(results, trial, one)) for trial in members), *gaps],
+            [*(with_interval(difference(results, trial, item)) for trial in members), *gaps],
             spare=True,
         )
-        for one in shown_difference(results)
+        for item in shown_difference(results)
     ]
     return columns
 

@@ -1,4 +1,4 @@
-"""The environment of numbers: what they share, its fingerprint, and a short form for readers."""
+"""The environment of measurements: common values, fingerprint, and a short form for readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
-    """What all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
+    """Values that all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
     first = environments[0] if environments else {}
     return {
         name: value if all(other.get(name) == value for other in environments) else "mixed"
@@ -33,8 +33,8 @@ def fingerprint_of(trial: Trial | None) -> str | None:
 
 def environments(trials: Iterable[Trial]) -> dict[str, Mapping[str, Scalar]]:
     """Fingerprint -> environment, of all that the trials were measured in, the first one first."""
-    distinct = {frozenset(one.environment.items()): one.environment for one in trials if one.environment}
-    return {fingerprint(one): one for one in distinct.values()}
+    distinct = {frozenset(trial.environment.items()): trial.environment for trial in trials if trial.environment}
+    return {fingerprint(environment): environment for environment in distinct.values()}
 
 
 def in_short(environment: Mapping[str, Scalar]) -> str:
@@ -46,4 +46,4 @@ def in_short(environment: Mapping[str, Scalar]) -> str:
         environment.get("dtype"),
         f"environment {fingerprint(environment)}",
     ]
-    return one_line(", ".join(str(one) for one in told if one), 150)
+    return one_line(", ".join(str(each) for each in told if each), 150)

@@ -1,4 +1,4 @@
-"""Limits on the figures of a model: read from text or from a study's record, and held against what was measured."""
+"""Limits on the figures of a model: parsed from text or from a study's record, and compared with measured values."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Held:
 
     def __str__(self) -> str:
         sign, beside = ("+", " against unreduced") if self.limit.relative else ("", "")
-        value, low, high = (one if one is None else f"{one:{sign}.4g}" for one in (self.value, self.low, self.high))
+        value, low, high = (each if each is None else f"{each:{sign}.4g}" for each in (self.value, self.low, self.high))
         ends = "" if low is None or high is None else f", 95 % interval {low} to {high}"
         return f"{self.limit.name} {value}{beside}{ends}"
 
@@ -135,7 +135,7 @@ def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) ->
 
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """
-    known = {(one.name, one.unit) for one in objectives}
+    known = {(each.name, each.unit) for each in objectives}
     told, untold = [], []
     for constraint in _constraints(description):
         objective = constraint.objective
@@ -150,8 +150,8 @@ def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) ->
 def _constraints(description: Mapping[str, Any]) -> list[Constraint]:
     try:
         return [
-            Constraint(Objective.described(one["objective"]), **{kind: one.get(kind) for kind in _KINDS})
-            for one in description.get("constraints", ())
+            Constraint(Objective.described(each["objective"]), **{kind: each.get(kind) for kind in _KINDS})
+            for each in description.get("constraints", ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError, StudyError) as error:
         raise StoreError(f"study.json was not written by searchkit: its constraints: {error!r}") from error

@@ -29,7 +29,7 @@ def empty_front(trials: Sequence[Trial]) -> str:
 
 def unmeasured(results: Results) -> list[str]:
     """How many members of the front, and baselines of each family, lack values on the report split, and why."""
-    objectives = (*results.objectives, *results.front_objectives)
+    objectives = results.all_objectives
     members = [results.report.get(trial.key) for trial in results.front]
     groups = {"members of the front": members, **{f"baselines ({name})": of for name, of in results.baselines.items()}}
     return [line for group, trials in groups.items() for line in lost(filter(None, trials), objectives, group)]
@@ -64,16 +64,16 @@ def _reason(trial: Trial, objectives: Sequence[Objective]) -> str:
         case Pruned(why):
             return one_line(why, QUOTED)
         case _:
-            missing = [one.name for one in objectives if one.name not in trial.outcome.estimates]
+            missing = [objective.name for objective in objectives if objective.name not in trial.outcome.estimates]
             return f"without {', '.join(missing)}"
 
 
 def timing_notes(results: Results) -> list[str]:
     """One sentence for each objective and split whose values were timed on a busy machine, or less exactly than asked
     for."""
-    objectives = (*results.objectives, *results.front_objectives)
-    searched = [timing_note(one, results.trials, "search split") for one in results.objectives]
-    reported = [timing_note(one, results.on_report, "report split") for one in objectives]
+    objectives = results.all_objectives
+    searched = [timing_note(objective, results.trials, "search split") for objective in results.objectives]
+    reported = [timing_note(each, results.on_report, "report split") for each in objectives]
     return [note for note in (*searched, *reported) if note]
 
 

@@ -1,4 +1,4 @@
-"""What resamples of the report split tell, from records alone: paired differences, and who belongs on the front.
+"""Paired differences and the chance to be on the front, from resamples of the report split; from records alone.
 
 Number r of every trial's resamples is its value on the same drawn examples, so that what makes these examples easy or
 hard for all candidates cancels in a difference. K members, R resamples.
@@ -30,10 +30,10 @@ class Difference:
     high: float | None
 
 
-def between(one: Estimate, other: Estimate) -> Difference:
-    """One minus the other on the same examples, its interval from their resamples; none where these are missing."""
-    low, high = percentile_interval(_values(one) - _values(other)) if _paired([one, other]) else (None, None)
-    return Difference(one.value - other.value, low, high)
+def between(own: Estimate, other: Estimate) -> Difference:
+    """`own` minus `other` on the same examples, its interval from their resamples; none where these are missing."""
+    low, high = percentile_interval(_values(own) - _values(other)) if _paired([own, other]) else (None, None)
+    return Difference(own.value - other.value, low, high)
 
 
 def difference(results: Results, member: Trial, objective: Objective) -> Difference | None:
@@ -49,9 +49,9 @@ def front_probabilities(results: Results) -> dict[str, float]:
     An objective without resamples (one that is timed) keeps its value in all of them. Empty where no objective of the
     search has resamples of every member that was measured, as in runs from before there were any.
     """
-    rows = {one.key: estimates(results.report.get(one.key), results.objectives) for one in results.front}
+    rows = {trial.key: estimates(results.report.get(trial.key), results.objectives) for trial in results.front}
     found = {key: row for key, row in rows.items() if row is not None}
-    drawn = [one for one in results.objectives if _paired([row[one.name] for row in found.values()])]
+    drawn = [objective for objective in results.objectives if _paired([row[objective.name] for row in found.values()])]
     if not found or not drawn:
         return {}
     points = _points(list(found.values()), results.objectives, drawn)
@@ -71,7 +71,7 @@ def _points(
     for objective in objectives:
         of_members = [row[objective.name] for row in rows]
         varies = objective in drawn
-        values = [_values(one) if varies else np.full(count, one.value) for one in of_members]  # (K, R)
+        values = [_values(member) if varies else np.full(count, member.value) for member in of_members]  # (K, R)
         columns.append(losses_of(objective, values).T)
     return np.stack(columns, axis=2)
 
@@ -84,7 +84,7 @@ def _on_front(losses: Floats) -> NDArray[np.bool_]:
 
 def _paired(found: Sequence[Estimate]) -> bool:
     """Whether all have resamples, of the same draws."""
-    counts = {(len(one.resamples), one.n) for one in found}
+    counts = {(len(each.resamples), each.n) for each in found}
     return len(counts) == 1 and found[0].resamples != ()
 
 

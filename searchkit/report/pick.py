@@ -1,4 +1,4 @@
-"""One member of a front, chosen by what a user can afford or must reach, and why; made of records alone."""
+"""Choice of one member of a front by limits and an objective, with its reason; from records alone."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Picked:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON: what `pick.json` holds."""
         values = {
-            one.objective.name: {
-                **one.objective.describe(),
-                **(outcome(self.trial) or {})[one.objective.name],
-                "unreduced": one.unreduced and one.unreduced.value,
-                "against_unreduced": one.difference and asdict(one.difference),
+            figure.objective.name: {
+                **figure.objective.describe(),
+                **(outcome(self.trial) or {})[figure.objective.name],
+                "unreduced": figure.unreduced and figure.unreduced.value,
+                "against_unreduced": figure.difference and asdict(figure.difference),
             }
-            for one in self.figures
+            for figure in self.figures
         }
         told = {
             "study": self.study.get("name"),
@@ -80,7 +80,7 @@ class Picked:
             "members": self.members,
             "meeting": self.meeting,
             "confident": self.confident,
-            "limits": [_told(one) for one in self.held],
+            "limits": [_limit_json(held) for held in self.held],
             "untold": self.untold,
             "values": values,
             "environment": {"fingerprint": fingerprint(self.trial.environment), **self.trial.environment},
@@ -96,10 +96,10 @@ class Picked:
         return folder / FILE
 
 
-def _told(one: Held) -> dict[str, Any]:
+def _limit_json(held: Held) -> dict[str, Any]:
     """Where the limit is `relative`, `value`, `low` and `high` are those of the difference to the unreduced model."""
-    limit = {"limit": str(one.limit), "by_study": one.limit.by_study, "relative": one.limit.relative}
-    return {**limit, "value": one.value, "low": one.low, "high": one.high, "confident": one.confident}
+    limit = {"limit": str(held.limit), "by_study": held.limit.by_study, "relative": held.limit.relative}
+    return {**limit, "value": held.value, "low": held.low, "high": held.high, "confident": held.confident}
 
 
 @dataclass(frozen=True)
@@ -110,29 +110,31 @@ class _Member:
 
     @classmethod
     def of(cls, trial: Trial, results: Results, limits: Sequence[Limit]) -> _Member:
-        every = (*results.objectives, *results.front_objectives)
+        every = results.all_objectives
         own, unreduced = figures_of(trial, every), figures_of(results.unreduced, every)
-        held = (one.held(own[one.name], unreduced.get(one.name)) if one.name in own else None for one in limits)
+        held = (
+            limit.held(own[limit.name], unreduced.get(limit.name)) if limit.name in own else None for limit in limits
+        )
         return cls(trial, own, tuple(held))
 
     def kept(self, confident: bool) -> list[bool]:
         """Whether it keeps each limit."""
-        return [one is not None and one.holds and (one.confident is True or not confident) for one in self.held]
+        return [held is not None and held.holds and (held.confident is True or not confident) for held in self.held]
 
     def excess(self, confident: bool, scales: Sequence[float]) -> float:
         """How far beyond its limits it is, in all."""
-        beyond = [math.inf if one is None else one.excess(confident) for one in self.held]
-        return sum(one / scale for one, scale in zip(beyond, scales, strict=True))
+        beyond = [math.inf if held is None else held.excess(confident) for held in self.held]
+        return sum(excess / scale for excess, scale in zip(beyond, scales, strict=True))
 
 
 def figures_of(trial: Trial | None, objectives: Sequence[Objective]) -> dict[str, Estimate]:
     """Everything that a limit may name: the objectives, and what stands beside them, named as in `front.csv`."""
     found = trial.outcome.estimates if trial and isinstance(trial.outcome, Measured) else {}
-    own = {one.name: found[one.name] for one in objectives if one.name in found}
+    own = {objective.name: found[objective.name] for objective in objectives if objective.name in found}
     others = {
-        name: Estimate(value, None, own[one.name].n)
-        for one in objectives
-        for name, value in beside(one, own.get(one.name)).items()
+        name: Estimate(value, None, own[objective.name].n)
+        for objective in objectives
+        for name, value in beside(objective, own.get(objective.name)).items()
         if math.isfinite(value)
     }
     return others | own
@@ -152,20 +154,20 @@ def pick(
     limits are on costs alone, the knee where there are none. Of equals, the one that is better in the other objectives,
     in order. StudyError for an unknown name, and where no member keeps the limits.
     """
-    objectives = (*results.objectives, *results.front_objectives)
+    objectives = results.all_objectives
     aim = best or _aim(results, limits)
-    if aim not in {KNEE, *(one.name for one in objectives)}:
-        raise StudyError(f"--best: {unknown('objective', aim, [KNEE, *(one.name for one in objectives)])}")
-    measured = (results.report.get(one.key) for one in results.front)
-    members = [_Member.of(one, results, limits) for one in measured if one and estimates(one, results.objectives)]
+    if aim not in {KNEE, *(objective.name for objective in objectives)}:
+        raise StudyError(f"--best: {unknown('objective', aim, [KNEE, *(objective.name for objective in objectives)])}")
+    measured = (results.report.get(trial.key) for trial in results.front)
+    members = [_Member.of(each, results, limits) for each in measured if each and estimates(each, results.objectives)]
     if not members:
         why = "" if results.front.members else f" {empty_front(results.trials)}"
         raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split.{why}")
-    names = {name for one in members for name in one.figures}
+    names = {name for member in members for name in member.figures}
     for limit in limits:
         if limit.name not in names:
             raise StudyError(f"--where {str(limit)!r}: {unknown('figure', limit.name, names)}")
-    meeting = [one for one in members if all(one.kept(confident))]
+    meeting = [member for member in members if all(member.kept(confident))]
     if not meeting:
         raise StudyError(_nothing(members, limits, confident))
     chosen = _best(meeting, aim, results)
@@ -178,20 +180,25 @@ def pick(
         members=len(members),
         meeting=len(meeting),
         confident=confident,
-        held=tuple(one for one in chosen.held if one),
+        held=tuple(held for held in chosen.held if held),
         untold=tuple(untold),
         figures=tuple(
-            Figure(one, chosen.figures[one.name], unreduced.get(one.name))
-            for one in objectives
-            if one.name in chosen.figures
+            Figure(objective, chosen.figures[objective.name], unreduced.get(objective.name))
+            for objective in objectives
+            if objective.name in chosen.figures
         ),
     )
 
 
 def _aim(results: Results, limits: Sequence[Limit]) -> str:
-    """What limits leave to be wished for."""
-    objectives = (*results.objectives, *results.front_objectives)
-    limited = {one.better for one in objectives for limit in limits if f"{limit.name}_".startswith(f"{one.name}_")}
+    """The objective that decides where none is given."""
+    objectives = results.all_objectives
+    limited = {
+        objective.better
+        for objective in objectives
+        for limit in limits
+        if f"{limit.name}_".startswith(f"{objective.name}_")
+    }
     if "higher" in limited:
         return results.cost.name
     return results.quality.name if limited else KNEE
@@ -199,24 +206,24 @@ def _aim(results: Results, limits: Sequence[Limit]) -> str:
 
 def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
     if aim == KNEE:
-        knee = Front.of([one.trial for one in meeting], results.objectives).knee()
-        return next(one for one in meeting if one.trial.key == knee.key)
-    every = sorted((*results.objectives, *results.front_objectives), key=lambda one: one.name != aim)
+        knee = Front.of([member.trial for member in meeting], results.objectives).knee()
+        return next(member for member in meeting if member.trial.key == knee.key)
+    every = sorted(results.all_objectives, key=lambda objective: objective.name != aim)
 
     def losses(member: _Member) -> list[float]:
-        found = [(one, member.figures.get(one.name)) for one in every]
-        return [math.inf if own is None else float(losses_of(one, [own.value])[0]) for one, own in found]
+        found = [(objective, member.figures.get(objective.name)) for objective in every]
+        return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in found]
 
-    if all(aim not in one.figures for one in meeting):
+    if all(aim not in each.figures for each in meeting):
         raise StudyError(f"--best {aim}: no member that keeps the limits was measured in it")
-    return min(meeting, key=lambda one: (losses(one), one.trial.key))
+    return min(meeting, key=lambda member: (losses(member), member.trial.key))
 
 
 def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, limited: bool) -> str:
     whose = f"the {meeting} of {members} members of the front that keep every limit"
     if not limited:
         whose = f"the {members} members of the front" if members > 1 else "the front, which has one member"
-    better = next((one.better for one in objectives if one.name == aim), None)
+    better = next((objective.better for objective in objectives if objective.name == aim), None)
     what = f"the {'highest' if better == 'higher' else 'lowest'} {aim}" if better else "the knee"
     return f"{what} of {whose}"
 
@@ -224,13 +231,13 @@ def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, 
 def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: bool) -> str:
     """Which limit excludes most, and who is nearest: least beyond its limits, in units of the spread of each figure."""
     excluded = [
-        sum(not kept for kept in of_limit) for of_limit in zip(*(one.kept(confident) for one in members), strict=True)
+        sum(not kept for kept in of_limit) for of_limit in zip(*(each.kept(confident) for each in members), strict=True)
     ]
     worst = max(range(len(limits)), key=excluded.__getitem__)
-    scales = [_scale([one.held[place] for one in members]) for place in range(len(limits))]
-    nearest = min(members, key=lambda one: one.excess(confident, scales))
+    scales = [_scale([member.held[place] for member in members]) for place in range(len(limits))]
+    nearest = min(members, key=lambda member: member.excess(confident, scales))
     whose = " of the study" if limits[worst].by_study else ""
-    figures = ", ".join(dict.fromkeys(str(one) for one in nearest.held if one))
+    figures = ", ".join(dict.fromkeys(str(held) for held in nearest.held if held))
     return (
         f"no member of the front keeps every limit{' on its whole interval' if confident else ''}: {limits[worst]}"
         f"{whose} excludes {excluded[worst]} of {len(members)}; the nearest, {nearest.trial.key}, has {figures}"
@@ -238,5 +245,5 @@ def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: boo
 
 
 def _scale(held: Sequence[Held | None]) -> float:
-    values = [one.value for one in held if one]
+    values = [held.value for held in held if held]
     return (max(values) - min(values)) or abs(values[0]) or 1.0

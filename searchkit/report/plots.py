@@ -174,7 +174,7 @@ def _draw_report_split(
 
 
 def _sizes(results: Results, cost: Objective) -> str:
-    """How much is behind the intervals: examples, and repeats where the cost has a number of its own."""
+    """Sample sizes behind the intervals: examples, and repeats where the cost has a number of its own."""
     shown = [*results.report.values(), *results.baselines.get(UNREDUCED, ())]
     examples = _examples(shown, results.quality)
     counts = {row[cost.name].n for row in measured(shown, [cost])} - {examples}
@@ -185,7 +185,7 @@ def _sizes(results: Results, cost: Objective) -> str:
 
 def _draw_hypervolume(axes: Axes, results: Results) -> None:
     point = ", ".join(f"{spoken(name)} {value:.4g}" for name, value in reference(results).items())
-    costs = "".join(_accounting(results, one) for one in results.objectives)
+    costs = "".join(_accounting(results, objective) for objective in results.objectives)
     axes.set_xlabel(f"evaluations\n(reference point of the hypervolume: {point or 'none'}{costs})")
     axes.set_ylabel("hypervolume of the front, search split")
     curve = hypervolume_curve(results)
@@ -247,7 +247,7 @@ def _title(results: Results) -> str:
 
 
 def _conditions(results: Results) -> str:
-    """What the numbers were measured in, on either split where they differ."""
+    """The environment of the measurements, of either split where they differ."""
     splits = {"search": environments(results.trials), "report": environments(results.on_report)}
     told = {split: _in_short(found) for split, found in splits.items() if found}
     if len(set(told.values())) == 1:

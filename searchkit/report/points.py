@@ -1,4 +1,4 @@
-"""Where trials lie in a figure, and what of it the axes show."""
+"""Coordinates of trials in a figure, and the window of its axes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REACH_OF_BASELINES: Final = 0.5
 
 @dataclass(frozen=True)
 class Points:
-    """Where some measured trials lie: cost and quality, (N,) each, and (2, N) the ends of their 95 % intervals."""
+    """Coordinates of measured trials: cost and quality, (N,) each, and (2, N) the ends of their 95 % intervals."""
 
     x: Array
     y: Array
@@ -37,8 +37,9 @@ class Points:
 
     @staticmethod
     def _of(found: Sequence[Estimate]) -> tuple[Array, Array]:
-        values = np.array([one.value for one in found], dtype=np.float64)
-        ends = np.array([one.interval or (one.value, one.value) for one in found], dtype=np.float64).reshape(-1, 2).T
+        values = np.array([each.value for each in found], dtype=np.float64)
+        ends = np.array([each.interval or (each.value, each.value) for each in found], dtype=np.float64)
+        ends = ends.reshape(-1, 2).T
         return values, np.stack([np.minimum(ends[0], values), np.maximum(ends[1], values)])
 
     @property
@@ -52,7 +53,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Window:
-    """What the axes show: (low, high) each."""
+    """Limits of both axes, (low, high) each."""
 
     x: tuple[float, float]
     y: tuple[float, float]

@@ -1,4 +1,4 @@
-"""Everything a report is made from: records only, so that tables, plots and pages need no storage and no model."""
+"""Results of a search as records only, so that tables, plots and pages need no storage and no model."""
 
 from __future__ import annotations
 
@@ -58,25 +58,34 @@ class Results:
         return (*self.report.values(), *(trial for trials in self.baselines.values() for trial in trials))
 
     @property
+    def all_objectives(self) -> tuple[Objective, ...]:
+        """The searched ones, then those of the front only."""
+        return (*self.objectives, *self.front_objectives)
+
+    @property
     def measured_apart(self) -> tuple[Objective, ...]:
         """Those of the front only that at least one member was measured in."""
-        return tuple(one for one in self.front_objectives if measured(self.report.values(), [self.quality, one]))
+        return tuple(
+            objective
+            for objective in self.front_objectives
+            if measured(self.report.values(), [self.quality, objective])
+        )
 
     @property
     def quality(self) -> Objective:
-        """What a plot shows upwards: the first objective that is better when higher, otherwise the second."""
+        """The vertical axis of plots: the first objective that is better when higher, otherwise the second."""
         higher = (objective for objective in self.objectives if objective.better == "higher")
         return next(higher, self.objectives[min(1, len(self.objectives) - 1)])
 
     @property
     def cost(self) -> Objective:
-        """What a plot shows to the right: the first that is better when lower, else one other than quality."""
+        """The horizontal axis of plots: the first that is better when lower, else one other than quality."""
         lower = (objective for objective in self.objectives if objective.better == "lower")
         others = (objective for objective in self.objectives if objective != self.quality)
         return next(lower, next(others, self.quality))
 
     def accounting(self, objective: Objective) -> str | None:
-        """What a cost counts, where it says so: a ratio that has the papers' padded one beside it counts no pads."""
+        """The accounting of a cost, where known: a ratio with the papers' padded one beside it counts no pads."""
         rows = measured([*self.front, *self.on_report], [objective])
         unpadded = any("ratio_of_padded" in row[objective.name].beside for row in rows)
         return "pads counted on neither side" if unpadded else None

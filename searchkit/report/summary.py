@@ -1,4 +1,4 @@
-"""A search in one JSON object: what was searched, what it cost, what came out, and whether it beats the baselines."""
+"""Summary of a search as one JSON object: study, costs, front, and comparison with the baselines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def summary(results: Results) -> dict[str, Any]:
         "seed": results.study.get("seed"),
         "environment": dict(results.environment),
         "environments": environments((*results.trials, *results.on_report)),
-        "objectives": [_described(one, results) for one in (*results.objectives, *results.front_objectives)],
+        "objectives": [_described(objective, results) for objective in results.all_objectives],
         "seconds": dict(results.seconds),
         "duplicates": dict(results.duplicates),
         "evaluations": len(results.evaluations),
@@ -141,7 +141,9 @@ def _members(results: Results) -> list[dict[str, Any]]:
             "search": outcome(trial),
             "report": outcome(results.report.get(trial.key)),
             "against_unreduced": {
-                one.name: asdict(found) for one in results.objectives if (found := difference(results, trial, one))
+                objective.name: asdict(found)
+                for objective in results.objectives
+                if (found := difference(results, trial, objective))
             },
             "front_probability": chances.get(trial.key),
             "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},

@@ -111,7 +111,7 @@ def shown_difference(results: Results) -> list[Objective]:
 
 def values(results: Results, measured: Trial | None) -> list[str]:
     """One cell for each objective, of a trial on the report split."""
-    return [plus_minus(estimate_of(measured, item)) for item in (*results.objectives, *results.front_objectives)]
+    return [plus_minus(estimate_of(measured, item)) for item in results.all_objectives]
 
 
 def objectives_with_optimism(results: Results) -> list[Objective]:
@@ -153,16 +153,16 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
     row["front_probability"] = chances.get(trial.key)
     for objective in results.front_objectives:
         row |= _columns(f"{objective.name}_report", estimate_of(measured, objective))
-    for objective in (*results.objectives, *results.front_objectives):
+    for objective in results.all_objectives:
         row |= beside(objective, estimate_of(measured, objective))
     return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
 def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
-    """`told`: what of a candidate has a column."""
+    """told: names of the candidate's columns"""
     candidate = _candidate(trial.ask.candidate)
     row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in told}}
-    objectives = (*results.objectives, *results.front_objectives)
+    objectives = results.all_objectives
     for objective in objectives:
         row |= _columns(f"{objective.name}_report", estimate_of(trial, objective))
     for objective in objectives:

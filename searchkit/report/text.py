@@ -22,10 +22,10 @@ def write(results: Results, folder: Path) -> None:
 
 def markdown(results: Results) -> str:
     """Values are those of the report split."""
-    objectives = [f"{spoken(one.name)} ({one.unit})" for one in (*results.objectives, *results.front_objectives)]
+    objectives = [f"{spoken(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
     front = [_member(results, trial, chances) for trial in results.front]
-    differences = [f"{spoken(one.name)} against unreduced" for one in shown_difference(results)]
+    differences = [f"{spoken(each.name)} against unreduced" for each in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
         for family, trials in results.baselines.items()
@@ -38,7 +38,7 @@ def markdown(results: Results) -> str:
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
         *map(_escaped, notes(results)),
         "![quality over cost](pareto.png)",
-        *(f"![quality over {spoken(one.name)}](pareto_{one.name}.png)" for one in results.measured_apart),
+        *(f"![quality over {spoken(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
         "## Front",
         _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
         "## Baselines",

@@ -1,4 +1,4 @@
-"""Whether the front beats the baselines: quality at equal cost, on the report split, by paired differences."""
+"""Comparison of the front with each family of baselines: quality at equal cost, by paired differences."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def sentences(results: Results) -> list[str]:
 
 
 def _measure_of(found: Collection[Verdict]) -> list[str]:
-    """What better and worse mean here."""
-    points, unpaired = sum(one.points for one in found), sum(one.unpaired for one in found)
+    """The sentence that defines better and worse."""
+    points, unpaired = sum(each.points for each in found), sum(each.unpaired for each in found)
     if not found:
         return []
     paired = "the 95 % interval of the paired difference is above or below 0"
@@ -96,7 +96,7 @@ def _sentence(name: str, verdict: Verdict) -> str:
 
 def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, Found]]:
     """(search, report) estimates of the members that were measured on both splits."""
-    both = ((estimates(one, axes), estimates(results.report.get(one.key), axes)) for one in results.front)
+    both = ((estimates(trial, axes), estimates(results.report.get(trial.key), axes)) for trial in results.front)
     return [(search, report) for search, report in both if search is not None and report is not None]
 
 
@@ -134,12 +134,12 @@ class _Judge:
         return replace(found, sign=-1 if found.sign < 0 else 1)
 
     def _chosen(self, members: Sequence[tuple[Found, Found]]) -> Found | None:
-        """What the best of them on the search split is on the report split."""
+        """The best of them on the search split: its values on the report split."""
         best = max(members, key=lambda member: member[0][self.quality.name].value, default=None)
         return None if best is None else best[1]
 
-    def _compared(self, one: Found, other: Found) -> _Outcome:
-        a, b = one[self.quality.name], other[self.quality.name]
+    def _compared(self, own: Found, other: Found) -> _Outcome:
+        a, b = own[self.quality.name], other[self.quality.name]
         found = between(a, b)
         if found.low is not None and found.high is not None:
             return _Outcome(int(found.low > 0) - int(found.high < 0))

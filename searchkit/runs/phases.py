@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from searchkit._progress import Progress, silent, step, steps_shown
+from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.opening import opened
@@ -41,6 +42,8 @@ def _executed(session: Session, interrupt: Interrupt | None) -> Results:
         count_duplicates(session)
         search(session, interrupt)
         results = report(session)
+        for note in [*unmeasured(results), *timing_notes(results)]:
+            log.warning("%s", note)
         step("writing tables and figures")
         write(results, session.folder)
     return results

@@ -39,9 +39,10 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
     kept = {study.removeprefix(start): one for study, one in Store.held(storage).items() if study.startswith(start)}
     if name not in kept:
         raise StudyError(f"--measured: {unknown('setting', name, kept)}; `searchkit measure` adds one")
-    found = {one.key: one for one in Store.open(storage, start + name, kept[name], create=False).trials()}
-    objectives, unreduced = {one.name: one for one in kept[name]}, Candidate.of(baseline=UNREDUCED).key
-    searched = tuple(objectives.pop(one.name, one) for one in results.objectives)
+    stored = Store.open(storage, start + name, kept[name], create=False).trials()
+    found = {trial.key: trial for trial in stored}
+    objectives, unreduced = {each.name: each for each in kept[name]}, Candidate.of(baseline=UNREDUCED).key
+    searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(
         results,
         objectives=searched,

@@ -24,7 +24,7 @@ def told(
     elif population := engine.get("population"):
         numbers = {trial.ask.number for trial in trials}
         whole = next(number for number in range(len(numbers) + 1) if number not in numbers) // population
-        yield f"generation by generation: {whole} of {population} candidates are done"
+        yield f"generation by generation: {whole} done, of {population} candidates each"
     if "budget" in record:
         yield f"until {record['budget']}"
     worker_s = sum(trial.seconds for trial in trials)

@@ -15,7 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 class Answers:
     """Characters of each token, contexts and right answers of a split of questions; every question has a window.
 
-    Questions about one context share one string, which is pickled once.
+    Questions about one context share one string, which is pickled once. ValueError for arrays that do not fit.
+
+    >>> from searchkit.tasks import GeneratedQuestions, word_tokenizer
+    >>> task = GeneratedQuestions(train=2, search=2, report=2)
+    >>> answers = task.encode(task.tables(0).train, word_tokenizer(task.words())).answers
+    >>> answers.questions.tolist(), len(answers.contexts), answers.nullable
+    ([0, 1], 2, False)
     """
 
     questions: NDArray[np.int64]  # (N,) the question of each window

@@ -1,4 +1,4 @@
-"""What a task is: raw tables for the three splits, and tokenised examples packed without padding.
+"""Tasks: raw tables for the three splits, and tokenised examples packed without padding.
 
 N examples, T tokens in all.
 """
@@ -30,7 +30,14 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 class Encoded:
     """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. Arrays and texts, so it travels cheaply.
 
-    Where answers are sought in a text, an example is a window of it, and `answers` says which question it belongs to.
+    For questions an example is a window of the context, and `answers` holds the question it belongs to. ValueError for
+    arrays whose number format, shape or lengths do not fit.
+
+    >>> from searchkit.tasks import Generated, word_tokenizer
+    >>> task = Generated(train=4, search=2, report=2)
+    >>> data = task.encode(task.tables(0).train, word_tokenizer(task.words()))
+    >>> len(data), len(data.lengths), data.take([2, 0]).lengths.tolist() == data.lengths[[2, 0]].tolist()
+    (4, 4, True)
     """
 
     ids: NDArray[np.int32]  # (T,)
@@ -71,7 +78,7 @@ class Encoded:
 
     @property
     def units(self) -> NDArray[np.int64]:
-        """(N,) the number of what an example belongs to and is drawn and scored with: its question, or itself."""
+        """(N,) the unit of each example, which is resampled and scored as a whole: its question, or the example."""
         return self.answers.questions if self.answers else np.arange(len(self), dtype=np.int64)
 
     def take(self, indices: ArrayLike) -> Encoded:
@@ -128,12 +135,17 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The raw rows of a task, index 0..n-1. No row stands in two splits. `labels` are the names of the outputs.
+    """The raw rows of a task in three splits, index 0..n-1; none stands in two. `labels` are the names of the outputs.
 
     Texts have the columns `text`, `text_pair` (pairs only) and `label`: a class index (int64; the outputs are the
     classes in index order) or a number (float32; one output). Questions have `question`, `context`, `answers` (a tuple
     of right texts, ("",) if there is none) and `start` (the first character of the first of them, -1 if there is none);
     their outputs are "start" and "end".
+
+    >>> from searchkit.tasks import Generated
+    >>> tables = Generated(train=4, search=2, report=2).tables(0)
+    >>> tables.labels, list(tables["search"].columns), len(tables.train)
+    (('negative', 'positive'), ['text', 'label'], 4)
     """
 
     train: pd.DataFrame
@@ -149,7 +161,29 @@ class Tables:
 
 
 class Task(Protocol):
-    """Data with labels. The search never sees the rows the report is made on."""
+    """Labelled data in three splits. The search never sees the rows that the report is made on.
+
+    A task of your own needs these five members and no base class:
+
+    >>> from dataclasses import dataclass
+    >>> from searchkit.tasks import Generated, Task
+    >>> @dataclass(frozen=True)
+    ... class Shortened:
+    ...     task: Task
+    ...     max_length: int = 16
+    ...     head: str = "classification"
+    ...
+    ...     def tables(self, seed):
+    ...         return self.task.tables(seed)
+    ...
+    ...     def encode(self, table, tokenizer):
+    ...         return self.task.encode(table.assign(text=table["text"].str[:40]), tokenizer)
+    ...
+    ...     def describe(self):
+    ...         return {"kind": "shortened", "of": self.task.describe()}
+    >>> Shortened(Generated(train=4, search=2, report=2)).tables(0).labels
+    ('negative', 'positive')
+    """
 
     @property
     def head(self) -> str:
@@ -169,5 +203,5 @@ class Task(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the data in a fingerprint, as JSON; local files by their content, not their place."""
+        """The JSON that identifies the data in a fingerprint; local files by their content, not their path."""
         ...

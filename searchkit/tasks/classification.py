@@ -33,10 +33,20 @@ SHOWN: Final = 50  # classes that the log lists
 class TextClassification:
     """Texts, or pairs of texts, with a class each.
 
-    `data` is a folder with train, validation and test files (parquet, csv, json or jsonl) or a name on the hub;
+    `data` is a folder with train, validation and test files (parquet, arrow, csv, tsv, json) or a name on the hub;
     `subset` and `revision` are for the hub. A split that is missing is carved out of train: `search` when there is no
     validation or no labelled test, and `report` too when there is neither. `limit` caps the rows of every split, or
-    of those named (train, search, report), for smoke runs. Reading raises DataError, saying where and what.
+    of those named (train, search, report), for smoke runs. Reading raises DataError, naming file, column and row.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from searchkit.tasks import TextClassification
+    >>> folder = tempfile.mkdtemp()
+    >>> rows = pd.DataFrame({"text": [f"text {n}" for n in range(40)], "label": ["no", "yes"] * 20})
+    >>> rows.to_csv(f"{folder}/train.csv", index=False)
+    >>> tables = TextClassification(folder, search_fraction=0.2).tables(seed=0)
+    >>> tables.labels, len(tables.train), len(tables.search), len(tables.report)
+    (('no', 'yes'), 28, 8, 4)
     """
 
     data: str
@@ -67,9 +77,9 @@ class TextClassification:
 
     def tables(self, seed: int) -> Tables:
         """Read, check, carve what is missing label by label, limit."""
-        found = self._source.read()
-        classes = Classes.of_train(found["train"], self.label)
-        return text_tables(self._source, found, self._columns, classes, carve, seed)
+        published = self._source.read()
+        classes = Classes.of_train(published["train"], self.label)
+        return text_tables(self._source, published, self._columns, classes, carve, seed)
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise a table, at most `max_length` tokens an example; the longer text of a pair is cut first."""

@@ -1,4 +1,4 @@
-"""From the columns of a file to texts, classes and numbers: what is missing, of the wrong type or unknown is named."""
+"""Texts, classes and numbers from the columns of a file; a missing, mistyped or unknown value is named by its row."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ NUMBER: Final = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", 
 CODE: Final = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 # of the range of a column: closer numbers may become one, as the last digits of computed ones do
 CLOSE: Final = 1e-6
+WHOLE: Final = 2**24  # up to here every whole number is itself in float32
+HINT: Final = "in float32, in which labels are learnt: subtract what they share, or scale them"
 
 
 def texts(part: Part, columns: Sequence[str]) -> pd.DataFrame:
@@ -38,28 +40,28 @@ def strings(part: Part, column: str) -> list[str]:
     values: list[Any] = present(part, column).tolist()
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise DataError(f"{place(part, column, row)}: a text is needed, got {type(value).__name__} {value!r}")
+            raise DataError(f"{location(part, column, row)}: a text is needed, got {type(value).__name__} {value!r}")
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise DataError(f"{place(part, column, row)}: half of a character (a lone surrogate) in {value!a}")
+            raise DataError(f"{location(part, column, row)}: half of a character (a lone surrogate) in {value!a}")
     return values
 
 
 def classes(parts: Sequence[Part], column: str) -> tuple[Class, ...]:
     """The classes of a split in index order: numbers by value, names by alphabet. Raises DataError."""
-    found: dict[Class, Where] = {}
+    first_rows: dict[Class, Where] = {}
     for part in parts:
         for row, label in enumerate(_labels(part, column)):
-            found.setdefault(label, (part, row))
+            first_rows.setdefault(label, (part, row))
     if all(part.as_text for part in parts):
-        found = _typed(found, column)
-    kinds = [type(label) for label in found]
+        first_rows = _typed(first_rows, column)
+    kinds = [type(label) for label in first_rows]
     if len(set(kinds)) > 1:
-        part, row = list(found.values())[next(at for at, kind in enumerate(kinds) if kind is not kinds[0])]
-        listed = ", ".join(sorted(map(repr, found)))
-        raise DataError(f"{place(part, column, row)}: the column mixes numbers and names as labels: {listed}")
-    if len(found) < 2:
-        raise DataError(f"{parts[0].where}: the column {column!r} holds one class only: {list(found)}")
-    return tuple(sorted(found))
+        part, row = list(first_rows.values())[next(at for at, kind in enumerate(kinds) if kind is not kinds[0])]
+        listed = ", ".join(sorted(map(repr, first_rows)))
+        raise DataError(f"{location(part, column, row)}: the column mixes numbers and names as labels: {listed}")
+    if len(first_rows) < 2:
+        raise DataError(f"{parts[0].where}: the column {column!r} holds one class only: {list(first_rows)}")
+    return tuple(sorted(first_rows))
 
 
 def class_names(parts: Sequence[Part], column: str, known: Sequence[Class]) -> tuple[str, ...]:
@@ -68,10 +70,10 @@ def class_names(parts: Sequence[Part], column: str, known: Sequence[Class]) -> t
     if len(given) > 1:
         raise DataError(f"{' and '.join(given.values())} give the classes of the column {column!r} different names")
     names = next(iter(given), ())
-    found = tuple(str(_name(names, label)) for label in known)
-    if len(set(found)) < len(found):
-        raise DataError(f"{parts[0].where}: two classes of the column {column!r} have one name: {list(found)}")
-    return found
+    distinct = tuple(str(_name(names, label)) for label in known)
+    if len(set(distinct)) < len(distinct):
+        raise DataError(f"{parts[0].where}: two classes of the column {column!r} have one name: {list(distinct)}")
+    return distinct
 
 
 def indices(part: Part, column: str, known: Sequence[Class], names: Sequence[str]) -> NDArray[np.int64]:
@@ -89,7 +91,7 @@ def indices(part: Part, column: str, known: Sequence[Class], names: Sequence[str
         read = {label: _as(known, label) for label in read}
     for row, label in enumerate(labels):
         if read[label] not in index:
-            where = place(part, column, row)
+            where = location(part, column, row)
             raise DataError(f"{where}: the label {read[label]!r} is not in the train split, which has {list(index)}")
     return np.array([index[read[label]] for label in labels], dtype=np.int64)
 
@@ -98,7 +100,7 @@ def lookalikes(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ only by blanks or by capital letters."""
     first: dict[str, str] = {}
     same = [(first.setdefault("".join(name.split()).casefold(), name), name) for name in names]
-    return [(one, other) for one, other in same if one != other]
+    return [(name, other) for name, other in same if name != other]
 
 
 def numbers(part: Part, column: str) -> NDArray[np.float32]:
@@ -109,25 +111,28 @@ def numbers(part: Part, column: str) -> NDArray[np.float32]:
     largest = float(np.finfo(np.float32).max)
     for row, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{place(part, column, row)}: a number is needed, got {type(value).__name__} {value!r}")
+            raise DataError(f"{location(part, column, row)}: a number is needed, got {type(value).__name__} {value!r}")
         if not abs(value) <= largest:
-            raise DataError(f"{place(part, column, row)}: the number {value!r} is not finite in float32")
-    _check_distinct(part, column, values)
+            raise DataError(f"{location(part, column, row)}: the number {value!r} is not finite in float32")
+    _check_float32(part, column, values)
     return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _check_distinct(part: Part, column: str, values: list[int | float]) -> None:
-    """DataError: numbers that differ, by more than the last digits of computed ones, are one number in float32."""
+def _check_float32(part: Part, column: str, values: list[int | float]) -> None:
+    """DataError: in float32 a whole number is another one, or two numbers are one, by more than a last digit."""
     distinct = sorted(set(values))
     rounded = np.array(distinct, dtype=np.float64).astype(np.float32)
+    close = CLOSE * (distinct[-1] - distinct[0])
+    for value, number in zip(distinct, rounded.tolist(), strict=True):
+        if abs(value) > WHOLE and value == int(value) and abs(value - int(number)) > close:
+            raise DataError(
+                f"{location(part, column, values.index(value))}: the number {value!r} is {number:.0f} {HINT}"
+            )
     for at in np.flatnonzero(rounded[1:] == rounded[:-1]).tolist():
         low, high = distinct[at : at + 2]
-        if high - low > CLOSE * (distinct[-1] - distinct[0]):
-            row = values.index(high)
-            raise DataError(
-                f"{place(part, column, row)}: the numbers {low!r} and {high!r} are one number in float32, in which "
-                "labels are learnt: subtract what they share, or scale them"
-            )
+        if high - low > close:
+            where = location(part, column, values.index(high))
+            raise DataError(f"{where}: the numbers {low!r} and {high!r} are one number {HINT}")
 
 
 def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bool:
@@ -147,11 +152,11 @@ def present(part: Part, column: str) -> pd.Series[Any]:
     values: pd.Series[Any] = part.rows[column]
     missing = values.isna().to_numpy()
     if missing.any():
-        raise DataError(f"{place(part, column, int(np.argmax(missing)))}: the value is missing")
+        raise DataError(f"{location(part, column, int(np.argmax(missing)))}: the value is missing")
     return values
 
 
-def place(part: Part, column: str, row: int) -> str:
+def location(part: Part, column: str, row: int) -> str:
     """Where a bad value stands, for the message."""
     return f"{part.where} ({part.split} split), column {column!r}, row {row} (the first is 0)"
 
@@ -164,7 +169,7 @@ def _labels(part: Part, column: str) -> list[Class]:
         try:
             label = plain.get((type(value), value))
         except TypeError as error:
-            raise DataError(f"{place(part, column, row)}: a label is a number or a name, got {value!r}") from error
+            raise DataError(f"{location(part, column, row)}: a label is a number or a name, got {value!r}") from error
         if label is None:
             label = plain[type(value), value] = _plain(part, column, row, value)
         labels.append(label)
@@ -181,19 +186,21 @@ def _plain(part: Part, column: str, row: int, value: object) -> Class:
     if isinstance(value, str):
         return value
     if isinstance(value, float | np.floating):
-        raise DataError(f"{place(part, column, row)}: the label {value!r} is no class; TextRegression learns numbers")
-    raise DataError(f"{place(part, column, row)}: a label is a number or a name, got {value!r}")
+        raise DataError(
+            f"{location(part, column, row)}: the label {value!r} is no class; TextRegression learns numbers"
+        )
+    raise DataError(f"{location(part, column, row)}: a label is a number or a name, got {value!r}")
 
 
-def _typed(found: dict[Class, Where], column: str) -> dict[Class, Where]:
+def _typed(first_rows: dict[Class, Where], column: str) -> dict[Class, Where]:
     """Labels of csv, which has no types: integers if they are written as such, but names if one of them is a code."""
-    if any(CODE.fullmatch(str(label).strip()) and not PLAIN.fullmatch(str(label).strip()) for label in found):
-        return found
+    if any(CODE.fullmatch(str(label).strip()) and not PLAIN.fullmatch(str(label).strip()) for label in first_rows):
+        return first_rows
     typed: dict[Class, Where] = {}
-    for label, (part, row) in found.items():
+    for label, (part, row) in first_rows.items():
         if (match := PLAIN.fullmatch(str(label).strip())) and (match[2] or "").strip(".0"):
             raise DataError(
-                f"{place(part, column, row)}: the label {match[0]} is no class; TextRegression learns numbers"
+                f"{location(part, column, row)}: the label {match[0]} is no class; TextRegression learns numbers"
             )
         typed.setdefault(_as((0,), label), (part, row))
     return typed

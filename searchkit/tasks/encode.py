@@ -1,4 +1,4 @@
-"""From a table of texts to packed tokens, with a transformers tokenizer."""
+"""Tokenisation of a table of texts to packed tokens, with a transformers tokenizer."""
 
 from __future__ import annotations
 

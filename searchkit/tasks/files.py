@@ -122,8 +122,8 @@ def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
         return
     total = names[0][2]
     if names != [(names[0][0], f"{number:05d}", total) for number in range(int(total or 0))]:
-        found = ", ".join(path.name for path in paths)
-        raise DataError(f"{folder}: the {split} split is ambiguous or a shard is missing: {found}")
+        listed = ", ".join(path.name for path in paths)
+        raise DataError(f"{folder}: the {split} split is ambiguous or a shard is missing: {listed}")
 
 
 def _saved(folder: Path) -> dict[str, list[Path]]:

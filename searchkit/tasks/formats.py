@@ -63,7 +63,7 @@ def _text(path: Path) -> str:
     if path.suffix.lower() == ".gz":
         content = gzip.decompress(content)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
-        raise ValueError("it is utf-16, not utf-8: save it as UTF-8")
+        raise ValueError("it is utf-16 or utf-32, not utf-8: save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,16 +146,16 @@ def _json_lines(text: str) -> list[Any]:
         try:
             rows += [json.loads(line, object_pairs_hook=_object)] if line.strip() else []
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: {error}") from error
+            raise ValueError(f"line {number}: {error}; read is a list of objects, or an object per line") from error
     return rows
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; json would keep the last of two values of one name."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a name stands twice in {list(found)}")
-    return found
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        raise ValueError(f"a name stands twice in {list(parsed)}")
+    return parsed
 
 
 def _read_parquet(path: Path) -> Content:

@@ -35,7 +35,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words by what they do. Every word is expected equally often, whatever its kind."""
+    """Vocabulary by kind of word. Every word is expected equally often, whatever its kind."""
 
     positive: tuple[str, ...]
     negative: tuple[str, ...]
@@ -45,10 +45,15 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class Generated:
-    """Two balanced classes; `length` is the fewest and the most words of a document.
+    """Made-up documents of two balanced classes; `length` is the fewest and the most words of a document.
 
     `seed` decides every word, and the seed given to `tables` nothing: there is nothing to carve. A split does not
-    change when another one is made larger.
+    change when another one is made larger. ValueError for splits and lengths that are too small.
+
+    >>> from searchkit.tasks import Generated
+    >>> tables = Generated(train=4, search=2, report=2).tables(seed=0)
+    >>> sorted(tables.train["label"]), 14 <= len(tables.train["text"][0].split()) <= 26
+    ([0, 0, 1, 1], True)
     """
 
     train: int = 20_000  # documents
@@ -79,7 +84,7 @@ class Generated:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """As many words of each kind as make every word equally frequent; the forms are dealt at random."""
+        """The vocabulary: as many words of each kind as make every word equally frequent; forms are dealt at random."""
         sizes = _sizes(sum(self.length) / 2)
         rng = np.random.default_rng([self.seed, STREAMS["lexicon"]])
         forms = rng.permutation(word_forms())[: sum(sizes)]
@@ -87,8 +92,8 @@ class Generated:
 
     def words(self) -> list[str]:
         """Every word, in alphabetical order, which says nothing about its kind."""
-        own = self.lexicon
-        return sorted(own.positive + own.negative + own.negator + own.distractor)
+        lexicon = self.lexicon
+        return sorted(lexicon.positive + lexicon.negative + lexicon.negator + lexicon.distractor)
 
     def tables(self, seed: int) -> Tables:
         """Write the documents; the same ones whatever `seed` is."""
@@ -113,18 +118,18 @@ class Generated:
 def write(label: int, length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> str:
     """One document of the class `label` (0 negative, 1 positive)."""
     kinds = _layout(int(rng.integers(length[0], length[1] + 1)), rng)
-    evidence = [place for place, kind in enumerate(kinds) if kind == "evidence"]
+    evidence = [position for position, kind in enumerate(kinds) if kind == "evidence"]
     agreeing = _majority(len(evidence), rng)
-    for rank, place in enumerate(rng.permutation(evidence).tolist()):
-        negated = place > 0 and kinds[place - 1] == "negator"
+    for rank, position in enumerate(rng.permutation(evidence).tolist()):
+        negated = position > 0 and kinds[position - 1] == "negator"
         positive = bool(label) ^ (rank >= agreeing) ^ negated
-        kinds[place] = "positive" if positive else "negative"
+        kinds[position] = "positive" if positive else "negative"
     drawn = zip((getattr(lexicon, kind) for kind in kinds), rng.random(len(kinds)).tolist(), strict=True)
     return " ".join(forms[int(share * len(forms))] for forms, share in drawn)
 
 
 def _layout(words: int, rng: Rng) -> list[str]:
-    """The kind of every word: shuffled units, then turned like a wheel, so that every place is alike.
+    """The kind of every word: shuffled units, then turned like a wheel, so that every position is alike.
 
     A cut between a negator and its evidence leaves a negator at the end, which negates nothing.
     """

@@ -34,7 +34,7 @@ STREAMS: Final = {"lexicon": 0, "train": 1, "search": 2, "report": 3}
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words by what they do: the keys, each with the words of its values, and the distractors."""
+    """Vocabulary: the keys, each with the words of its values, and the distractors."""
 
     values: dict[str, tuple[str, ...]]
     distractors: tuple[str, ...]
@@ -42,11 +42,17 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class GeneratedQuestions:
-    """Contexts with facts "<key> is <value>", and questions "what is <key>"; a value has one word or two.
+    """Made-up contexts with facts "<key> is <value>", and questions "what is <key>"; a value has one word or two.
 
     A key has value words of its own, as colours are not places, and stands in a context once at most.
     `length` is the fewest and the most words of a context. `seed` decides every word, and the seed given to `tables`
-    nothing: there is nothing to carve. A split does not change when another one is made larger.
+    nothing: there is nothing to carve. A split does not change when another one is made larger. ValueError for splits
+    and lengths that are too small.
+
+    >>> from searchkit.tasks import GeneratedQuestions
+    >>> row = GeneratedQuestions(train=1, search=1, report=1).tables(seed=0).train.iloc[0]
+    >>> row["question"].startswith("what is "), row["context"][row["start"] :].startswith(row["answers"][0])
+    (True, True)
     """
 
     train: int = 20_000  # questions, each with a context of its own
@@ -77,7 +83,7 @@ class GeneratedQuestions:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words by what they do. The forms are dealt at random."""
+        """The vocabulary. The forms are dealt at random."""
         rng = np.random.default_rng([self.seed, STREAMS["lexicon"]])
         forms = rng.permutation(word_forms()).tolist()
         keys, values, distractors = (
@@ -90,8 +96,10 @@ class GeneratedQuestions:
 
     def words(self) -> list[str]:
         """Every word, in alphabetical order."""
-        own = self.lexicon
-        return sorted({"what", "is", *own.values, *chain.from_iterable(own.values.values()), *own.distractors})
+        lexicon = self.lexicon
+        return sorted(
+            {"what", "is", *lexicon.values, *chain.from_iterable(lexicon.values.values()), *lexicon.distractors}
+        )
 
     def tables(self, seed: int) -> Tables:
         """Write the questions; the same ones whatever `seed` is."""
@@ -111,18 +119,18 @@ class GeneratedQuestions:
 
 
 def write(length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> dict[str, Any]:
-    """One question with its context: facts and distractors in random order, one of the facts asked for."""
+    """One question with its context: facts and distractors in random order, one of the facts chosen for."""
     keys = rng.permutation(list(lexicon.values))[: rng.choice(FACTS)].tolist()
     values = [" ".join(rng.choice(lexicon.values[key], rng.choice(VALUE)).tolist()) for key in keys]
     facts = [f"{key} is {value}" for key, value in zip(keys, values, strict=True)]
     rest = int(rng.integers(length[0], length[1] + 1)) - sum(len(fact.split()) for fact in facts)
     units = [*facts, *rng.choice(lexicon.distractors, rest).tolist()]
     order = rng.permutation(len(units)).tolist()
-    asked = int(rng.integers(len(facts)))
-    before = "".join(f"{units[unit]} " for unit in order[: order.index(asked)])
+    chosen = int(rng.integers(len(facts)))
+    before = "".join(f"{units[unit]} " for unit in order[: order.index(chosen)])
     return {
-        "question": f"what is {keys[asked]}",
+        "question": f"what is {keys[chosen]}",
         "context": " ".join(units[unit] for unit in order),
-        "answers": (values[asked],),
-        "start": len(before) + len(f"{keys[asked]} is "),
+        "answers": (values[chosen],),
+        "start": len(before) + len(f"{keys[chosen]} is "),
     }

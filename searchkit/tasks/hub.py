@@ -16,18 +16,18 @@ def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, l
     import datasets
 
     try:
-        found = datasets.load_dataset(name, subset, revision=revision)
+        loaded = datasets.load_dataset(name, subset, revision=revision)
     except Exception as error:  # whatever the network, the cache and the hub raise, the user acts the same way
         raise DataError(
             f"the data set {name!r} could not be loaded from the hub ({type(error).__name__}: {error}). Check the name "
             f"and the connection, or download it and give a folder: a local path starts with '.', '~' or '/'"
         ) from error
-    known = {split: ALIASES[str(split)] for split in found if str(split) in ALIASES}
-    if ignored := [str(split) for split in found if split not in known]:
+    known = {split: ALIASES[str(split)] for split in loaded if str(split) in ALIASES}
+    if ignored := [str(split) for split in loaded if split not in known]:
         logger.warning("%s: ignoring the splits %s", name, ", ".join(ignored))
     if len(set(known.values())) < len(known):
         raise DataError(f"{name}: two splits mean the same: {', '.join(map(str, known))}; give a local folder instead")
-    return {split: [_part(f"{name} [{own}]", split, found[own])] for own, split in known.items()}
+    return {split: [_part(f"{name} [{own}]", split, loaded[own])] for own, split in known.items()}
 
 
 def _part(where: str, split: str, rows: Any) -> Part:

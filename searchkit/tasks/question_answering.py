@@ -35,7 +35,18 @@ class QuestionAnswering:
     `answers`: {"text": [...], "answer_start": [...]}. A split that is missing is carved out of train by whole values
     of the column `group`, so that no article is on both sides (by contexts where there is no column `title`). Rows of
     train whose `start_source` is "heuristic" are left out. A context that is too long for one window of `max_length`
-    tokens is cut into several, which share `stride` tokens.
+    tokens is cut into several, which share `stride` tokens. Reading raises DataError, naming file, column and row.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from searchkit.tasks import QuestionAnswering
+    >>> folder = tempfile.mkdtemp()
+    >>> answers = {"text": ["red"], "answer_start": [0]}
+    >>> rows = [{"question": "what is it", "context": f"red {n}", "answers": answers} for n in range(40)]
+    >>> pd.DataFrame(rows).to_parquet(f"{folder}/train.parquet")
+    >>> tables = QuestionAnswering(folder).tables(seed=0)
+    >>> tables.labels, tables.train["answers"][0], len(tables.train)
+    (('start', 'end'), ('red',), 32)
     """
 
     data: str = "rajpurkar/squad"
@@ -70,10 +81,10 @@ class QuestionAnswering:
 
     def tables(self, seed: int) -> Tables:
         """Read, check, carve what is missing, leave out of train what is guessed, limit."""
-        found = self._source.read()
-        if "test" in found and all("answers" not in part.rows for part in found["test"]):
-            del found["test"]
-        given = {split: _table(parts, self.group) for split, parts in found.items()}
+        published = self._source.read()
+        if "test" in published and all("answers" not in part.rows for part in published["test"]):
+            del published["test"]
+        given = {split: _table(parts, self.group) for split, parts in published.items()}
         three = self._source.three(given, partial(carve_groups, column="group"), seed)
         three["train"] = three["train"][~three["train"]["guessed"]].reset_index(drop=True)
         if not len(three["train"]):
@@ -105,7 +116,7 @@ def _table(parts: Sequence[Part], group: str) -> pd.DataFrame:
 def _rows(part: Part, group: str) -> pd.DataFrame:
     contexts = columns.strings(part, "context")
     answers = [
-        _answers(value, context, columns.place(part, "answers", row))
+        _answers(value, context, columns.location(part, "answers", row))
         for row, (value, context) in enumerate(zip(columns.present(part, "answers"), contexts, strict=True))
     ]
     by = group if group in part.rows or group != "title" else "context"
@@ -121,34 +132,34 @@ def _rows(part: Part, group: str) -> pd.DataFrame:
     )
 
 
-def _answers(value: Any, context: str, place: str) -> tuple[tuple[str, ...], int]:
+def _answers(value: Any, context: str, location: str) -> tuple[tuple[str, ...], int]:
     """The right answers and the first character of the first of them; ("",) and -1 where there is none."""
-    texts, starts = _pairs(value, place)
+    texts, starts = _pairs(value, location)
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str) or not text.strip():
             raise DataError(
-                f"{place}: an answer is a text that is not empty, got {text!r}; no answer is two empty lists"
+                f"{location}: an answer is a text that is not empty, got {text!r}; no answer is two empty lists"
             )
         if isinstance(start, bool) or not isinstance(start, int):
-            raise DataError(f"{place}: answer_start is a whole number, got {start!r}")
+            raise DataError(f"{location}: answer_start is a whole number, got {start!r}")
         if start < 0 or context[start : start + len(text)] != text:
             stands = context[max(start, 0) : max(start, 0) + len(text)]
-            raise DataError(f"{place}: the answer {text!r} does not stand at character {start}, but {stands!r}")
+            raise DataError(f"{location}: the answer {text!r} does not stand at character {start}, but {stands!r}")
     return (tuple(texts), starts[0]) if texts else (NO_ANSWER, -1)
 
 
-def _pairs(value: Any, place: str) -> tuple[list[Any], list[Any]]:
+def _pairs(value: Any, location: str) -> tuple[list[Any], list[Any]]:
     """The lists `text` and `answer_start` of a cell, which csv files hold as JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not JSON ({error}): {value[:80]!r}") from error
+            raise DataError(f"{location}: not JSON ({error}): {value[:80]!r}") from error
     if not isinstance(value, Mapping) or not {"text", "answer_start"} <= set(value):
-        raise DataError(f"{place}: answers are {{'text': [...], 'answer_start': [...]}}, got {str(value)[:80]!r}")
+        raise DataError(f"{location}: answers are {{'text': [...], 'answer_start': [...]}}, got {str(value)[:80]!r}")
     texts, starts = (_listed(value[name]) for name in ("text", "answer_start"))
     if texts is None or starts is None or len(texts) != len(starts):
-        raise DataError(f"{place}: text and answer_start must be lists of one length, got {str(value)[:80]!r}")
+        raise DataError(f"{location}: text and answer_start must be lists of one length, got {str(value)[:80]!r}")
     return texts, starts
 
 

@@ -30,7 +30,17 @@ class TextRegression:
     """Texts, or pairs of texts, with a number each; all else is as in `TextClassification`.
 
     What is carved is a random choice of the train rows. The numbers are learnt as they are: scale them to a range of
-    about one if a pretrained encoder has trouble with theirs.
+    about one if a pretrained encoder has trouble with theirs. DataError for numbers that float32 cannot tell apart.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from searchkit.tasks import TextRegression
+    >>> folder = tempfile.mkdtemp()
+    >>> rows = pd.DataFrame({"text": [f"text {n}" for n in range(40)], "stars": [n % 5 / 4 for n in range(40)]})
+    >>> rows.to_json(f"{folder}/train.jsonl", orient="records", lines=True)
+    >>> tables = TextRegression(folder, label="stars").tables(seed=0)
+    >>> tables.labels, len(tables.train), tables.train["label"].dtype
+    (('stars',), 32, dtype('float32'))
     """
 
     data: str
@@ -61,9 +71,9 @@ class TextRegression:
 
     def tables(self, seed: int) -> Tables:
         """Read, check, carve what is missing, limit."""
-        found = self._source.read()
-        numbers = Numbers.of_train(found["train"], self.label)
-        return text_tables(self._source, found, self._columns, numbers, partial(carve, stratified=False), seed)
+        published = self._source.read()
+        numbers = Numbers.of_train(published["train"], self.label)
+        return text_tables(self._source, published, self._columns, numbers, partial(carve, stratified=False), seed)
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise a table, at most `max_length` tokens an example; the longer text of a pair is cut first."""
@@ -83,10 +93,10 @@ class Numbers:
     @classmethod
     def of_train(cls, parts: Sequence[Part], column: str) -> Numbers:
         """DataError unless the train split has numbers that differ."""
-        found = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
-        if len(found) < 2:
-            raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {found.tolist()}")
-        return cls(column, bool((found == columns.UNLABELLED).any()))
+        distinct = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
+        if len(distinct) < 2:
+            raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {distinct.tolist()}")
+        return cls(column, bool((distinct == columns.UNLABELLED).any()))
 
     @property
     def outputs(self) -> tuple[str, ...]:

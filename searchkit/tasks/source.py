@@ -1,4 +1,4 @@
-"""Where a task's rows come from, and how the splits that were published become train, search and report."""
+"""Sources of rows, and the way from published splits to train, search and report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Carve = Callable[[pd.DataFrame, int, np.random.Generator], tuple[pd.DataFrame, p
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with train, validation and test files (parquet, csv, json or jsonl), or a data set of the hub.
+    """A folder with train, validation and test files (see `formats.READERS`), or a data set of the hub.
 
     `subset` and `revision` are for the hub. `limit` caps the rows of every split, or of those named.
     """
@@ -67,15 +67,15 @@ class Source:
     def read(self) -> dict[str, list[Part]]:
         """Split (train, validation, test) -> its parts, none empty, train among them. Raises DataError."""
         if looks_local(self.data):
-            found = read_folder(Path(self.data).expanduser())
+            published = read_folder(Path(self.data).expanduser())
         else:
-            found = read_hub(self.data, self.subset, self.revision)
-        if "train" not in found:
-            raise DataError(f"{self.data} has no train split, only {', '.join(sorted(found)) or 'nothing'}")
-        for part in chain.from_iterable(found.values()):
+            published = read_hub(self.data, self.subset, self.revision)
+        if "train" not in published:
+            raise DataError(f"{self.data} has no train split, only {', '.join(sorted(published)) or 'nothing'}")
+        for part in chain.from_iterable(published.values()):
             if len(part.rows) == 0:
                 raise DataError(f"{part.where} ({part.split} split) holds no rows")
-        return found
+        return published
 
     def three(self, given: Mapping[str, pd.DataFrame], carve: Carve, seed: int) -> dict[str, pd.DataFrame]:
         """train, search and report from the splits there are; no row in two of them."""
@@ -93,7 +93,7 @@ class Source:
         return {split: limited(tables[split], self.limits.get(split), _rng(seed, split)) for split in SPLITS}
 
     def describe(self) -> dict[str, Any]:
-        """Local data by the hash of their bytes, so that a moved folder is the same data; hub data by their name."""
+        """The JSON that identifies the data: local files by the hash of their bytes, so that a folder may move."""
         if looks_local(self.data):
             data: dict[str, Any] = {"files": digests(Path(self.data).expanduser())}
         else:

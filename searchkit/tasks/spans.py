@@ -23,7 +23,18 @@ def best_answers(
     logits: (T, 2). A span lies in the context, has at most `max_answer` tokens, and begins and ends at one of the
     `n_best` best tokens of its window; of equal ones the first counts. A question without any has the answer "". Where
     the data have questions without an answer, "" wins if [CLS] scores higher than the best span in every window that
-    may hold one: the lowest null score of the windows counts, since a window without the answer says so rightly.
+    may hold one: the lowest null score of the windows counts, since a window without the answer rightly prefers it.
+    ValueError for data without answers.
+
+    >>> import numpy as np
+    >>> from searchkit.tasks import GeneratedQuestions, best_answers, word_tokenizer
+    >>> task = GeneratedQuestions(train=2, search=2, report=2)
+    >>> data = task.encode(task.tables(0).train, word_tokenizer(task.words()))
+    >>> logits = np.zeros((len(data.ids), 2), np.float32)
+    >>> for end in (0, 1):  # a model that knows the labels
+    ...     logits[data.offsets[:-1] + data.labels[:, end], end] = 1
+    >>> best_answers(logits, data) == tuple(golds[0] for golds in data.answers.golds)
+    True
     """
     answers = data.answers
     if answers is None:
@@ -40,7 +51,7 @@ def best_answers(
             scores[question] = score
             texts[question] = answers.contexts[question][begins[first] : answers.ends[tokens][last]]
     empty = (nulls > scores) & answers.nullable
-    return tuple("" if none else text for none, text in zip(empty, texts, strict=True))
+    return tuple("" if no_answer else text for no_answer, text in zip(empty, texts, strict=True))
 
 
 def best_span(
@@ -50,7 +61,7 @@ def best_span(
     inside = np.flatnonzero(allowed)
     if not len(inside):
         return -np.inf, 0, 0
-    # in order of place, so that the argmax takes the first of equal spans
+    # in order of position, so that the argmax takes the first of equal spans
     starts, ends = (np.sort(inside[np.argsort(-column, kind="stable")[:n_best]]) for column in logits[inside].T)
     scores = logits[starts, 0][:, None] + logits[ends, 1][None, :]  # (starts, ends)
     tokens = ends[None, :] - starts[:, None] + 1

@@ -1,4 +1,4 @@
-"""Splits and what they share: carving one out of another, seeded, with equal texts (or whole groups) on one side.
+"""Carving of splits, seeded, with equal texts (or whole groups) on one side, and the texts that splits share.
 
 The content of a row is its text, its pair of texts, or its question with the context.
 """
@@ -75,7 +75,7 @@ def duplicates(tables: Tables) -> dict[str, int]:
     """
     hashed = {split: _hashes(tables[split]) for split in ("train", "search", "report")}
     pairs = reversed(list(combinations(hashed, 2)))
-    return {f"{one}/{other}": len(np.intersect1d(hashed[one], hashed[other])) for one, other in pairs}
+    return {f"{first}/{second}": len(np.intersect1d(hashed[first], hashed[second])) for first, second in pairs}
 
 
 def _hashes(table: pd.DataFrame) -> NDArray[np.uint64]:

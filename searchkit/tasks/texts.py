@@ -1,4 +1,4 @@
-"""What tasks on texts share, whatever their labels are: the columns, the three splits, the description."""
+"""Parts shared by all tasks on texts: their columns, their three splits, their description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORTEST: Final = 8  # tokens: a pair with its special tokens, and a word or two
 
 
 class Labelling(Protocol):
-    """How a label column is read, once the train split is known."""
+    """A reader of a label column, made from the train split."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -32,30 +32,30 @@ class Labelling(Protocol):
 
 
 def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tuple[str, ...]:
-    """The one or two columns of text; ValueError for arguments that make no sense."""
-    pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(one, str) for one in text)
+    """The one or two columns of text. ValueError for columns that repeat and for a `max_length` below the least."""
+    pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(column, str) for column in text)
     if not (isinstance(text, str) or pair):
         raise ValueError(f"text must be a column or a pair of columns, got {text=}")
-    found = (text,) if isinstance(text, str) else text
-    if len({*found, label}) < len(found) + 1:
+    names = (text,) if isinstance(text, str) else text
+    if len({*names, label}) < len(names) + 1:
         raise ValueError(f"text and label must be different columns, got {text=} {label=}")
     if max_length < SHORTEST:
         raise ValueError(f"max_length must be at least {SHORTEST}, got {max_length=}")
-    return found
+    return names
 
 
 def text_tables(
-    source: Source, found: dict[str, list[Part]], texts: Sequence[str], labels: Labelling, carve: Carve, seed: int
+    source: Source, published: dict[str, list[Part]], texts: Sequence[str], labels: Labelling, carve: Carve, seed: int
 ) -> Tables:
     """Check, carve what is missing, limit. The same seed gives the same rows, on every machine."""
-    if "test" in found and labels.absent(found["test"]):
-        found = {split: parts for split, parts in found.items() if split != "test"}
-    given = {split: _table(parts, texts, labels) for split, parts in found.items()}
+    if "test" in published and labels.absent(published["test"]):
+        published = {split: parts for split, parts in published.items() if split != "test"}
+    given = {split: _table(parts, texts, labels) for split, parts in published.items()}
     return Tables(**source.limited(source.three(given, carve, seed), seed), labels=labels.outputs)
 
 
 def described(kind: str, source: Source, texts: Sequence[str], label: str, max_length: int) -> dict[str, Any]:
-    """What identifies the data of a text task in a fingerprint."""
+    """The JSON that identifies the data of a text task in a fingerprint."""
     return {"kind": kind, **source.describe(), "text": list(texts), "label": label, "max_length": max_length}
 
 

@@ -1,4 +1,4 @@
-"""From questions and contexts to packed windows of tokens with answer spans, with a fast transformers tokenizer."""
+"""Tokenisation of questions and contexts to packed windows with answer spans, with a fast transformers tokenizer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SPECIALS: Final = 4  # special tokens of a pair: three for BERT, four for RoBERT
 
 @dataclass(frozen=True)
 class Window:
-    """One example, L tokens. spans: (L, 2) characters in the context, -1 outside; asks: (L,) the question's tokens."""
+    """One example of L tokens. spans: (L, 2) characters in the context, -1 outside; is_question: (L,)."""
 
     question: int
     ids: NDArray[np.int32]
     types: NDArray[np.int32]
     spans: NDArray[np.int32]
-    asks: NDArray[np.bool_]
+    is_question: NDArray[np.bool_]
 
     @property
     def begin(self) -> int:
@@ -74,7 +74,7 @@ def encode_questions(
         labels=_labels(table, windows),
         marks={
             "sep": ids == tokenizer.sep_token_id,
-            "question": _joined([window.asks for window in windows], np.bool_),
+            "question": _joined([window.is_question for window in windows], np.bool_),
         },
         answers=Answers(questions, spans[:, 0].copy(), spans[:, 1].copy(), contexts, golds, nullable=("",) in golds),
     )
@@ -83,11 +83,11 @@ def encode_questions(
 def _windows(
     table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int, question_length: int
 ) -> Iterator[Window]:
-    asked, contexts = table["question"].tolist(), table["context"].tolist()
+    questions, contexts = table["question"].tolist(), table["context"].tolist()
     for start in range(0, len(table), CHUNK):
         chunk = slice(start, start + CHUNK)
         out = tokenizer(
-            _shortened(asked[chunk], tokenizer, question_length),
+            _shortened(questions[chunk], tokenizer, question_length),
             contexts[chunk],
             truncation="only_second",
             max_length=max_length,
@@ -104,13 +104,13 @@ def _windows(
 
 def _check_cover(windows: list[Window], contexts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
     """DataError: the windows of a question have not all characters that the whole context has in its tokens."""
-    own: dict[int, list[NDArray[np.int32]]] = {}
+    spans_of: dict[int, list[NDArray[np.int32]]] = {}
     for window in windows:
-        own.setdefault(window.question, []).append(window.spans)
-    texts = list(dict.fromkeys(contexts[question] for question in own))
+        spans_of.setdefault(window.question, []).append(window.spans)
+    texts = list(dict.fromkeys(contexts[question] for question in spans_of))
     out = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     whole = dict(zip(texts, out["offset_mapping"], strict=True))
-    for question, spans in own.items():
+    for question, spans in spans_of.items():
         context = contexts[question]
         lost = _characters(np.array(whole[context], dtype=np.int32), len(context))
         lost &= ~_characters(np.concatenate(spans), len(context))

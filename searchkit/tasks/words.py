@@ -15,6 +15,10 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """One token per whitespace-separated word, the i-th word having id 5 + i; [CLS] a [SEP] b [SEP] as BERT does.
 
     Raises ValueError for a repeated word, and for one that is empty, holds whitespace or is a special token.
+
+    >>> from searchkit.tasks import word_tokenizer
+    >>> word_tokenizer(["good", "bad"])("bad good unseen")["input_ids"]  # [CLS] bad good [UNK] [SEP]
+    [2, 6, 5, 1, 3]
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

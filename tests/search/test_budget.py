@@ -252,7 +252,7 @@ def test_the_status_tells_mode_progress_and_failures_with_an_example() -> None:
     missing = [trial for trial in trials if trial.ask.number != 9]
     lines = list(told(record, missing, ended=None, in_flight=None, seconds=1800.0))
     assert lines[:3] == [
-        "generation by generation: 2 of 4 candidates are done",
+        "generation by generation: 2 done, of 4 candidates each",
         "until 9 evaluations",
         "0.50 hours, 0.90 worker-hours so far",
     ]

@@ -117,3 +117,43 @@ def test_a_task_travels_to_workers_and_says_its_head() -> None:
     task = TextRegression("some/set", text=("a", "b"))
     assert pickle.loads(pickle.dumps(task)) == task
     assert task.head == "regression"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([2e9 + number for number in range(40)], "the number 2000000001.0 is 2000000000 in float32"),
+        ([20240101, 20240102, 20240731], "the number 20240101 is 20240100 in float32"),
+        ([10**15 + number for number in range(3)], "the number 1000000000000000 is 999999986991104 in float32"),
+        ([1e6 + number / 100 for number in range(9)], r"1000000\.0 and 1000000\.01 are one number in float32"),
+    ],
+)
+def test_numbers_that_float32_changes_or_cannot_tell_apart_are_refused(
+    tmp_path: Path, labels: list[float], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"row \d+ .*{message}, .*: subtract what they share, or scale them"):
+        TextRegression(three(tmp_path, labels)).tables(0)
+
+
+LAST_DIGITS = (
+    [0.3, 0.1 + 0.2, 1.0],
+    [0, 2**24, 2**24 + 1],
+    [2e9 + 256 * number for number in range(9)],
+    [1e-30, 2e-30],
+)
+
+
+@pytest.mark.parametrize("labels", LAST_DIGITS)
+def test_numbers_that_differ_in_their_last_digits_or_stay_apart_are_learnt(tmp_path: Path, labels: list[float]) -> None:
+    assert TextRegression(three(tmp_path, labels)).tables(0).report["label"].tolist() == np.float32(labels).tolist()
+
+
+def test_big_integers_of_json_are_compared_as_they_are_written(tmp_path: Path) -> None:
+    rows = [{"text": f"t {number}", "label": 10**30 + number * 10**9} for number in range(4)]  # one number in float64
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    with pytest.raises(DataError, match="in float32, in which labels are learnt"):
+        TextRegression(str(tmp_path)).tables(0)
+
+
+def three(folder: Path, labels: list[Any]) -> str:
+    return write(folder, **dict.fromkeys(("train", "validation", "test"), rows("t", labels)))

@@ -80,3 +80,37 @@ def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], A
         return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
 
     return load, lambda: sorted({*vars(sys.modules[package]), *home})
+
+
+# Values of stored JSON: TypeError or ValueError, which readers of records turn into a line that names the file.
+
+
+def json_of(value: Any, kind: type) -> Any:
+    """The value, if it is one of these; a bool is no number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{'an' if kind is int else 'a'} {kind.__name__} is needed, got {value!r}")
+    return value
+
+
+def json_number(value: Any) -> Any:
+    """An int or a float, as it came; both can be computed with as floats."""
+    try:
+        float(json_of(value, int if isinstance(value, int) else float))
+    except OverflowError as error:
+        raise ValueError(f"a number is needed that a float can hold, got {value!r}") from error
+    return value
+
+
+def json_numbers(data: Any) -> dict[str, Any]:
+    return {name: json_number(value) for name, value in json_of(data, dict).items()}
+
+
+def json_number_or_none(value: Any) -> Any:
+    return None if value is None else json_number(value)
+
+
+def json_count(value: Any) -> int:
+    """A count."""
+    if json_of(value, int) < 0:
+        raise ValueError(f"a count is 0 or more, got {value!r}")
+    return int(value)
