@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._checks import check_fields
+from searchkit._checks.code import code_identity, with_code
 from searchkit.errors import StudyError
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
@@ -68,6 +70,7 @@ class Study:
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_parts()
+        assert self._code is not None  # read now: a file that is edited later does not change what was loaded
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise StudyError(f"a study's name is made of letters, digits, '.', '_' and '-', got {self.name=}")
         if not self.objectives:
@@ -165,21 +168,30 @@ class Study:
         return None if self.engine.steady else RaceState.of(self.racing, self.objectives)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the search, as JSON; without what may change: budget, max_failures, front_objectives, and
-        published, which changes nothing of the search."""
+        """The JSON that identifies the search, the user's own code included; without what may change: budget,
+        max_failures, front_objectives, and published, which changes nothing of the search."""
+        limits = [with_code(limit.describe(), limit) for limit in self.constraints]
         return {
             "name": self.name,
-            "task": self.task.describe(),
+            "task": with_code(self.task.describe(), self.task),
             "supernet": self.supernet.describe(),
-            "space": self.bound_space.describe(),
-            "objectives": [_identity(objective) for objective in self.objectives],
-            "engine": self.engine.describe(),
+            "space": with_code(self.bound_space.describe(), *self.space.dimensions),
+            "objectives": [self.identity(objective) for objective in self.objectives],
+            "engine": with_code(self.engine.describe(), self.engine),
             "racing": asdict(self.racing) if self.racing and self.race else None,
             "seed": self.seed,
-            **({"constraints": [one.describe() for one in self.constraints]} if self.constraints else {}),
+            **({"constraints": limits} if limits else {}),
         }
 
+    def identity(self, objective: Objective) -> dict[str, Any]:
+        """The JSON that identifies an objective of the study: modelled values are not those of the clock, and code of
+        the user's own is part of it, as it was when the study was made."""
+        modelled = {"modelled": True} if objective.modelled else {}
+        code = self._code.get(objective.name)
+        return {**objective.describe(), **modelled, **({"code": code} if code else {})}
 
-def _identity(objective: Objective) -> dict[str, Any]:
-    """What identifies it in a search: values that a table foretells are not those of the clock."""
-    return {**objective.describe(), **({"modelled": True} if objective.modelled else {})}
+    @cached_property
+    def _code(self) -> dict[str, str | None]:
+        """Objective -> identity of its code."""
+        every = (*self.objectives, *self.front_objectives)
+        return {objective.name: code_identity(objective) for objective in every}

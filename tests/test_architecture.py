@@ -41,7 +41,7 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {"searchkit/storage/store.py", "searchkit/storage/optuna_trials.py"}),
+        ("optuna", {f"searchkit/storage/{name}.py" for name in ("backend", "optuna_trials", "store")}),
         ("sqlalchemy", {"searchkit/storage/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
         ("moocore", {"searchkit/front.py"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "storage": str | None,
     "evaluations": int | None,
 }
+IDENTIFIED: Final = "code_identified"  # true: the description holds the identity of the user's code
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,18 @@ class Folder:
         return data
 
     @contextmanager
-    def claimed(self, record: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the folder for this process and the study of `record`, and log to it; StudyError if another ran here."""
+    def claimed(
+        self, record: Mapping[str, Any], prepare: Callable[[], object] = lambda: None, mended: bool = False
+    ) -> Iterator[None]:
+        """Hold the folder for this process and the study of `record`, and log to it; StudyError if another ran here.
+
+        The record of an earlier run is replaced after `prepare`, which may refuse. mended: other code of the user's own
+        is no other study.
+        """
         with self.held():
-            self._refuse_another(record["description"])
-            replace_whole(self.study, json.dumps(record, indent=2).encode())
+            self._refuse_another(record["description"], mended)
+            prepare()
+            replace_whole(self.study, json.dumps({**record, IDENTIFIED: True}, indent=2).encode())
             with _logging_to(self.log):
                 yield
 
@@ -97,18 +105,74 @@ class Folder:
             raise StoreError(f"{self.path}: cannot write there: {error.strerror}") from error
         with held:
             lock(held.fileno(), self.path, f"{self.path}: another process is running this study")
-            yield
+            try:
+                yield
+            finally:
+                if not self.study.exists():
+                    self._leave()
 
-    def _refuse_another(self, description: Mapping[str, Any]) -> None:
+    def _leave(self) -> None:
+        """Remove what holding made of a folder in which nothing has begun."""
+        with suppress(OSError):
+            if [file.name for file in self.path.iterdir()] == [".lock"]:
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
+
+    def _refuse_another(self, description: Mapping[str, Any], mended: bool) -> None:
         if not self.study.exists():
             return
-        before = self.read()["description"]
-        if before != description:
-            changed = ", ".join(sorted(name for name in description if before.get(name) != description[name]))
+        before = self.read()
+        if not same_study(before, description) and not (mended and only_code_differs(before, description)):
+            changed = ", ".join(differences(before["description"], description))
             raise StudyError(
                 f"{self.path} holds a run of another study (different: {changed}); "
                 "rename the study or choose another folder with --runs"
             )
+
+
+def same_study(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
+    """Whether a run's record is of the study described; one from before code was identified is of any code."""
+    before = record["description"]
+    return bool(before == description or (not record.get(IDENTIFIED) and before == without_code(description)))
+
+
+def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
+    """Whether nothing but code of the user's own has changed since the record."""
+    return bool(without_code(record["description"]) == without_code(description))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a study that have changed: `space`, or `objectives: the code of cost`."""
+    for name in sorted(now):
+        old, new = before.get(name), now[name]
+        if old == new:
+            continue
+        changed = sorted(_codes(new, name).items() ^ _codes(old, name).items())
+        if changed and without_code(old) == without_code(new):
+            yield f"{name}: the code of {', '.join(dict.fromkeys(owner for owner, _ in changed))}"
+        else:
+            yield name
+
+
+def without_code(description: Any) -> Any:
+    """A description without the identities of the user's code in it."""
+    if isinstance(description, Mapping):
+        return {name: without_code(value) for name, value in description.items() if name != "code"}
+    return [without_code(value) for value in description] if isinstance(description, list) else description
+
+
+def _codes(description: Any, owner: str) -> dict[str, Any]:
+    """Owner (an objective, a recipe, else the part of the study) -> identity of its code."""
+    if isinstance(description, list):
+        parts = [_codes(value, owner) for value in description]
+    elif isinstance(description, Mapping):
+        named = description.get("name") or description.get("recipe")
+        owner = str(named) if isinstance(named, str) else owner
+        parts = [_codes(value, owner) for value in description.values()]
+        parts += [{owner: description["code"]}] if "code" in description else []
+    else:
+        parts = []
+    return {name: code for part in parts for name, code in part.items()}
 
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from searchkit.errors import DataError, StudyError
+from searchkit.errors import DataError, NothingStoredError, StudyError
 from searchkit.evaluate.ray_cluster import check_workers
-from searchkit.records import digest
+from searchkit.records import Failed
+from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
 from searchkit.storage.address import StorageAddress
+from searchkit.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +27,18 @@ def opened(session: Session) -> Iterator[None]:
     """
     if session.conditions.workers:
         _check_workers(session)
+    with suppress(NothingStoredError):
+        Store.held(session.storage)  # a typo in its address, too
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
     _check_labels(session)
-    with session.folder.claimed(record), session.placement.in_force():
+    mended = _failed_by_other_code(session)
+
+    def prepare() -> None:
+        for split in ("search", "report"):
+            session.store(split, mended=mended)
+
+    with session.folder.claimed(record, prepare, mended), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
         try:
             yield
@@ -42,11 +52,11 @@ def record_of(session: Session) -> dict[str, Any]:
     study, conditions = session.study, session.conditions
     return {
         "description": session.description,
-        "fingerprint": digest(session.description),
-        "file": str(session.loaded.file.resolve()) if session.loaded.file else None,  # a study made in Python
-        "parameters": dict(session.loaded.parameters),
+        "fingerprint": session.fingerprint,
+        **_origin(session),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
+        "report": session.report_study,
         "published": study.published and study.published.describe(),
         "storage": conditions.storage and StorageAddress(conditions.storage).kept,
         "layers": study.supernet.layers,
@@ -54,7 +64,17 @@ def record_of(session: Session) -> dict[str, Any]:
         "evaluations": study.budget.evaluations,
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
+        "workers": conditions.workers,
     }
+
+
+def _origin(session: Session) -> dict[str, Any]:
+    """The study's file and parameters; those of the same run before, where the study was made in Python this time."""
+    loaded, folder = session.loaded, session.folder
+    if loaded.file is None and folder.study.exists():
+        before = folder.read()
+        return {"file": before["file"], "parameters": before["parameters"]}
+    return {"file": loaded.file and str(loaded.file.resolve()), "parameters": dict(loaded.parameters)}
 
 
 def _check_workers(session: Session) -> None:
@@ -88,3 +108,19 @@ def _check_storage(session: Session) -> None:
             f"{folder.path} has {behind[1]} trials in {behind[0]} that are not in {to}: go on there with "
             f"--storage, or first copy them with `searchkit copy {folder.path} --to {to}`"
         )
+
+
+def _failed_by_other_code(session: Session) -> bool:
+    """Whether nothing but the user's code has changed since the run in the folder, and that has measured nothing."""
+    folder = session.folder
+    if not folder.study.exists():
+        return False
+    before = folder.read()
+    if not only_code_differs(before, session.description):
+        return False
+    if same_study(before, session.description) and before.get(IDENTIFIED):
+        return False
+    with suppress(NothingStoredError):
+        store = Store.open(session.storage, f"{session.study.name}-search", session.study.objectives, create=False)
+        return all(isinstance(trial.outcome, Failed) for trial in store.trials())
+    return True

@@ -51,12 +51,12 @@ def published_front(session: Session, lat: PublishedSearch) -> Found:
     found = noted(report, described)
     if found is None:
         found = _front(session, lat)
-        report.set_note(_name(described), [one.to_json() for one in found])
+        report.set_note(_name(described), [candidate.to_json() for candidate in found])
     return found
 
 
 def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
-    """What a run has found with these settings; None where it has not. StoreError: the note is damaged."""
+    """The front that a run has kept for these settings; None where there is none. StoreError: the note is damaged."""
     note = report.note(_name(described))
     try:
         return None if note is None else _candidates(note)
@@ -75,7 +75,7 @@ def _candidates(data: Any) -> Found:
 
 
 def _front(session: Session, lat: PublishedSearch) -> Found:
-    """As the supernet keeps it, where it does, or by searching."""
+    """The front from the cache beside the supernet, or by searching."""
     study, tokens = session.study, session.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
     # every length counts as published, also where the last layer makes no use of what it drops
@@ -83,7 +83,8 @@ def _front(session: Session, lat: PublishedSearch) -> Found:
     axes = [quality, COST]
     cache = None
     if not session.conditions.workers:  # whose setting is their own
-        settings = {"engine": lat.describe(), "seed": study.seed, "objectives": [axis.describe() for axis in axes]}
+        measured = [study.identity(quality), COST.describe()]
+        settings = {"engine": lat.describe(), "seed": study.seed, "objectives": measured}
         # the supernet's name stands for the splits of the task, too
         cache = session.cache("published", settings, functools.partial(_candidates_of, space))
     found = cache.read() if cache else None
@@ -91,14 +92,14 @@ def _front(session: Session, lat: PublishedSearch) -> Found:
         trials = _searched(session, lat, space, axes)
         found = tuple(member.ask.candidate for member in Front.of(trials, axes))
         if cache:
-            cache.write([one.to_json() for one in found])
+            cache.write([candidate.to_json() for candidate in found])
     return found
 
 
 def _candidates_of(space: Space, data: Any) -> Found:
     found = _candidates(data)
-    for one in found:
-        space.encode(one)
+    for candidate in found:
+        space.encode(candidate)
     return found
 
 
@@ -113,7 +114,7 @@ def _searched(session: Session, lat: PublishedSearch, space: Space, axes: Sequen
     def cost(candidate: Candidate) -> float:
         return ratio_as_published(plan(study.supernet.recipe, candidate, shape.layers), shape, study.task.max_length)
 
-    store = Store.open(session.storage, f"{study.name}-{name}", axes)
+    store = Store.open(session.storage, f"{study.name}-{name}", axes, fingerprint=session.fingerprint)
     budget = Budget(evaluations=lat.evaluations)
     account = Account(budget, axes, store.trials(), max_failures=study.max_failures)
     watch = Stopwatch(session.folder.seconds("report"))

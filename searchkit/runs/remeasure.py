@@ -16,7 +16,7 @@ from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
+from searchkit.records import Ask, Candidate, Measured, Scalar, Trial, digest
 from searchkit.report.environment import fingerprint
 from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
@@ -103,6 +103,8 @@ def measure(
 def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
     bench = workbench(session, "report").build()
     setting = {**bench.environment, "batch_size": batch_size, "length": length}
+    codes = [identity["code"] for identity in session.report_identities if "code" in identity]
+    setting |= {"code": digest(codes)} if codes else {}  # values of edited objectives are others
     wanted = [Candidate.of(baseline="unreduced")]
     searched = session.store("search", create=False).trials()
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
@@ -135,4 +137,5 @@ def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[
 def _store(session: Session, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
     from searchkit.storage.store import Store
 
-    return Store.open(session.storage, f"{session.study.name}-measured-{fingerprint}", objectives)
+    name = f"{session.study.name}-measured-{fingerprint}"
+    return Store.open(session.storage, name, objectives, fingerprint=session.fingerprint)

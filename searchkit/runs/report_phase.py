@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,13 @@ from searchkit._progress import Stopwatch
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.front import Front
-from searchkit.records import Ask, Candidate, Trial
+from searchkit.objective import Objective
+from searchkit.records import Ask, Candidate, Failed, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.cache import SupernetCache
 from searchkit.runs.published import published_front
+from searchkit.runs.report_store import estimates_of, measured_before, merged
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.session import Session
 from searchkit.stats import RESAMPLES
@@ -50,33 +52,63 @@ def families(session: Session) -> Families:
 
 
 def _measured(session: Session, candidates: Sequence[Candidate], compared: Families) -> dict[str, Trial]:
-    """Key -> trial on the report split; what was measured before, here or by another study, is not measured again."""
+    """Key -> trial on the report split; what was measured before, here or by another study, is not measured again.
+
+    Candidates that failed are measured again, in the objectives that they lack and those that are timed with them.
+    """
     store, kept_baselines = session.store("report"), _Baselines(session, compared)
     done = {trial.key: trial for trial in store.trials()}
     # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
     numbers = itertools.count(1 + max((trial.ask.number for trial in done.values()), default=-1))
-    known = kept_baselines.read() if any(each.key not in done for each in candidates) else {}
-    for candidate in candidates:
-        if candidate.key in known and candidate.key not in done:
+    unknown = [candidate for candidate in candidates if not _is_whole(done.get(candidate.key))]
+    known = {**_earlier(session), **done, **kept_baselines.read()} if unknown else {}
+    for candidate in unknown:
+        if _is_whole(known.get(candidate.key)) and not _is_whole(done.get(candidate.key)):
             done[candidate.key] = replace(known[candidate.key], ask=Ask(next(numbers), candidate))
             store.append(done[candidate.key])
-    missing = list({each.key: each for each in candidates if each.key not in done}.values())
+    missing = list({each.key: each for each in unknown if not _is_whole(done.get(each.key))}.values())
     if not missing:
         return done
     watch = Stopwatch(session.folder.seconds("report"))
     tell = watch.watching(session.progress)
-    asks = [Ask(next(numbers), candidate) for candidate in missing]
-    tell("report", 0, len(asks))
-    kept = OneSetting(store, session.report_objectives)
-    objectives = [with_resamples(objective) for objective in session.report_objectives]  # for paired differences
-    with evaluator(session, "report", objectives, len(asks)) as workers:
-        for count, trial in enumerate(workers.run(asks), start=1):
-            kept.append(trial)
-            done[trial.key] = trial
-            tell("report", count, len(asks))
+    tell("report", 0, len(missing))
+    kept, count = OneSetting(store, session.report_objectives), 0
+    for objectives, group in _by_lacking(session, missing, known):
+        asks = [Ask(next(numbers), candidate) for candidate in group]
+        with evaluator(session, "report", objectives, len(asks)) as workers:
+            for trial in workers.run(asks):
+                whole = merged(trial, estimates_of(known.get(trial.key)))
+                if trial.key not in done or whole.outcome != done[trial.key].outcome:  # the same failure stands there
+                    kept.append(whole)
+                done[trial.key] = whole
+                tell("report", count := count + 1, len(missing))
     watch.write()
-    kept_baselines.add([done[ask.key] for ask in asks])  # what was stored before may be of another setting
+    kept_baselines.add([done[each.key] for each in missing])  # what was stored before may be of another setting
     return done
+
+
+def _earlier(session: Session) -> dict[str, Trial]:
+    """What was measured before objectives were added to the study, or their code was changed."""
+    return measured_before(session.storage, session.study.name, session.report_identities)
+
+
+def _is_whole(trial: Trial | None) -> bool:
+    """Whether nothing is to be measured any more."""
+    return trial is not None and not isinstance(trial.outcome, Failed)
+
+
+def _by_lacking(
+    session: Session, candidates: Sequence[Candidate], known: Mapping[str, Trial]
+) -> Iterator[tuple[list[Objective], list[Candidate]]]:
+    """The candidates by the objectives that they lack, with the timed ones, whose values age; in order."""
+    groups: dict[tuple[str, ...], list[Candidate]] = {}
+    every = {objective.name: objective for objective in session.report_objectives}
+    for candidate in candidates:
+        have = estimates_of(known.get(candidate.key))
+        lacks = tuple(name for name, objective in every.items() if name not in have or objective.exclusive)
+        groups.setdefault(lacks, []).append(candidate)
+    for names, group in groups.items():
+        yield [with_resamples(every[name]) for name in names], group  # for paired differences
 
 
 class _Baselines:
@@ -92,7 +124,7 @@ class _Baselines:
         self._applies = not session.conditions.workers and not timed
 
     def _cache(self) -> SupernetCache[dict[str, Trial]]:
-        objectives = [objective.describe() for objective in self._session.report_objectives]
+        objectives = self._session.report_identities
         return self._session.cache("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
 
     def read(self) -> dict[str, Trial]:

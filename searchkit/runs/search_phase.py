@@ -20,6 +20,7 @@ from searchkit.storage.one_environment import OneSetting
 
 log = logging.getLogger(__name__)
 
+FOUND: Final = "found"  # the note with what training found: thresholds and lengths to start from
 KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
 
 
@@ -31,6 +32,8 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     study, store = session.study, session.store("search")
     if store.note(SUPERNET) is None:  # trained before the search's seconds begin
         store.set_note(SUPERNET, session.supernet.fingerprint)
+    if store.note(FOUND) is None:
+        store.set_note(FOUND, session.supernet.found)
     watch, kept = Stopwatch(session.folder.seconds("search")), OneSetting(store, study.objectives)
     tell, wanted = watch.watching(session.progress), study.budget.evaluations
     account = Account(

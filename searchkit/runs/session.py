@@ -10,10 +10,12 @@ from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step
 from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
+from searchkit.records import digest
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.placement import Placement
+from searchkit.runs.report_store import IDENTITIES, report_name
 from searchkit.runs.study_file import Loaded
 from searchkit.training.cache import Trained, train
 
@@ -99,12 +101,35 @@ class Session:
         """The objectives of the report split: the searched ones as they are finally measured, then the front's own."""
         return (*(each.final for each in self.study.objectives), *self.study.front_objectives)
 
-    def store(self, split: str, create: bool = True) -> Store:
-        """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the description."""
+        return digest(self.description)
+
+    @cached_property
+    def report_study(self) -> str:
+        """Name of the study in the storage with the trials of the report split: one for each set of objectives."""
+        return report_name(self.storage, self.study.name, self.report_identities)
+
+    @property
+    def report_identities(self) -> list[dict[str, Any]]:
+        """The JSON that identifies each objective of the report split."""
+        return [self.study.identity(objective) for objective in self.report_objectives]
+
+    def store(self, split: str, create: bool = True, mended: bool = False) -> Store:
+        """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written.
+
+        mended: it starts anew where code from before its last change has failed all trials
+        """
         from searchkit.storage.store import Store
 
-        objectives = self.study.objectives if split == "search" else self.report_objectives
-        return Store.open(self.storage, f"{self.study.name}-{split}", objectives, create=create)
+        of_search = split == "search"
+        name = f"{self.study.name}-search" if of_search else self.report_study
+        objectives = self.study.objectives if of_search else self.report_objectives
+        store = Store.open(self.storage, name, objectives, create=create, fingerprint=self.fingerprint, mended=mended)
+        if create and not of_search and store.note(IDENTITIES) is None:
+            store.set_note(IDENTITIES, self.report_identities)
+        return store
 
     def cache(self, content: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> SupernetCache[T]:
         """The cache beside the supernet of content that depends on this, and on the environment of this process."""

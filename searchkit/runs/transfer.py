@@ -13,7 +13,7 @@ from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
 from searchkit.records import digest
-from searchkit.runs.folder import Folder
+from searchkit.runs.folder import Folder, differences, same_study
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
@@ -31,14 +31,14 @@ def copy_run(folder: Folder, to: str) -> int:
     record = folder.read()
     source = with_password(record["storage"] or str(folder.journal))
     files = {name: path.read_text() for name, path in _files(folder).items() if path.exists()}
-    return _copied(source, to, record["description"]["name"], {"record": record, "files": files})
+    return _copy(source, to, record["description"]["name"], {"record": record, "files": files})
 
 
 def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
     """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
 
     The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
-    run with other parameters; StoreError as for `copy_run`, or where the storage holds no such run.
+    run with other parameters, or is another study; StoreError as for `copy_run`, or if the storage holds no such run.
     """
     name = loaded.study.name
     folder, note = Folder(runs / name), _note(source, name)
@@ -46,13 +46,23 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
     if record["parameters"] != parameters:
         asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
-    if record["fingerprint"] != digest(loaded.study.describe()):
-        raise StudyError(f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds")
+    description = loaded.study.describe()
+    if not same_study(record, description):
+        changed = ", ".join(differences(record["description"], description))
+        raise StudyError(
+            f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds "
+            f"(different: {changed})"
+        )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
-    mine = {"file": str(loaded.required_file("import").resolve()), "storage": StorageAddress(to).kept if to else None}
+    mine: dict[str, Any] = {
+        "description": description,
+        "fingerprint": digest(description),
+        "file": str(loaded.required_file("restore").resolve()),
+    }
+    mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
-        count = _copied(source, target, name, note)
+        count = _copy(source, target, name, note)
         for label, path in _files(folder).items():
             if label in note["files"]:
                 replace_whole(path, str(note["files"][label]).encode())
@@ -69,6 +79,11 @@ def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, in
         lacks = sum(pair.lacks for pair in _pairs(source, target, record["description"]["name"]))
     except NothingStoredError:
         return None
+    except StoreError as error:
+        raise StoreError(
+            f"{error}; the trials of {folder.path} are there, says its study.json: if nothing was ever stored there, "
+            "remove that file"
+        ) from error
     return (StorageAddress(source), lacks) if lacks else None
 
 
@@ -98,7 +113,7 @@ def _pairs(source: str, target: str, name: str) -> list[_Pair]:
     return pairs
 
 
-def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
+def _copy(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
     """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
     if StorageAddress(source).kept == StorageAddress(target).kept:
         search = f"{name}-search"
@@ -118,7 +133,7 @@ def _copied(source: str, target: str, name: str, note: Mapping[str, Any]) -> int
 
 def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
     """The studies of a run in a storage, by name, with their objectives; its search comes last."""
-    own = re.compile(re.escape(name) + r"-(search|report|(measured|published)-[0-9a-f]{8})")
+    own = re.compile(re.escape(name) + r"-(search|report(-[0-9a-f]{8})?|(measured|published)-[0-9a-f]{8})")
     held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
     if f"{name}-search" not in held:
         raise NothingStoredError(f"{StorageAddress(storage)} holds no run of {name!r}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from searchkit._checks import check_count
 from searchkit._progress import Progress, silent
@@ -12,19 +14,23 @@ from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Measured, Trial, digest
+from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, differences, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
+from searchkit.runs.search_phase import FOUND
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.search import steady
 from searchkit.search.generational import check_replay
+from searchkit.space import Space
 from searchkit.space.levels import MOST_LAYERS
 from searchkit.storage.address import with_password
+from searchkit.storage.store import Store
+from searchkit.training.cache import RECORD, fingerprint
 
 
 def stored_results(folder: Folder) -> Results:
@@ -32,8 +38,6 @@ def stored_results(folder: Folder) -> Results:
 
     Made of records alone: the study's file, whatever it is by now, is not run, and its model and data are not read.
     """
-    from searchkit.storage.store import Store
-
     record = folder.read()
     objectives = stored_objectives(record)
     for size in ("layers", "places"):
@@ -41,9 +45,11 @@ def stored_results(folder: Folder) -> Results:
     compared = baselines(record["layers"], record["places"])
     place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
-        store = Store.open(place, f"{name}-search", objectives[0], create=False)
+        fingerprint = record["fingerprint"] if record.get(IDENTIFIED) else None
+        store = Store.open(place, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
-        store = Store.open(place, f"{name}-report", (*objectives[0], *objectives[1]), create=False)
+        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        store = Store.open(place, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
         report, asked = store.trials(), record.get("published")  # absent in runs from before
         published = noted(store, asked) if asked else ()
     except NothingStoredError:
@@ -53,10 +59,21 @@ def stored_results(folder: Folder) -> Results:
     wanted = {one.key for group in compared.values() for one in group}
     wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
     if published is None or not wanted <= measured.keys():
-        file = record["file"]
-        command = f"searchkit run {shlex.quote(file)}" if file else "searchkit.run(study)"
-        raise StudyError(f"{folder.path}: the run is not finished; go on with `{command}`")
+        raise StudyError(f"{folder.path}: the run is not finished; go on with `{_command(folder, record)}`")
     return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
+
+
+def _command(folder: Folder, record: Mapping[str, Any]) -> str:
+    """The whole command that goes on with a run."""
+    if record["file"] is None:
+        return "searchkit.run(study)"
+    words = ["searchkit", "run", record["file"]]
+    for name, value in record["parameters"].items():
+        words += ["-p", f"{name}={value}"]
+    words += [] if folder.path.parent == Path("runs") else ["--runs", str(folder.path.parent)]
+    words += ["--storage", record["storage"]] if record["storage"] else []
+    words += ["--workers", str(record["workers"])] if record.get("workers") else []  # absent in runs from before
+    return shlex.join(words)
 
 
 def replayed(folder: Folder) -> int:
@@ -64,7 +81,7 @@ def replayed(folder: Folder) -> int:
     session = reopened(folder, Conditions(runs=folder.path.parent))
     study, store = session.study, session.store("search", create=False)
     trials = store.appended()
-    engine = study.engine.start(session.space, study.objectives, study.seed)
+    engine = study.engine.start(_space(session, store), study.objectives, study.seed)
     if study.engine.steady:
         steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
         return len(trials)
@@ -81,6 +98,20 @@ def replayed(folder: Folder) -> int:
             f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
         )
     return len(met)
+
+
+def _space(session: Session, store: Store) -> Space:
+    """The space of the search as its store keeps its start; nothing is trained to look at a run.
+
+    In runs from before, the start of a cached supernet; where there is none, that of recipes which give none.
+    """
+    found = store.note(FOUND)
+    name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
+    if found is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
+        return session.space
+    starts = found if isinstance(found, dict) else {}
+    values = {key: tuple(value) for key, value in starts.items() if isinstance(value, list)}
+    return session.study.bound_space.started(values)
 
 
 def measured_again(folder: Folder, count: int, conditions: Conditions, progress: Progress = silent) -> int:
@@ -123,6 +154,9 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     loaded = load(record["file"], record["parameters"])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)
-    if digest(session.description) != record["fingerprint"]:
-        raise StudyError(f"{record['file']} describes another study than the one that ran in {folder.path}")
+    if not same_study(record, session.description):
+        changed = ", ".join(differences(record["description"], session.description))
+        raise StudyError(
+            f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
+        )
     return session

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from searchkit._files import turn
 from searchkit.errors import NothingStoredError, StoreError
 from searchkit.storage.address import StorageAddress, root_of
 
@@ -61,6 +63,25 @@ def has_tables(url: str, options: dict[str, Any]) -> bool:
         return bool(inspect(engine).has_table("studies"))
     finally:
         engine.dispose()
+
+
+@contextmanager
+def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
+    """Wait while another process makes tables in the same SQLite file: two at once would break each other's."""
+    from sqlalchemy import make_url
+
+    url = make_url(where.storage)
+    if not create or url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        yield
+        return
+    path, until = Path(url.database), time.monotonic() + PATIENCE_S
+
+    def waiting() -> None:
+        if time.monotonic() > until:
+            raise StoreError(f"{where}: another process makes its tables for more than {PATIENCE_S:.0f} s")
+
+    with turn(path.with_name(f".{path.name}.lock"), waiting, every_s=0.05):
+        yield
 
 
 def tell_apart(engine: Any) -> None:

@@ -1,4 +1,4 @@
-"""Trials in and out of an Optuna storage, the only state of a search. Optuna appears here and in `shown.py` only."""
+"""Trials in and out of an Optuna storage, the only state of a search. Optuna appears in this package only."""
 
 from __future__ import annotations
 
@@ -9,28 +9,20 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import BaseJournalBackend
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
-from searchkit.errors import NothingStoredError, SearchkitError, StoreError
+from searchkit.errors import StoreError
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
 from searchkit.storage import sql
 from searchkit.storage.address import StorageAddress
-from searchkit.storage.journal import Journal
+from searchkit.storage.backend import COPYING, FINGERPRINT, OBJECTIVES, StudyInStorage, close, open_storage
 from searchkit.storage.optuna_trials import RECORD, Shown
 
 logger = logging.getLogger(__name__)
-
-_OBJECTIVES: Final = "searchkit:objectives"
-_COPYING: Final = "searchkit:copying"  # true while a copy is under way, or was interrupted
-_METRIC_NAMES: Final = "study:metric_names"  # where Optuna's Study.set_metric_names puts them
-_DIRECTIONS: Final = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
 
 
 class Store:
@@ -39,7 +31,8 @@ class Store:
     * `append` returns when the trial is on disk (journal) or committed (SQL): a kill afterwards loses nothing, a kill
       during it loses at most that trial. Its cost does not grow with the number of trials on a journal.
     * `trials` gives back records equal to those appended, by ask number, also to processes that only look on.
-    * No ask number and no candidate is stored twice: `StoreError`. Should two processes append to one study, the one
+    * No ask number and no candidate is stored twice: `StoreError`; a candidate that failed, or lacks a value, may come
+      again under another number. Should two processes append to one study, the one
       that comes second stops with `StoreError` and has written nothing; should they manage to do it at the same
       moment, of two equal asks the first counts.
     * Notes are JSON beside the trials, under a name; a later one replaces an earlier one.
@@ -53,7 +46,7 @@ class Store:
         self._where = where
         self._shown = shown
         self._known: _Known | None = None
-        weakref.finalize(self, _close, storage)
+        weakref.finalize(self, close, storage)
 
     @classmethod
     def open(
@@ -65,22 +58,27 @@ class Store:
         create: bool = True,
         choices: Mapping[str, Sequence[Scalar]] | None = None,
         copying: bool = False,
+        fingerprint: str | None = None,
+        mended: bool = False,
     ) -> Store:
         """The study `name` in `storage`: the path of a journal file, or a URL (sqlite:///run.db, postgresql://...).
 
         Without `create` nothing is made and nothing written. `choices` lists the legal values of dimensions that are
         not numbers, by dimension, so that Optuna shows them as categories. `copying` is for who fills it by `copy`.
-        StoreError where the storage cannot be used, the study was made for other objectives or is an unfinished copy;
-        NothingStoredError where it is missing and not to be created.
+        `fingerprint` is that of the searchkit study the trials belong to, kept with them: another one of the same name
+        is refused, a store without one takes it. `mended`: a store of another fingerprint starts anew if all its trials
+        have failed. StoreError where the storage cannot be used, the study was made for other objectives or belongs to
+        another fingerprint, or is an unfinished copy; NothingStoredError where it is missing and not to be created.
         """
         where = StorageAddress(storage)
+        wanted = StudyInStorage(name, objectives, fingerprint, create, copying, mended)
 
         def opened(attempt: int) -> tuple[BaseStorage, int]:
-            backend = _open(where, create)
+            backend = open_storage(where, create)
             try:
-                return backend, _open_study(backend, name, objectives, where, create, copying)
+                return backend, wanted.open(backend, where)
             except BaseException:
-                _close(backend)
+                close(backend)
                 raise
 
         with where.stop("cannot open"), _quiet(), _uncollected():
@@ -92,19 +90,20 @@ class Store:
         """The studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
         where = StorageAddress(storage)
         with where.stop("cannot read"):
-            backend = sql.patiently(lambda attempt: _open(where, create=False), where)
+            backend = sql.patiently(lambda attempt: open_storage(where, create=False), where)
             try:
-                studies = {one.study_name: one.user_attrs.get(_OBJECTIVES) for one in backend.get_all_studies()}
+                studies = {study.study_name: study.user_attrs.get(OBJECTIVES) for study in backend.get_all_studies()}
             finally:
-                _close(backend)
+                close(backend)
             return {name: tuple(map(Objective.described, held)) for name, held in sorted(studies.items()) if held}
 
     def append(self, trial: Trial) -> None:
         """Store the trial for good."""
         known = self._known or self._read()[0]
         known.refuse(trial.ask.number, trial.key, self._where)
-        self._add(self._shown.frozen(trial), known, f"cannot store ask {trial.ask.number} in")
-        known.add(trial.ask.number, trial.key)
+        row = self._shown.frozen(trial)
+        self._add(row, known, f"cannot store ask {trial.ask.number} in")
+        known.add(trial.ask.number, trial.key, row.state)
 
     def trials(self) -> list[Trial]:
         """Every trial, by ask number."""
@@ -117,6 +116,11 @@ class Store:
     def lacks(self, source: Store) -> int:
         """How many trials a copy of the source would add; StoreError unless those here are the first ones there."""
         here, there = self._rows(), source._rows()
+        if self.fingerprint and source.fingerprint and self.fingerprint != source.fingerprint:
+            raise StoreError(
+                f"{self._where} holds another study of this name (fingerprint {self.fingerprint}, "
+                f"{source.fingerprint} in {source._where}): choose another storage"
+            )
         if [_text(row) for row in here] != [_text(row) for row in there[: len(here)]]:
             raise StoreError(
                 f"{self._where} already holds this study with other trials ({len(here)}, {len(there)} in "
@@ -130,17 +134,19 @@ class Store:
         Until `copied` is called nobody can open this study but to go on copying, also after a kill.
         """
         lacks, rows = self.lacks(source), source._rows()
-        self._set(_COPYING, True)
+        self._set(COPYING, True)
         known = _Known(rows=len(rows) - lacks)
         for row in rows[known.rows :]:
             self._add(row, known, "cannot copy to")
         for name, value in source.notes().items():
             self.set_note(name, value)
+        if source.fingerprint:
+            self._set(FINGERPRINT, source.fingerprint)
         self._known = None
 
     def copied(self) -> None:
         """The copy is whole."""
-        self._set(_COPYING, False)
+        self._set(COPYING, False)
 
     def set_note(self, name: str, value: Any) -> None:
         """Keep `value` (JSON) under the name, durably."""
@@ -154,9 +160,16 @@ class Store:
 
     def notes(self) -> dict[str, Any]:
         """All notes, by name."""
+        return {name: value for name, value in self._attributes().items() if not name.startswith(RECORD)}
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the searchkit study the trials belong to; None in stores from before it was kept."""
+        return self._attributes().get(FINGERPRINT)
+
+    def _attributes(self) -> dict[str, Any]:
         with self._where.stop("cannot read"):
-            held = sql.patiently(lambda attempt: self._storage.get_study_user_attrs(self._study), self._where)
-        return {name: value for name, value in held.items() if not name.startswith(RECORD)}
+            return sql.patiently(lambda attempt: self._storage.get_study_user_attrs(self._study), self._where)
 
     def _set(self, name: str, value: Any) -> None:
         with self._where.stop(f"cannot store the note {name!r} in"):
@@ -207,7 +220,7 @@ class Store:
                 logger.warning("%s holds ask %d twice: the first counts", self._where, number)
                 continue
             known.refuse(number, key, self._where)
-            known.add(number, key)
+            known.add(number, key, row.state)
             trials.append(trial)
             self._shown.learn(row.distributions)
         self._known = known
@@ -232,11 +245,12 @@ class _Known:
 
     rows: int
     keys: dict[int, str] = field(default_factory=dict)  # by ask number
-    numbers: dict[str, int] = field(default_factory=dict)  # by key of the candidate
+    numbers: dict[str, int] = field(default_factory=dict)  # by key of the candidate, of those that did not fail
 
-    def add(self, number: int, key: str) -> None:
+    def add(self, number: int, key: str, state: TrialState) -> None:
         self.keys[number] = key
-        self.numbers[key] = number
+        if state != TrialState.FAIL:
+            self.numbers[key] = number
 
     def refuse(self, number: int, key: str, where: StorageAddress) -> None:
         """StoreError if the ask or its candidate is there already."""
@@ -249,88 +263,6 @@ class _Known:
 def _text(row: FrozenTrial) -> str:
     """The record of a row, to compare."""
     return json.dumps(row.user_attrs.get(RECORD), sort_keys=True)
-
-
-class _Lines(BaseJournalBackend):
-    """A `Journal` in the words of Optuna."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        return self._journal.read(log_number_from)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._journal.append(logs)
-
-
-def _open(where: StorageAddress, create: bool) -> BaseStorage:
-    return _open_sql(where, create) if where.is_url else _open_journal(where, create)
-
-
-def _close(storage: BaseStorage) -> None:
-    if isinstance(storage, RDBStorage):
-        storage.engine.dispose()
-
-
-def _open_journal(where: StorageAddress, create: bool) -> BaseStorage:
-    path = Path(where.storage)
-    if not create and not path.exists():
-        raise NothingStoredError(f"there is no store at {where}")
-    journal = Journal.create(path) if create else Journal(path)
-    try:
-        return JournalStorage(_Lines(journal))
-    except (OSError, SearchkitError):
-        raise
-    except Exception as error:
-        raise StoreError(f"{where}, line {journal.line} is damaged: no record of an Optuna journal") from error
-
-
-def _open_sql(where: StorageAddress, create: bool) -> BaseStorage:
-    url, options = sql.address(where, create)
-    if not create and not sql.has_tables(url, options):
-        raise NothingStoredError(f"there is no store at {where}: the database is empty")
-    storage = RDBStorage(
-        url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it as a template
-        {"connect_args": options},
-        skip_compatibility_check=sql.answered(where),  # it takes long, and was made then
-        skip_table_creation=not create,
-    )
-    sql.tell_apart(storage.engine)
-    return storage
-
-
-def _open_study(
-    storage: BaseStorage, name: str, objectives: Sequence[Objective], where: StorageAddress, create: bool, copying: bool
-) -> int:
-    """The number of the study in its storage, made or checked."""
-    try:
-        study = storage.get_study_id_from_name(name)
-    except KeyError:
-        if not create:
-            others = ", ".join(sorted(item.study_name for item in storage.get_all_studies())) or "none"
-            raise NothingStoredError(f"{where} holds no study {name!r} (it holds: {others})") from None
-        study = storage.create_new_study([_DIRECTIONS[item.better] for item in objectives], name)
-    asked = [item.describe() for item in objectives]
-    attributes = storage.get_study_user_attrs(study)
-    held = attributes.get(_OBJECTIVES)
-    if attributes.get(_COPYING) and not copying:
-        raise StoreError(f"study {name!r} in {where} is an unfinished copy: run the same export or import again")
-    if held is None and create and storage.get_n_trials(study) == 0:  # new, or its maker was killed right here
-        storage.set_study_system_attr(study, _METRIC_NAMES, [item.name for item in objectives])
-        storage.set_study_user_attr(study, _OBJECTIVES, asked)
-    elif held != asked:
-        raise StoreError(
-            f"study {name!r} in {where} was made for {_spoken(held)}, not for {_spoken(asked)}: "
-            "keep its objectives, or start anew under another name"
-        )
-    return study
-
-
-def _spoken(objectives: Sequence[Mapping[str, str]] | None) -> str:
-    if objectives is None:
-        return "no objectives of searchkit"
-    return ", ".join(f"{item['name']} ({item['unit']}, {item['better']} is better)" for item in objectives)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._checks.code import with_code
 from searchkit._files import one_line_where_full, replace_whole, turn
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
@@ -49,7 +50,7 @@ class Trained:
 
     @property
     def found(self) -> dict[str, Any]:
-        """What the recipe left in the checkpoint's config: thresholds and lengths, for one."""
+        """Thresholds, lengths and predictors' settings in the checkpoint's config, as the recipe left them."""
         try:
             found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
             return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
@@ -59,7 +60,7 @@ class Trained:
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
     """16 hex digits of everything that decides the trained weights, but for the format that a user asks for."""
-    return digest({"supernet": supernet.describe(), "task": task.describe(), "seed": seed})
+    return digest({"supernet": supernet.describe(), "task": with_code(task.describe(), task), "seed": seed})
 
 
 def train(

@@ -66,7 +66,7 @@ class InputReducer:
 
 
 @dataclass(frozen=True)
-class _Watch:
+class _KeepAll:
     """Keeps every token and every score."""
 
     fades_states: bool = False
@@ -82,7 +82,7 @@ def _distilled(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor
         model.eval()
         embedded = model.embed(batch.tokens)
         watched = ReductionPlan((Reducer(TopK(ratio=1.0), scorer="attention_mean"),) * model.shape.layers)
-        _, seen = model.fade(batch.tokens, watched, _Watch(), embedded)
+        _, seen = model.fade(batch.tokens, watched, _KeepAll(), embedded)
         target = torch.stack(list(seen.scores.values())).mean(0)
         model.train()
     predicted = model.predictor("input", 0).score(Seen(embedded, layout, layout, lambda: embedded))

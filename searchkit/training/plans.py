@@ -34,7 +34,7 @@ def takes_as_it_is(recipe: Recipe) -> bool:
 
 
 def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
-    """The recipe's reducer at every layer and none at the input, for a relaxed pass, which does not ask for lengths."""
+    """The recipe's reducer at every layer and none at the input, for a relaxed pass, which reads no lengths."""
     return ReductionPlan((recipe.reducer_template,) * layers)
 
 

@@ -71,7 +71,7 @@ def saliency(model: AdaptiveModel, batch: Batch, *, gold: bool) -> Tensor:
 
 
 def token_rows(data: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the tokens of these examples stand in `data`, packed."""
+    """Indices in `data` of the tokens of these examples, packed."""
     lengths = data.lengths[rows]
     ends = np.cumsum(lengths)
     found: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)

@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training with one optimiser and one schedule (AdamW, linear warm-up and decay).
+    """A stretch of training with one optimiser and one schedule: AdamW, linear warm-up and decay.
 
     rates: name -> learning rate for parameters whose name starts so; they have no weight decay
     """
@@ -68,7 +68,7 @@ class Stage:
 
 
 class Scheduled(Protocol):
-    """The fields that every recipe's main stage is made from."""
+    """Fields of a recipe that its main stage is made of."""
 
     @property
     def epochs(self) -> int: ...
@@ -105,7 +105,7 @@ def task_loss(plan: ReductionPlan | None = None) -> Losses:
 
 
 def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
-    """These examples on the device."""
+    """Examples of these numbers (B,), packed, on the device."""
     part = data.take(rows.numpy())
     return Batch(as_tokens(part).to(device), torch.as_tensor(part.labels).to(device), rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
+from searchkit._checks.code import with_code
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
 from searchkit.space import Space, Thresholds
 
@@ -136,7 +137,7 @@ class Supernet:
         return reads(load_config(self.model), head) == "first"
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
+        """Identity of the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
         labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
         return {"model": _identity(self.model), **settings, **labels}
@@ -241,8 +242,8 @@ def check_fits(
 
 
 def _settings(recipe: Any) -> dict[str, Any]:
-    """A recipe as JSON: its name and its fields."""
-    return {"recipe": type(recipe).__name__, **asdict(recipe)}
+    """A recipe as JSON: its name, its fields, and the identity of code of the user's own."""
+    return with_code({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe)
 
 
 def _identity(model: str | Scratch) -> dict[str, Any]:

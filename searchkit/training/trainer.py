@@ -78,11 +78,11 @@ def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Loss
                 self.accelerator.backward(loss)
                 total += loss.detach()
 
-    class Tell(TrainerCallback):
+    class Report(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             where.progress(f"train {stage.name}", state.global_step, state.max_steps)
 
-    trainer = Step(model=trained, args=_arguments(stage, where, folder), callbacks=[Tell()])
+    trainer = Step(model=trained, args=_arguments(stage, where, folder), callbacks=[Report()])
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -140,7 +140,7 @@ def test_an_interrupted_copy_is_no_run_until_it_is_finished(
         with pytest.raises(KeyboardInterrupt):
             copy_run(run, there)
     for name, held in Store.held(there).items():
-        with pytest.raises(StoreError, match="unfinished copy: run the same export or import again"):
+        with pytest.raises(StoreError, match="unfinished copy: copy or restore it again"):
             Store.open(there, name, held)
     assert copy_run(run, there) == 6 - after
     assert content(there) == content(str(run.journal))

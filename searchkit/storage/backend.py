@@ -1,0 +1,147 @@
+"""Optuna storages of an address, and the study of a name in one: made, checked, or refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from searchkit.errors import NothingStoredError, SearchkitError, StoreError
+from searchkit.objective import Objective
+from searchkit.storage import sql
+from searchkit.storage.address import StorageAddress
+from searchkit.storage.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+OBJECTIVES: Final = "searchkit:objectives"
+FINGERPRINT: Final = "searchkit:fingerprint"  # of the study that the trials belong to; absent in stores from before
+COPYING: Final = "searchkit:copying"  # true while a copy is under way, or was interrupted
+_METRIC_NAMES: Final = "study:metric_names"  # where Optuna's Study.set_metric_names puts them
+_DIRECTIONS: Final = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
+
+
+class _Lines(BaseJournalBackend):
+    """A `Journal` in the words of Optuna."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return self._journal.read(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._journal.append(logs)
+
+
+def open_storage(where: StorageAddress, create: bool) -> BaseStorage:
+    return _open_sql(where, create) if where.is_url else _open_journal(where, create)
+
+
+def close(storage: BaseStorage) -> None:
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
+def _open_journal(where: StorageAddress, create: bool) -> BaseStorage:
+    path = Path(where.storage)
+    if not create and not path.exists():
+        raise NothingStoredError(f"there is no store at {where}")
+    journal = Journal.create(path) if create else Journal(path)
+    try:
+        return JournalStorage(_Lines(journal))
+    except (OSError, SearchkitError):
+        raise
+    except Exception as error:
+        raise StoreError(f"{where}, line {journal.line} is damaged: no record of an Optuna journal") from error
+
+
+def _open_sql(where: StorageAddress, create: bool) -> BaseStorage:
+    url, options = sql.address(where, create)
+    if not create and not sql.has_tables(url, options):
+        raise NothingStoredError(f"there is no store at {where}: the database is empty")
+    with sql.made_alone(where, create):
+        storage = RDBStorage(
+            url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it as a template
+            {"connect_args": options},
+            skip_compatibility_check=sql.answered(where),  # it takes long, and was made then
+            skip_table_creation=not create,
+        )
+    sql.tell_apart(storage.engine)
+    return storage
+
+
+@dataclass(frozen=True)
+class StudyInStorage:
+    """A study as it is opened: its name, its objectives, the fingerprint of the searchkit study it belongs to.
+
+    fingerprint: None compares none. create: make it where it is missing. copying: also an unfinished copy.
+    mended: start it anew where it belongs to another fingerprint, or to none, and no trial in it was measured
+    """
+
+    name: str
+    objectives: Sequence[Objective]
+    fingerprint: str | None = None
+    create: bool = True
+    copying: bool = False
+    mended: bool = False
+
+    def open(self, storage: BaseStorage, where: StorageAddress) -> int:
+        """The study's number in its storage; StoreError where it is another one."""
+        study = self._found(storage, where)
+        held = storage.get_study_user_attrs(study)
+        if held.get(COPYING) and not self.copying:
+            raise StoreError(f"study {self.name!r} in {where} is an unfinished copy: copy or restore it again")
+        if self.mended and held.get(FINGERPRINT) != self.fingerprint and _all_failed(storage, study):
+            logger.warning(
+                "%s: every trial of %s failed, by code that was changed since: it starts anew", where, self.name
+            )
+            storage.delete_study(study)
+            study = self._found(storage, where)
+            held = storage.get_study_user_attrs(study)
+        self._check_fingerprint(held, where)
+        wanted = [item.describe() for item in self.objectives]
+        if held.get(OBJECTIVES) is None and self.create and storage.get_n_trials(study) == 0:
+            storage.set_study_system_attr(study, _METRIC_NAMES, [item.name for item in self.objectives])
+            storage.set_study_user_attr(study, OBJECTIVES, wanted)  # new, or its maker was killed right here
+        elif held.get(OBJECTIVES) != wanted:
+            raise StoreError(
+                f"study {self.name!r} in {where} was made for {_listed(held.get(OBJECTIVES))}, not for "
+                f"{_listed(wanted)}: keep its objectives, or start anew under another name"
+            )
+        if self.create and self.fingerprint and FINGERPRINT not in held:
+            storage.set_study_user_attr(study, FINGERPRINT, self.fingerprint)
+        return study
+
+    def _found(self, storage: BaseStorage, where: StorageAddress) -> int:
+        try:
+            return storage.get_study_id_from_name(self.name)
+        except KeyError:
+            if self.create:
+                return storage.create_new_study([_DIRECTIONS[item.better] for item in self.objectives], self.name)
+        others = ", ".join(sorted(item.study_name for item in storage.get_all_studies())) or "none"
+        raise NothingStoredError(f"{where} holds no study {self.name!r} (it holds: {others})")
+
+    def _check_fingerprint(self, held: Mapping[str, Any], where: StorageAddress) -> None:
+        if self.fingerprint and held.get(FINGERPRINT, self.fingerprint) != self.fingerprint:
+            raise StoreError(
+                f"{where} holds another study of the name {self.name!r} (fingerprint {held[FINGERPRINT]}, this one has "
+                f"{self.fingerprint}): rename the study, or choose another storage"
+            )
+
+
+def _all_failed(storage: BaseStorage, study: int) -> bool:
+    return all(trial.state == TrialState.FAIL for trial in storage.get_all_trials(study, deepcopy=False))
+
+
+def _listed(objectives: Sequence[Mapping[str, str]] | None) -> str:
+    if objectives is None:
+        return "no objectives of searchkit"
+    return ", ".join(f"{item['name']} ({item['unit']}, {item['better']} is better)" for item in objectives)
