@@ -83,7 +83,8 @@ def show_status(folder: Folder) -> None:
     except NothingStoredError:
         trials, ended, in_flight = [], None, None
     try:
-        report = Store.open(storage, f"{name}-report", (*objectives, *front_objectives), create=False).trials()
+        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        report = Store.open(storage, reported, (*objectives, *front_objectives), create=False).trials()
     except NothingStoredError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)

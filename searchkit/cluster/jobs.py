@@ -133,6 +133,8 @@ def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
         import aiohttp
 
         _await_start(client, submitted, write)
+        if submitted.stopped and (found := _state(client, submitted)).code is not None:  # it has no log
+            return found
         while True:
             try:
                 asyncio.run(tail(client))

@@ -49,8 +49,8 @@ class Predicted:
 class AdaptiveModel(nn.Module):
     """A stock `...ForSequenceClassification` or `...ForQuestionAnswering` (`.stock`) on packed tokens, under a plan.
 
-    Trained scorers live beside it (`.predictors`); which ones there are, and what else a recipe found (thresholds,
-    lengths), stands in the stock config under `searchkit`, and so travels with the checkpoint.
+    Trained scorers live beside it (`.predictors`); their names and settings, and the thresholds and lengths that a
+    recipe ended with, stand in the stock config under `searchkit`, and so travel with the checkpoint.
     """
 
     def __init__(self, stock: Any) -> None:
@@ -67,7 +67,7 @@ class AdaptiveModel(nn.Module):
 
     @property
     def found(self) -> dict[str, Any]:
-        """What a recipe left in the config: `predictors`, `thresholds`, `lengths`."""
+        """Notes of a recipe in the config: `predictors`, `thresholds`, `lengths`."""
         return getattr(self.stock.config, "searchkit", None) or {}
 
     def note(self, name: str, value: Any) -> None:
@@ -114,7 +114,7 @@ class AdaptiveModel(nn.Module):
         return cast(nn.Parameter, self.learned[name])
 
     def settled(self, name: str) -> list[float]:
-        """Its final values; the parameter is gone."""
+        """Final values of a learned parameter, which is removed."""
         return [float(value) for value in self.learned.pop(name).detach()]
 
     def predictor(self, name: str, layer: int) -> Scorer:
@@ -151,7 +151,7 @@ class AdaptiveModel(nn.Module):
         return self.read(encoding, tokens.layout)
 
     def begin(self, embedded: Tensor, tokens: Tokens, like: Reducer) -> State:
-        """The tokens after the first attention, with the figures that reducers which score as `like` does need of it.
+        """State of the tokens after the first attention, with the statistics of its map that `like`'s scorer reads.
 
         For plans without a buffer that drop nothing before it.
         """
@@ -186,7 +186,7 @@ class AdaptiveModel(nn.Module):
         return self.view.reads == "tokens" or not _keeps_first(plan)
 
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
-        """What the head makes of an encoding of examples whose whole layout is `layout`."""
+        """Outputs of the head on an encoding of examples whose whole layout is `layout`."""
         if encoding.restored is not None:
             return Predicted(self._read(encoding.restored, layout), encoding.traced)
         return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.traced)
@@ -199,7 +199,7 @@ class AdaptiveModel(nn.Module):
         embedded: Tensor | None = None,
         attention_dropout: bool = True,
     ) -> tuple[Tensor, Faded]:
-        """The relaxed pass: logits as `forward` gives them, and what faded where."""
+        """The relaxed pass: logits as `forward` gives them, and the weights of the tokens at each reducer."""
         faded = fade(
             self.view.blocks,
             self.embed(tokens) if embedded is None else embedded,

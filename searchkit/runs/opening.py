@@ -53,8 +53,7 @@ def record_of(session: Session) -> dict[str, Any]:
     return {
         "description": session.description,
         "fingerprint": session.fingerprint,
-        "file": str(session.loaded.file.resolve()) if session.loaded.file else None,  # a study made in Python
-        "parameters": dict(session.loaded.parameters),
+        **_origin(session),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
         "report": session.report_study,
@@ -67,6 +66,15 @@ def record_of(session: Session) -> dict[str, Any]:
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
     }
+
+
+def _origin(session: Session) -> dict[str, Any]:
+    """The study's file and parameters; those of the same run before, where the study was made in Python this time."""
+    loaded, folder = session.loaded, session.folder
+    if loaded.file is None and folder.study.exists():
+        before = folder.read()
+        return {"file": before["file"], "parameters": before["parameters"]}
+    return {"file": loaded.file and str(loaded.file.resolve()), "parameters": dict(loaded.parameters)}
 
 
 def _check_workers(session: Session) -> None:

@@ -77,7 +77,8 @@ class Run:
         try:
             store = Store.open(storage, f"{name}-search", searched, create=False)
             trials, ended = store.trials(), store.note(ENDED)
-            on_report = len(Store.open(storage, f"{name}-report", (*searched, *front_only), create=False).trials())
+            reported = str(self._record.get("report", f"{name}-report"))  # absent in runs from before
+            on_report = len(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
         except NothingStoredError:
             pass  # not begun yet
         failed = sum(trial.status == "failed" for trial in trials)

@@ -137,7 +137,7 @@ class Supernet:
         return reads(load_config(self.model), head) == "first"
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the untrained model and the recipe, as JSON: local files by content, others by revision."""
+        """Identity of the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
         labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
         return {"model": _identity(self.model), **settings, **labels}

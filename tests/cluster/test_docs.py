@@ -148,6 +148,9 @@ def test_a_job_that_waits_says_why_and_can_be_stopped_and_submitted_again(head: 
         )
         assert time.monotonic() - begun < 60  # seconds by itself; Ray gives such a job up after 15 minutes
         assert ": STOPPED" in passed("searchkit status runs/my-study", tmp_path, head)
+    following = run("searchkit status --follow runs/my-study", tmp_path, head)
+    assert (following.returncode, following.stderr) == (130, "")
+    assert ": STOPPED" in following.stdout
 
 
 def test_a_job_sees_what_is_included_and_outlives_ctrl_c(head: Head, tmp_path: Path) -> None:

@@ -173,3 +173,23 @@ def test_heads_say_the_labels_and_the_problem_type_that_they_have() -> None:
         "regression": (("float32", ()), "regression", None),
         "question_answering": (("int64", (2,)), None, "tokens"),
     }
+
+
+def test_a_saved_model_is_compared_whenever_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier("electra")
+    model.save(tmp_path)
+    monkeypatch.setattr(type(model.view.blocks[0]), "transformed", lambda self, hidden: hidden)
+    with pytest.raises(DataError, match="unreduced states differ"):
+        AdaptiveModel.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["predictors", "weights"])
+def test_weights_of_a_trained_supernet_that_are_not_finite_are_named(tmp_path: Path, name: str) -> None:
+    model = classifier("bert")
+    model.attach("contribution")
+    damaged = model.predictors if name == "predictors" else model.stock
+    with torch.no_grad():
+        next(damaged.parameters()).fill_(float("inf"))
+    model.save(tmp_path)
+    with pytest.raises(DataError, match="not finite"):
+        AdaptiveModel.load(str(tmp_path))

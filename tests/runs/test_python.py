@@ -30,12 +30,14 @@ from searchkit import (
 )
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.phases import execute
 from searchkit.runs.python import run
 from searchkit.runs.remeasure import measure
-from searchkit.runs.study_file import Loaded
+from searchkit.runs.study_file import Loaded, load
 from searchkit.runs.verify import replayed
 from searchkit.tasks import Generated
 from searchkit.training import FineTune
+from tests.studies import small_study
 
 STUDY = Study(
     name="here",
@@ -61,6 +63,14 @@ def test_a_run_needs_no_study_file_and_says_so_in_its_record(runs: Path) -> None
     record = json.loads((runs / "here" / "study.json").read_text())
     assert (record["file"], record["parameters"]) == (None, {})
     assert record["description"] == STUDY.describe()
+
+
+def test_a_run_that_came_from_a_file_keeps_it_when_python_goes_on(tmp_path: Path) -> None:
+    loaded = load(small_study(tmp_path), {"evaluations": "8", "documents": "64"})
+    execute(loaded, Conditions(runs=tmp_path, threads=1))
+    record = (tmp_path / "small" / "study.json").read_text()
+    searchkit.run(loaded.study, runs=tmp_path, threads=1)
+    assert (tmp_path / "small" / "study.json").read_text() == record
 
 
 def test_the_same_call_again_measures_nothing_and_a_larger_budget_goes_on(

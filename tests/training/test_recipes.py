@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction import encoder
+from searchkit.reduction import state
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded
 from searchkit.training import LTP, BlockSkim, FineTune, InputReducer, LengthDrop
@@ -114,8 +114,8 @@ def test_the_sandwich_attends_once_to_what_all_passes_begin_with(
     part = data.take(np.arange(8))
     batch = Batch(as_tokens(part), torch.as_tensor(part.labels), torch.arange(8))
     counts: list[int] = []
-    attend = encoder.attend
-    monkeypatch.setattr(encoder, "attend", lambda *given, **more: counts.append(1) or attend(*given, **more))
+    attend = state.attend
+    monkeypatch.setattr(state, "attend", lambda *given, **more: counts.append(1) or attend(*given, **more))
 
     def calls(recipe: LengthDrop) -> int:
         counts.clear()

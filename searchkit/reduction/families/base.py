@@ -1,4 +1,4 @@
-"""What an encoder looks like to the forward pass: embeddings, blocks, and what its head reads.
+"""Views of stock encoders for the forward pass: embeddings, blocks, and the rows that the head reads.
 
 Axes: B examples, T tokens in all, D width, C outputs of the head.
 """
