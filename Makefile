@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: quickstart test lint types docs clean
+.PHONY: quickstart test lint types clean
 
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
@@ -14,6 +14,7 @@ test: .venv/.installed-test
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/.installed-test
 	$(BIN)/mypy
