@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-slow coverage lint types docs clean
+.PHONY: quickstart test test-slow coverage lint types clean
 
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
@@ -23,6 +23,7 @@ coverage: .venv/.installed-test
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/.installed-test
 	$(BIN)/mypy

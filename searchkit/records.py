@@ -320,8 +320,3 @@ class Trial:
         outcome = OUTCOMES[data["status"]].from_json(json_of(data["outcome"], dict))
         environment = {name: _frozen_scalar(value) for name, value in json_of(data["environment"], dict).items()}
         return cls(ask, outcome, json_number(data["seconds"]), environment)
-
-
-def digest(description: Any) -> str:
-    """16 hex digits of a JSON description."""
-    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -20,8 +20,6 @@ from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-from searchkit.records import digest
-
 OWN: Final = ("searchkit", "objectives")  # packages that a version number identifies
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -364,3 +362,8 @@ def _is_built_in(module: ModuleType) -> bool:
 
 def _hashed(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest(description: Any) -> str:
+    """16 hex digits of a JSON description."""
+    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()

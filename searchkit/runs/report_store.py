@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from searchkit._checks.code import digest
 from searchkit.errors import NothingStoredError
-from searchkit.records import Estimate, Failed, Measured, Trial, digest
+from searchkit.records import Estimate, Failed, Measured, Trial
 
 IDENTITIES: Final = "objectives"  # the note with what identifies each objective, the user's code included
 ANY: Final = "any"  # the code of objectives in a store from before it was identified
