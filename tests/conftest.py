@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import postgresql as own_postgresql
+from tests.figures import without_figures
+from tests.supernets import Supernets
 
 # several processes with as many threads as cores each wait for one another; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +40,20 @@ def postgresql() -> Iterator[own_postgresql.Server]:
         pytest.skip(reason)
     with own_postgresql.server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def with_trained(tmp_path_factory: pytest.TempPathFactory) -> Supernets:
+    """Puts the trained supernet of a study where its run looks; trained once for all tests, also beside each other."""
+    base = tmp_path_factory.getbasetemp()
+    return Supernets((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "supernets")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_figures() -> Iterator[None]:
+    """Runs in this process write no figures, which take a second, but within `with_figures()`."""
+    with without_figures():
+        yield
 
 
 @pytest.fixture

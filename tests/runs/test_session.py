@@ -36,15 +36,20 @@ from searchkit.search.budget import ENDED
 from searchkit.search.steady import IN_FLIGHT
 from searchkit.stats import RESAMPLES
 from searchkit.storage.store import Store
+from tests.figures import with_figures
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Iterator[Path]:
     """A folder, with a space in its name, in which the small study has run."""
     folder = tmp_path_factory.mktemp("a run")
     threads = torch.get_num_threads()
-    execute(load(small_study(folder)), Conditions(runs=folder / "runs", threads=1))
+    loaded = load(small_study(folder))
+    with_trained(folder / "runs", loaded.study)
+    with with_figures():
+        execute(loaded, Conditions(runs=folder / "runs", threads=1))
     yield folder
     torch.set_num_threads(threads)
 
@@ -231,7 +236,8 @@ QUESTIONS = (
 
 
 def test_a_study_of_questions_is_reported_by_its_own_objectives(tmp_path: Path) -> None:
-    results = execute(load(small_study(tmp_path, QUESTIONS)), Conditions(runs=tmp_path / "runs", threads=1))
+    with with_figures():
+        results = execute(load(small_study(tmp_path, QUESTIONS)), Conditions(runs=tmp_path / "runs", threads=1))
     path = folder_of(tmp_path).path
     assert all(trial.status == "measured" for family in results.baselines.values() for trial in family)
     assert {"exact_match_report", "f1_report", "macs_report"} <= set(pd.read_csv(path / "baselines.csv"))
