@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,14 @@ def with_trained(tmp_path_factory: pytest.TempPathFactory) -> Supernets:
     return Supernets((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "supernets")
 
 
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A local cluster of two cores for a module's tests, started as a run with workers does; that takes seconds."""
+    ray = importlib.import_module("searchkit.evaluate.ray_cluster").connect(None, 2)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _without_figures() -> Iterator[None]:
     """Runs in this process write no figures, which take a second, but within `with_figures()`."""
@@ -58,6 +68,12 @@ def _without_figures() -> Iterator[None]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is timed without pauses between rounds: for runs whose times nobody believes."""
-    module = importlib.import_module("objectives.latency")
-    monkeypatch.setattr(module, "in_turns", partial(module.in_turns, wait=lambda seconds: None))
+    """Latency is timed in few rounds without pauses: for runs whose times nobody believes."""
+    for name in ("objectives.latency", "objectives.latency_model"):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "in_turns", partial(_in_few_turns, module.in_turns))
+
+
+def _in_few_turns(in_turns: Callable[..., Any], *given: Any) -> Any:
+    *what, protocol = given
+    return in_turns(*what, replace(protocol, budget_s=0.02), wait=lambda seconds: None)

@@ -115,6 +115,8 @@ def test_pickles_and_code_beside_models_data_and_caches_stay_unread(
         task="TextClassification('data', max_length=16)",
         supernet="Supernet('./model', FineTune(epochs=1))",
     )
+    assert "the format of train.pkl is not read" in said.error("train", study)
+    (tmp_path / "data" / "train.pkl").unlink()
     code, _, err = said.code("train", study)
     assert code == 0, err
     assert not marker.exists()
@@ -311,7 +313,7 @@ def test_a_link_in_a_run_folder_is_replaced_and_what_it_led_to_stays(
     outside.write_text("precious")
     run = tmp_path / "runs" / "small"
     for name in ("front.csv", "summary.json", "report.md", "pareto.png"):
-        (run / name).unlink()
+        (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(outside)
     with with_figures():
         assert said.code("report", run)[0] == 0

@@ -289,7 +289,7 @@ def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
         folder.study.write_text(record)
 
 
-def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
+def test_ray_workers_give_the_same_trials_as_this_process(home: Path, local_ray: None) -> None:
     """Same device, number format and threads per worker; whatever the number of workers."""
     loaded = load(home / "small_study.py")
     run = Session(loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
@@ -442,7 +442,7 @@ def test_a_steady_run_goes_on_replays_and_says_what_it_is(home: Path, tmp_path: 
 
 
 def test_a_steady_run_on_workers_replays_whatever_the_order_and_the_workers_of_its_parts(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, local_ray: None
 ) -> None:
     file = borrowing(home, tmp_path, SMALL.replace("population=8", "population=8, steady=True"))
     for evaluations, workers in (("12", 2), ("24", 0)):
