@@ -69,8 +69,11 @@ class Folder:
         for name, kind in RECORD.items():
             if not isinstance(data.get(name), kind):
                 raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
-        if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
-            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
+        if not all(
+            isinstance(text, str)
+            for text in (data["description"].get("name"), data.get("cwd", ""), *data["parameters"].values())
+        ):
+            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts, and cwd is")
         engine = data["description"].get("engine", {})
         if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
             raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")
@@ -123,9 +126,8 @@ class Folder:
             return
         before = self.read()
         if not same_study(before, description) and not (mended and only_code_differs(before, description)):
-            changed = ", ".join(differences(before["description"], description))
             raise StudyError(
-                f"{self.path} holds a run of another study (different: {changed}); "
+                f"{self.path} holds a run of another study (different: {changes(before, description)}); "
                 "rename the study or choose another folder with --runs"
             )
 
@@ -141,7 +143,13 @@ def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any])
     return bool(without_code(record["description"]) == without_code(description))
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+    """What differs from the study of a record, and where that looked for relative paths, if that was elsewhere."""
+    changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
+    return changed if home == str(Path.cwd()) else f"{changed}; relative paths were those of {home}"
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """The parts of a study that have changed: `space`, or `objectives: the code of cost`."""
     for name in sorted(now):
         old, new = before.get(name), now[name]
@@ -150,6 +158,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         changed = sorted(_codes(new, name).items() ^ _codes(old, name).items())
         if changed and without_code(old) == without_code(new):
             yield f"{name}: the code of {', '.join(dict.fromkeys(owner for owner, _ in changed))}"
+        elif isinstance(old, Mapping) and len(parts := [part for part in new if old.get(part) != new[part]]) == 1:
+            yield f"{name}: its {parts[0]}"
         else:
             yield name
 

@@ -18,7 +18,7 @@ from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import IDENTIFIED, Folder, differences, same_study, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, changes, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.search_phase import FOUND
@@ -67,13 +67,16 @@ def _command(folder: Folder, record: Mapping[str, Any]) -> str:
     """The whole command that goes on with a run."""
     if record["file"] is None:
         return "searchkit.run(study)"
-    words = ["searchkit", "run", record["file"]]
+    words, runs = ["searchkit", "run", record["file"]], folder.path.parent
+    home = record.get("cwd", str(Path.cwd()))  # absent in runs from before
+    elsewhere = home != str(Path.cwd())
     for name, value in record["parameters"].items():
         words += ["-p", f"{name}={value}"]
-    words += [] if folder.path.parent == Path("runs") else ["--runs", str(folder.path.parent)]
+    if elsewhere or runs != Path("runs"):
+        words += ["--runs", str(runs.absolute() if elsewhere else runs)]
     words += ["--storage", record["storage"]] if record["storage"] else []
     words += ["--workers", str(record["workers"])] if record.get("workers") else []  # absent in runs from before
-    return shlex.join(words)
+    return (f"cd {shlex.quote(home)} && " if elsewhere else "") + shlex.join(words)
 
 
 def replayed(folder: Folder) -> int:
@@ -151,11 +154,12 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
             f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
             "load it from a file: write one that defines study(), and `searchkit run` it once"
         )
-    loaded = load(record["file"], record["parameters"])
+    ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
+    loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)
     if not same_study(record, session.description):
-        changed = ", ".join(differences(record["description"], session.description))
+        changed = changes(record, session.description)
         raise StudyError(
             f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
         )
