@@ -10,6 +10,7 @@ from searchkit.cli.cluster import followed, show_job
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
+from searchkit.errors import StoreError
 from searchkit.runs.folder import Folder
 
 LAST_LINES: Final = 10  # of a job's log, in its status
@@ -88,14 +89,21 @@ def pick_command(
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
     """
     with loading():
+        from searchkit.report.pick import FILE
         from searchkit.runs.pick import picked
 
     found = picked(Folder(run), where or [], best, confident, measured)
-    path = found.write(run)
+    unkept = None
+    try:
+        found.write(run)
+    except StoreError as error:
+        unkept = error
     if as_json:
-        typer.echo(path.read_text(), nl=False)
+        typer.echo(found.text, nl=False)
     else:
-        show_picked(found, path)
+        show_picked(found, None if unkept else run / FILE)
+    if unkept:
+        raise StoreError(f"the choice is not kept: {unkept}")
 
 
 def measure_command(

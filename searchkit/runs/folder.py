@@ -126,9 +126,10 @@ class Folder:
             return
         before = self.read()
         if not same_study(before, description) and not (mended and only_code_differs(before, description)):
+            code = "values of both would be mixed: " if only_code_differs(before, description) else ""
             raise StudyError(
                 f"{self.path} holds a run of another study (different: {changes(before, description)}); "
-                "rename the study or choose another folder with --runs"
+                f"{code}rename the study or choose another folder with --runs"
             )
 
 
@@ -158,8 +159,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
         changed = sorted(_codes(new, name).items() ^ _codes(old, name).items())
         if changed and without_code(old) == without_code(new):
             yield f"{name}: the code of {', '.join(dict.fromkeys(owner for owner, _ in changed))}"
-        elif isinstance(old, Mapping) and len(parts := [part for part in new if old.get(part) != new[part]]) == 1:
-            yield f"{name}: its {parts[0]}"
+        elif isinstance(old, Mapping) and [part for part in new if old.get(part) != new[part]] in (["data"], ["model"]):
+            yield f"{name}: its {'data' if 'data' in new else 'model'}"
         else:
             yield name
 
