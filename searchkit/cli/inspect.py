@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from searchkit.cli.cluster import followed, show_job
+from searchkit.cli.notices import notices
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
@@ -127,7 +128,7 @@ def measure_command(
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
     found = []
-    with keeping(folder), bars() as progress:
+    with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
             found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
             found[-1].write(folder.path)
@@ -152,7 +153,8 @@ def verify(
         from searchkit.runs.verify import measured_again, replayed
 
     folder = Folder(run)
-    replay = replayed(folder)
+    with notices():
+        replay = replayed(folder)
     say(f"replayed {replay} asks: every one is the stored one")
     if again:
         conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)

@@ -16,6 +16,8 @@ from searchkit._files import lock, replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
 
+log = logging.getLogger(__name__)
+
 RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "description": dict,
     "fingerprint": str,
@@ -90,9 +92,12 @@ class Folder:
         """
         with self.held():
             self._refuse_another(record["description"], mended)
+            unknown = code_unknown(self, record["description"]) if self.study.exists() else None
             prepare()
             replace_whole(self.study, json.dumps({**record, IDENTIFIED: True}, indent=2).encode())
             with _logging_to(self.log):
+                if unknown:
+                    log.warning("%s", unknown)
                 yield
 
     @contextmanager
@@ -144,6 +149,17 @@ def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any])
     return bool(without_code(record["description"]) == without_code(description))
 
 
+def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
+    """A sentence where the study has code of the user's own, and the folder's run is from before code was kept."""
+    owners = {name for part in description for name in _codes(description[part], part)}
+    if folder.read().get(IDENTIFIED) or not owners:
+        return None
+    return (
+        f"{folder.path} was begun before the user's own code was kept with a run: whether that of "
+        f"{', '.join(sorted(owners))} is still the same is not known"
+    )
+
+
 def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
     """What differs from the study of a record, and where that looked for relative paths, if that was elsewhere."""
     changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
@@ -177,13 +193,19 @@ def _codes(description: Any, owner: str) -> dict[str, Any]:
     if isinstance(description, list):
         parts = [_codes(value, owner) for value in description]
     elif isinstance(description, Mapping):
-        named = description.get("name") or description.get("recipe")
+        named = description.get("name") or _name_of(description.get("objective"))
+        named = "the recipe" if isinstance(description.get("recipe"), str) else named  # with those that it starts from
         owner = str(named) if isinstance(named, str) else owner
         parts = [_codes(value, owner) for value in description.values()]
         parts += [{owner: description["code"]}] if "code" in description else []
     else:
         parts = []
     return {name: code for part in parts for name, code in part.items()}
+
+
+def _name_of(objective: Any) -> Any:
+    """The name of a constraint's objective."""
+    return objective.get("name") if isinstance(objective, Mapping) else None
 
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import IDENTIFIED, Folder, changes, same_study, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, changes, code_unknown, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.search_phase import FOUND
@@ -31,6 +32,8 @@ from searchkit.space.levels import MOST_LAYERS
 from searchkit.storage.address import with_password
 from searchkit.storage.store import Store
 from searchkit.training.cache import RECORD, fingerprint
+
+log = logging.getLogger("searchkit.runs.folder")  # whose warnings are shown
 
 
 def stored_results(folder: Folder) -> Results:
@@ -163,4 +166,6 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
         raise StudyError(
             f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
         )
+    if unknown := code_unknown(folder, session.description):
+        log.warning("%s", unknown)
     return session
