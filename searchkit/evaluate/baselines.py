@@ -8,6 +8,8 @@ from typing import Final
 from searchkit.errors import StudyError, unknown
 from searchkit.records import Candidate
 from searchkit.reduction.plan import PROTECT, Reducer, ReductionPlan, TopK
+from searchkit.training.plans import plan
+from searchkit.training.recipe import Recipe
 
 DROPS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)  # share of the tokens that every layer drops
 SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # of the tokens, that stay before the first layer
@@ -28,6 +30,13 @@ def baselines(layers: int, slots: int) -> dict[str, tuple[Candidate, ...]]:
         **{name: tuple(Candidate.of(baseline=name, share=share) for share in SHARES) for name in SCORERS},
         "constant ratio": tuple(Candidate.of(lengths=lengths) for lengths in decays),
     }
+
+
+def plan_of(candidate: Candidate, recipe: Recipe, layers: int, marks: Collection[str], head: str) -> ReductionPlan:
+    """The plan of a candidate for a model of this recipe, or of the baseline that it names."""
+    if "baseline" in candidate:
+        return baseline_plan(candidate, layers, marks, head)
+    return plan(recipe, candidate, layers)
 
 
 def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], head: str) -> ReductionPlan:

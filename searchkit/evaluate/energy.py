@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
+
+from searchkit.records import Scalar
+from searchkit.reduction.device import environment
 
 RAPL = Path("/sys/class/powercap")
 
@@ -22,6 +26,12 @@ class Meter:
     read: Callable[[], float]
     why: str
     is_there: bool = True
+
+
+def environment_of(model: Module) -> dict[str, Scalar]:
+    """The environment of numbers that are measured with this model: device, number format, threads, versions, meter."""
+    weight = next(model.parameters())
+    return {**environment(weight.device, weight.dtype), "energy": meter(weight.device).why}
 
 
 def meter(device: torch.device, rapl: Path = RAPL) -> Meter:

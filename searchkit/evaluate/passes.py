@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit._progress import step
-from searchkit.evaluate.split import Split
+from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.threads import side_by_side
 from searchkit.reduction.device import give_back_memory
 from searchkit.reduction.model import AdaptiveModel
@@ -68,6 +68,13 @@ def passes_over(
         by_batch = [on_batch(*batch) for batch in batches]
     order = np.concatenate([rows for rows, _ in split.batches])
     return [in_order(order, parts, split.data.lengths) for parts in zip(*by_batch, strict=True)]
+
+
+def joined(shards: Sequence[Shard], parts: Sequence[Passes], lengths: NDArray[np.int64]) -> Passes:
+    """The passes over all shards as those over the split, whose examples have these `lengths`."""
+    if len(parts) == 1:
+        return parts[0]
+    return in_order(np.concatenate([shard.rows for shard in shards]), parts, lengths)
 
 
 def in_order(order: NDArray[np.int64], parts: Sequence[Passes], lengths: NDArray[np.int64]) -> Passes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.base import Prepared
+from searchkit.evaluate.passes import Passes, joined
 from searchkit.evaluate.racing import RaceState, SequentialTest
 from searchkit.evaluate.split import Shard, Split
 from searchkit.records import Pruned
@@ -16,6 +18,39 @@ if TYPE_CHECKING:
     from searchkit.reduction.plan import ReductionPlan
 
 Run = Callable[[Split, Sequence["ReductionPlan"]], list[Passes]]
+
+
+def screened(
+    subjects: Iterable[SupernetSubject],
+    constraints: Iterable[Constraint],
+    shards: Sequence[Shard],
+    race: RaceState | None,
+    run: Run,
+) -> Prepared:
+    """Subjects with their passes, made together by `run`; verdicts on those that a constraint turns down beforehand,
+    and on those that lose the race."""
+    verdicts: dict[str, Pruned] = {}
+    going = []
+    for subject in subjects:
+        if verdict := turned_down(subject, constraints):
+            verdicts[subject.candidate.key] = verdict
+        else:
+            going.append(subject)
+    prepared = {}
+    for subject, result in zip(going, raced(going, shards, race, run), strict=True):
+        key = subject.candidate.key
+        if isinstance(result, Pruned):
+            verdicts[key] = result
+        else:
+            prepared[key] = replace(subject, prepared=joined(shards, result, subject.lengths))
+    return Prepared(verdicts, prepared)
+
+
+def resolved(limits: Iterable[Constraint], unreduced: SupernetSubject) -> tuple[Constraint, ...]:
+    """The limits as numbers; where one is relative, the unreduced model is measured."""
+    return tuple(
+        limit if limit.within is None else limit.against(limit.objective.measure(unreduced).value) for limit in limits
+    )
 
 
 def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> Pruned | None:
