@@ -297,7 +297,7 @@ class Trial:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether it counts: False for a candidate that a constraint turned down before the model saw it."""
+        """Return whether it counts: False for a candidate that a constraint turned down before the model saw it."""
         return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)
 
     @property

@@ -223,7 +223,7 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _has_file(function: FunctionType) -> bool:
-    """Whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
+    """Return whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
     return function.__code__.co_filename != "<string>"
 
 
@@ -348,7 +348,7 @@ def _installed(value: Any) -> str | None:
 
 
 def _is_of_library(file: str) -> bool:
-    """Whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
+    """Return whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
     if not file or file.startswith("<frozen"):
         return bool(file)
     installed = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)

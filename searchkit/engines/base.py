@@ -38,10 +38,10 @@ class EngineConfig(Protocol):
 
     @property
     def steady(self) -> bool:
-        """Whether each outcome is followed by one more ask, rather than each generation by the next."""
+        """Return whether each outcome is followed by one more ask, rather than each generation by the next."""
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
-        """StudyError where it cannot search that space for these objectives; plateau: one may end the search."""
+        """Raise StudyError where it cannot search that space for these objectives; plateau: one may end the search."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         """A running engine on a bound space."""
@@ -120,7 +120,7 @@ class Asks:
 
     @property
     def are_given(self) -> bool:
-        """Whether candidates are left that were given to begin with."""
+        """Return whether candidates are left that were given to begin with."""
         return bool(self._first)
 
     def fresh(self, n: int) -> list[Genome]:

@@ -243,7 +243,7 @@ def _proportional(lengths: Lengths, candidate: Candidate) -> float:
 
 
 def _lengths_of(space: Space) -> Lengths:
-    """StudyError unless lengths are all that the space has."""
+    """Raise StudyError unless lengths are all that the space has."""
     only = space.dimensions[0]
     if len(space.dimensions) > 1 or not isinstance(only, Lengths):
         names = ", ".join(dimension.name for dimension in space.dimensions)

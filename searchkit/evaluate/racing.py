@@ -151,7 +151,7 @@ class SequentialTest:
         return max(able, key=lambda rival: float(rival.quality.mean()), default=None)
 
     def _costs_more(self, rival: Incumbent) -> bool:
-        """Whether the candidate costs more than the rival on all examples, as far as those seen can tell.
+        """Return whether the candidate costs more than the rival on all examples, as far as those seen can tell.
 
         Student's bound on the mean with the correction for a finite population: costs vary little from their pattern
         over lengths, and are exact at the end.

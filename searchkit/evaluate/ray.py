@@ -334,5 +334,5 @@ def _share(left: int, workers: int) -> int:
 
 
 def _of_memory(ray: Any, error: Exception) -> bool:
-    """Whether Ray stopped the worker because the node ran out of memory."""
+    """Return whether Ray stopped the worker because the node ran out of memory."""
     return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)

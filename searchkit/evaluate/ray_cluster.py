@@ -71,7 +71,7 @@ ONE_CORE: Final = Resources()
 
 
 def check_workers(workers: int, address: str | None, resources: Resources, sent: Mapping[str, object]) -> None:
-    """StudyError for what would keep workers from starting, found before anything is trained.
+    """Raise StudyError for what would keep workers from starting, found before anything is trained.
 
     sent: what travels to the workers, by its name in messages
     """
@@ -92,7 +92,7 @@ def check_workers(workers: int, address: str | None, resources: Resources, sent:
 
 
 def _check_machine(workers: int, resources: Resources) -> None:
-    """StudyError where this machine, as a cluster of its own, has not what the workers take."""
+    """Raise StudyError where this machine, as a cluster of its own, has not what the workers take."""
     import torch
 
     if resources.custom:
@@ -119,7 +119,7 @@ def _check_machine(workers: int, resources: Resources) -> None:
 
 
 def check_reachable(address: str) -> None:
-    """StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
+    """Raise StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # `auto`, or something that Ray says more about
@@ -176,7 +176,7 @@ def _own_environment() -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Whether Ray has a token, or can write one of its own to the home folder."""
+    """Return whether Ray has a token, or can write one of its own to the home folder."""
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     home = Path(os.path.expanduser("~"), ".ray")
     return given or (home / "auth_token").exists() or os.access(home if home.exists() else home.parent, os.W_OK)

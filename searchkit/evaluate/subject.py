@@ -156,7 +156,7 @@ class SupernetSubject:
         return logits
 
     def require(self, *heads: str, what: str) -> None:
-        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+        """Raise StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
         if self.bench.model.head.name not in heads:
             raise StudyError(f"{what} needs a task of {' or '.join(heads)}, this one is {self.bench.model.head.name}")
 

@@ -102,7 +102,7 @@ class Timed:
 
     @property
     def settled(self) -> bool:
-        """Whether every ratio is known as well as was asked for."""
+        """Return whether every ratio is known as well as was asked for."""
         return all(ratio.width <= self.protocol.width for ratio in self.ratios)
 
     @cached_property

@@ -97,7 +97,7 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
 
 
 def _can_go_on(outcome: Outcome | None) -> bool:
-    """Whether more objectives can be measured: the candidate was, whatever became of single objectives."""
+    """Return whether more objectives can be measured: the candidate was, whatever became of single objectives."""
     return isinstance(outcome, Measured) or (isinstance(outcome, Failed) and bool(outcome.reasons))
 
 

@@ -34,7 +34,7 @@ class Weights:
     encoder_unread: tuple[str, ...]
 
     def check_complete(self, source: str, way_on: str = "") -> None:
-        """DataError if a weight that the pass reads is new, or one of the encoder's is not read."""
+        """Raise DataError if a weight that the pass reads is new, or one of the encoder's is not read."""
         if self.new:
             raise DataError(f"{source}: the file of weights lacks {listed(self.new)}{way_on}")
         if self.encoder_unread:

@@ -32,7 +32,7 @@ def device_of(name: str) -> torch.device:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
+    """Return whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()

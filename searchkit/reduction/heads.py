@@ -43,10 +43,10 @@ class Head(Protocol):
 
     @property
     def named_outputs(self) -> bool:
-        """Whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
+        """Return whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
 
     def fits(self, labels: int) -> bool:
-        """Whether a stock model of its class with this number of outputs has this head."""
+        """Return whether a stock model of its class with this number of outputs has this head."""
 
     def output(self, stock: Any) -> nn.Linear | None:
         """The stock model's product that makes its outputs; None where it is the family's."""
@@ -162,7 +162,7 @@ def head_of(config: Any, architecture: str) -> Head:
 
 
 def is_class_of(architecture: str, head: Head) -> bool:
-    """Whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
+    """Return whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
     return architecture.endswith(head.auto_class.removeprefix("AutoModel"))
 
 

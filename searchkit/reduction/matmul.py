@@ -46,7 +46,7 @@ def piecewise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) 
 
 
 def compiles_per_shape(rows: Tensor) -> bool:
-    """Whether a product with `rows` pays for a shape that is new."""
+    """Return whether a product with `rows` pays for a shape that is new."""
     return rows.is_cpu and (rows.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 

@@ -268,7 +268,7 @@ class ReductionPlan:
 
     @property
     def cost_is_static(self) -> bool:
-        """Whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
+        """Return whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
         given = [reducer for reducer in self.slots if reducer is not None]
         return all(reducer.threshold is None and reducer.scorer not in PLACED for reducer in given)
 

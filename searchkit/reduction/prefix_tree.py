@@ -148,7 +148,7 @@ def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
 
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:
-    """Whether the plan reads the attention as `like` does, or not at all."""
+    """Return whether the plan reads the attention as `like` does, or not at all."""
     return all(reducer is None or reducer.scorer in (like.scorer, *READ_NOTHING) for reducer in plan.reducers)
 
 
@@ -240,7 +240,7 @@ class Walk:
         return state.restores, prefix_of(self._plans[one], layer)
 
     def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
-        """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
+        """Return whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
 
         They stay until they are used: what is kept meanwhile is deeper, and so worth less.
         """
@@ -255,7 +255,7 @@ class Walk:
         )
 
     def _attend_next(self, branches: Sequence[tuple[State, Any, Reducer | None, list[int]]], layer: int) -> bool:
-        """Whether all tokens that leave the layer will be projected in the next, for all branches."""
+        """Return whether all tokens that leave the layer will be projected in the next, for all branches."""
         if len(branches) < 2 or layer + 1 >= len(self._model.view.blocks) - self._model.reads_first_only:
             return False
         return not any(

@@ -53,7 +53,7 @@ class Relaxation(Protocol):
 
     @property
     def fades_states(self) -> bool:
-        """Whether a token's state is multiplied by its weight where it fades (PoWER-BERT, LTP)."""
+        """Return whether a token's state is multiplied by its weight where it fades (PoWER-BERT, LTP)."""
 
     def weights(self, decision: Decision) -> Tensor:
         """(T,) in [0, 1], by which the weights so far are multiplied; protected tokens stay at 1 whatever is said."""

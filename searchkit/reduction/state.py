@@ -84,12 +84,12 @@ class State:
 
     @property
     def restores(self) -> bool:
-        """Whether it carries the buffer."""
+        """Return whether it carries the buffer."""
         return self._buffer is not None
 
     @property
     def layers(self) -> int:
-        """How many layers it has left behind."""
+        """Number of layers it has left behind."""
         return self._tally.layers
 
     @property

@@ -77,7 +77,7 @@ class Tally:
 
     @property
     def layers(self) -> int:
-        """How many layers were counted."""
+        """Number of layers were counted."""
         return len(self._layers)
 
     def layer(self, attended: Tensor, layout: Layout) -> None:

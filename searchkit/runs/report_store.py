@@ -84,7 +84,7 @@ def _identities(storage: str, study: str) -> dict[str, Identities]:
 
 
 def _same(before: Identities, now: Identities) -> bool:
-    """Whether these are the same objectives, in order."""
+    """Return whether these are the same objectives, in order."""
     return len(before) == len(now) and all(
         old == ({**new, "code": ANY} if old.get("code") == ANY else new) for old, new in zip(before, now, strict=True)
     )

@@ -98,7 +98,7 @@ class _Pair:
 
     @property
     def lacks(self) -> int:
-        """How many trials a copy would add; StoreError where the target holds others."""
+        """Number of trials a copy would add; StoreError where the target holds others."""
         return self.there.lacks(self.here) if self.there else len(self.here.appended())
 
 

@@ -148,7 +148,7 @@ class Account:
         return None
 
     def refuse_failures(self) -> None:
-        """StudyError where more evaluations failed than the study allows."""
+        """Raise StudyError where more evaluations failed than the study allows."""
         failed = len(self._failed)
         if self.evaluations >= FEWEST and failed > self._max_failures * self.evaluations:
             most = "; ".join(map(str, grouped(self._failed)[:3]))
@@ -201,7 +201,7 @@ class _Curve:
 
 
 def _unbroken(stored: Sequence[Trial]) -> int:
-    """How many asks from number 0 on have their trial."""
+    """Number of asks from number 0 on have their trial."""
     return next((place for place, trial in enumerate(stored) if trial.ask.number != place), len(stored))
 
 

@@ -128,7 +128,7 @@ def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False)
 
 
 def stop_if_nothing_works(trials: Sequence[Trial], done: int) -> None:
-    """StudyError where these are all that is done so far, and all failed: they are the first generation."""
+    """Raise StudyError where these are all that is done so far, and all failed: they are the first generation."""
     outcomes = [trial.outcome for trial in trials]
     if done == len(trials) and all(isinstance(outcome, Failed) for outcome in outcomes):
         first = outcomes[0]
