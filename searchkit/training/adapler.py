@@ -135,7 +135,7 @@ class AdapLeR(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class SoftRemoval:
-    """exp of `removal`; `seen` keeps each layer's shares and the weights before it.
+    """Relaxation by exp of `removal`; `seen` keeps each layer's shares and the weights before it.
 
     probe: (N,) ones that scale the predicted share of [CLS]; more of it leaves less to the others
     """
@@ -156,7 +156,7 @@ class SoftRemoval:
 
 
 def removal(shares: Tensor, delta: Tensor, slope: float) -> Tensor:
-    """min((slope / delta) (x - delta) - beta / slope, (beta / slope) (x - 1) / (1 - delta), 0), not below -10,000.
+    """Log-weight min((slope / delta) (x - delta) - beta / slope, (beta / slope) (x - 1) / (1 - delta), 0), >= -10,000.
 
     The term that is added to the attention logits of a token with share x. (T,), (T,) -> (T,)
     """
@@ -166,7 +166,7 @@ def removal(shares: Tensor, delta: Tensor, slope: float) -> Tensor:
 
 
 def distillation(saliency: Tensor, soft: SoftRemoval, theta: Tensor, layout: Layout) -> Tensor:
-    """sum_l (L - l) KL(target_l || shares_l), l from 0, mean over the examples; those with [CLS] alone do not count.
+    """Loss sum_l (L - l) KL(target_l || shares_l), l from 0, mean over the examples, without those of [CLS] alone.
 
     target_l: the saliency (T,) of what lives before layer l, [CLS] scaled by theta_l, divided by its sum.
     """
@@ -181,6 +181,6 @@ def distillation(saliency: Tensor, soft: SoftRemoval, theta: Tensor, layout: Lay
 
 
 def slope_of(epoch: int, epochs: int) -> float:
-    """lambda of an epoch (0-based): 10^(e + 1); 10 * 3^e of exactly 10 epochs; 50 * 50^e of exactly 3."""
+    """Slope (lambda) of an epoch (0-based): 10^(e + 1); 10 * 3^e of exactly 10 epochs; 50 * 50^e of exactly 3."""
     first, factor = {10: (10.0, 3.0), 3: (50.0, 50.0)}.get(epochs, (10.0, 10.0))
     return float(first * factor**epoch)

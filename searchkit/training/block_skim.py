@@ -93,7 +93,7 @@ class BlockSkim(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class Supervised:
-    """Keeps every token, and holds each layer's blocks against the answer tokens (T,)."""
+    """Relaxation that keeps every token, and compares each layer's blocks with the answer tokens (T,)."""
 
     answers: Tensor
     balance: float

@@ -1,4 +1,4 @@
-"""The input's reducer: drops tokens before the first attention, which reducers after attention leave whole.
+"""Reducer of the input: drops tokens before the first attention, which reducers after attention leave whole.
 
 Its predictor is distilled from the model's own received attention (no paper; the loss is AdapLeR's KL divergence
 with attention in the place of saliency): a token that no layer looks at need not enter. With `value_norm`
@@ -67,7 +67,7 @@ class InputReducer:
 
 @dataclass(frozen=True)
 class _KeepAll:
-    """Keeps every token and every score."""
+    """Relaxation that keeps every token and records every score."""
 
     fades_states: bool = False
 
@@ -76,7 +76,7 @@ class _KeepAll:
 
 
 def _distilled(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-    """KL(received || predicted), the attention received being the mean share over the layers, [CLS] included."""
+    """Loss KL(received || predicted), the attention received being the mean share over the layers, [CLS] included."""
     layout = batch.layout
     with torch.no_grad():
         model.eval()

@@ -98,7 +98,7 @@ class LTP(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class Sigmoid:
-    """sigmoid((s n - theta_l) / T), s n being the score in multiples of the uniform share."""
+    """Relaxation sigmoid((s n - theta_l) / T), s n being the score in multiples of the uniform share."""
 
     thresholds: Tensor
     temperature: float

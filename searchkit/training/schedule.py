@@ -1,4 +1,4 @@
-"""Fields that recipes share: where they start from, and the schedule of their main stage."""
+"""Fields that recipes share: the recipe they start from, and the schedule of their main stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from searchkit.training.input_reducer import InputReducer
 
 @dataclass(frozen=True)
 class Schedule:
-    """Fields of a recipe, and nothing else: a recipe adds its own, and overrides defaults.
+    """Fields of a recipe, without behaviour: a recipe adds its own, and overrides defaults.
 
     epochs: of the main stage, at least 1; start: the recipe that is run before, None to begin with the model as it is;
     input: the reducer before the first attention, trained after `start`; learning_rate: the highest one; warmup: share

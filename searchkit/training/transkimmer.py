@@ -1,4 +1,4 @@
-"""Transkimmer: a gate before every layer decides, token by token, who goes on (arXiv 2205.07324).
+"""Transkimmer: a gate before every layer decides for each token whether it goes on (arXiv 2205.07324).
 
 A hard Gumbel-softmax sample (tau = 1) with a straight-through gradient decides; skimmed tokens are absent from every
 later attention and keep their last state in the buffer. Loss = task + coefficient * mean over layers
@@ -117,7 +117,7 @@ class Transkimmer(Schedule):
         multipliers.grad.neg_()  # the model descends, the multipliers climb
 
     def _measured(self, model: AdaptiveModel, kept: Tensor, batch: Batch) -> Tensor:
-        """The share that is kept, of (B, N) kept tokens: what the skim loss pulls down."""
+        """Share of tokens that are kept, of (B, N) kept ones, which the skim loss reduces."""
         lengths = batch.layout.lengths
         if self.measure == "padded":
             return kept.mean() / batch.layout.longest
@@ -132,7 +132,7 @@ class Transkimmer(Schedule):
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """A hard sample of the gate forward, the soft one's gradient backward; without `noise` the gate's own choice."""
+    """Relaxation by a hard sample of the gate, with the soft one's gradient; without `noise` the gate's own choice."""
 
     noise: bool = True
     fades_states: bool = False
