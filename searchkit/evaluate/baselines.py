@@ -1,4 +1,4 @@
-"""Baselines of a front, as candidates that run through the same code."""
+"""Baselines of a front, as candidates that are measured like all others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCORERS: Final = {"truncation": "position", "random tokens": "random"}
 
 
 def baselines(layers: int, slots: int) -> dict[str, tuple[Candidate, ...]]:
-    """The four families by name, for an encoder with this many layers, and slots that the recipe's lengths have.
+    """Baselines by family, for an encoder of this many layers and lengths of this many slots.
 
     `unreduced`: every token everywhere. `truncation`: the first tokens of each example. `random tokens`: any of them.
     `constant ratio`: every layer keeps the same share of what it is given, by the recipe's own reducer; an input slot
@@ -40,7 +40,7 @@ def plan_of(candidate: Candidate, recipe: Recipe, layers: int, marks: Collection
 
 
 def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], head: str) -> ReductionPlan:
-    """The plan of a candidate that names a `baseline`, on any supernet: at most its input is cut.
+    """Plan of a candidate that names a `baseline`, on any supernet: at most its input is cut.
 
     The `share` counts [CLS] and what the task marks: separators stay, so that a text still ends, and so do questions
     where `head` answers them. What is cut is gone: it cannot hold the answer.

@@ -1,4 +1,4 @@
-"""The bench of a supernet: model and split in memory, ready to be seen under any plan."""
+"""Bench of a supernet: model and split in memory, to run under any plan."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
-    """A supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
+    """Supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
 
     model: AdaptiveModel
     recipe: Recipe
@@ -58,22 +58,22 @@ class SupernetBench:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """The parts of the split that candidates run through one after another."""
+        """Parts of the split that candidates run through one after another."""
         return self.split.shards(self.parts)
 
     def resolved_constraints(self) -> tuple[Constraint, ...]:
-        """The limits as numbers; where one is relative, the first call measures the unreduced model."""
+        """Limits as numbers; where one is relative, the first call measures the unreduced model."""
         return self.remembered("constraints", lambda: resolved(self.limits, self.unreduced))
 
     def smaller(self) -> SupernetBench:
-        """The same bench in less memory: smaller batches, no prefixes kept, the same parts."""
+        """Bench of less memory: smaller batches, no prefixes kept, the same parts."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         budget = max(1, self.token_budget // LESS)
         return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
 
     def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The result of the first `compute` under this key: a reference that later measurements share."""
+        """Result of the first `compute` under this key, which later measurements share."""
         if key not in self._remembered:
             self._remembered[key] = compute()
         return self._remembered[key]  # type: ignore[no-any-return]
@@ -88,7 +88,7 @@ class SupernetBench:
         return SupernetSubject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
 
     def plan(self, candidate: Candidate) -> ReductionPlan:
-        """The plan of a candidate, or of the baseline that it names."""
+        """Plan of a candidate, or of the baseline that it names."""
         return plan_of(candidate, self.recipe, self.model.shape.layers, self.data.marks, self.model.head.name)
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
@@ -97,7 +97,7 @@ class SupernetBench:
         return screened(subjects.values(), self.resolved_constraints(), self.shards, race, self._passes_over)
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
-        """Every plan on the whole split. A plan's result does not depend on the others, nor on what was kept."""
+        """Passes of every plan over the whole split; a plan's result depends neither on the others nor on the cache."""
         by_shard = [self._passes_over(shard.split, plans) for shard in self.shards]
         return [joined(self.shards, parts, self.data.lengths) for parts in zip(*by_shard, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Verdicts on candidates before they are measured: limits that a plan breaks by itself, and races that are lost."""
+"""Verdicts on candidates before they are measured: constraints that the plan alone breaks, and lost races."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def resolved(limits: Iterable[Constraint], unreduced: SupernetSubject) -> tuple[
 
 
 def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> Pruned | None:
-    """The verdict of the first traced constraint that the plan breaks whatever the model says, if any."""
+    """Verdict of the first traced constraint that the plan alone breaks, if any."""
     traced = [limit for limit in constraints if limit.objective.traced]
     static = subject.static if traced else None
     if static is None:
@@ -66,7 +66,7 @@ def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> 
 def raced(
     subjects: Sequence[SupernetSubject], shards: Sequence[Shard], race: RaceState | None, run: Run
 ) -> list[list[Passes] | Pruned]:
-    """The passes of each subject shard by shard, or the verdict of the race that it lost."""
+    """Passes of each subject, made shard by shard, or the verdict of the race that it lost."""
     tests = [_test(race, subject) for subject in subjects] if race is not None and race.rivals else []
     results: list[list[Passes] | Pruned] = [[] for _ in subjects]
     going = list(range(len(subjects)))
@@ -86,7 +86,7 @@ def raced(
 
 
 def _test(race: RaceState, subject: SupernetSubject) -> SequentialTest:
-    """The test of one candidate, with the cost of each example where the plan alone decides it."""
+    """Sequential test of one candidate, with the cost of each example where the plan alone decides it."""
     assert race.cost.examples is not None
     static = subject.static if race.cost.traced else None
     return SequentialTest(race, None if static is None else race.cost.examples(static))

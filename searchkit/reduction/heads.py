@@ -55,15 +55,15 @@ class Head(Protocol):
         """The task's loss, mean over examples."""
 
     def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
-        """How far the student's outputs are from the teacher's, mean over examples."""
+        """Divergence of the student's outputs from the teacher's, mean over examples."""
 
     def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
-        """(B,) the logit of the right output, or of the predicted one if `labels` is None: what saliency explains."""
+        """(B,) the logit that saliency explains: of the right output, or of the predicted one if `labels` is None."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Labels (B,) class indices."""
+    """Head of classes; labels (B,) are class indices."""
 
     name: str = "classification"
     auto_class: str = "AutoModelForSequenceClassification"
@@ -91,7 +91,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Labels (B,) numbers; one output. A softmax over it would be constant, so the distillation is a squared error.
+    """Head of one number; labels (B,). A softmax over it would be constant, so the distillation is a squared error.
 
     The published LAT code applies its KL divergence to regression too, where it is always zero.
     """
@@ -121,7 +121,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """Labels (B, 2) positions of the answer's first and last token; position 0 where the text holds no answer."""
+    """Head of spans; labels (B, 2) are positions of the answer's first and last token, 0 where there is no answer."""
 
     name: str = "question_answering"
     auto_class: str = "AutoModelForQuestionAnswering"

@@ -38,7 +38,7 @@ Predictors = Callable[[str, int], Scorer]
 
 
 def scorer_of(name: str, layer: int, predictors: Predictors | None) -> Scorer:
-    """The scorer of this name at a layer; ValueError for a trained one that the model lacks."""
+    """Scorer of this name at a layer; ValueError for a trained one that the model lacks."""
     if name in SCORERS:
         return SCORERS[name]
     if predictors is None:
@@ -47,5 +47,5 @@ def scorer_of(name: str, layer: int, predictors: Predictors | None) -> Scorer:
 
 
 def scale_of(name: str) -> Scale | None:
-    """Meaning of a threshold on the scores of this name; None: they only rank."""
+    """Scale of a threshold on the scores of this name; None: the scores only rank."""
     return SCORERS[name].scale if name in SCORERS else PREDICTORS[name].scale
