@@ -184,7 +184,7 @@ class _Evolution:
         return new
 
     def _mutant(self) -> list[int]:
-        """Mutant: each layer is redrawn with some chance, between the parent's next length and its own last one."""
+        """Mutant: each layer is redrawn with some probability between the parent's next length and its own last one."""
         parent = self._random.choice(self._population)
         low, high, child = self._space.low.tolist(), self._space.high.tolist(), list[int]()
         for place, level in enumerate(parent):

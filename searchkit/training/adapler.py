@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,10 +26,8 @@ from searchkit._checks import check_count
 from searchkit.errors import StudyError
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.reduction.ragged import Layout
+from searchkit.reduction.ragged import Layout, summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers import Scale
-from searchkit.reduction.scorers.base import summed
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
@@ -70,7 +68,7 @@ class AdapLeR(Schedule):
     explain: Literal["gold", "predicted"] = "gold"
 
     heads = ("classification", "regression")
-    scale: ClassVar[Scale] = "relative"
+    scale = "relative"
 
     def __post_init__(self) -> None:
         check_scheduled(self)

@@ -18,8 +18,9 @@ from searchkit._checks import check_count, check_fields
 from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers.base import Seen, summed
+from searchkit.reduction.scorers.base import Seen
 from searchkit.training.loop import fit
 from searchkit.training.stage import WIDEST, Batch, Stage, Where, check_schedule
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,6 @@ from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
-from searchkit.reduction.scorers import Scale
 from searchkit.training.loop import fit
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import begin, check_fate
@@ -54,7 +53,7 @@ class LengthDrop(Schedule):
     fate: str = "freeze"
 
     heads = tuple(HEADS)
-    scale: ClassVar[Scale] = "relative"
+    scale = "relative"
 
     def __post_init__(self) -> None:
         check_scheduled(self)

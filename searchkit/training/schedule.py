@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from searchkit.reduction.scorers import Scale
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
 
@@ -16,6 +18,8 @@ class Schedule:
     input: the reducer before the first attention, trained after `start`; learning_rate: the highest one; warmup: share
     of the steps in which it rises, before it falls linearly; weight_decay: of matrices
     """
+
+    scale: ClassVar[Scale | None] = None  # of its thresholds; None where no score is trained that one could turn
 
     epochs: int = 3
     start: FineTune | None = field(default_factory=FineTune)
