@@ -53,7 +53,7 @@ class LengthDrop(Schedule):
     thresholds: float = 0.0
     fate: str = "freeze"
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale: ClassVar[Scale] = "relative"
 
     def __post_init__(self) -> None:

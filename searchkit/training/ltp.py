@@ -56,7 +56,7 @@ class LTP(Schedule):
     threshold_rate: float = 2e-3
     fate: str = "discard"
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale: ClassVar[Scale] = "relative"
 
     def __post_init__(self) -> None:
