@@ -20,7 +20,7 @@ SHORTEST: Final = 3  # tokens: one beside [CLS] and [SEP]
 
 
 def check_batches(objective: str, batch_size: int, length: int | None, batches: int) -> None:
-    """StudyError for what no batch can be."""
+    """Raise StudyError for what no batch can be."""
     check_count(f"{objective}: batch_size", batch_size, MOST_EXAMPLES)
     check_count(f"{objective}: batches", batches, MOST_EXAMPLES)
     if length is not None:

@@ -99,7 +99,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 @contextmanager
 def one_line_where_full(folder: Path, next_step: str) -> Iterator[None]:
-    """StoreError in one line for whatever a library raises because it cannot write in `folder`.
+    """Raise StoreError in one line for whatever a library raises because it cannot write in `folder`.
 
     next_step: the end of that line, such as "make room and run again". Other errors pass.
     """
@@ -136,7 +136,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _locked(handle: int, path: Path) -> bool:
-    """Whether this process has the open file now; True, with a warning, where the file system has no locks."""
+    """Return whether this process has the open file now; True, with a warning, where the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

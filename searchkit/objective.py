@@ -98,7 +98,7 @@ class Subject(Protocol):
         """The calibration tables of modelled objectives, by the objective's name."""
 
     def require(self, *heads: str, what: str) -> None:
-        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+        """Raise StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
         """These examples, packed, on the device."""
@@ -177,7 +177,7 @@ class Objective:
 
     @property
     def exclusive(self) -> bool:
-        """Whether nothing else of searchkit may run on the device while it is measured."""
+        """Return whether nothing else of searchkit may run on the device while it is measured."""
         return self.timing is not None and self.timing.exclusive
 
     @property
@@ -192,7 +192,7 @@ class Objective:
 
     @property
     def modelled(self) -> bool:
-        """Whether a calibration table stands for the clock during the search."""
+        """Return whether a calibration table stands for the clock during the search."""
         return self.timing is not None and self.timing.calibrate is not None
 
     @property

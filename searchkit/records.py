@@ -297,7 +297,7 @@ class Trial:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether it counts: False for a candidate that a constraint turned down before the model saw it."""
+        """Return whether it counts: False for a candidate that a constraint turned down before the model saw it."""
         return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)
 
     @property
@@ -320,8 +320,3 @@ class Trial:
         outcome = OUTCOMES[data["status"]].from_json(json_of(data["outcome"], dict))
         environment = {name: _frozen_scalar(value) for name, value in json_of(data["environment"], dict).items()}
         return cls(ask, outcome, json_number(data["seconds"]), environment)
-
-
-def digest(description: Any) -> str:
-    """16 hex digits of a JSON description."""
-    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -64,6 +64,18 @@ def test_importing_searchkit_loads_no_heavy_library() -> None:
     assert _fresh(f"import sys, searchkit; print({heavy} & set(sys.modules))") == "set()\n"
 
 
+@pytest.mark.parametrize(
+    "room", ["records", "stats", "objective", "front", "space", "engines", "search", "storage", "report"]
+)
+def test_a_room_that_neither_trains_nor_evaluates_loads_no_torch(room: str) -> None:
+    """A report, a status or a pick starts fast, and works where torch is not installed."""
+    files = [file for file in FILES if f"searchkit/{room}" in file.as_posix().removesuffix(".py")]
+    modules = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; print('torch' in sys.modules)"
+    assert modules
+    assert _fresh(code) == "False\n"
+
+
 def test_every_public_name_can_be_reached() -> None:
     assert _fresh("import searchkit; print(all(hasattr(searchkit, name) for name in searchkit.__all__))") == "True\n"
     assert _fresh("import searchkit; print(hasattr(searchkit, 'Nothing'))") == "False\n"

@@ -36,7 +36,7 @@ PLAIN: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
 
 
 def check_fields(record: Any) -> None:
-    """StudyError for the first field of a dataclass that is not what its annotation (a string) says.
+    """Raise StudyError for the first field of a dataclass that is not what its annotation (a string) says.
 
     Plain types and classes that the modules of the record and of its bases know are checked; other annotations
     (protocols, literals, sequences) are left to the record. A whole number is a number; True and NaN are none.
@@ -48,7 +48,7 @@ def check_fields(record: Any) -> None:
 
 
 def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | None = None) -> None:
-    """StudyError unless `value` is one of the types of an annotation such as "int | None"."""
+    """Raise StudyError unless `value` is one of the types of an annotation such as "int | None"."""
     kinds = [_kind(name, known or {}) for name in annotation.split(" | ")]
     checked = [kind for kind in kinds if kind is not None]
     if len(checked) == len(kinds) and not any(fits(value) for _, fits in checked):
@@ -56,7 +56,7 @@ def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | Non
 
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:
-    """StudyError unless `value` is a whole number from `least` to `most`."""
+    """Raise StudyError unless `value` is a whole number from `least` to `most`."""
     check(what, "int", value)
     if not least <= value <= most:
         limit = f"at least {least}" if value < least else f"at most {most}"

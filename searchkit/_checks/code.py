@@ -20,8 +20,6 @@ from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-from searchkit.records import digest
-
 OWN: Final = ("searchkit", "objectives")  # packages that a version number identifies
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -225,7 +223,7 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _has_file(function: FunctionType) -> bool:
-    """Whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
+    """Return whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
     return function.__code__.co_filename != "<string>"
 
 
@@ -350,7 +348,7 @@ def _installed(value: Any) -> str | None:
 
 
 def _is_of_library(file: str) -> bool:
-    """Whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
+    """Return whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
     if not file or file.startswith("<frozen"):
         return bool(file)
     installed = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
@@ -364,3 +362,8 @@ def _is_built_in(module: ModuleType) -> bool:
 
 def _hashed(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digest(description: Any) -> str:
+    """16 hex digits of a JSON description."""
+    return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()

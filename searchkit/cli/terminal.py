@@ -57,7 +57,7 @@ def show_text(text: str) -> None:
 
 
 def ascii_only() -> bool:
-    """Whether standard output can write nothing but ASCII."""
+    """Return whether standard output can write nothing but ASCII."""
     return not out.encoding.startswith("utf")
 
 

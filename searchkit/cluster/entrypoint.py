@@ -23,7 +23,7 @@ from searchkit.evaluate.ray_cluster import on_every_node
 
 
 def check(needs: Needs) -> None:
-    """StudyError in one line for the first thing that is not as needed."""
+    """Raise StudyError in one line for the first thing that is not as needed."""
     for path in needs.paths:
         if not Path(path).exists():
             raise StudyError(f"{path}: the cluster does not see it; put it where all its nodes do, or --include it")

@@ -180,7 +180,7 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _refuse_shadows(folder: Path) -> None:
-    """StudyError for a module that every process of the job would import in the place of a library's."""
+    """Raise StudyError for a module that every process of the job would import in the place of a library's."""
     installed = set(importlib.metadata.packages_distributions())
     for item in sorted(folder.iterdir()):
         name = inspect.getmodulename(item) if item.is_file() else item.name

@@ -116,7 +116,7 @@ def _without_proxy(address: str) -> Iterator[None]:
 
 
 def _is_near(host: str) -> bool:
-    """Whether all addresses of the host are loopback or of a private network."""
+    """Return whether all addresses of the host are loopback or of a private network."""
     try:
         found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):

@@ -34,7 +34,7 @@ class Submitted:
 
     @classmethod
     def read(cls, folder: Path, own: bool = True) -> Submitted:
-        """StudyError if the folder was never submitted; StoreError if what it says cannot be used.
+        """Raise StudyError if the folder was never submitted; StoreError if what it says cannot be used.
 
         own: only what this user wrote, since the user's token goes to the address in it
         """

@@ -96,7 +96,7 @@ def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any
 
 
 def _refuse_twice(folders: Iterable[Path]) -> None:
-    """StudyError if the last submission is still at work."""
+    """Raise StudyError if the last submission is still at work."""
     for folder in folders:
         if not (folder / RECORD).exists():
             continue

@@ -1,4 +1,4 @@
-"""The workbench of a supernet: weights, data and settings as plain arrays, from which any process builds a bench."""
+"""Workbench of a supernet: weights, data and settings as plain arrays, from which any process builds a bench."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class SupernetWorkbench:
     def of_folder(
         cls, folder: str, recipe: Recipe, data: Encoded, padded_to: int, **conditions: Any
     ) -> SupernetWorkbench:
-        """From a trained supernet's folder."""
+        """Read the workbench from a trained supernet's folder."""
         model = AdaptiveModel.load(folder)
         weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
 
     def build(self) -> SupernetBench:
-        """The bench in this process; sets torch's number of threads, and registers the plug-ins."""
+        """Build the bench in this process; sets torch's number of threads, and registers the plug-ins."""
         take_over(self.plug_ins)
         if self.threads:
             torch.set_num_threads(self.threads)

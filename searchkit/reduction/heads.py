@@ -45,10 +45,10 @@ class Head(Protocol):
 
     @property
     def named_outputs(self) -> bool:
-        """Whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
+        """Return whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
 
     def fits(self, labels: int) -> bool:
-        """Whether a stock model of its class with this number of outputs has this head."""
+        """Return whether a stock model of its class with this number of outputs has this head."""
 
     def output(self, stock: Any) -> nn.Linear | None:
         """The stock model's product that makes its outputs; None where it is the family's."""
@@ -57,15 +57,15 @@ class Head(Protocol):
         """The task's loss, mean over examples."""
 
     def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
-        """How far the student's outputs are from the teacher's, mean over examples."""
+        """Divergence of the student's outputs from the teacher's, mean over examples."""
 
     def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
-        """(B,) the logit of the right output, or of the predicted one if `labels` is None: what saliency explains."""
+        """(B,) the logit that saliency explains: of the right output, or of the predicted one if `labels` is None."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Labels (B,) class indices."""
+    """Head of classes; labels (B,) are class indices."""
 
     name: str = "classification"
     auto_class: str = "AutoModelForSequenceClassification"
@@ -93,7 +93,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Labels (B,) numbers; one output. A softmax over it would be constant, so the distillation is a squared error.
+    """Head of one number; labels (B,). A softmax over it would be constant, so the distillation is a squared error.
 
     The published LAT code applies its KL divergence to regression too, where it is always zero.
     """
@@ -123,7 +123,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """Labels (B, 2) positions of the answer's first and last token; position 0 where the text holds no answer."""
+    """Head of spans; labels (B, 2) are positions of the answer's first and last token, 0 where there is no answer."""
 
     name: str = "question_answering"
     auto_class: str = "AutoModelForQuestionAnswering"
@@ -190,7 +190,7 @@ def set_head(config: Any, head: Head) -> None:
 
 
 def is_class_of(architecture: str, head: Head) -> bool:
-    """Whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
+    """Return whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
     return architecture.endswith(head.auto_class.removeprefix("AutoModel"))
 
 

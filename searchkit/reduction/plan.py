@@ -1,4 +1,4 @@
-"""Reduction plans: the form of a candidate for one encoder, at every slot a reducer or none.
+"""Reduction plan of one encoder: a reducer, or none, at every slot.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
 of the others. Slots are the layers and, before the first attention, the input. Axes: B examples, T tokens.
@@ -55,7 +55,7 @@ class TopK:
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
     def wanted_of(self, tokens: int) -> int:
-        """`wanted` for one example."""
+        """Compute `wanted` for one example."""
         return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
 
 
@@ -95,7 +95,7 @@ class Reducer:
             )
 
     def may_drop(self, whole: Layout, alive: Layout) -> bool:
-        """Whether scores have to be computed: a threshold always needs them, a length only where it is shorter."""
+        """Return whether scores are needed: always for a threshold, for a length only where it is shorter."""
         if self.threshold is not None:
             return True
         if self.keep is not None and alive.only and self.protect == ("cls",):  # without a tensor
@@ -126,7 +126,7 @@ class Reducer:
         return alive.memo[key]  # type: ignore[no-any-return]
 
     def _wanted(self, whole: Layout) -> Tensor:
-        """(B,) what the length asks for: at least the protected tokens, which are all alive at any time, and one."""
+        """(B,) tokens that the length keeps: at least the protected ones, which are always alive, and at least one."""
         assert self.keep is not None
         key = ("wanted", self.keep, self.protect)
         if key not in whole.memo:
@@ -147,7 +147,7 @@ class Reducer:
         return self.stays(self.ranked(scores, whole, alive))
 
     def best(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
-        """(T',) `kept` as rows, for a length alone and a batch of a single example: one sort of its scores does."""
+        """(T',) `kept` as rows, for a length alone and a batch of a single example, by one sort of its scores."""
         order = scores.float().masked_fill(self.protected(whole, alive), math.inf).argsort(descending=True, stable=True)
         assert self.keep is not None
         simple = self.protect == ("cls",)
@@ -166,7 +166,7 @@ class Reducer:
 
 
 def _other(whole: Layout, alive: Layout) -> Layout | None:
-    """`whole` as part of a key in the memo of `alive`, which must not refer to itself."""
+    """Key of `whole` in the memo of `alive`, which must not refer to itself."""
     return None if whole is alive else whole
 
 
@@ -182,7 +182,7 @@ class Ranked:
 
 
 def ranks(scores: Tensor, layout: Layout) -> Tensor:
-    """(T,) the place of each token among its example's, 0 for the highest score; of equal scores the earlier first."""
+    """(T,) the rank of each token in its example, 0 for the highest score; of equal scores the earlier first."""
     padded = layout.pad(scores, fill=-math.inf)  # (B, L)
     order = padded.argsort(dim=1, descending=True, stable=True)
     slots = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -191,7 +191,7 @@ def ranks(scores: Tensor, layout: Layout) -> Tensor:
 
 @dataclass(frozen=True)
 class LayerReducers:
-    """The reducers of one layer, in the order in which it meets them; at most one is there."""
+    """Reducers of one layer by site, in the order of execution; at most one is set."""
 
     before: Reducer | None = None
     between: Reducer | None = None
@@ -241,7 +241,7 @@ class ReductionPlan:
         thresholds: Sequence[float] | None = None,
         input_template: Reducer | None = None,
     ) -> ReductionPlan:
-        """Reducers like `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
+        """Plan of copies of `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
 
         With `input_template` the first value of both belongs to the input, and `layers` more follow.
         """
@@ -258,7 +258,7 @@ class ReductionPlan:
 
     @functools.cached_property
     def layers(self) -> tuple[LayerReducers, ...]:
-        """The layers' reducers by site."""
+        """Reducers of the layers, by site."""
         return tuple(map(LayerReducers.of, self.reducers))
 
     @property
@@ -268,7 +268,7 @@ class ReductionPlan:
 
     @property
     def cost_is_static(self) -> bool:
-        """Whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
+        """Return whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
         given = [reducer for reducer in self.slots if reducer is not None]
         return all(reducer.threshold is None and not cost_is_placed(reducer.scorer) for reducer in given)
 

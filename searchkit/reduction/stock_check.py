@@ -5,27 +5,44 @@ Both use the same weights, so that they differ only where the packed pass does n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from searchkit.errors import DataError
+from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import encode
+from searchkit.reduction.families import View
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
-
-if TYPE_CHECKING:
-    from searchkit.reduction.model import AdaptiveModel
 
 LENGTHS: Final = (2, 9, 24)  # tokens of the texts, so few that the comparison costs a second at most
 BEYOND: Final = 16  # tokens that local attention does not see of the longest text, from its other end
 TOLERANCE: Final = 2e-4  # of the largest value, or of 1 where all are smaller; measured: at most 1e-5
 
 
-def compare_with_stock(model: AdaptiveModel, source: str, tokens: Tokens | None = None) -> None:
-    """DataError if states or outputs differ from the stock model's by more than rounding, in float32 on this device.
+class StockBacked(Protocol):
+    """A model that runs its packed pass on the weights of a stock transformers model."""
+
+    training: bool
+
+    @property
+    def stock(self) -> Any: ...
+    @property
+    def view(self) -> View: ...
+    @property
+    def shape(self) -> Shape: ...
+
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def embed(self, tokens: Tokens) -> Tensor: ...
+    def __call__(self, tokens: Tokens, plan: ReductionPlan) -> Any: ...
+
+
+def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = None) -> None:
+    """Raise DataError if states or outputs differ from the stock model's beyond rounding, in float32 on this device.
 
     `tokens`: texts of the task, which are cut; made-up ones by default.
     """
@@ -46,8 +63,8 @@ def compare_with_stock(model: AdaptiveModel, source: str, tokens: Tokens | None 
         model.train(training)
 
 
-def made_up(model: AdaptiveModel) -> Tokens:
-    """Texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
+def made_up(model: StockBacked) -> Tokens:
+    """Generate texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
     config = model.stock.config
     lengths = torch.tensor([min(length, model.view.limit) for length in (*LENGTHS[:-1], _longest(model))])
     layout = Layout.of_lengths(lengths)
@@ -58,13 +75,13 @@ def made_up(model: AdaptiveModel) -> Tokens:
     return Tokens(ids, segments % (model.view.segments or 1), layout)
 
 
-def _longest(model: AdaptiveModel) -> int:
+def _longest(model: StockBacked) -> int:
     windows = [block.window + BEYOND for block in model.view.blocks if block.window is not None]
     return max(LENGTHS[-1], *windows) if windows else LENGTHS[-1]
 
 
-def shortened(tokens: Tokens, model: AdaptiveModel) -> Tokens:
-    """The texts, cut, without those that hold a padding token, which is a word like any other here."""
+def shortened(tokens: Tokens, model: StockBacked) -> Tokens:
+    """Cut the texts, and leave out those that hold a padding token, which is a word like any other here."""
     pad = model.stock.config.pad_token_id
     ids, types = (_by_text(rows, tokens.layout) for rows in (tokens.ids, tokens.types))
     kept = [number for number, text in enumerate(ids) if pad is None or not (text == pad).any()]
@@ -76,7 +93,7 @@ def shortened(tokens: Tokens, model: AdaptiveModel) -> Tokens:
     return Tokens(torch.cat(cut), torch.cat([types[number][:longest] for number in kept]), layout)
 
 
-def _stock(model: AdaptiveModel, tokens: Tokens) -> tuple[Tensor, Tensor]:
+def _stock(model: StockBacked, tokens: Tokens) -> tuple[Tensor, Tensor]:
     """(T, D) states that the head reads, and outputs, of transformers' classes on padded texts."""
     states: list[Tensor] = []
     hook = model.stock.base_model.register_forward_hook(lambda module, given, out: states.append(out[0]))
@@ -100,7 +117,7 @@ def _by_text(rows: Tensor, layout: Layout) -> list[Tensor]:
     return list(torch.split(rows, layout.lengths.tolist()))
 
 
-def _packed(model: AdaptiveModel, tokens: Tokens) -> tuple[Tensor, Tensor]:
+def _packed(model: StockBacked, tokens: Tokens) -> tuple[Tensor, Tensor]:
     whole = ReductionPlan.unreduced(model.shape.layers)
     encoding = encode(model.view.blocks, model.embed(tokens), tokens.layout, whole)
     return model.view.finish(encoding.hidden), model(tokens, whole).logits

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from searchkit._checks.code import digest
 from searchkit.errors import one_line
-from searchkit.records import Scalar, Trial, digest
+from searchkit.records import Scalar, Trial
 
 if TYPE_CHECKING:
     pass

@@ -28,7 +28,7 @@ def empty_front(trials: Sequence[Trial]) -> str:
 
 
 def unmeasured(results: Results) -> list[str]:
-    """How many members of the front, and baselines of each family, lack values on the report split, and why."""
+    """Number of members of the front, and baselines of each family, lack values on the report split, and why."""
     objectives = results.all_objectives
     members = [results.report.get(trial.key) for trial in results.front]
     groups = {"members of the front": members, **{f"baselines ({name})": of for name, of in results.baselines.items()}}
@@ -100,10 +100,10 @@ def timing_flaw(estimate: Estimate) -> str | None:
 
 
 def contended(estimate: Estimate) -> bool:
-    """Whether other processes kept the machine busy: too few rounds of timing were undisturbed, so all count."""
+    """Return whether other processes kept the machine busy: too few rounds of timing were undisturbed, so all count."""
     return bool(estimate.beside.get("contended", 0.0))
 
 
 def settled(estimate: Estimate) -> bool:
-    """Whether the interval is as narrow as asked for; True for what is not timed."""
+    """Return whether the interval is as narrow as asked for; True for what is not timed."""
     return bool(estimate.beside.get("settled", 1.0))

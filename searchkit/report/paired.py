@@ -83,7 +83,7 @@ def _on_front(losses: Floats) -> NDArray[np.bool_]:
 
 
 def _paired(found: Sequence[Estimate]) -> bool:
-    """Whether all have resamples, of the same draws."""
+    """Return whether all have resamples, of the same draws."""
     counts = {(len(each.resamples), each.n) for each in found}
     return len(counts) == 1 and found[0].resamples != ()
 

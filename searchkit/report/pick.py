@@ -118,7 +118,7 @@ class _Member:
         return cls(trial, own, tuple(held))
 
     def kept(self, confident: bool) -> list[bool]:
-        """Whether it keeps each limit."""
+        """Return whether it keeps each limit."""
         return [held is not None and held.holds and (held.confident is True or not confident) for held in self.held]
 
     def excess(self, confident: bool, scales: Sequence[float]) -> float:

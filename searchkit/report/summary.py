@@ -121,7 +121,7 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
 
 
 def _dominated(rows: front.Array, by: front.Array) -> int:
-    """How many of (N, M) losses are dominated by one of (K, M)."""
+    """Number of of (N, M) losses are dominated by one of (K, M)."""
     return sum(bool(((by <= row).all(axis=1) & (by < row).any(axis=1)).any()) for row in rows)
 
 

@@ -58,7 +58,7 @@ class Conditions:
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
 
     def _refuse_without_workers(self) -> None:
-        """StudyError for an option that only workers follow, where there are none."""
+        """Raise StudyError for an option that only workers follow, where there are none."""
         given = {
             "--ray-address": self.ray_address is not None,
             "--cpus-per-worker": self.cpus_per_worker != 1,

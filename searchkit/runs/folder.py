@@ -131,13 +131,13 @@ class Folder:
 
 
 def same_study(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
-    """Whether a run's record is of the study described; one from before code was identified is of any code."""
+    """Return whether a run's record is of the study described; one from before code was identified is of any code."""
     before = record["description"]
     return bool(before == description or (not record.get(IDENTIFIED) and before == without_code(description)))
 
 
 def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
-    """Whether nothing but code of the user's own has changed since the record."""
+    """Return whether nothing but code of the user's own has changed since the record."""
     return bool(without_code(record["description"]) == without_code(description))
 
 

@@ -79,7 +79,7 @@ def _origin(session: Session) -> dict[str, Any]:
 
 
 def _check_workers(session: Session) -> None:
-    """StudyError for what would keep workers from starting, which would else be known after the training."""
+    """Raise StudyError for what would keep workers from starting, which would else be known after the training."""
     study, conditions = session.study, session.conditions
     objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
     searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
@@ -90,7 +90,7 @@ def _check_workers(session: Session) -> None:
 
 
 def _check_labels(session: Session) -> None:
-    """DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
+    """Raise DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
     searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
     for split, objectives in (("search", searched), ("report", session.report_objectives)):
         for objective in (each for each in objectives if each.undefined):
@@ -101,7 +101,7 @@ def _check_labels(session: Session) -> None:
 
 
 def _check_storage(session: Session) -> None:
-    """StudyError if the folder's trials are in another storage: the search would begin anew."""
+    """Raise StudyError if the folder's trials are in another storage: the search would begin anew."""
     folder, storage = session.folder, session.conditions.storage
     behind = left_behind(folder, storage) if folder.study.exists() else None
     if behind:

@@ -57,7 +57,7 @@ def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = sile
 
 
 def count_duplicates(session: Session) -> Mapping[str, int]:
-    """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""
+    """Number of texts the splits share, pair by pair; counted once for each run, and kept in its store."""
     store = session.store("search")
     shared = counts(store.note(DUPLICATES))
     if shared is None:

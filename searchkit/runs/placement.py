@@ -34,7 +34,7 @@ class Placement:
 
     @classmethod
     def of(cls, conditions: Conditions) -> Placement:
-        """StudyError in one line where a device, a number format or a GPU that is asked for cannot be had."""
+        """Raise StudyError in one line where a device, a number format or a GPU that is asked for cannot be had."""
         driver, driver_threads = device_of(conditions.device), conditions.threads or torch.get_num_threads()
         if not conditions.workers:
             dtype_of(conditions.dtype, driver)

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from searchkit._checks.code import digest
 from searchkit._progress import Stopwatch
 from searchkit.errors import StoreError
 from searchkit.front import Front
 from searchkit.objective import Objective, Subject
-from searchkit.records import Candidate, Estimate, Trial, digest
+from searchkit.records import Candidate, Estimate, Trial
 from searchkit.reduction.checkpoint import load_config
 from searchkit.reduction.cost import Shape, ratio_as_published
 from searchkit.reduction.families import reads

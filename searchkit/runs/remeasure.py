@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._checks.code import digest
 from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent
 from searchkit.errors import StoreError, StudyError
@@ -16,7 +17,7 @@ from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Ask, Candidate, Measured, Scalar, Trial, digest
+from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench

@@ -93,7 +93,7 @@ def _earlier(session: Session) -> dict[str, Trial]:
 
 
 def _is_whole(trial: Trial | None) -> bool:
-    """Whether nothing is to be measured any more."""
+    """Return whether nothing is to be measured any more."""
     return trial is not None and not isinstance(trial.outcome, Failed)
 
 

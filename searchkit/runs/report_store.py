@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from searchkit._checks.code import digest
 from searchkit.errors import NothingStoredError
-from searchkit.records import Estimate, Failed, Measured, Trial, digest
+from searchkit.records import Estimate, Failed, Measured, Trial
 
 IDENTITIES: Final = "objectives"  # the note with what identifies each objective, the user's code included
 ANY: Final = "any"  # the code of objectives in a store from before it was identified
@@ -83,7 +84,7 @@ def _identities(storage: str, study: str) -> dict[str, Identities]:
 
 
 def _same(before: Identities, now: Identities) -> bool:
-    """Whether these are the same objectives, in order."""
+    """Return whether these are the same objectives, in order."""
     return len(before) == len(now) and all(
         old == ({**new, "code": ANY} if old.get("code") == ANY else new) for old, new in zip(before, now, strict=True)
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from searchkit._checks.code import digest
 from searchkit._progress import Stopwatch
 from searchkit.front import Front
 from searchkit.objective import Objective
-from searchkit.records import Candidate, Trial, digest
+from searchkit.records import Candidate, Trial
 from searchkit.report.environment import common
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder

@@ -117,7 +117,7 @@ def _loop(
 
 
 def _in_flight(session: Session, kept: OneSetting) -> int:
-    """How many asks of a steady engine are open: two per worker, fixed for good when the search begins."""
+    """Number of asks of a steady engine are open: two per worker, fixed for good when the search begins."""
     workers = session.conditions.workers
     if not kept.trials() and kept.store.note(steady.IN_FLIGHT) is None:
         kept.store.set_note(steady.IN_FLIGHT, 2 * workers or 1)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._checks.code import digest
 from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step
 from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
-from searchkit.records import digest
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder

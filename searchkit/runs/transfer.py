@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from searchkit._checks.code import digest
 from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
-from searchkit.records import digest
 from searchkit.runs.folder import Folder, differences, same_study
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
@@ -98,7 +98,7 @@ class _Pair:
 
     @property
     def lacks(self) -> int:
-        """How many trials a copy would add; StoreError where the target holds others."""
+        """Number of trials a copy would add; StoreError where the target holds others."""
         return self.there.lacks(self.here) if self.there else len(self.here.appended())
 
 

@@ -28,7 +28,7 @@ def checked_number(value: Any) -> Level:
 
 
 def check_increasing(levels: tuple[Level, ...]) -> None:
-    """StudyError for no levels at all, and for levels that do not strictly increase."""
+    """Raise StudyError for no levels at all, and for levels that do not strictly increase."""
     if not levels:
         raise StudyError("levels must not be empty")
     if any(b <= a for a, b in itertools.pairwise(levels)):

@@ -180,7 +180,7 @@ class Lease:
         self._owner, self._beats = uuid.uuid4().hex, 0
 
     def take(self) -> None:
-        """StoreError if another process is alive there."""
+        """Raise StoreError if another process is alive there."""
         before = self._remote.read(self._name)
         if before is not None:
             log.warning("another process wrote to %s; waiting to see whether it still does", self._remote.url)
@@ -302,7 +302,7 @@ def _every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 
 def refuse_credentials(what: str, text: str) -> None:
-    """StudyError if a URL or an argument holds a password: command lines and logs would show it."""
+    """Raise StudyError if a URL or an argument holds a password: command lines and logs would show it."""
     place = StorageAddress(text)
     if str(place) != text:
         raise StudyError(f"{what}: {place} holds a password, which others would see; keep it where the job finds it")

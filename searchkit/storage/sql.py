@@ -55,7 +55,7 @@ def address(where: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
 
 
 def has_tables(url: str, options: dict[str, Any]) -> bool:
-    """Whether some store was ever made in the database."""
+    """Return whether some store was ever made in the database."""
     from sqlalchemy import create_engine, inspect
 
     engine = create_engine(url, connect_args=options)
@@ -101,7 +101,7 @@ def tell_apart(engine: Any) -> None:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether a driver's error says that the database is away, or busy, for now."""
+    """Return whether a driver's error says that the database is away, or busy, for now."""
     if type(error).__module__.startswith("sqlite3"):
         return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
     state = getattr(error, "sqlstate", None)
@@ -112,7 +112,7 @@ def passes(error: BaseException) -> bool:
 
 
 def answered(where: StorageAddress) -> bool:
-    """Whether the database was of use to this process before."""
+    """Return whether the database was of use to this process before."""
     return where.storage in _ANSWERED
 
 

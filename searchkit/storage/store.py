@@ -114,7 +114,7 @@ class Store:
         return self._read()[1]
 
     def lacks(self, source: Store) -> int:
-        """How many trials a copy of the source would add; StoreError unless those here are the first ones there."""
+        """Number of trials a copy of the source would add; StoreError unless those here are the first ones there."""
         here, there = self._rows(), source._rows()
         if self.fingerprint and source.fingerprint and self.fingerprint != source.fingerprint:
             raise StoreError(
@@ -253,7 +253,7 @@ class _Known:
             self.numbers[key] = number
 
     def refuse(self, number: int, key: str, where: StorageAddress) -> None:
-        """StoreError if the ask or its candidate is there already."""
+        """Raise StoreError if the ask or its candidate is there already."""
         if number in self.keys:
             raise StoreError(f"{where} already holds ask {number}, candidate {self.keys[number]}; now came {key}")
         if key in self.numbers:

@@ -136,7 +136,7 @@ def _check_float32(part: Part, column: str, values: list[int | float]) -> None:
 
 
 def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bool:
-    """Whether no row has a label: no column, or nothing in it but nulls and -1 (where -1 is not a class)."""
+    """Return whether no row has a label: no column, or nothing in it but nulls and -1 (where -1 is not a class)."""
 
     def hidden(part: Part) -> bool:
         marks = () if UNLABELLED in known else (UNLABELLED, *(UNLABELLED_TEXTS if part.as_text else ()))

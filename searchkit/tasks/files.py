@@ -53,7 +53,7 @@ class Part:
 
 
 def looks_local(data: str) -> bool:
-    """Whether `data` means a folder rather than a hub name: it exists, or is written like a path."""
+    """Return whether `data` means a folder rather than a hub name: it exists, or is written like a path."""
     return data.startswith((".", "~")) or Path(data).is_absolute() or Path(data).exists()
 
 

@@ -124,7 +124,7 @@ def _row(line: int, row: list[str], header: list[str]) -> list[str]:
 
 
 def _check_delimiter(header: list[str], delimiter: str) -> None:
-    """ValueError for a header of one field that holds another separator."""
+    """Raise ValueError for a header of one field that holds another separator."""
     for other, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
         if len(header) == 1 and other != delimiter and other in header[0]:
             way = f"rename the file to {ending}" if ending else "save it with commas"

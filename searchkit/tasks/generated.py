@@ -145,7 +145,7 @@ def _layout(words: int, rng: Rng) -> list[str]:
 
 
 def _majority(count: int, rng: Rng) -> int:
-    """How many of `count` pieces of evidence speak for the label: binomial, given that most do."""
+    """Number of of `count` pieces of evidence speak for the label: binomial, given that most do."""
     while True:
         agreeing = int(rng.binomial(count, AGREES))
         if 2 * agreeing > count:

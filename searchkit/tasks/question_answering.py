@@ -170,6 +170,6 @@ def _listed(values: Any) -> list[Any] | None:
 
 
 def _is_guessed(source: Any) -> bool:
-    """Whether the first answer, which training uses, stands at a guessed place."""
+    """Return whether the first answer, which training uses, stands at a guessed place."""
     listed = _listed(source) or []
     return GUESSED in ([source] if isinstance(source, str) else listed[:1])

@@ -92,7 +92,7 @@ class Numbers:
 
     @classmethod
     def of_train(cls, parts: Sequence[Part], column: str) -> Numbers:
-        """DataError unless the train split has numbers that differ."""
+        """Raise DataError unless the train split has numbers that differ."""
         distinct = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
         if len(distinct) < 2:
             raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {distinct.tolist()}")

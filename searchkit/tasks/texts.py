@@ -27,7 +27,7 @@ class Labelling(Protocol):
         ...
 
     def absent(self, parts: Sequence[Part]) -> bool:
-        """Whether a test split was published without its labels."""
+        """Return whether a test split was published without its labels."""
         ...
 
 

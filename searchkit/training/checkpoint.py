@@ -42,7 +42,7 @@ class Wanted:
 
 
 def trains_head(recipe: Recipe) -> bool:
-    """Whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
+    """Return whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
     while recipe.start is not None:
         recipe = recipe.start
     return bool(getattr(recipe, "trains_head", False))
@@ -137,13 +137,13 @@ def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> 
 
 
 def _agree(config: Any, names: tuple[str, ...]) -> bool:
-    """Whether `label2id` says the same as `id2label`, as far as it knows the names."""
+    """Return whether `label2id` says the same as `id2label`, as far as it knows the names."""
     numbers = config.label2id or {}
     return all(int(numbers.get(name, number)) == number for number, name in enumerate(names))
 
 
 def _is_new(model: AdaptiveModel, weights: Weights) -> bool:
-    """Whether the last product of the head was initialised."""
+    """Return whether the last product of the head was initialised."""
     new = set(weights.new)
     return any(part is model.view.output.weight for name, part in model.stock.named_parameters() if name in new)
 

@@ -41,7 +41,7 @@ class FineTune:
 
     @property
     def trains_head(self) -> bool:
-        """Whether a checkpoint may come without a head."""
+        """Return whether a checkpoint may come without a head."""
         return self.epochs > 0
 
     @property

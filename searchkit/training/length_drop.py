@@ -109,7 +109,7 @@ class LengthDrop(Schedule):
         yield (common * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
 
     def _shares_attention(self, model: AdaptiveModel) -> bool:
-        """Whether the first attention is the same in every pass, and the only way to the embeddings."""
+        """Return whether the first attention is the same in every pass, and the only way to the embeddings."""
         every = ReductionPlan.of_slots(
             self.reducer_template, model.shape.layers, lengths=smallest(model.shape.layers, self.bound)
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def slots(recipe: Recipe, layers: int) -> int:
-    """How many values the `lengths` and `thresholds` of a candidate have."""
+    """Number of values the `lengths` and `thresholds` of a candidate have."""
     return layers + (recipe.input is not None)
 
 
@@ -41,7 +41,7 @@ def _reducers(recipe: Recipe) -> list[Reducer]:
 
 
 def takes_as_it_is(recipe: Recipe) -> bool:
-    """Whether it leaves the model's weights as they are, so that its head has to be trained already."""
+    """Return whether it leaves the model's weights as they are, so that its head has to be trained already."""
     return getattr(recipe, "epochs", None) == 0 and getattr(recipe, "start", None) is None
 
 

@@ -75,6 +75,6 @@ def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> 
 
 
 def check_fate(fate: str) -> None:
-    """StudyError for a fate that is none."""
+    """Raise StudyError for a fate that is none."""
     if fate not in FATES:
         raise StudyError(unknown("fate", fate, FATES))

@@ -111,7 +111,7 @@ def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
 
 
 def check_scheduled(recipe: Scheduled, least_epochs: int = 1) -> None:
-    """StudyError for the first field that is not of its type or breaks a rule of schedules."""
+    """Raise StudyError for the first field that is not of its type or breaks a rule of schedules."""
     check_fields(recipe)
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup, least_epochs)
 

@@ -127,7 +127,7 @@ class Supernet:
         return int(load_config(self.model).num_hidden_layers)
 
     def reads_first_only(self, head: str) -> bool:
-        """Whether this kind of head, on this encoder, sees each example's first token alone."""
+        """Return whether this kind of head, on this encoder, sees each example's first token alone."""
         from searchkit.reduction.heads import HEADS
 
         if isinstance(self.model, Scratch):

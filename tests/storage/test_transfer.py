@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from searchkit._checks.code import digest
 from searchkit.errors import NothingStoredError, StoreError, StudyError
-from searchkit.records import digest
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded, load
 from searchkit.runs.transfer import copy_run, restore_run

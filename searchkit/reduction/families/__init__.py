@@ -60,7 +60,7 @@ def check_supported(model_type: str, where: str) -> None:
 
 
 def reads(config: Any, head: str) -> Reads:
-    """The rows that this kind of head reads of an encoder with this config, as its view will say."""
+    """Rows that this kind of head reads of an encoder with this config, the same as the `reads` of its view."""
     return HEADS.look_up(head).reads or FAMILIES.look_up(config.model_type).pooling(config)
 
 

@@ -36,7 +36,7 @@ class Seen:
 
     @property
     def of_map(self) -> Tensor:
-        """The figures that were read of the attention map."""
+        """Attention statistics read of the map."""
         assert self.attention is not None, "the encoder reads the map for the scorers that ask for it"
         return self.attention
 
@@ -87,7 +87,7 @@ class Scorer(Protocol):
         """(T,) float32."""
 
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
-        """(B,) int64 multiply-accumulates that scoring these tokens costs, attention and values aside."""
+        """(B,) int64 multiply-accumulates of scoring these tokens, attention and values aside."""
 
 
 def summed(values: Tensor, layout: Layout) -> Tensor:
