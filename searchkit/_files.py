@@ -49,7 +49,7 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 def lock(handle: int, path: Path, taken: str) -> None:
-    """Take the open file for this process alone, until it closes it or ends, however it ends.
+    """Lock the open file for this process, until it closes the file or ends, however it ends.
 
     StoreError with the text `taken` while another process has it; a warning where the file system has no locks.
     """
@@ -115,7 +115,7 @@ def one_line_where_full(folder: Path, next_step: str) -> Iterator[None]:
 
 
 def _cannot_write(error: BaseException, folder: Path) -> str | None:
-    """Why nothing can be written, if that is what the error or one behind it says, or if it is so now."""
+    """Reason why nothing can be written, if the error or its cause gives one, or if the disk is full now."""
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, OSError) and behind.errno in _UNWRITABLE:

@@ -1,4 +1,4 @@
-"""Warnings of the training, which stand in run.log too, as lines of the terminal."""
+"""Terminal output of training warnings, which run.log has too."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def fetch(runs: str, study: str, into: Path, file: str) -> tuple[int, int]:
 
 
 def _all(runs: str, study: str, into: Path) -> list[str]:
-    """The names of the run's files, copied to `into`."""
+    """Copy the run's files to `into`, and return their names."""
     if "://" in runs:
         return copied(Remote(runs), Part.run(study), into)
     names = list(Part.run(study).local(Path(runs)))

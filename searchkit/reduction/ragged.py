@@ -255,3 +255,10 @@ class Tokens:
         marks = {name: mark.to(device) for name, mark in whole.marks.items()}
         layout = Layout(whole.offsets.to(device), whole.positions.to(device), marks)
         return Tokens(self.ids.to(device), self.types.to(device), layout)
+
+
+def summed(values: Tensor, layout: Layout) -> Tensor:
+    """(T,) -> (B,) sum within each example."""
+    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
+        0, layout.examples, values
+    )

@@ -28,7 +28,7 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. Arrays and texts, so it travels cheaply.
+    """Tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`; arrays and texts, cheap to send to workers.
 
     For questions an example is a window of the context, and `answers` holds the question it belongs to. ValueError for
     arrays whose number format, shape or lengths do not fit.
@@ -85,7 +85,7 @@ class Encoded:
         return self.answers.questions if self.answers else np.arange(len(self), dtype=np.int64)
 
     def take(self, indices: ArrayLike) -> Encoded:
-        """The chosen examples, in the order given."""
+        """Take the chosen examples, in the order given."""
         chosen = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[chosen]  # (n,)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (n + 1,)
@@ -113,7 +113,7 @@ class Encoded:
         return batches
 
     def even_batches(self, token_budget: int) -> list[NDArray[np.int64]]:
-        """`batches` of about equal size, an even number of them, so that threads that share them end together."""
+        """Cut `batches` of about equal size, an even number of them, so that threads that share them end together."""
         needed = len(self.batches(token_budget))
         allowed = min(needed + needed % 2, len(self))
         low, high = int(self.lengths.max(initial=1)), token_budget
@@ -138,7 +138,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The raw rows of a task in three splits, index 0..n-1; none stands in two. `labels` are the names of the outputs.
+    """Raw rows of a task in three disjoint splits, index 0..n-1; `labels` are the names of the outputs.
 
     Texts have the columns `text`, `text_pair` (pairs only) and `label`: a class index (int64; the outputs are the
     classes in index order) or a number (float32; one output). Questions have `question`, `context`, `answers` (a tuple
@@ -194,7 +194,7 @@ class Task(Protocol):
 
     @property
     def max_length(self) -> int:
-        """The most tokens an example has, special tokens included."""
+        """Maximum number of tokens of an example, special tokens included."""
         ...
 
     def tables(self, seed: int) -> Tables:

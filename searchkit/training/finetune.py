@@ -1,4 +1,4 @@
-"""Plain fine-tuning: the task's loss on whole inputs. Every other recipe starts from its result."""
+"""Plain fine-tuning: the task's loss on whole inputs; every other recipe starts from its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTune:
-    """The task's loss for `epochs` epochs with AdamW, linear warm-up over `warmup` of the steps, then linear decay.
+    """Train with the task's loss for `epochs` epochs: AdamW, linear warm-up over `warmup` of the steps, linear decay.
 
     epochs=0 trains nothing: a model that is fine-tuned already is searched as it is; lengths need no trained part.
 

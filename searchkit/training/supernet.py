@@ -1,4 +1,4 @@
-"""The supernet of a study: which encoder, trained by which recipe."""
+"""Supernet of a study: an encoder and the recipe that trains it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMAT = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split).
+    """Small BERT trained from scratch on the task's own words (a word-level vocabulary of the train split).
 
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
@@ -104,7 +104,7 @@ class Supernet:
             raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
 
     def check(self, head: str, space: Space) -> None:
-        """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
+        """Raise StudyError where the recipe cannot train this head, or has no scores for the space's thresholds."""
         from searchkit.training.recipe import check_recipe
 
         scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
@@ -112,14 +112,14 @@ class Supernet:
 
     @property
     def slots(self) -> int:
-        """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
+        """Number of slots: the layers, and the input where the recipe gives it a reducer."""
         from searchkit.training.plans import slots
 
         return slots(self.recipe, self.layers)
 
     @property
     def layers(self) -> int:
-        """Layers of the encoder, read from its config alone."""
+        """Number of layers of the encoder, read from its config alone."""
         if isinstance(self.model, Scratch):
             return self.model.layers
         from searchkit.reduction.checkpoint import load_config
@@ -174,7 +174,7 @@ class Supernet:
         seed: int,
         head: str = "classification",
     ) -> AdaptiveModel:
-        """The untrained model, with a `head` of these outputs in this order; new weights are a function of the seed.
+        """Build the untrained model, with a `head` of these outputs in order; new weights depend on the seed alone.
 
         Raises DataError for a checkpoint that does not fit; with `start=None` its head must be the data's.
         """
@@ -233,7 +233,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def check_fits(
     source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel, data: Encoded, max_length: int
 ) -> None:
-    """DataError where tokens, segments or labels are none that the model knows, or its unreduced outputs on some of the
+    """Raise DataError where the model does not know a token, segment or label, or its unreduced outputs on some of the
     texts are not transformers' own; StudyError where texts may be longer than it takes.
     """
     from searchkit.reduction.stock_check import compare_with_stock

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.attention import Read
-from searchkit.reduction.ragged import Layout
+from searchkit.reduction.ragged import Layout, summed
 
 Scale = Literal["relative", "probability"]
 
@@ -88,10 +88,3 @@ class Scorer(Protocol):
 
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
         """(B,) int64 multiply-accumulates of scoring these tokens, attention and values aside."""
-
-
-def summed(values: Tensor, layout: Layout) -> Tensor:
-    """(T,) -> (B,) sum within each example."""
-    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
-        0, layout.examples, values
-    )
