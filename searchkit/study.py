@@ -15,6 +15,7 @@ from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
 from searchkit.search.budget import Budget
 from searchkit.space import Space
+from searchkit.training.cache import describe_task
 from searchkit.training.supernet import Supernet
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ class Study:
                 f"published: the published search has one length per layer, and {name}(input=...) has one before the "
                 "first layer as well; leave out one of the two"
             )
-        from searchkit.reduction.scorers import PLACED
+        from searchkit.reduction.scorers import cost_is_placed
 
-        if recipe.reducer_template.scorer in PLACED:
+        if cost_is_placed(recipe.reducer_template.scorer):
             raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
         higher = next((one for one in self.objectives if one.better == "higher"), None)
         if higher is None or higher.exclusive:
@@ -173,7 +174,7 @@ class Study:
         limits = [with_code(limit.describe(), limit) for limit in self.constraints]
         return {
             "name": self.name,
-            "task": with_code(self.task.describe(), self.task),
+            "task": describe_task(self.task),
             "supernet": self.supernet.describe(),
             "space": with_code(self.bound_space.describe(), *self.space.dimensions),
             "objectives": [self.identity(objective) for objective in self.objectives],

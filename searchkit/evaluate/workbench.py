@@ -14,6 +14,7 @@ from searchkit.evaluate.bench import SupernetBench
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plugins import PlugIn, registered, take_over
 from searchkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class SupernetWorkbench:
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
     cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
-    limits on candidates; tables: calibration tables of modelled objectives, by name
+    limits on candidates; tables: calibration tables of modelled objectives, by name; plug_ins: what was registered
+    where it was made
     """
 
     config: Mapping[str, Any]
@@ -45,6 +47,7 @@ class SupernetWorkbench:
     shards: int = 1
     constraints: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+    plug_ins: tuple[PlugIn, ...] = field(default_factory=registered)
 
     @classmethod
     def of_folder(
@@ -56,7 +59,8 @@ class SupernetWorkbench:
         return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
 
     def build(self) -> SupernetBench:
-        """Build the bench in this process; sets torch's number of threads."""
+        """Build the bench in this process; sets torch's number of threads, and registers the plug-ins."""
+        take_over(self.plug_ins)
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from searchkit.errors import DataError, unknown
+from searchkit.reduction.plugins import Registry
 from searchkit.reduction.ragged import Layout
 
 Direction = Literal["student-teacher", "teacher-student"]
@@ -150,15 +152,41 @@ class QuestionAnswering:
         return torch.stack([end.gather(1, place[:, None]).squeeze(1) for end, place in ends]).sum(0)
 
 
-HEADS: Final[dict[str, Head]] = {head.name: head for head in (Classification(), Regression(), QuestionAnswering())}
+OWN: Final[tuple[Head, ...]] = (Classification(), Regression(), QuestionAnswering())
+HEADS: Final[Registry[Head]] = Registry(
+    "head",
+    {head.name: head for head in OWN},
+    group="searchkit.heads",
+    needs=(
+        *("name", "auto_class", "label_format", "reads", "problem_type", "named_outputs"),
+        *("fits", "output", "loss", "divergence", "evidence"),
+    ),
+)
+SETTING: Final = "searchkit_head"  # of a config: the name of a head that its class and number of labels do not tell
 
 
 def head_of(config: Any, architecture: str) -> Head:
-    """The head of a stock model, by its class and config."""
+    """The head of a stock model, by its config's `searchkit_head`, or its class and number of labels.
+
+    DataError for a head that nobody registered.
+    """
+    if (name := getattr(config, SETTING, None)) is not None:
+        if name not in HEADS:
+            source = getattr(config, "name_or_path", "") or "the model"
+            raise DataError(f"{source}: {unknown('head', name, HEADS)}; load the code that registers it first")
+        return HEADS[name]
     return next(
-        (head for head in HEADS.values() if is_class_of(architecture, head) and head.fits(config.num_labels)),
+        (head for head in OWN if is_class_of(architecture, head) and head.fits(config.num_labels)),
         HEADS["regression" if config.num_labels == 1 else "classification"],
     )
+
+
+def set_head(config: Any, head: Head) -> None:
+    """Name a plug-in's head in the config, and so in checkpoints; searchkit's own are known without."""
+    if head in OWN:
+        config.__dict__.pop(SETTING, None)
+    else:
+        setattr(config, SETTING, head.name)
 
 
 def is_class_of(architecture: str, head: Head) -> bool:

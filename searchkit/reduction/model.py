@@ -20,7 +20,7 @@ from searchkit.reduction.checkpoint import listed, load_config, quiet_transforme
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import view_of
-from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
+from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of, set_head
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
@@ -103,9 +103,9 @@ class AdaptiveModel(nn.Module):
         return gone
 
     def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
-        count = 1 if name == "input" else self.shape.layers
+        count, predictor = 1 if name == "input" else self.shape.layers, PREDICTORS.look_up(name)
         self.predictors[name] = nn.ModuleList(
-            PREDICTORS[name](self.shape.width, self.shape.heads, **settings) for _ in range(count)
+            predictor(self.shape.width, self.shape.heads, **settings) for _ in range(count)
         )
 
     def learn(self, name: str, initial: Tensor) -> nn.Parameter:
@@ -252,7 +252,8 @@ class AdaptiveModel(nn.Module):
         own = config.num_labels
         if labels is not None and labels != own:
             config.num_labels = labels
-        kind = HEADS[head] if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        kind = HEADS.look_up(head) if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        set_head(config, kind)
         stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
         if labels is None:
             weights.check_complete(source)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import unknown
 from searchkit.reduction.ragged import Layout
-from searchkit.reduction.scorers import PLACED, PREDICTORS, SCORERS, scale_of
+from searchkit.reduction.scorers import Scorer, check_scorer, cost_is_placed, scale_of
 
 # "between" is between attention (with its residual) and the feed-forward part
 SITES: Final = ("before_attention", "between", "after_layer")
@@ -63,26 +63,26 @@ class TopK:
 class Reducer:
     """One slot's reduction: protected tokens stay, and of the others the `keep` best at or above `threshold`.
 
-    `scorer` names an entry of `scorers.SCORERS` or `PREDICTORS`, whose scale says what the threshold means; `protect`
-    names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
+    `scorer` is one, or the name of one in `scorers.SCORERS` or `PREDICTORS`; its scale says what the threshold means;
+    `protect` names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
     """
 
     keep: TopK | None = None
     threshold: float | None = None
     site: str = "between"
-    scorer: str = "attention_received"
+    scorer: str | Scorer = "attention_received"
     fate: str = "freeze"
     protect: tuple[str, ...] = ("cls",)
 
     def __post_init__(self) -> None:
         for kind, name, known in (
             ("site", self.site, SITES),
-            ("scorer", self.scorer, (*SCORERS, *PREDICTORS)),
             ("fate", self.fate, FATES),
             *(("protected token", name, PROTECT) for name in self.protect),
         ):
             if name not in known:
                 raise ValueError(unknown(kind, name, known))
+        check_scorer(self.scorer)
         if self.keep is None and self.threshold is None:
             raise ValueError("a reducer needs a keep rule or a threshold, got neither")
         scale = scale_of(self.scorer)
@@ -270,7 +270,7 @@ class ReductionPlan:
     def cost_is_static(self) -> bool:
         """Return whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
         given = [reducer for reducer in self.slots if reducer is not None]
-        return all(reducer.threshold is None and reducer.scorer not in PLACED for reducer in given)
+        return all(reducer.threshold is None and not cost_is_placed(reducer.scorer) for reducer in given)
 
     def counts_at(self, tokens: int) -> tuple[tuple[int, int], ...] | None:
         """(tokens in attention, tokens in the feed-forward part) of each layer for one example of `tokens` tokens.

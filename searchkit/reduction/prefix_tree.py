@@ -22,13 +22,12 @@ from searchkit.reduction.matmul import piecewise, rowwise
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from searchkit.reduction.scorers import SCORERS
+from searchkit.reduction.scorers import reads_nothing
 from searchkit.reduction.state import State
 
 FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
 INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
 # Scorers that need nothing of the attention, and so go with any other.
-READ_NOTHING: Final = tuple(name for name, one in SCORERS.items() if one.read is None and not one.needs_values)
 Prefix = tuple[Reducer | None, ...]
 Key = tuple[bool, Prefix]  # restoring or not, prefix
 
@@ -149,7 +148,9 @@ def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:
     """Return whether the plan reads the attention map as `like` does, or not at all."""
-    return all(reducer is None or reducer.scorer in (like.scorer, *READ_NOTHING) for reducer in plan.reducers)
+    return all(
+        reducer is None or reducer.scorer == like.scorer or reads_nothing(reducer.scorer) for reducer in plan.reducers
+    )
 
 
 class Walk:

@@ -53,6 +53,14 @@ class Layout:
             raise ValueError(f"no token is marked as {name!r}; marks: {', '.join(self.marks) or 'none'}")
         return self.marks[name]
 
+    @property
+    def ids(self) -> Tensor:
+        """(T,) token ids of whole examples; ValueError where the layout is not of `Tokens`."""
+        if "ids" not in self.memo:
+            raise ValueError("a scorer reads token ids, and this layout was made without any")
+        ids: Tensor = self.memo["ids"]
+        return ids
+
     @cached_property
     def lengths(self) -> Tensor:
         """(B,) tokens of each example."""
@@ -221,6 +229,9 @@ class Tokens:
     ids: Tensor
     types: Tensor
     layout: Layout
+
+    def __post_init__(self) -> None:
+        self.layout.memo["ids"] = self.ids  # for scorers
 
     @classmethod
     def of_examples(cls, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> Tokens:

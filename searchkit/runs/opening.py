@@ -10,6 +10,7 @@ from typing import Any
 from searchkit.errors import DataError, NothingStoredError, StudyError
 from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import Failed
+from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
@@ -83,6 +84,7 @@ def _check_workers(session: Session) -> None:
     objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
     searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
     sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
+    sent |= {f"the {kind} {name!r}": thing for kind, name, thing in registered()}
     resources = session.placement.resources
     check_workers(conditions.workers, conditions.ray_address, resources, {**objectives, **searched, **sent})
 

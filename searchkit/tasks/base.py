@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS: Final = ("train", "search", "report")
-LABELS: Final = (("int64", ()), ("float32", ()), ("int64", (2,)))  # number format and shape after the first axis
+LABELS: Final = ("int64", "float32")  # number formats; which of them, and the shape, is up to the head
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class Encoded:
     ids: NDArray[np.int32]  # (T,)
     types: NDArray[np.int32]  # (T,) token type (segment) ids
     offsets: NDArray[np.int64]  # (N + 1,)
-    labels: Labels  # (N,) class indices int64, (N,) numbers float32, or (N, 2) an answer's first and last token int64
+    labels: Labels  # (N, ...) as the head says: classes int64 (N,), numbers float32 (N,), answers int64 (N, 2)
     marks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # (T,) tokens of a kind: "sep", "question"
     answers: Answers | None = None  # questions only
 
@@ -52,8 +52,11 @@ class Encoded:
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != dtype:
                 raise ValueError(f"{name} must be one {dtype.__name__} axis, got {array.dtype} {array.shape}")
-        if (str(self.labels.dtype), self.labels.shape[1:]) not in LABELS:
-            raise ValueError(f"labels must be one of {LABELS}, got {self.labels.dtype} {self.labels.shape}")
+        if str(self.labels.dtype) not in LABELS or self.labels.ndim < 1:
+            allowed = " or ".join(LABELS)
+            raise ValueError(
+                f"labels must be {allowed}, a row per example, got {self.labels.dtype} {self.labels.shape}"
+            )
         for name, mark in self.marks.items():
             if mark.dtype != np.bool_ or mark.shape != self.ids.shape:
                 raise ValueError(f"mark {name!r} must be bool, one per token, got {mark.dtype} {mark.shape}")

@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks.code import digest, with_code
+from searchkit._checks.code import digest
 from searchkit._files import one_line_where_full, replace_whole, turn
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
+from searchkit.reduction.plugins import with_plug_ins
 from searchkit.training.plans import predictors_of
 from searchkit.training.supernet import Supernet, check_fits
 
@@ -59,7 +60,14 @@ class Trained:
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
     """16 hex digits of everything that decides the trained weights, but for the format that a user asks for."""
-    return digest({"supernet": supernet.describe(), "task": with_code(task.describe(), task), "seed": seed})
+    return digest({"supernet": supernet.describe(), "task": describe_task(task), "seed": seed})
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """The task as JSON, with the identity of the user's code in it and in its head."""
+    from searchkit.reduction.heads import HEADS
+
+    return with_plug_ins(task.describe(), task, HEADS.look_up(task.head))
 
 
 def train(

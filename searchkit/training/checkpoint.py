@@ -15,7 +15,7 @@ import torch
 
 from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
-from searchkit.reduction.heads import Head, is_class_of
+from searchkit.reduction.heads import SETTING, Head, is_class_of, set_head
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.label_names import order_of, suggestion
 
@@ -59,6 +59,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if not wanted.trained:
         _check_head(source, config, wanted)
     order = None if resized else _order(source, config, names, wanted)
+    set_head(config, wanted.head)
     if resized:
         config.num_labels = len(wanted.labels)
     if attention_dropout is not None:  # the families have two names for it
@@ -107,6 +108,8 @@ def _check_head(source: str, config: Any, wanted: Wanted) -> None:
         raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
     if config.num_labels != count:
         raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
+    if (own := getattr(config, SETTING, None)) not in (None, wanted.head.name):
+        raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{WAY_ON}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
         raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
     activation = str((getattr(config, "sentence_transformers", None) or {}).get("activation_fn", "Identity"))

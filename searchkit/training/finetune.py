@@ -33,7 +33,7 @@ class FineTune:
     weight_decay: float = 0.01
     input: InputReducer | None = None
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale = None  # nothing was trained under thresholds; lengths need no training
 
     def __post_init__(self) -> None:

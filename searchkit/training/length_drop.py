@@ -52,7 +52,7 @@ class LengthDrop(Schedule):
     thresholds: float = 0.0
     fate: str = "freeze"
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale = "relative"
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ class LTP(Schedule):
     threshold_rate: float = 2e-3
     fate: str = "discard"
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale = "relative"
 
     def __post_init__(self) -> None:

@@ -5,13 +5,14 @@ Slots are the input, where the recipe gives it a reducer, and the layers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.plan import Reducer, ReductionPlan
 
 if TYPE_CHECKING:
+    from searchkit.reduction.scorers import Scorer
     from searchkit.training.recipe import Recipe
 
 
@@ -22,10 +23,21 @@ def slots(recipe: Recipe, layers: int) -> int:
 
 def predictors_of(recipe: Recipe) -> frozenset[str]:
     """Kinds of trained scorers that the recipe's reducers use."""
-    from searchkit.reduction.scorers import PREDICTORS
+    from searchkit.reduction.scorers import is_trained
 
-    reducers = [recipe.reducer_template, *([recipe.input.reducer_template] if recipe.input else [])]
-    return frozenset(str(reducer.scorer) for reducer in reducers if reducer.scorer in PREDICTORS)
+    return frozenset(reducer.scorer for reducer in _reducers(recipe) if is_trained(reducer.scorer))
+
+
+def scorers_of(recipe: Recipe) -> list[Scorer | type[Any]]:
+    """Scorers, and classes of trained ones, of its reducers and of the recipes that it starts from."""
+    from searchkit.reduction.scorers import settings_of
+
+    start = [] if recipe.start is None else scorers_of(recipe.start)
+    return [settings_of(reducer.scorer) for reducer in _reducers(recipe)] + start
+
+
+def _reducers(recipe: Recipe) -> list[Reducer]:
+    return [recipe.reducer_template, *([recipe.input.reducer_template] if recipe.input else [])]
 
 
 def takes_as_it_is(recipe: Recipe) -> bool:

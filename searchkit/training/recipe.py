@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from searchkit.errors import StudyError, unknown
@@ -26,7 +26,7 @@ class Recipe(Protocol):
     """
 
     @property
-    def heads(self) -> tuple[str, ...]:
+    def heads(self) -> Collection[str]:
         """Kinds of output (`heads.HEADS`) that it can train."""
 
     @property

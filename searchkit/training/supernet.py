@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
-from searchkit._checks.code import with_code
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.reduction.plugins import with_plug_ins
 from searchkit.space import Space, Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from searchkit.reduction.families import Family
     from searchkit.reduction.heads import Head
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Encoded, Tables
@@ -130,7 +131,7 @@ class Supernet:
         from searchkit.reduction.heads import HEADS
 
         if isinstance(self.model, Scratch):
-            return HEADS[head].reads is None
+            return HEADS.look_up(head).reads is None
         from searchkit.reduction.checkpoint import load_config
         from searchkit.reduction.families import reads
 
@@ -139,8 +140,19 @@ class Supernet:
     def describe(self) -> dict[str, Any]:
         """Identity of the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
+        model = with_plug_ins(_identity(self.model), None, *self._plugged_in_family())
         labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
-        return {"model": _identity(self.model), **settings, **labels}
+        return {"model": model, **settings, **labels}
+
+    def _plugged_in_family(self) -> list[Family]:
+        """The encoder's family where it is none of searchkit's own."""
+        from searchkit.reduction.checkpoint import load_config
+        from searchkit.reduction.families import FAMILIES
+
+        if isinstance(self.model, Scratch) or set(FAMILIES) == set(FAMILIES.own):
+            return []
+        kind = load_config(self.model).model_type
+        return [] if kind in FAMILIES.own else [FAMILIES[kind]]
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
@@ -173,8 +185,8 @@ class Supernet:
 
         torch.manual_seed(seed)
         if isinstance(self.model, Scratch):
-            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS[head])
-        wanted = Wanted(tuple(labels), HEADS[head], trains_head(self.recipe), self.label_map)
+            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS.look_up(head))
+        wanted = Wanted(tuple(labels), HEADS.look_up(head), trains_head(self.recipe), self.label_map)
         return from_checkpoint(self.model, wanted, self.attention_dropout)
 
     def _scratch(
@@ -182,6 +194,7 @@ class Supernet:
     ) -> AdaptiveModel:
         import transformers
 
+        from searchkit.reduction.heads import set_head
         from searchkit.reduction.model import AdaptiveModel
         from searchkit.training.checkpoint import name_outputs
 
@@ -197,6 +210,7 @@ class Supernet:
             num_labels=len(labels),
             initializer_range=scratch.initializer_range,
         )
+        set_head(config, head)
         kind = head.auto_class.removeprefix("AutoModel")
         model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
         name_outputs(model, labels, head)
@@ -242,8 +256,10 @@ def check_fits(
 
 
 def _settings(recipe: Any) -> dict[str, Any]:
-    """A recipe as JSON: its name, its fields, and the identity of code of the user's own."""
-    return with_code({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe)
+    """A recipe as JSON: its name, its fields, and the identity of the user's code in it and in its scorers."""
+    from searchkit.training.plans import scorers_of
+
+    return with_plug_ins({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe, *scorers_of(recipe))
 
 
 def _identity(model: str | Scratch) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Transkimmer(Schedule):
     target: float | None = None
     multiplier_rate: float = 2e-2
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale = "probability"
 
     def __post_init__(self) -> None:

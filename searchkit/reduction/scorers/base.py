@@ -41,6 +41,11 @@ class Seen:
         return self.attention
 
     @property
+    def ids(self) -> Tensor:
+        """(T,) token ids."""
+        return self.whole.ids[self.layout.rows_in(self.whole)]
+
+    @property
     def counts(self) -> Tensor:
         """(B,) tokens alive in each example; in a relaxed pass their summed weights."""
         if self.alive is None:
@@ -67,6 +72,8 @@ class Scorer(Protocol):
     scale: what a threshold on it means. "relative": scores are shares that sum to one over an example's living tokens,
     and a threshold eta asks for eta / n of n of them; "probability": a threshold in (0, 1]; None: ranks only.
     read: what it needs of each bucket's attention map, a row per token; None where it needs no map, which is faster.
+    placed (optional): True where its cost depends on which tokens are there, not on their number alone.
+    A scorer is hashable, and equal to another with the same settings: a frozen dataclass is.
     """
 
     @property

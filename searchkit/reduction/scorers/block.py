@@ -26,6 +26,7 @@ class BlockScorer(nn.Module):
 
     scale: Final[Scale] = "probability"
     needs_values: Final = False
+    placed: Final = True  # a block costs the same with one token in it as with 32
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
