@@ -1,4 +1,4 @@
-"""The records of a search: plain frozen data, JSON both ways, no behaviour beyond that."""
+"""Records of a search: plain frozen data with conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Estimate:
 
     @classmethod
     def of_fraction(cls, correct: Iterable[bool]) -> Estimate:
-        """The share of True, its binomial standard error sqrt(p (1 - p) / n), and its 95 % interval by Wilson."""
+        """Estimate a share of True, with binomial standard error sqrt(p (1 - p) / n) and 95 % interval by Wilson."""
         outcomes = [bool(item) for item in correct]
         if not outcomes:
             raise ValueError("a fraction needs at least one outcome, got none")
@@ -124,7 +124,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval: as it was measured, or else 1.96 standard errors to either side."""
+        """95 % interval: as it was measured, or else 1.96 standard errors to either side."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
         if self.standard_error is None or not math.isfinite(self.standard_error):
@@ -143,7 +143,7 @@ class Estimate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        """TypeError, KeyError or ValueError for what is no such record, as in all `from_json` here."""
+        """Read the record; TypeError, KeyError or ValueError for anything else, as in all `from_json` here."""
         json_of(data, dict)
         beside, resamples = json_of(data.get("beside", {}), dict), json_of(data.get("resamples", []), list)
         return cls(
@@ -184,7 +184,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Measured:
-    """The candidate was measured: objective name -> estimate, every value finite.
+    """Outcome of a measured candidate: objective name -> estimate, every value finite.
 
     excess: constrained objective -> how far beyond its limit, in its unit; 0 or less within it
 
@@ -213,7 +213,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The candidate was stopped: why, and after how many examples; 0 where the model never saw it.
+    """Outcome of a candidate that was stopped: the reason, and the examples seen; 0 where the model never ran.
 
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
 
@@ -236,7 +236,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Failed:
-    """The candidate, or an objective on it, could not be measured.
+    """Outcome of a candidate that, or an objective of which, could not be measured.
 
     kind: one of exception, nan, out-of-memory, timeout, worker-died; reasons: objective -> why it failed, empty where
     the candidate itself did; estimates: the values of the other objectives, which are as good as a measured trial's
@@ -303,7 +303,7 @@ class Trial:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether it counts: False for a candidate that a constraint turned down before the model saw it."""
+        """Return whether the trial counts: False where a constraint turned the candidate down before the model ran."""
         return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)
 
     @property

@@ -1,4 +1,4 @@
-"""Commands that look at a run: how far it is, its report, one member of its front, measured or replayed again."""
+"""Commands on a finished or running run: status, report, pick, measure, verify."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def status(
     run: RunFolder,
     follow: Annotated[bool, typer.Option(help="Follow the log of a submitted run until its job is over.")] = False,
 ) -> None:
-    """Say how far a run is, also while it is running: evaluations, failures by kind, the best points so far.
+    """Show the status of a run, also while it is running: evaluations, failures by kind, the best points so far.
 
     Of a submitted run: its job's state and the end of its log too.
     """
@@ -84,7 +84,7 @@ def pick_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is written, as JSON.")] = False,
 ) -> None:
-    """Choose one member of a finished run's front, and say why; RUN/pick.json keeps it.
+    """Choose one member of a finished run's front, with the reason; RUN/pick.json keeps it.
 
     Values are those of the report split, and the study's own constraints are kept there too. What is relative to the
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
@@ -147,7 +147,7 @@ def verify(
     dtype: Dtype = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Replay a run: the engine, told the stored outcomes in order, must ask for exactly the stored candidates."""
+    """Replay a run: given the stored outcomes in order, the engine must ask for exactly the stored candidates."""
     with loading():
         from searchkit.runs.config import Conditions
         from searchkit.runs.verify import measured_again, replayed

@@ -1,4 +1,4 @@
-"""The folder of a run, `runs/<study>/`: which file is which, whose it is, and what ran there."""
+"""Folder of a run, `runs/<study>/`: its files, its lock, and the record of its study."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IDENTIFIED: Final = "code_identified"  # true: the description holds the identit
 
 @dataclass(frozen=True)
 class Folder:
-    """`runs/<study>/`: which file is which."""
+    """Paths of the files in `runs/<study>/`."""
 
     path: Path
 
@@ -51,15 +51,15 @@ class Folder:
 
     @property
     def calibration(self) -> Path:
-        """What modelled objectives know of the device."""
+        """Path of the calibration tables of modelled objectives."""
         return self.path / "calibration.json"
 
     def seconds(self, phase: str) -> Path:
-        """Where the time of a phase is kept."""
+        """Path of the file with a phase's seconds."""
         return self.path / f".{phase}_seconds"
 
     def read(self) -> dict[str, Any]:
-        """The study that was run here; StudyError where there is none."""
+        """Read the record of the study that was run here; StudyError where there is none."""
         try:
             data = json.loads(self.study.read_text())
         except FileNotFoundError:
@@ -85,7 +85,7 @@ class Folder:
     def claimed(
         self, record: Mapping[str, Any], prepare: Callable[[], object] = lambda: None, mended: bool = False
     ) -> Iterator[None]:
-        """Hold the folder for this process and the study of `record`, and log to it; StudyError if another ran here.
+        """Lock the folder for this process and the study of `record`, and log to it; StudyError if another ran here.
 
         The record of an earlier run is replaced after `prepare`, which may refuse. mended: other code of the user's own
         is no other study.
@@ -102,7 +102,7 @@ class Folder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
+        """Lock the folder for this process; StoreError where it cannot be written or another process holds it."""
         for file in (self.path / ".lock", self.log, self.journal):  # what is appended to; all else is replaced whole
             if file.is_symlink():
                 raise StoreError(f"{file} is a link to {file.readlink()}, where no run writes; remove the link")
@@ -120,7 +120,7 @@ class Folder:
                     self._leave()
 
     def _leave(self) -> None:
-        """Remove what holding made of a folder in which nothing has begun."""
+        """Remove the lock and log from a folder in which nothing has begun."""
         with suppress(OSError):
             if [file.name for file in self.path.iterdir()] == [".lock"]:
                 (self.path / ".lock").unlink()
@@ -139,13 +139,13 @@ class Folder:
 
 
 def same_study(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
-    """Whether a run's record is of the study described; one from before code was identified is of any code."""
+    """Return whether a run's record is of the described study; old records without identity of code match any code."""
     before = record["description"]
     return bool(before == description or (not record.get(IDENTIFIED) and before == without_code(description)))
 
 
 def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
-    """Whether nothing but code of the user's own has changed since the record."""
+    """Return whether nothing but code of the user's own has changed since the record."""
     return bool(without_code(record["description"]) == without_code(description))
 
 
@@ -182,7 +182,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
 
 
 def without_code(description: Any) -> Any:
-    """A description without the identities of the user's code in it."""
+    """Description without the identities of the user's code."""
     if isinstance(description, Mapping):
         return {name: without_code(value) for name, value in description.items() if name != "code"}
     return [without_code(value) for value in description] if isinstance(description, list) else description
@@ -209,7 +209,7 @@ def _name_of(objective: Any) -> Any:
 
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
-    """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
+    """Objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
     try:
         searched, front_only = (
             tuple(map(Objective.described, record[kind])) for kind in ("objectives", "front_objectives")
@@ -222,7 +222,7 @@ def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...],
 
 
 class _RunLog(logging.FileHandler):
-    """Handler of the run's log. Lines that a full disk does not take are lost: what stops the run is shown anyway."""
+    """Handler of the run's log. Lines that a full disk refuses are lost: the error that stops the run is shown."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         if not isinstance(sys.exc_info()[1], OSError):

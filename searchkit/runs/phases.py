@@ -1,4 +1,4 @@
-"""The phases of a run in order: train, search, report. Each goes on where it was stopped."""
+"""Phases of a run in order: train, search, report. Each resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def execute(
     progress: Progress = silent,
     interrupt: Interrupt | None = None,
 ) -> Results:
-    """Train, search and report; returns what was written to `runs/<study>/`.
+    """Train, search and report; returns the results that were written to `runs/<study>/`.
 
     With `interrupt` one Ctrl-C lets the search finish what is in flight; KeyboardInterrupt in any case.
     """
@@ -65,7 +65,7 @@ def trained(session: Session) -> Trained:
 
 
 def count_duplicates(session: Session) -> Mapping[str, int]:
-    """How many texts the splits share, pair by pair; counted once for each run, and kept in its store."""
+    """Count the texts that splits share, pair by pair; done once for each run, and kept in its store."""
     store = session.store("search")
     shared = counts(store.note(DUPLICATES))
     if shared is None:

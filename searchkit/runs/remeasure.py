@@ -1,4 +1,4 @@
-"""A front measured again on another device, in another number format, at another batch size: both are kept."""
+"""Remeasurement of a front on another device, in another number format, at another batch size; both are kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
 
 @dataclass(frozen=True)
 class Remeasured:
-    """The unreduced model and the members of a front, as they are in one setting.
+    """Unreduced model and members of a front, measured in one setting.
 
     setting: what the numbers depend on beside the candidate: the environment, batch size and length
     """
@@ -46,11 +46,11 @@ class Remeasured:
 
     @property
     def fingerprint(self) -> str:
-        """8 hex digits of the setting. Numbers of different fingerprints are not compared."""
+        """Fingerprint of the setting, 8 hex digits. Numbers of different fingerprints are not compared."""
         return fingerprint(self.setting)
 
     def frame(self) -> pd.DataFrame:
-        """One row per candidate: key, candidate, and every estimate with all that stands beside it."""
+        """Table of one row per candidate: key, candidate, and every estimate with its further columns."""
         import pandas as pd
 
         return pd.DataFrame([self._row(trial) for trial in self.trials])
@@ -70,7 +70,7 @@ class Remeasured:
         return row
 
     def write(self, folder: Path) -> Path:
-        """`measured/<fingerprint>.csv`, and .json with the setting and the date; the path of the table."""
+        """Write `measured/<fingerprint>.csv`, and .json with the setting and the date; return the table's path."""
         where = folder / "measured"
         try:
             where.mkdir(exist_ok=True)

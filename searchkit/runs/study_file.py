@@ -1,4 +1,4 @@
-"""A study file: its function `study` and the parameters that are given as text."""
+"""Study file: its function `study`, and parameters that are given as text."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from searchkit.study import Study
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study, and the file and parameters that it came from; one that was made in Python has none."""
+    """Study with the file and parameters that it came from; a study that was made in Python has none."""
 
     study: Study
     file: Path | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def required_file(self, command: str) -> Path:
-        """The study's file; StudyError where there is none, and `command` needs it."""
+        """File of the study; StudyError where there is none, and `command` needs it."""
         if self.file is None:
             raise StudyError(f"{self.study.name} was made in Python: `searchkit {command}` needs a study file")
         return self.file
@@ -93,7 +93,7 @@ def _function(path: Path) -> Callable[..., Any]:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """':12' for the last line of the study file that the error passed through."""
+    """Line suffix such as ':12', of the study file's last line that the error passed through."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     lines, trace = [], error.__traceback__

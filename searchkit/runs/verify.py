@@ -1,4 +1,4 @@
-"""A run looked at again: its stored results, its replay, its values measured once more."""
+"""Verification of a run: its stored results, its replay, and values measured again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger("searchkit.runs.folder")  # whose warnings are shown
 
 
 def stored_results(folder: Folder) -> Results:
-    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing.
+    """Results of a finished run from its storage, without measuring; StudyError if the report phase is missing.
 
     Made of records alone: the study's file, whatever it is by now, is not run, and its model and data are not read.
     """
@@ -67,7 +67,7 @@ def stored_results(folder: Folder) -> Results:
 
 
 def _command(folder: Folder, record: Mapping[str, Any]) -> str:
-    """The whole command that goes on with a run."""
+    """Command line that resumes a run."""
     if record["file"] is None:
         return "searchkit.run(study)"
     words, runs = ["searchkit", "run", record["file"]], folder.path.parent
@@ -83,7 +83,7 @@ def _command(folder: Folder, record: Mapping[str, Any]) -> str:
 
 
 def replayed(folder: Folder) -> int:
-    """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
+    """Replay the stored outcomes, and return the number of asks, all equal to the stored ones; else StoreError."""
     session = reopened(folder, Conditions(runs=folder.path.parent))
     study, store = session.study, session.store("search", create=False)
     trials = store.appended()
@@ -107,7 +107,7 @@ def replayed(folder: Folder) -> int:
 
 
 def _space(session: Session, store: Store) -> Space:
-    """The space of the search as its store keeps its start; nothing is trained to look at a run.
+    """Space of the search, with the start that its store keeps; nothing is trained.
 
     In runs from before, the start of a cached supernet; where there is none, that of recipes which give none.
     """
@@ -149,7 +149,7 @@ def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
 
 
 def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:
-    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+    """Reopen the run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
     storage = record["storage"] and with_password(record["storage"])
     if record["file"] is None:

@@ -1,4 +1,4 @@
-"""Reading a data set of the Hugging Face hub with the `datasets` library, which is imported only when this is used."""
+"""Reader of data sets of the Hugging Face hub, with the `datasets` library, which is imported only on use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, list[Part]]:
-    """Split -> its part. Code of the hub is never run. Raises DataError if the data set cannot be had."""
+    """Read the data set: split -> its part. Code of the hub is never run. Raises DataError where that fails."""
     import datasets
 
     try:
