@@ -3,13 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: quickstart test lint types clean
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+.PHONY: quickstart test test-slow coverage lint types clean
 
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/.installed-test
+	$(PYTEST) -m slow
+
+# the same tests, and the floor of pyproject.toml
+coverage: .venv/.installed-test
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -31,4 +40,4 @@ types: .venv/.installed-test
 	touch "$@"
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

@@ -1,4 +1,4 @@
-"""Computation, from the trace of the passes that were made: MACs, and FLOPs = 2 MACs.
+"""Computation cost from the trace of the passes: MACs, and FLOPs = 2 MACs.
 
 The value is a ratio of sums: all MACs of the candidate over all MACs of the unreduced model on the same examples, none
 of them padded. Beside it stand the absolute number per example with quantiles, and two numbers in the papers' padded

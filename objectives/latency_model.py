@@ -1,4 +1,4 @@
-"""Latency without timing every candidate: a table of costs, measured on the device once, before the search.
+"""Latency model: a table of prices, measured on the device once before the search, instead of timing each candidate.
 
 A pass takes the sum of what it computes: so much per pass, per token that enters attention, per token that enters a
 feed-forward part, per place of an attention map, and in layers that score their tokens so much more per layer, per
@@ -40,7 +40,7 @@ Floats = NDArray[np.float64]
 
 
 def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
-    """The objective with a table in place of the clock; the final front is measured."""
+    """Objective that reads a table during the search; the final front is timed."""
     return Objective(
         measured.name,
         measured.unit,
@@ -59,7 +59,7 @@ def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
 def calibrated(
     subject_of: Callable[[Candidate], Subject], candidates: Sequence[Candidate], *, batch_size: int, batches: int
 ) -> dict[str, Any]:
-    """The prices in milliseconds, and how far they are off on the candidates that were held out.
+    """Fit the prices in milliseconds, with their error on held-out candidates.
 
     kendall_tau: of the order of the held-out candidates; relative_error: their mean |modelled - measured| / measured.
     """
@@ -80,7 +80,7 @@ def calibrated(
 
 
 def times_of(subjects: Sequence[Subject], batch_size: int, batches: int) -> Floats:
-    """(P, J) milliseconds of each plan on each batch, from turns with the unreduced model."""
+    """(P, J) milliseconds of each plan on each batch, timed in turns with the unreduced model."""
     first = subjects[0]
     inputs = [first.tokens(rows) for rows in drawn(first.lengths, batch_size, batches)]
     found, reference = [], None

@@ -59,7 +59,7 @@ def _correlation(
 
 
 def _constant(numbers: Labels | Floats, kind: str) -> str | None:
-    """The reason why there is no correlation with these numbers, or None."""
+    """Reason why there is no correlation with these numbers, or None."""
     if len(numbers) and np.ptp(numbers):
         return None
     return f"its {len(numbers)} {kind} are all {numbers[0]:g}" if len(numbers) else f"it has no {kind}"
@@ -71,7 +71,7 @@ def _pearsons(subject: Subject, rows: Rows) -> Floats:
 
 
 def _spearmans(subject: Subject, rows: Rows) -> Floats:
-    """Ranks are those among the units of each resample, ties sharing theirs."""
+    """Correlations of ranks among the units of each resample; ties share a rank."""
     from scipy.stats import rankdata
 
     predicted, right = _pair(subject, "spearman")

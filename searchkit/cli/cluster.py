@@ -1,4 +1,4 @@
-"""Commands for a run that is a job on a Ray cluster: send it, ask for its state, stop it, copy it here."""
+"""Commands for a run that is a job on a Ray cluster: submit it, show its state, stop it, copy it here."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
 
 
 def followed(sent: Submitted, folder: Path) -> int:
-    """The job's exit code, after its log was shown; Ctrl-C leaves the job alone."""
+    """Follow the job's log, and return its exit code; Ctrl-C leaves the job alone."""
     from searchkit.cluster.jobs import follow
 
     def write(text: str) -> None:

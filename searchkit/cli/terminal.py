@@ -52,24 +52,24 @@ def show(results: Results, folder: Path | str) -> None:
 
 
 def show_text(text: str) -> None:
-    """Lines that fit already."""
+    """Show lines that fit already."""
     out.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def ascii_only() -> bool:
-    """Whether standard output can write nothing but ASCII."""
+    """Return whether standard output can write nothing but ASCII."""
     return not out.encoding.startswith("utf")
 
 
 def show_status(folder: Folder) -> None:
-    """Show how far the run is, and its front on the search split, thinned."""
+    """Show the status of the run, and its front on the search split, thinned."""
     from searchkit._progress import Stopwatch
     from searchkit.front import Front
     from searchkit.report.columns import Name, Numbers, spoken, tables
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.table import estimate_of, plus_minus
     from searchkit.runs.folder import stored_objectives
-    from searchkit.runs.status import told
+    from searchkit.runs.status import latest, told
     from searchkit.search.budget import ENDED
     from searchkit.search.steady import IN_FLIGHT
     from searchkit.storage.store import Store
@@ -83,12 +83,13 @@ def show_status(folder: Folder) -> None:
     except NothingStoredError:
         trials, ended, in_flight = [], None, None
     try:
-        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        report = Store.open(storage, reported, (*objectives, *front_objectives), create=False).trials()
+        study = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        report = latest(Store.open(storage, study, (*objectives, *front_objectives), create=False).trials())
     except NothingStoredError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)
-    say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    reported = sum(trial.status == "measured" for trial in report)
+    say(f"{name}: {count} of {record['evaluations']} evaluations, {reported} measured on the report split")
     seconds = Stopwatch(folder.seconds("search")).before
     for line in told(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
         say(f"  {line}")
@@ -110,7 +111,7 @@ def show_status(folder: Folder) -> None:
         say(line)
 
 
-def show_picked(found: Picked, path: Path) -> None:
+def show_picked(found: Picked, path: Path | None) -> None:
     """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
     from searchkit.report.notes import contended, timing_flaw
 
@@ -125,11 +126,12 @@ def show_picked(found: Picked, path: Path) -> None:
     for untold in found.untold:
         say(f"{untold} of the study was kept on the search split; the report split has no such figure")
     say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
-    say(f"measured on {in_short(found.trial.environment)}; written to {path}")
+    written = f"; written to {path}" if path else ""
+    say(f"measured on {in_short(found.trial.environment)}{written}")
 
 
 def _figure(figure: Figure) -> str:
-    """Such as `latency 4.2 ms at batch 1 (95 % interval 4.1 to 4.3, n = 80); unreduced 9.1, difference -4.9 (...)`."""
+    """Format `latency 4.2 ms at batch 1 (95 % interval 4.1 to 4.3, n = 80); unreduced 9.1, difference -4.9 (...)`."""
     own, unreduced, against = figure.own, figure.unreduced, figure.difference
     text = f"  {figure.objective.name} {own.value:.4g} {figure.objective.unit}{_interval(own.interval, own.n)}"
     if unreduced and against:
@@ -145,7 +147,7 @@ def _interval(ends: tuple[float, float] | None, n: int | None = None, sign: str 
 
 
 def show_remeasured(found: Remeasured) -> None:
-    """The front in one setting, and whether the machine was busy."""
+    """Show the front in one setting, and whether the machine was busy."""
     from searchkit.report.columns import Name, Numbers, spoken, tables
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.results import UNREDUCED
@@ -179,7 +181,7 @@ def _times_unreduced(trial: Trial) -> str:
 
 
 def _beside(trial: Trial, name: str) -> float:
-    """A figure beside the timed objective; 0 where there is none."""
+    """Figure beside the timed objective; 0 where there is none."""
     estimates = getattr(trial.outcome, "estimates", {})
     return next((estimate.beside[name] for estimate in estimates.values() if name in estimate.beside), 0.0)
 
@@ -191,7 +193,7 @@ def stop(message: str) -> Never:
 
 @contextmanager
 def keeping(folder: Folder, shown: str = "") -> Iterator[None]:
-    """Ctrl-C keeps what is done; an internal error says where its trace is."""
+    """Handle Ctrl-C and internal errors: finished work is kept, and the message names the log with the trace."""
     place = shown or folder.path
     try:
         yield

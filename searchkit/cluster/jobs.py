@@ -1,4 +1,4 @@
-"""A submitted job: its state, what it waits for, its log, and its end."""
+"""Submitted job: its state, the reason why it waits, its log, and its end."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class State:
 
 
 def state(submitted: Submitted) -> State:
-    """The job's state now; of one that is PENDING, with what it waits for."""
+    """State of the job now; while it is PENDING, with the reason."""
     with server(submitted.address) as client:
         found = _state(client, submitted)
         return replace(found, message=waits_for(client, submitted)) if found.name == "PENDING" else found
 
 
 def last_lines(submitted: Submitted, count: int) -> list[str]:
-    """The end of the job's log."""
+    """Last lines of the job's log."""
     with server(submitted.address) as client:
         lines: list[str] = client.get_job_logs(submitted.job).splitlines()
         return lines[-count:]
@@ -77,7 +77,7 @@ def stop(submitted: Submitted, folder: Path) -> State:
 
 
 def waits_for(client: Any, submitted: Submitted) -> str:
-    """What a job that has not started waits for: what it asks for and nodes have, or the error of their workers."""
+    """Reason why a job has not started: resources requested and available, or the error of the nodes' workers."""
     from ray.util.state import list_actors, list_nodes
     from ray.util.state.exception import RayStateApiException
 
@@ -98,7 +98,7 @@ def waits_for(client: Any, submitted: Submitted) -> str:
 
 
 def lacking(asked: Mapping[str, float], nodes: Mapping[str, Mapping[str, float]]) -> str:
-    """Why what is asked for is not there: by resource, against what each node has in all."""
+    """Missing resources: the requested amount of each, against what each node has in all."""
     wanted = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
     has = "; ".join(
         f"{node} has {', '.join(f'{total.get(name, 0):g} {name}' for name in asked)}" for node, total in nodes.items()
@@ -108,7 +108,7 @@ def lacking(asked: Mapping[str, float], nodes: Mapping[str, Mapping[str, float]]
 
 
 def _last_error(client: Any, node: str) -> str:
-    """The last line that the node's raylet and its workers wrote to stderr."""
+    """Last line that the node's raylet and its workers wrote to stderr."""
     asked = {"node_id": node, "filename": "raylet.err", "lines": 20}
     answer = client._do_request("GET", "/api/v0/logs/file", params=asked, timeout=ANSWER_S)
     lines = answer.text.split() and answer.text.strip().splitlines()
@@ -147,7 +147,7 @@ def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
 
 
 def _await_start(client: Any, submitted: Submitted, write: Callable[[str], object]) -> None:
-    """Write what the job waits for, whenever that changes, until it has started."""
+    """Write the reason why the job waits, whenever it changes, until it has started."""
     begun, reason = time.monotonic(), ""
     while _state(client, submitted).name == "PENDING":
         if time.monotonic() - begun > PENDING_S and (now := waits_for(client, submitted)) != reason:

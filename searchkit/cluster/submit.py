@@ -39,7 +39,7 @@ def submit(
     driver_cpus: float = 0,
     driver_gpus: float = 0,
 ) -> tuple[Submitted, float]:
-    """Send the study to run there with these options of `searchkit run`; returns what was noted, and the MiB sent.
+    """Submit the study to run there with these options of `searchkit run`; returns the record, and the MiB sent.
 
     What was noted is in `runs/<study>/` of the current folder, and in the run folder if `runs` is a folder. StudyError
     where the study, the cluster or what it needs is not as it has to be, also if it is being run there already.
@@ -88,7 +88,7 @@ def submit(
 
 
 def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any]:
-    """Ray's description of the job's processes: their files, python and variables."""
+    """Ray's `runtime_env` of the job: files, interpreter and environment variables."""
     # a job that is stopped ends as on Ctrl-C: it keeps what is done
     stopping = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
     python: dict[str, Any] = {"pip": pins(needs.versions)} if environment == "pip" else {"py_executable": PYTHON}
@@ -96,7 +96,7 @@ def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any
 
 
 def _refuse_twice(folders: Iterable[Path]) -> None:
-    """StudyError if the last submission is still at work."""
+    """Raise StudyError if the last submission is still running."""
     for folder in folders:
         if not (folder / RECORD).exists():
             continue
@@ -113,7 +113,7 @@ def _refuse_twice(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def _noted(sent: Submitted, folders: Iterable[Path]) -> Iterator[None]:
-    """Note the submission before it is made, and what was noted before if it is not."""
+    """Write the record before the submission is made, and restore the earlier one if it fails."""
     before = {folder / RECORD: (folder / RECORD).read_bytes() for folder in folders if (folder / RECORD).exists()}
     for folder in folders:
         sent.write(folder)

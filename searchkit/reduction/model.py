@@ -1,4 +1,4 @@
-"""A stock Hugging Face model that can run under a reduction plan; saved and loaded as the stock model it is.
+"""Stock Hugging Face model that runs under a reduction plan; saved and loaded as the stock model it is.
 
 Axes: B examples, T tokens in all, D width, C outputs of the head.
 """
@@ -20,7 +20,7 @@ from searchkit.reduction.checkpoint import listed, load_config, quiet_transforme
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import view_of
-from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
+from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of, set_head
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
@@ -36,7 +36,7 @@ PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's we
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
+    """Logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
 
     logits: Tensor
     traced: Callable[[], Trace]
@@ -103,9 +103,9 @@ class AdaptiveModel(nn.Module):
         return gone
 
     def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
-        count = 1 if name == "input" else self.shape.layers
+        count, predictor = 1 if name == "input" else self.shape.layers, PREDICTORS.look_up(name)
         self.predictors[name] = nn.ModuleList(
-            PREDICTORS[name](self.shape.width, self.shape.heads, **settings) for _ in range(count)
+            predictor(self.shape.width, self.shape.heads, **settings) for _ in range(count)
         )
 
     def learn(self, name: str, initial: Tensor) -> nn.Parameter:
@@ -160,13 +160,13 @@ class AdaptiveModel(nn.Module):
         return state
 
     def frozen(self) -> AdaptiveModel:
-        """This model ready for inference and for nothing else: its weights must not change any more."""
+        """Copy for inference alone: its weights must not change any more."""
         self.eval().requires_grad_(False)
         self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
         return self
 
     def static_trace(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
-        """The trace of a pass over examples of this layout, without the pass; None where their content decides."""
+        """Trace of a pass over examples of this layout, without the pass; None where it depends on their content."""
         return static_trace(
             self.view.blocks,
             whole,
@@ -178,11 +178,11 @@ class AdaptiveModel(nn.Module):
 
     @property
     def reads_first_only(self) -> bool:
-        """The head sees each example's first token alone, so the last layer need not compute any other."""
+        """Return whether the head sees each example's first token alone, so that the last layer computes no other."""
         return self.view.reads == "first"
 
     def needs_buffer(self, plan: ReductionPlan) -> bool:
-        """Whether the head reads Drop-and-Restore's buffer: every token, or first tokens that the plan may drop."""
+        """Return whether the head reads Drop-and-Restore's buffer: every token, or first tokens that may be dropped."""
         return self.view.reads == "tokens" or not _keeps_first(plan)
 
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
@@ -199,7 +199,7 @@ class AdaptiveModel(nn.Module):
         embedded: Tensor | None = None,
         attention_dropout: bool = True,
     ) -> tuple[Tensor, Faded]:
-        """The relaxed pass: logits as `forward` gives them, and the weights of the tokens at each reducer."""
+        """Relaxed pass: logits as of `forward`, and the weights of the tokens at each reducer."""
         faded = fade(
             self.view.blocks,
             self.embed(tokens) if embedded is None else embedded,
@@ -215,7 +215,7 @@ class AdaptiveModel(nn.Module):
         return self._pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
 
     def _read(self, restored: Restored, layout: Layout) -> Tensor:
-        """Heads read the buffer: every token, or the first ones."""
+        """Apply the head to the buffer: every token, or the first ones."""
         if self.view.reads != "tokens":
             return self._pooled(restored.hidden, layout, (~restored.discarded).float())
         logits = self.view.head(self.view.finish(restored.hidden))
@@ -252,7 +252,8 @@ class AdaptiveModel(nn.Module):
         own = config.num_labels
         if labels is not None and labels != own:
             config.num_labels = labels
-        kind = HEADS[head] if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        kind = HEADS.look_up(head) if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        set_head(config, kind)
         stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
         if labels is None:
             weights.check_complete(source)
@@ -262,7 +263,7 @@ class AdaptiveModel(nn.Module):
 
     @classmethod
     def of_stock(cls, stock: Any, source: str) -> AdaptiveModel:
-        """The model of a stock model that was read from `source`, with the predictors that lie there."""
+        """Wrap a stock model that was read from `source`, with the predictors that are stored there."""
         try:
             model = cls(stock)
         except DataError:

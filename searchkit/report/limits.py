@@ -26,7 +26,7 @@ _LIMIT: Final = re.compile(
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure is at most (at least) a number, or the unreduced model's plus a number. Numbers are in its unit."""
+    """Limit on a figure: at most (at least) a number, or the unreduced model's plus a number, in its unit."""
 
     name: str
     sense: Literal["<=", ">="]
@@ -36,7 +36,7 @@ class Limit:
 
     @classmethod
     def parsed(cls, text: str) -> Limit:
-        """NAME <= NUMBER or NAME >= NUMBER, the number also as `unreduced` with or without + or - another one.
+        """Parse NAME <= NUMBER or NAME >= NUMBER; the number may be `unreduced`, with or without + or - another one.
 
         StudyError for anything else.
         """
@@ -58,7 +58,7 @@ class Limit:
         return f"{self.name} {self.sense} {UNREDUCED}{shift}"
 
     def held(self, own: Estimate, unreduced: Estimate | None) -> Held:
-        """How a figure stands to the limit; StudyError for a relative one where `unreduced` is None."""
+        """Compare a figure with the limit; StudyError for a relative one where `unreduced` is None."""
         if not self.relative:
             low, high = own.interval or (None, None)
             return Held(self, own.value, low, high)
@@ -70,7 +70,7 @@ class Limit:
 
 
 def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval of a difference of values that have no resamples in common."""
+    """95 % interval of a difference of values that have no resamples in common."""
     if own.standard_error is None or other.standard_error is None:
         return None, None
     value, reach = own.value - other.value, Z_95 * math.hypot(own.standard_error, other.standard_error)
@@ -79,7 +79,7 @@ def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, 
 
 @dataclass(frozen=True)
 class Held:
-    """A limit and what a member has there, with its 95 % interval where that is known: of a limit that is relative to
+    """Limit with a member's value, and its 95 % interval where that is known: of a limit that is relative to
     the unreduced model, the difference to it.
     """
 
@@ -90,12 +90,12 @@ class Held:
 
     @property
     def holds(self) -> bool:
-        """On the value."""
+        """Return whether the value is within the limit."""
         return self._room(self.value) >= 0
 
     @property
     def confident(self) -> bool | None:
-        """On the whole interval; None where that is not known."""
+        """Return whether the whole interval is within the limit; None where it is not known."""
         return None if self._worst is None else self._room(self._worst) >= 0
 
     def excess(self, confident: bool) -> float:
@@ -131,7 +131,7 @@ class Held:
 
 
 def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) -> tuple[list[Limit], list[str]]:
-    """A study's constraints as limits, and as texts those on what none of the objectives measures, unit included.
+    """Constraints of a study as limits, and as texts, unit included, those on quantities that no objective measures.
 
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """

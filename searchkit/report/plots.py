@@ -1,4 +1,4 @@
-"""Figures of a search, as PNG and SVG: the front with everything it has to be compared with, and the hypervolume.
+"""Figures of a search, as PNG and SVG: the front with its baselines, and the hypervolume.
 
 Every kind of point has its own marker, fill and line, so that the figures read without colour; the colours are those of
 Okabe and Ito. Names of studies and objectives are drawn as they are, without mathematics or markup.
@@ -102,13 +102,13 @@ TRIALS: Final[dict[str, Any]] = {
 
 
 def pareto(results: Results, folder: Path) -> None:
-    """pareto.png and pareto.svg: quality over cost on both splits, with the baselines. StoreError if unwritable."""
+    """Draw pareto.png and .svg: quality over cost on both splits, with the baselines. StoreError if unwritable."""
     with _figure(results, folder / "pareto") as axes:
         _draw_pareto(axes, results)
 
 
 def quality_over(results: Results, objective: Objective, folder: Path) -> None:
-    """pareto_<objective>.png and .svg: quality over what only the front was measured in, such as latency, on the report
+    """Draw pareto_<objective>.png and .svg: quality over an objective of the front only, such as latency, on the report
     split. StoreError if unwritable.
     """
     with _figure(results, folder / f"pareto_{objective.name}") as axes:
@@ -116,7 +116,7 @@ def quality_over(results: Results, objective: Objective, folder: Path) -> None:
 
 
 def hypervolume(results: Results, folder: Path) -> None:
-    """hypervolume.png and hypervolume.svg: what the front dominated after each evaluation. StoreError if unwritable."""
+    """Draw hypervolume.png and .svg: the hypervolume after each evaluation. StoreError if unwritable."""
     with _figure(results, folder / "hypervolume") as axes:
         _draw_hypervolume(axes, results)
 
@@ -146,7 +146,7 @@ def _draw_over(axes: Axes, results: Results, objective: Objective) -> None:
 def _draw_report_split(
     axes: Axes, results: Results, cost: Objective, style: Mapping[str, Any], searched: Points, every: Points
 ) -> None:
-    """Front, baselines and unreduced model on the report split, and the axes around them and what is drawn already."""
+    """Draw front, baselines and unreduced model on the report split, and fit the axes around all points."""
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
     families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in FAMILIES}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()), cost)
@@ -209,7 +209,7 @@ def hypervolume_curve(results: Results) -> front.Array:
 
 
 def _legend(axes: Axes) -> None:
-    """Beside the axes, of what was drawn, the front on the report split first."""
+    """Draw the legend beside the axes, the front on the report split first."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     entries = zip(*axes.get_legend_handles_labels(), strict=True)
@@ -238,7 +238,7 @@ def _say_nothing_was_measured(axes: Axes) -> None:
 
 
 def _title(results: Results) -> str:
-    """The study and the examples behind each split."""
+    """Title: the study, and the number of examples in each split."""
     name = "\n".join(textwrap.wrap(one_line(str(results.study.get("name", "search")), 200), 70))
     splits = {"search": results.trials, "report": tuple(results.report.values())}
     sizes = {split: _examples(trials, results.quality) for split, trials in splits.items()}
@@ -247,7 +247,7 @@ def _title(results: Results) -> str:
 
 
 def _conditions(results: Results) -> str:
-    """The environment of the measurements, of either split where they differ."""
+    """Environment of the measurements, of either split where they differ."""
     splits = {"search": environments(results.trials), "report": environments(results.on_report)}
     told = {split: _in_short(found) for split, found in splits.items() if found}
     if len(set(told.values())) == 1:
@@ -267,7 +267,7 @@ def _examples(trials: Iterable[Trial], quality: Objective) -> int:
 
 @contextmanager
 def _figure(results: Results, path: Path) -> Iterator[Axes]:
-    """Axes to draw on, saved as PNG and SVG: the same bytes for the same results."""
+    """Make axes, saved as PNG and SVG afterwards: the same bytes for the same results."""
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The report in words, as Markdown: whether the baselines are beaten, the front, the baselines."""
+"""Report as Markdown: the verdicts on the baselines, the front, the baselines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from searchkit.report.table import shown_difference, values, with_interval
 
 
 def write(results: Results, folder: Path) -> None:
-    """report.md in the folder; StoreError if unwritable."""
+    """Write report.md to the folder; StoreError if unwritable."""
     replace_whole(folder / "report.md", markdown(results).encode())
 
 
 def markdown(results: Results) -> str:
-    """Values are those of the report split."""
+    """Make the Markdown text; values are those of the report split."""
     objectives = [f"{spoken(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
     front = [_member(results, trial, chances) for trial in results.front]
@@ -48,7 +48,7 @@ def markdown(results: Results) -> str:
 
 
 def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> list[str]:
-    """`chances` to be on the front have a column where they are known."""
+    """Row of a member; `chances` to be on the front have a column where they are known."""
     return [
         *values(results, results.report.get(trial.key)),
         *(with_interval(difference(results, trial, objective)) for objective in shown_difference(results)),
@@ -67,6 +67,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Marks of Markdown and HTML shown as they are, on one line."""
+    """Escape marks of Markdown and HTML, on one line."""
     plain = " ".join(one_line(text).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in plain)

@@ -16,7 +16,7 @@ Found = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The front against one family of baselines.
+    """Verdict on the front against one family of baselines.
 
     At each of the `points` the front sends the member that a user would choose at that cost: of those that cost no more
     on the report split, the best on the search split. The front is `better` where this member's quality is higher than
@@ -36,12 +36,12 @@ class Verdict:
 
     @property
     def beaten(self) -> bool:
-        """Better somewhere, and worse nowhere."""
+        """Return whether the front is better somewhere, and worse nowhere."""
         return self.better > 0 and self.worse == 0
 
 
 def verdicts(results: Results) -> dict[str, Verdict]:
-    """Family -> verdict, of those that were measured; none where the study has no quality or no cost."""
+    """Verdicts by family that was measured; none where the study has no quality or no cost."""
     axes = quality_and_cost(results.objectives)
     if axes is None:
         return {}
@@ -58,7 +58,7 @@ def verdicts(results: Results) -> dict[str, Verdict]:
 
 
 def sentences(results: Results) -> list[str]:
-    """One for each family, one on how they were compared, and one if the search has seen texts of the report split."""
+    """Sentences for each family, on the comparison, and if the search has seen texts of the report split."""
     found = verdicts(results)
     shared = results.duplicates.get("search/report", 0)
     warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
@@ -66,7 +66,7 @@ def sentences(results: Results) -> list[str]:
 
 
 def _measure_of(found: Collection[Verdict]) -> list[str]:
-    """The sentence that defines better and worse."""
+    """Sentence that defines better and worse."""
     points, unpaired = sum(each.points for each in found), sum(each.unpaired for each in found)
     if not found:
         return []
@@ -80,7 +80,7 @@ def _measure_of(found: Collection[Verdict]) -> list[str]:
 
 
 def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Objective] | None:
-    """The first objective that is better when higher and the first that is better when lower; None without both."""
+    """First objective that is better when higher and first that is better when lower; None without both."""
     firsts = {objective.better: objective for objective in reversed(objectives)}
     return (firsts["higher"], firsts["lower"]) if len(firsts) == 2 else None
 
@@ -95,7 +95,7 @@ def _sentence(name: str, verdict: Verdict) -> str:
 
 
 def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, Found]]:
-    """(search, report) estimates of the members that were measured on both splits."""
+    """Estimates (search, report) of the members that were measured on both splits."""
     both = ((estimates(trial, axes), estimates(results.report.get(trial.key), axes)) for trial in results.front)
     return [(search, report) for search, report in both if search is not None and report is not None]
 

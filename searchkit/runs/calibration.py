@@ -17,7 +17,7 @@ CALIBRATED: Final = 24  # candidates that are timed for a modelled objective; a 
 
 
 def calibrated(session: Session, build: Callable[[], Any]) -> dict[str, Any]:
-    """The table of each modelled objective by name, from the run's folder or measured now on the bench of `build`."""
+    """Table of each modelled objective by name, from the run's folder or measured now on the bench of `build`."""
     modelled = _modelled(session)
     if not modelled:
         return {}

@@ -1,4 +1,4 @@
-"""The choice of a member from the front of a run's folder, by its stored results or another setting's."""
+"""Choice of a member from the front of a run's folder, by its stored results or another setting's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bo
 
 
 def in_setting(folder: Folder, results: Results, name: str) -> Results:
-    """The results with the values on the report split as they were measured in another setting, by its fingerprint."""
+    """Results with the values on the report split as measured in another setting, given by its fingerprint."""
     from searchkit.storage.store import Store
 
     record = folder.read()

@@ -1,4 +1,4 @@
-"""The results of a run: gathered from its records, and written into its folder."""
+"""Results of a run: gathered from its records, and written into its folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gathered(
     measured: Mapping[str, Trial],
     duplicates: Mapping[str, int],
 ) -> Results:
-    """The results of a run; objectives: those searched, those of the front only; measured: by key, on the report."""
+    """Gather results; objectives: those searched, those of the front only; measured: by key, on the report split."""
     front = Front.of(trials, objectives[0])
     return Results(
         study={"fingerprint": digest(description), **description},
@@ -43,7 +43,7 @@ def gathered(
 
 
 def write(results: Results, folder: Folder) -> None:
-    """Tables, summary, text and plots."""
+    """Write tables, summary, text and plots."""
     from searchkit.report import plots, table, text
 
     table.write(results, folder.path)
@@ -55,6 +55,6 @@ def write(results: Results, folder: Folder) -> None:
 
 
 def counts(note: Any) -> dict[str, int] | None:
-    """The note on shared texts as it was written; None for anything else."""
+    """Read the note on shared texts; None for anything else."""
     written = isinstance(note, dict) and all(type(count) is int for count in note.values())
     return note if written else None

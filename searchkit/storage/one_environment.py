@@ -1,4 +1,4 @@
-"""Numbers of one setting: device, threads, number format, versions."""
+"""Stores of times from one environment: device, threads, number format, versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OneSetting:
-    """A store, read once, that refuses times of another setting than those it holds: they do not compare."""
+    """Store, read once, that refuses times of another setting than those it holds, since they do not compare."""
 
     def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
         self.store = store

@@ -65,7 +65,7 @@ def segments(out: Mapping[str, Any]) -> list[list[int]]:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """DataError: it has not the special tokens of a BERT-like encoder, takes fewer than `max_length` tokens, or comes
+    """Raise DataError where it lacks a BERT-like encoder's special tokens, takes fewer than `max_length`, or comes
     from a release of `tokenizers` that cuts texts wrongly.
     """
     import tokenizers
@@ -83,6 +83,6 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None
 
 
 def check_first(ids: NDArray[np.int32], offsets: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase) -> None:
-    """DataError: an example does not begin with [CLS]. ids: (T,), offsets: (N + 1,)."""
+    """Raise DataError where an example does not begin with [CLS]. ids: (T,), offsets: (N + 1,)."""
     if (np.diff(offsets) < 1).any() or (ids[offsets[:-1]] != tokenizer.cls_token_id).any():
         raise DataError(f"the tokenizer does not put {tokenizer.cls_token} first, so it has no place for the class")

@@ -1,4 +1,4 @@
-"""The untrained supernet from a checkpoint: its head kept, permuted, made anew or refused, and its labels named.
+"""Untrained supernet from a checkpoint: its head is kept, permuted, made anew or refused, its labels are named.
 
 A recipe that begins with `FineTune` trains the head, so it may be new. One with `start=None`, or `FineTune(epochs=0)`,
 takes the checkpoint as it is: there the head must be complete, and its classes must be the data's by name.
@@ -16,7 +16,7 @@ import torch
 from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
 from searchkit.reduction.families import FAMILIES
-from searchkit.reduction.heads import Head, is_class_of
+from searchkit.reduction.heads import SETTING, Head, is_class_of, set_head
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.label_names import order_of, plain, suggestion
 
@@ -32,7 +32,7 @@ UNUSED: Final = ("cls.", "lm_head.", "generator_", "discriminator_", "vocab_", "
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs that the data needs.
+    """Outputs that the data needs.
 
     labels: names of the outputs, in the data's order; trained: the head is trained on the data before anything else;
     label_map: checkpoint's name -> data's name
@@ -45,14 +45,14 @@ class Wanted:
 
 
 def trains_head(recipe: Recipe) -> bool:
-    """Whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
+    """Return whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
     while recipe.start is not None:
         recipe = recipe.start
     return bool(getattr(recipe, "trains_head", False))
 
 
 def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None = None) -> AdaptiveModel:
-    """The checkpoint's model with the outputs wanted, in the data's order.
+    """Load the checkpoint's model with the outputs that the data needs, in the data's order.
 
     What is new, unread or taken over without a name is logged as a warning. Raises DataError in one line where the
     checkpoint does not fit, StudyError for a `label_map` that has nothing to map.
@@ -63,6 +63,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if not wanted.trained:
         _check_head(source, config, wanted)
     order = None if resized else _order(source, config, names, wanted)
+    set_head(config, wanted.head)
     if resized:
         config.num_labels = len(wanted.labels)
     if attention_dropout is not None:  # the families have two names for it
@@ -97,7 +98,7 @@ def name_outputs(model: AdaptiveModel, labels: Sequence[str], head: Head) -> Non
 
 
 def _names(config: Any) -> tuple[str, ...]:
-    """The checkpoint's labels in the order of its outputs."""
+    """Label names of the checkpoint in the order of its outputs."""
     return tuple(str(config.id2label.get(number, f"LABEL_{number}")) for number in range(config.num_labels))
 
 
@@ -115,6 +116,8 @@ def _check_head(source: str, config: Any, wanted: Wanted) -> None:
         raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
     if config.num_labels != count:
         raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
+    if (own := getattr(config, SETTING, None)) not in (None, wanted.head.name):
+        raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{WAY_ON}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
         raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
     activation = str(
@@ -152,7 +155,7 @@ def _is_unused(name: str) -> bool:
 
 
 def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> tuple[int, ...] | None:
-    """The checkpoint's output of each class; None where the head is no classifier, or trained without a match."""
+    """Output of the checkpoint for each class; None where the head is no classifier, or is trained without a match."""
     architecture = _architecture(config)
     if not wanted.head.named_outputs or (architecture and not is_class_of(architecture, wanted.head)):
         return None
@@ -171,15 +174,15 @@ def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> 
 
 
 def _agree(config: Any, names: tuple[str, ...]) -> bool:
-    """Whether `label2id` says the same as `id2label`, as far as it knows the names."""
+    """Return whether `label2id` agrees with `id2label`, as far as it has the names, in any spelling."""
     exact = {str(name): str(number) for name, number in (config.label2id or {}).items()}
     alike = {plain(name): number for name, number in exact.items()}
-    told = [exact.get(name, alike.get(plain(name), str(number))) for number, name in enumerate(names)]
-    return told == [str(number) for number in range(len(names))]
+    numbers = [exact.get(name, alike.get(plain(name), str(number))) for number, name in enumerate(names)]
+    return numbers == [str(number) for number in range(len(names))]
 
 
 def _is_new(model: AdaptiveModel, weights: Weights) -> bool:
-    """Whether the last product of the head was initialised."""
+    """Return whether the last product of the head was initialised."""
     new = set(weights.new)
     return any(part is model.view.output.weight for name, part in model.stock.named_parameters() if name in new)
 
@@ -211,7 +214,7 @@ def _permute(source: str, model: AdaptiveModel, names: tuple[str, ...], order: t
 
 
 def _saved_names(names: tuple[str, ...], order: tuple[int, ...] | None, wanted: Wanted) -> tuple[str, ...]:
-    """The data's names; the checkpoint's where the data has numbers and a `label_map` gave them names."""
+    """Names to save: the data's; the checkpoint's where the data has numbers and a `label_map` names them."""
     if order is None or not all(label.lstrip("-").isdecimal() for label in wanted.labels):
         return wanted.labels
     own = tuple(names[number] for number in order)

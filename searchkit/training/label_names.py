@@ -10,7 +10,7 @@ from searchkit.errors import DataError
 def order_of(
     checkpoint: Sequence[str], data: Sequence[str], label_map: Mapping[str, str | int] | None = None
 ) -> tuple[int, ...] | None:
-    """For each of the data's classes the checkpoint's output; None where names do not match one to one.
+    """Output of the checkpoint for each of the data's classes; None where names do not match one to one.
 
     Case and blanks do not matter. `label_map` (checkpoint's name -> data's name) decides where it is given; DataError
     unless it maps one to one.
@@ -30,7 +30,7 @@ def order_of(
 
 
 def suggestion(checkpoint: Sequence[str], data: Sequence[str]) -> str:
-    """A `label_map` to copy, in the order of the lists: an example, not a guess that should be believed."""
+    """`label_map` to copy, in the order of the lists: an example of the form, not a guess at the right one."""
     pairs = ", ".join(f"{name!r}: {label!r}" for name, label in zip(checkpoint, data, strict=False))
     return f"Supernet(label_map={{{pairs}}}) if that is what they mean"
 

@@ -25,7 +25,7 @@ TOKEN_BUDGET = 4096
 
 
 def dumped(model: AdaptiveModel, data: Encoded, where: Where, *, gold: bool) -> NDArray[np.float32]:
-    """(T,) the saliency of every token, memory-mapped from `where.folder`, where it is written if it is not there.
+    """(T,) saliency of every token, memory-mapped from `where.folder`, where it is written if it is missing.
 
     Example i's tokens stand where `data` has them, so nothing depends on the order of batches; a dump that was
     interrupted is made again. With `gold` the right output is explained, otherwise the predicted one.
@@ -54,7 +54,7 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
 
 
 def _reserve(file: Path) -> None:
-    """Take its bytes on disk now: OSError where there is no room, not a signal when a mapped page is written."""
+    """Reserve its bytes on disk now: OSError where there is no room, not a signal when a mapped page is written."""
     with file.open("r+b") as sparse:
         os.posix_fallocate(sparse.fileno(), 0, file.stat().st_size)
 

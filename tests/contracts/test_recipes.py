@@ -132,7 +132,7 @@ class StoppedError(Exception):
     """What stands for a kill: it leaves the training at a step of our choice."""
 
 
-@pytest.mark.parametrize(("name", "head"), [(name, RECIPES[name].heads[0]) for name in sorted(RECIPES)])
+@pytest.mark.parametrize(("name", "head"), [(name, next(iter(RECIPES[name].heads))) for name in sorted(RECIPES)])
 def test_an_interrupted_training_ends_with_the_same_weights(
     name: str, head: str, models: object, tmp_path: Path
 ) -> None:
@@ -168,7 +168,7 @@ def test_thresholds_without_a_score_to_turn_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_another_seed_trains_other_weights(name: str, models: object, tmp_path: Path) -> None:
-    head = RECIPES[name].heads[0]
+    head = next(iter(RECIPES[name].heads))
     model = untrained(head)
     SMALL[name]().train(model, data_for(head), where(tmp_path, seed=1))
     assert not torch.equal(weights(model), weights(models[name, head]))  # type: ignore[index]
