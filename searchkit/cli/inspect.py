@@ -30,7 +30,7 @@ def status(
     if follow and sent:
         raise typer.Exit(followed(sent, run))
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
-    folder = next((each for each in folders if each.study.exists()), None)
+    folder = next((candidate_folder for candidate_folder in folders if candidate_folder.study.exists()), None)
     if folder or not sent:
         show_status(folder or Folder(run))
     if sent:
@@ -90,12 +90,12 @@ def pick_command(
     with loading():
         from searchkit.runs.pick import picked
 
-    found = picked(Folder(run), where or [], best, confident, measured)
-    path = found.write(run)
+    choice = picked(Folder(run), where or [], best, confident, measured)
+    path = choice.write(run)
     if as_json:
         typer.echo(path.read_text(), nl=False)
     else:
-        show_picked(found, path)
+        show_picked(choice, path)
 
 
 def measure_command(
@@ -118,14 +118,14 @@ def measure_command(
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
-    found = []
+    remeasured = []
     with keeping(folder), bars() as progress:
         for size in dict.fromkeys(batch_size):
-            found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
-            found[-1].write(folder.path)
-    for each in found:
+            remeasured.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            remeasured[-1].write(folder.path)
+    for each in remeasured:
         show_remeasured(each)
-    for name, value in found[0].setting.items():
+    for name, value in remeasured[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")
     say(f"kept in {folder.path / 'measured'}")

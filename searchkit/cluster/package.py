@@ -117,11 +117,11 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
     StudyError for a relative path that exists here and is not included: the job would not find it.
     """
-    found = []
+    absolute = []
     for name, value in _arguments(loaded).items():
         path = Path(value).expanduser()
         if path.is_absolute():
-            found.append(str(path))
+            absolute.append(str(path))
         elif value and path.exists():
             inside = _relative(path)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
@@ -129,7 +129,7 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
                     f"-p {name}={value} is on this machine only: send it along with --include {value}, or give an "
                     "absolute path that the cluster sees too"
                 )
-    return found
+    return absolute
 
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
@@ -143,8 +143,8 @@ def _arguments(loaded: Loaded) -> dict[str, str]:
 
 def _relative(path: Path) -> str | None:
     """Path relative to the current folder; None if it lies elsewhere."""
-    found = os.path.relpath(os.path.abspath(path.expanduser()))
-    return None if found.split(os.sep)[0] == os.pardir else found
+    relative = os.path.relpath(os.path.abspath(path.expanduser()))
+    return None if relative.split(os.sep)[0] == os.pardir else relative
 
 
 def _below(inside: str, folder: str | None) -> bool:

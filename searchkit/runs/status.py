@@ -11,7 +11,7 @@ from searchkit.records import Trial
 from searchkit.search.failures import grouped
 
 
-def told(
+def status_lines(
     record: Mapping[str, Any], trials: Sequence[Trial], *, ended: str | None, in_flight: int | None, seconds: float
 ) -> Iterator[str]:
     """Lines on the search: its state, its progress, the limit that ended it, and the outcomes of its trials.
