@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from searchkit._checks import json_count, json_number, json_number_or_none, json_numbers, json_of
+from searchkit._checks.plain_texts import lettered
 
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]
@@ -51,7 +52,12 @@ class Candidate:
 
     @cached_property
     def key(self) -> str:
-        """Key: 16 hex digits, the same in every process and on every machine."""
+        """16 hex digits, the same in every process and on every machine, which no spreadsheet takes for a number."""
+        return lettered(self.former_key)
+
+    @property
+    def former_key(self) -> str:
+        """The key in records from before keys were never digits alone, or such as 8e64310212345678."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

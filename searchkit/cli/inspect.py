@@ -7,9 +7,11 @@ from typing import Annotated, Final
 import typer
 
 from searchkit.cli.cluster import followed, show_job
+from searchkit.cli.notices import notices
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
+from searchkit.errors import StoreError
 from searchkit.runs.folder import Folder
 
 LAST_LINES: Final = 10  # of a job's log, in its status
@@ -88,14 +90,21 @@ def pick_command(
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
     """
     with loading():
+        from searchkit.report.pick import FILE
         from searchkit.runs.pick import picked
 
     choice = picked(Folder(run), where or [], best, confident, measured)
-    path = choice.write(run)
+    unkept = None
+    try:
+        choice.write(run)
+    except StoreError as error:
+        unkept = error
     if as_json:
-        typer.echo(path.read_text(), nl=False)
+        typer.echo(choice.text, nl=False)
     else:
-        show_picked(choice, path)
+        show_picked(choice, None if unkept else run / FILE)
+    if unkept:
+        raise StoreError(f"the choice is not kept: {unkept}")
 
 
 def measure_command(
@@ -119,12 +128,12 @@ def measure_command(
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
     remeasured = []
-    with keeping(folder), bars() as progress:
+    with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
             remeasured.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
             remeasured[-1].write(folder.path)
-    for each in remeasured:
-        show_remeasured(each)
+    for measurement in remeasured:
+        show_remeasured(measurement)
     for name, value in remeasured[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")
@@ -144,7 +153,8 @@ def verify(
         from searchkit.runs.verify import measured_again, replayed
 
     folder = Folder(run)
-    replay = replayed(folder)
+    with notices():
+        replay = replayed(folder)
     say(f"replayed {replay} asks: every one is the stored one")
     if again:
         conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)

@@ -69,7 +69,7 @@ def show_status(folder: Folder) -> None:
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.table import estimate_of, plus_minus
     from searchkit.runs.folder import stored_objectives
-    from searchkit.runs.status import status_lines
+    from searchkit.runs.status import latest, status_lines
     from searchkit.search.budget import ENDED
     from searchkit.search.steady import IN_FLIGHT
     from searchkit.storage.store import Store
@@ -83,12 +83,13 @@ def show_status(folder: Folder) -> None:
     except NothingStoredError:
         trials, ended, in_flight = [], None, None
     try:
-        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        report = Store.open(storage, reported, (*objectives, *front_objectives), create=False).trials()
+        study = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        report = latest(Store.open(storage, study, (*objectives, *front_objectives), create=False).trials())
     except NothingStoredError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)
-    say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    reported = sum(trial.status == "measured" for trial in report)
+    say(f"{name}: {count} of {record['evaluations']} evaluations, {reported} measured on the report split")
     seconds = Stopwatch(folder.seconds("search")).before
     for line in status_lines(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
         say(f"  {line}")
@@ -110,7 +111,7 @@ def show_status(folder: Folder) -> None:
         say(line)
 
 
-def show_picked(picked: Picked, path: Path) -> None:
+def show_picked(picked: Picked, path: Path | None) -> None:
     """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
     from searchkit.report.notes import contended, timing_flaw
 
@@ -125,7 +126,8 @@ def show_picked(picked: Picked, path: Path) -> None:
     for untold in picked.untold:
         say(f"{untold} of the study was kept on the search split; the report split has no such figure")
     say(f"candidate {json.dumps(picked.trial.ask.candidate.to_json())}, key {picked.trial.key}")
-    say(f"measured on {in_short(picked.trial.environment)}; written to {path}")
+    written = f"; written to {path}" if path else ""
+    say(f"measured on {in_short(picked.trial.environment)}{written}")
 
 
 def _figure(figure: Figure) -> str:

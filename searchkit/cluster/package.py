@@ -117,16 +117,16 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
     StudyError for a relative path that exists here and is not included: the job would not find it.
     """
-    absolute = []
+    absolute, beside = [], loaded.required_file("submit").parent
     for name, value in _arguments(loaded).items():
         path = Path(value).expanduser()
         if path.is_absolute():
             absolute.append(str(path))
-        elif value and path.exists():
-            inside = _relative(path)
+        elif value and (here := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)):
+            inside = _relative(here)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
                 raise StudyError(
-                    f"-p {name}={value} is on this machine only: send it along with --include {value}, or give an "
+                    f"-p {name}={value} is on this machine only: send it along with --include {here}, or give an "
                     "absolute path that the cluster sees too"
                 )
     return absolute

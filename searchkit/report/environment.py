@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from searchkit._checks.code import digest
+from searchkit._checks.plain_texts import lettered
 from searchkit.errors import one_line
 from searchkit.records import Scalar, Trial
-
-if TYPE_CHECKING:
-    pass
 
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
@@ -23,7 +20,12 @@ def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
 
 
 def fingerprint(setting: Mapping[str, Scalar]) -> str:
-    """Fingerprint of a setting, 8 hex digits; times of different fingerprints are not compared."""
+    """8 hex digits of what numbers depend on beside the candidate. Times of different fingerprints are not compared."""
+    return lettered(former_fingerprint(setting))
+
+
+def former_fingerprint(setting: Mapping[str, Scalar]) -> str:
+    """The fingerprint in records from before it was never digits alone."""
     return digest(dict(setting))[:8]
 
 

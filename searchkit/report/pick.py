@@ -89,10 +89,15 @@ class Picked:
         assert isinstance(strict, dict)
         return strict
 
+    @property
+    def text(self) -> str:
+        """Content of `pick.json`."""
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
+        return (text + "\n").encode(errors="backslashreplace").decode()
+
     def write(self, folder: Path) -> Path:
         """Write pick.json to the folder; StoreError if unwritable."""
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
-        replace_whole(folder / FILE, (text + "\n").encode(errors="backslashreplace"))
+        replace_whole(folder / FILE, self.text.encode())
         return folder / FILE
 
 

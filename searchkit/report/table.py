@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._checks.plain_texts import is_converted
 from searchkit._files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
@@ -70,13 +71,20 @@ def write(results: Results, folder: Path) -> None:
 
 
 def csv_of(frame: pd.DataFrame) -> bytes:
-    """Convert to csv for spreadsheets: texts that would run as formulas begin with an apostrophe; numbers stay."""
+    """The table for pandas and spreadsheets: texts that these would run as formulas, or turn into numbers, dates, flags
+    or gaps, begin with an apostrophe; numbers stay.
+    """
 
-    def inert(text: Any) -> Any:
-        return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+    texts = {str(name): frame[name].map(_inert) for name in frame.select_dtypes(["str", "object"])}
+    return frame.assign(**texts).rename(columns=_no_formula).to_csv(index=False).encode()
 
-    texts = {str(name): frame[name].map(inert) for name in frame.select_dtypes(["str", "object"])}
-    return frame.assign(**texts).rename(columns=inert).to_csv(index=False).encode()
+
+def _no_formula(text: Any) -> Any:
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+
+
+def _inert(text: Any) -> Any:
+    return f"'{text}" if isinstance(text, str) and is_converted(text) else _no_formula(text)
 
 
 def plus_minus(estimate: Estimate | None) -> str:

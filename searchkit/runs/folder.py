@@ -16,6 +16,8 @@ from searchkit._files import lock, replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
 
+log = logging.getLogger(__name__)
+
 RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
     "description": dict,
     "fingerprint": str,
@@ -69,8 +71,11 @@ class Folder:
         for name, kind in RECORD.items():
             if not isinstance(data.get(name), kind):
                 raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
-        if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
-            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
+        if not all(
+            isinstance(text, str)
+            for text in (data["description"].get("name"), data.get("cwd", ""), *data["parameters"].values())
+        ):
+            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts, and cwd is")
         engine = data["description"].get("engine", {})
         if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
             raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")
@@ -87,9 +92,12 @@ class Folder:
         """
         with self.held():
             self._refuse_another(record["description"], mended)
+            unknown = code_unknown(self, record["description"]) if self.study.exists() else None
             prepare()
             replace_whole(self.study, json.dumps({**record, IDENTIFIED: True}, indent=2).encode())
             with _logging_to(self.log):
+                if unknown:
+                    log.warning("%s", unknown)
                 yield
 
     @contextmanager
@@ -123,10 +131,10 @@ class Folder:
             return
         before = self.read()
         if not same_study(before, description) and not (mended and only_code_differs(before, description)):
-            changed = ", ".join(differences(before["description"], description))
+            code = "values of both would be mixed: " if only_code_differs(before, description) else ""
             raise StudyError(
-                f"{self.path} holds a run of another study (different: {changed}); "
-                "rename the study or choose another folder with --runs"
+                f"{self.path} holds a run of another study (different: {changes(before, description)}); "
+                f"{code}rename the study or choose another folder with --runs"
             )
 
 
@@ -141,8 +149,25 @@ def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any])
     return bool(without_code(record["description"]) == without_code(description))
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Parts of a study that have changed: `space`, or `objectives: the code of cost`."""
+def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
+    """A sentence where the study has code of the user's own, and the folder's run is from before code was kept."""
+    owners = {name for part in description for name in _codes(description[part], part)}
+    if folder.read().get(IDENTIFIED) or not owners:
+        return None
+    return (
+        f"{folder.path} was begun before the user's own code was kept with a run: whether that of "
+        f"{', '.join(sorted(owners))} is still the same is not known"
+    )
+
+
+def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+    """What differs from the study of a record, and where that looked for relative paths, if that was elsewhere."""
+    changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
+    return changed if home == str(Path.cwd()) else f"{changed}; relative paths were those of {home}"
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a study that have changed: `space`, or `objectives: the code of cost`."""
     for name in sorted(now):
         old, new = before.get(name), now[name]
         if old == new:
@@ -150,6 +175,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         changed = sorted(_codes(new, name).items() ^ _codes(old, name).items())
         if changed and without_code(old) == without_code(new):
             yield f"{name}: the code of {', '.join(dict.fromkeys(owner for owner, _ in changed))}"
+        elif isinstance(old, Mapping) and [part for part in new if old.get(part) != new[part]] in (["data"], ["model"]):
+            yield f"{name}: its {'data' if 'data' in new else 'model'}"
         else:
             yield name
 
@@ -166,13 +193,19 @@ def _codes(description: Any, owner: str) -> dict[str, Any]:
     if isinstance(description, list):
         parts = [_codes(value, owner) for value in description]
     elif isinstance(description, Mapping):
-        named = description.get("name") or description.get("recipe")
+        named = description.get("name") or _name_of(description.get("objective"))
+        named = "the recipe" if isinstance(description.get("recipe"), str) else named  # with those that it starts from
         owner = str(named) if isinstance(named, str) else owner
         parts = [_codes(value, owner) for value in description.values()]
         parts += [{owner: description["code"]}] if "code" in description else []
     else:
         parts = []
     return {name: code for part in parts for name, code in part.items()}
+
+
+def _name_of(objective: Any) -> Any:
+    """The name of a constraint's objective."""
+    return objective.get("name") if isinstance(objective, Mapping) else None
 
 
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from searchkit.errors import DataError, NothingStoredError, StudyError
@@ -66,6 +67,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
+        "cwd": str(Path.cwd()),  # where relative paths of data and models are looked for when it is opened again
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step, steps_shown
 from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
@@ -38,7 +39,7 @@ def execute(
 
 def _executed(session: Session, interrupt: Interrupt | None) -> Results:
     with opened(session):
-        _ = session.supernet  # trained before the splits are compared and the search's seconds begin
+        trained(session)  # before the splits are compared and the search's seconds begin
         count_duplicates(session)
         search(session, interrupt)
         results = report(session)
@@ -53,7 +54,14 @@ def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = sile
     """Train the study's supernet, or find it in the cache."""
     session = Session(loaded, conditions, progress)
     with opened(session):
-        return session.supernet
+        return trained(session)
+
+
+def trained(session: Session) -> Trained:
+    """The supernet, trained now or from the cache; the run keeps how long its training took."""
+    supernet = session.supernet
+    replace_whole(session.folder.seconds("train"), str(supernet.train_s).encode())
+    return supernet
 
 
 def count_duplicates(session: Session) -> Mapping[str, int]:

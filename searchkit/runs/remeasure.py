@@ -18,7 +18,7 @@ from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
-from searchkit.report.environment import fingerprint
+from searchkit.report.environment import fingerprint, former_fingerprint
 from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
@@ -109,7 +109,7 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
     wanted = [Candidate.of(baseline="unreduced")]
     searched = session.store("search", create=False).trials()
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
-    store = _store(session, objectives, fingerprint(setting))
+    store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}
     missing = [Ask(number, candidate) for number, candidate in enumerate(wanted) if candidate.key not in done]
     timed = [candidate for candidate in objectives if candidate.exclusive]
@@ -138,8 +138,10 @@ def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[
     )
 
 
-def _store(session: Session, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
+def _store(session: Session, objectives: tuple[Objective, ...], setting: Mapping[str, Scalar]) -> Any:
     from searchkit.storage.store import Store
 
-    name = f"{session.study.name}-measured-{fingerprint}"
+    former = f"{session.study.name}-measured-{former_fingerprint(setting)}"
+    held = former in Store.held(session.storage)
+    name = former if held else f"{session.study.name}-measured-{fingerprint(setting)}"
     return Store.open(session.storage, name, objectives, fingerprint=session.fingerprint)

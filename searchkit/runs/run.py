@@ -14,6 +14,7 @@ from searchkit.report.results import Results
 from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.pick import picked
 from searchkit.runs.results import write
+from searchkit.runs.status import latest
 from searchkit.runs.verify import stored_results
 from searchkit.search.budget import ENDED
 from searchkit.storage.address import with_password
@@ -78,7 +79,8 @@ class Run:
             store = Store.open(storage, f"{name}-search", searched, create=False)
             trials, ended = store.trials(), store.note(ENDED)
             reported = str(self._record.get("report", f"{name}-report"))  # absent in runs from before
-            on_report = len(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
+            report = latest(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
+            on_report = sum(trial.status == "measured" for trial in report)
         except NothingStoredError:
             pass  # not begun yet
         failed = sum(trial.status == "failed" for trial in trials)

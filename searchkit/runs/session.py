@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._checks.code import digest
-from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step
 from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
@@ -62,7 +61,7 @@ class Session:
     def supernet(self) -> Trained:
         """Trained supernet: from the cache, or trained at the first access."""
         step("loading the model and encoding the train split")
-        trained = train(
+        return train(
             self.study.supernet,
             self.study.task,
             self.tables,
@@ -74,8 +73,6 @@ class Session:
             began_with=self._began_with,
             progress=self.progress,
         )
-        replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
-        return trained
 
     @property
     def _began_with(self) -> str:

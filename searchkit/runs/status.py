@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from searchkit.records import Trial
 from searchkit.search.failures import grouped
+
+
+def latest(trials: Iterable[Trial]) -> list[Trial]:
+    """Last trial of each candidate: one that failed and was tried again counts by its later outcome."""
+    return list({trial.key: trial for trial in trials}.values())
 
 
 def status_lines(

@@ -8,16 +8,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from searchkit._checks.paths import relative_to
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.study import Study
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,26 @@ class Loaded:
         return self.file
 
 
-def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    file: str | Path,
+    parameters: Mapping[str, str] | None = None,
+    ran_in: Sequence[Path] = (),
+    last: Sequence[Path] = (),
+) -> Loaded:
     """Call the function `study` of a Python file, its parameters given as text and converted by their annotations.
 
-    The file may import modules that lie beside it.
+    The file may import modules that lie beside it. Relative paths of data and models are looked for in `ran_in`, the
+    current folder, the file's own, and `last`.
 
     Raises StudyError in one line for a missing file, a file without `study`, an unknown or malformed parameter, and
     whatever the file itself raises.
     """
     path, given = Path(file), dict(parameters or {})
+    with relative_to(*ran_in, Path(), path.resolve().parent, *last):
+        return _loaded(path, given)
+
+
+def _loaded(path: Path, given: dict[str, str]) -> Loaded:
     define = _function(path)
     arguments = _arguments(define, given, path)
     try:

@@ -13,7 +13,7 @@ from searchkit._checks.code import digest
 from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
-from searchkit.runs.folder import Folder, differences, same_study
+from searchkit.runs.folder import Folder, changes, same_study
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
@@ -48,10 +48,9 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
     description = loaded.study.describe()
     if not same_study(record, description):
-        changed = ", ".join(differences(record["description"], description))
         raise StudyError(
             f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds "
-            f"(different: {changed})"
+            f"(different: {changes(record, description)})"
         )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
@@ -59,6 +58,7 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         "description": description,
         "fingerprint": digest(description),
         "file": str(loaded.required_file("restore").resolve()),
+        "cwd": str(Path.cwd()),
     }
     mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import IDENTIFIED, Folder, differences, same_study, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, changes, code_unknown, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.search_phase import FOUND
@@ -31,6 +32,8 @@ from searchkit.space.levels import MOST_LAYERS
 from searchkit.storage.address import with_password
 from searchkit.storage.store import Store
 from searchkit.training.cache import RECORD, fingerprint
+
+log = logging.getLogger("searchkit.runs.folder")  # whose warnings are shown
 
 
 def stored_results(folder: Folder) -> Results:
@@ -67,13 +70,16 @@ def _command(folder: Folder, record: Mapping[str, Any]) -> str:
     """Command line that resumes a run."""
     if record["file"] is None:
         return "searchkit.run(study)"
-    words = ["searchkit", "run", record["file"]]
+    words, runs = ["searchkit", "run", record["file"]], folder.path.parent
+    home = record.get("cwd", str(Path.cwd()))  # absent in runs from before
+    elsewhere = home != str(Path.cwd())
     for name, value in record["parameters"].items():
         words += ["-p", f"{name}={value}"]
-    words += [] if folder.path.parent == Path("runs") else ["--runs", str(folder.path.parent)]
+    if elsewhere or runs != Path("runs"):
+        words += ["--runs", str(runs.absolute() if elsewhere else runs)]
     words += ["--storage", record["storage"]] if record["storage"] else []
     words += ["--workers", str(record["workers"])] if record.get("workers") else []  # absent in runs from before
-    return shlex.join(words)
+    return (f"cd {shlex.quote(home)} && " if elsewhere else "") + shlex.join(words)
 
 
 def replayed(folder: Folder) -> int:
@@ -151,12 +157,15 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
             f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
             "load it from a file: write one that defines study(), and `searchkit run` it once"
         )
-    loaded = load(record["file"], record["parameters"])
+    ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
+    loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)
     if not same_study(record, session.description):
-        changed = ", ".join(differences(record["description"], session.description))
+        changed = changes(record, session.description)
         raise StudyError(
             f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
         )
+    if unknown := code_unknown(folder, session.description):
+        log.warning("%s", unknown)
     return session

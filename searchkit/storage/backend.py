@@ -100,9 +100,9 @@ class StudyInStorage:
         if held.get(COPYING) and not self.copying:
             raise StoreError(f"study {self.name!r} in {where} is an unfinished copy: copy or restore it again")
         if self.mended and held.get(FINGERPRINT) != self.fingerprint and _all_failed(storage, study):
-            logger.warning(
-                "%s: every trial of %s failed, by code that was changed since: it starts anew", where, self.name
-            )
+            if storage.get_n_trials(study):
+                text = "%s: every trial of %s failed, by code that was changed since: it starts anew"
+                logger.warning(text, where, self.name)
             storage.delete_study(study)
             study = self._found(storage, where)
             held = storage.get_study_user_attrs(study)

@@ -215,7 +215,7 @@ class Store:
         known, trials = _Known(rows=len(rows)), []
         for row in rows:
             trial = self._trial(row)
-            number, key = trial.ask.number, row.user_attrs["key"]
+            number, key = trial.ask.number, trial.key
             if known.keys.get(number) == key:
                 logger.warning("%s holds ask %d twice: the first counts", self._where, number)
                 continue
@@ -231,7 +231,8 @@ class Store:
             trial = Trial.from_json(row.user_attrs[RECORD])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"trial {row.number} in {self._where} is no record of searchkit: {error!r}") from None
-        if row.user_attrs.get("key") != trial.key or row.values != self._shown.outcome(trial)[1]:
+        keys = (trial.key, trial.ask.candidate.former_key)
+        if row.user_attrs.get("key") not in keys or row.values != self._shown.outcome(trial)[1]:
             raise StoreError(
                 f"trial {row.number} in {self._where} is damaged: its record says something else than what stands "
                 "beside it. Restore the storage from a copy"

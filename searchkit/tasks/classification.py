@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit._progress import step
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -61,6 +62,7 @@ class TextClassification:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source, self._columns  # both check what they are made of
 
     @property

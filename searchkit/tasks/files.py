@@ -13,6 +13,7 @@ from typing import Final
 
 import pandas as pd
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.formats import format_of, read
 
@@ -64,7 +65,10 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     split (`save_to_disk` of a DatasetDict).
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give a folder with train.parquet (or arrow, csv, tsv, json, jsonl)")
+        raise DataError(
+            f"{folder} is not a folder{looked_in(folder)}; give a folder with train.parquet (or arrow, csv, tsv, json, "
+            "jsonl)"
+        )
     splits = _named(folder) or _saved(folder) or _named(folder / "data")
     if not splits:
         raise DataError(f"{folder}: no file is named by its split, like train.parquet; {_reason(folder)}")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit.errors import DataError
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -62,6 +63,7 @@ class QuestionAnswering:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source  # checks what it is made of
         if self.stride < 0 or self.question_length < 1:
             raise ValueError(f"stride and question_length must not be less, got {self.stride=} {self.question_length=}")
