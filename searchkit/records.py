@@ -153,7 +153,7 @@ class Estimate:
             {name: json_number(figure) for name, figure in beside.items()},
             json_number_or_none(data.get("low")),
             json_number_or_none(data.get("high")),
-            tuple(json_number_or_none(one) for one in resamples),
+            tuple(json_number_or_none(value) for value in resamples),
         )
 
 

@@ -84,7 +84,7 @@ class RaceState:
 
     def outcomes(self, subject: Any) -> dict[str, Floats]:
         """Per-example values of quality and cost, by name. StudyError where they break `Objective.examples`."""
-        found = {}
+        by_name = {}
         for objective, most in ((self.quality, 1.0), (self.cost, math.inf)):
             assert objective.examples is not None
             values = np.asarray(objective.examples(subject), dtype=np.float64)
@@ -94,8 +94,8 @@ class RaceState:
                     f"objective {objective.name!r}: examples must be {allowed}, one for each example; "
                     "without `examples` it is not raced"
                 )
-            found[objective.name] = values
-        return found
+            by_name[objective.name] = values
+        return by_name
 
     def against(self, trials: Iterable[Trial]) -> RaceState:
         """Copy of the race against these trials, whose examples are known."""

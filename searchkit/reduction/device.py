@@ -121,12 +121,12 @@ def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
     governor, highest, preference = (
         read(name) for name in ("scaling_governor", "scaling_max_freq", "energy_performance_preference")
     )
-    told = [
+    governors = [
         governor and f"governor {governor}",
         preference and f"preference {preference}",
         highest.isdigit() and f"up to {int(highest) // 1000} MHz",
     ]
-    return ", ".join(str(one) for one in told if one) or "unknown"
+    return ", ".join(str(one) for one in governors if one) or "unknown"
 
 
 def _gpu_clock(device: torch.device) -> str:
