@@ -169,7 +169,7 @@ def _disturbed(fault: str, times: int, strike: Callable[[], None]) -> Row:
 
 
 def _compared(found: Sequence[Trial], expected: dict[Ask, Measured]) -> tuple[int, int, int]:
-    """How many are lost, there twice, wrong."""
+    """Number of are lost, there twice, wrong."""
     counts = Counter(trial.ask for trial in found)
     return (
         len(expected.keys() - counts.keys()),

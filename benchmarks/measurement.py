@@ -148,7 +148,7 @@ def measured(bench: SupernetBench, timed: Any, plan: Candidate) -> Estimate:
 
 
 def agree(one: Estimate, other: Estimate) -> bool:
-    """Whether the intervals of the ratios meet."""
+    """Return whether the intervals of the ratios meet."""
     return (
         one.beside["ratio_low"] <= other.beside["ratio_high"] and other.beside["ratio_low"] <= one.beside["ratio_high"]
     )

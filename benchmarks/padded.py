@@ -39,7 +39,7 @@ def padded_search(bench: SupernetBench, candidate: Candidate, batches: Batches, 
 
 
 def _batch(bench: SupernetBench, candidate: Candidate, rows: np.ndarray[Any, Any], padded_to: int | None) -> Tensor:
-    model, tokens = bench.model, bench.tokens(rows)
+    model, tokens = bench.model, bench.split.tokens(rows)
     layout, longest = tokens.layout, padded_to or tokens.layout.longest
     embedded = layout.pad(model.embed(tokens))
     hidden = torch.nn.functional.pad(embedded, (0, 0, 0, longest - embedded.shape[1]))  # (B, L, D)

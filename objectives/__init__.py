@@ -1,4 +1,4 @@
-"""Objectives of a search: quality, cost, latency, memory. An objective is one function and four words.
+"""Objectives of a search: quality, cost, latency, memory; each is a function with a name, unit and direction.
 
 >>> from objectives import OBJECTIVES, accuracy
 >>> accuracy.better, OBJECTIVES["flops"].unit

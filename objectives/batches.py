@@ -1,4 +1,4 @@
-"""Batches of real examples for what is measured on the device: time, memory, energy."""
+"""Batches of real examples for measurements on the device: time, memory, energy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORTEST: Final = 3  # tokens: one beside [CLS] and [SEP]
 
 
 def check_batches(objective: str, batch_size: int, length: int | None, batches: int) -> None:
-    """StudyError for what no batch can be."""
+    """Raise StudyError for numbers that no batch can have."""
     check_count(f"{objective}: batch_size", batch_size, MOST_EXAMPLES)
     check_count(f"{objective}: batches", batches, MOST_EXAMPLES)
     if length is not None:
@@ -28,7 +28,7 @@ def check_batches(objective: str, batch_size: int, length: int | None, batches: 
 
 
 def real_batches(subject: Subject, batch_size: int, length: int | None, batches: int) -> list[Tokens]:
-    """`batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens."""
+    """Draw `batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens."""
     if length is None:
         return [subject.tokens(rows) for rows in drawn(subject.lengths, batch_size, batches)]
     if "question" in subject.data.marks:
@@ -40,7 +40,7 @@ def real_batches(subject: Subject, batch_size: int, length: int | None, batches:
 
 
 def _of_length(data: Encoded, start: int, batch_size: int, length: int) -> Tokens:
-    """Examples of one length: what stands between the first and the last token of real ones from `start` on, joined."""
+    """Make examples of one length, by joining real ones from `start` on, without their first and last tokens."""
     inner: list[int] = []
     example = start
     while len(inner) < batch_size * (length - 2):
@@ -56,14 +56,14 @@ def _of_length(data: Encoded, start: int, batch_size: int, length: int) -> Token
 
 
 def drawn(lengths: NDArray[np.int64], batch_size: int, batches: int) -> list[NDArray[np.int64]]:
-    """`batches` batches of examples spread evenly over the sorted lengths; neighbours in length share a batch."""
+    """Draw `batches` batches of examples spread evenly over the sorted lengths; neighbours in length share a batch."""
     order = np.argsort(lengths, kind="stable")
     starts = np.linspace(0, max(len(order) - batch_size, 0), min(batches, len(order))).round().astype(int)
     return [order[start : start + batch_size] for start in starts]
 
 
 def seconds(subject: Subject, tokens: Tokens) -> float:
-    """Of one pass, as it would be deployed."""
+    """Seconds of one pass, as deployed."""
     device = subject.device
     synchronize(device)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Computation, from the trace of the passes that were made: MACs, and FLOPs = 2 MACs.
+"""Computation cost from the trace of the passes: MACs, and FLOPs = 2 MACs.
 
 The value is a ratio of sums: all MACs of the candidate over all MACs of the unreduced model on the same examples, none
 of them padded. Beside it stand the absolute number per example with quantiles, and two numbers in the papers' padded
@@ -71,8 +71,8 @@ def _summed(figures: Floats, units: NDArray[np.int64]) -> Floats:
 def _ratios(subject: Subject, rows: NDArray[np.int64]) -> Floats:
     """(R,) the ratio of sums on each resample."""
     own, whole = _by_unit(subject)
-    found: Floats = own[rows].sum(1) / whole[rows].sum(1)
-    return found
+    ratios: Floats = own[rows].sum(1) / whole[rows].sum(1)
+    return ratios
 
 
 def _per_example(subject: Subject) -> Floats:

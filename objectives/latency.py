@@ -83,16 +83,16 @@ def _alone(together: partial[list[Estimate]], subject: Subject) -> Estimate:
 def _latencies(
     subjects: Sequence[Subject], *, batch_size: int, length: int | None, batches: int, protocol: Protocol
 ) -> list[Estimate]:
-    """One estimate for each subject; all are of one bench."""
+    """Estimate the latency of each subject; all are of one bench."""
     first = subjects[0]
     inputs = real_batches(first, batch_size, length, batches)
     sides = [first.reference, *subjects]
     energy = meter(first.device)
     joules = np.zeros(len(sides))
 
-    def visit(side: int, one: int) -> float:
+    def visit(side: int, batch: int) -> float:
         before = energy.read()
-        took = seconds(sides[side], inputs[one])
+        took = seconds(sides[side], inputs[batch])
         joules[side] += energy.read() - before
         return took
 

@@ -17,7 +17,7 @@ from searchkit.reduction.ragged import Tokens
 
 
 def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) -> Objective:
-    """MiB that a pass needs at its peak, beyond what was held before: the most of `batches` batches of real examples.
+    """Peak memory of a pass in MiB, beyond what was held before: the maximum over `batches` batches of real examples.
 
     On a GPU it is the allocator's peak; on Linux the growth of the process's resident memory, to about a MiB; elsewhere
     it is unknown, and the candidate is `Failed` with that reason.
@@ -59,7 +59,7 @@ def _peak_mib(subject: Subject, tokens: Tokens) -> float:
 
 
 def _reset_peak() -> int:
-    """KiB that are resident, from which the peak is counted from now on."""
+    """Reset the peak of resident memory, and return the KiB that are resident now."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""Quality of predicted classes, and errors and intervals of scores that are no means over examples."""
+"""Quality of predicted classes, and bootstrap errors and intervals of scores that are no means over examples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]  # (R, U) units of each resample
 
 
 def bootstrapped(value: float, units: int, score: Callable[[Rows], Floats]) -> Estimate:
-    """The value of so many units, with the spread of its resamples as standard error, their percentiles as interval.
+    """Estimate of so many units: the spread of its resamples is the standard error, their percentiles the interval.
 
     score: (R, U) units -> (R,) values, nan where they are not defined
     """
@@ -33,7 +33,7 @@ def bootstrapped(value: float, units: int, score: Callable[[Rows], Floats]) -> E
 
 
 def mean(values: Floats) -> Estimate:
-    """The mean of (U,) values, its standard error in closed form, its interval by percentiles of resamples."""
+    """Mean of (U,) values, its standard error in closed form, its interval by percentiles of resamples."""
     n = len(values)
     value = float(values.mean())
     low, high = _around(value, *percentile_interval(resampled(partial(means, values), n))) if n > 1 else (None, None)
@@ -42,14 +42,14 @@ def mean(values: Floats) -> Estimate:
 
 
 def _around(value: float, low: float | None, high: float | None) -> tuple[float, float] | tuple[None, None]:
-    """The interval, widened to hold the value: percentiles of a biased score may lie to one side of it."""
+    """Widen the interval to contain the value: percentiles of a biased score may lie to one side of it."""
     return (None, None) if low is None or high is None else (min(low, value), max(high, value))
 
 
 def means(values: Floats, rows: Rows) -> Floats:
     """(R,) the mean of (U,) values on each resample."""
-    found: Floats = values[rows].mean(1)
-    return found
+    means_of: Floats = values[rows].mean(1)
+    return means_of
 
 
 def _accuracy(subject: Subject) -> Estimate:

@@ -59,7 +59,7 @@ def _correlation(
 
 
 def _constant(numbers: Labels | Floats, kind: str) -> str | None:
-    """The reason why there is no correlation with these numbers, or None."""
+    """Reason why there is no correlation with these numbers, or None."""
     if len(numbers) and np.ptp(numbers):
         return None
     return f"its {len(numbers)} {kind} are all {numbers[0]:g}" if len(numbers) else f"it has no {kind}"
@@ -71,7 +71,7 @@ def _pearsons(subject: Subject, rows: Rows) -> Floats:
 
 
 def _spearmans(subject: Subject, rows: Rows) -> Floats:
-    """Ranks are those among the units of each resample, ties sharing theirs."""
+    """Correlations of ranks among the units of each resample; ties share a rank."""
     from scipy.stats import rankdata
 
     predicted, right = _pair(subject, "spearman")
@@ -83,8 +83,8 @@ def _correlations(predicted: Floats, right: Floats) -> Floats:
     defined = (np.ptp(predicted, axis=1) > 0) & (np.ptp(right, axis=1) > 0)
     x, y = (side - side.mean(1, keepdims=True) for side in (predicted, right))
     spread = np.sqrt(np.square(x).sum(1) * np.square(y).sum(1))
-    found: Floats = np.where(defined, (x * y).sum(1) / np.where(defined, spread, 1.0), np.nan)
-    return found
+    correlations: Floats = np.where(defined, (x * y).sum(1) / np.where(defined, spread, 1.0), np.nan)
+    return correlations
 
 
 def _pair(subject: Subject, name: str) -> tuple[Floats, Floats]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from searchkit.front import Front
     from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
+    from searchkit.reduction.plugins import register
     from searchkit.report.results import Results
     from searchkit.runs.python import open, run
     from searchkit.runs.run import Run
@@ -58,6 +59,7 @@ _HOME: Final[dict[str, str]] = {
     "Trial": "records",
     "TrialError": "errors",
     "open": "runs.python",
+    "register": "reduction.plugins",
     "run": "runs.python",
 }
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "Trial",
     "TrialError",
     "open",
+    "register",
     "run",
 ]
 

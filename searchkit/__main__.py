@@ -1,4 +1,4 @@
-"""`python -m searchkit` is the command line."""
+"""Entry point of `python -m searchkit`, the command line."""
 
 import os
 import sys

@@ -49,7 +49,7 @@ def replace_whole(path: Path, content: bytes) -> None:
 
 
 def lock(handle: int, path: Path, taken: str) -> None:
-    """Take the open file for this process alone, until it closes it or ends, however it ends.
+    """Lock the open file for this process, until it closes the file or ends, however it ends.
 
     StoreError with the text `taken` while another process has it; a warning where the file system has no locks.
     """
@@ -99,7 +99,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 @contextmanager
 def one_line_where_full(folder: Path, next_step: str) -> Iterator[None]:
-    """StoreError in one line for whatever a library raises because it cannot write in `folder`.
+    """Raise StoreError in one line for whatever a library raises because it cannot write in `folder`.
 
     next_step: the end of that line, such as "make room and run again". Other errors pass.
     """
@@ -115,7 +115,7 @@ def one_line_where_full(folder: Path, next_step: str) -> Iterator[None]:
 
 
 def _cannot_write(error: BaseException, folder: Path) -> str | None:
-    """Why nothing can be written, if that is what the error or one behind it says, or if it is so now."""
+    """Reason why nothing can be written, if the error or its cause gives one, or if the disk is full now."""
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, OSError) and behind.errno in _UNWRITABLE:
@@ -136,7 +136,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _locked(handle: int, path: Path) -> bool:
-    """Whether this process has the open file now; True, with a warning, where the file system has no locks."""
+    """Return whether this process has the open file now; True, with a warning, where the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Progress of long work: a phase, how much of it is done, how much there is, and the step that runs now."""
+"""Progress of long work: a phase, its counts of done and total, and the step that runs now."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def step(text: str) -> None:
 
 @contextmanager
 def steps_shown(progress: Progress) -> Iterator[Progress]:
-    """The same progress; each `step` meanwhile becomes the note of the running phase, or of `PREPARE`."""
+    """Wrap a progress so that each `step` becomes the note of the running phase, or of `PREPARE`."""
     last, note_before, kind_before, stepped_s = (PREPARE, 0, 0), "", "", 0.0
 
     def reported(phase: str, done: int, total: int, note: str = "") -> None:
@@ -87,7 +87,7 @@ class Stopwatch:
         self._written = time.monotonic()
 
     def watching(self, progress: Progress) -> Progress:
-        """The same progress, noting the time at most once a second."""
+        """Wrap a progress to record the time at most once a second."""
 
         def watched(phase: str, done: int, total: int, note: str = "") -> None:
             progress(phase, done, total, note)

@@ -1,4 +1,4 @@
-"""The errors of searchkit. The class says who has to act; the message says what happened, where, and what to do."""
+"""Errors of searchkit: the class says who has to act; the message says what happened, where, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ QUOTED: Final = 400  # of what another library says in it
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:
-    """The text on one line that a terminal shows as it is: control characters are spelt out, and of what is too long
+    """Text on one line, safe for a terminal: control characters are spelt out, and of what is too long
     the middle is left out. For whatever searchkit quotes: a text, or another's error.
     """
     line = _cut(" ".join(part.strip() for part in str(text).splitlines() if part.strip()), longest)

@@ -28,12 +28,12 @@ def losses(estimates: Sequence[Mapping[str, Estimate]], objectives: Sequence[Obj
 
 
 def in_units(point: Array, objectives: Sequence[Objective]) -> dict[str, float]:
-    """One (M,) point of losses back in the objectives' own units, by name."""
+    """Convert a point (M,) of losses to the objectives' own units, by name."""
     return {axis.name: float(losses_of(axis, [loss])[0]) for axis, loss in zip(objectives, point, strict=True)}
 
 
 def losses_of(objective: Objective, values: npt.ArrayLike) -> Array:
-    """Values of one objective as losses. The only place where a sign is flipped, there and back."""
+    """Convert values of one objective to losses, or back; the sign is flipped nowhere else."""
     sign = -1.0 if objective.better == "higher" else 1.0
     return sign * np.asarray(values, dtype=np.float64)
 
@@ -56,13 +56,13 @@ def nondominated(losses: Array) -> npt.NDArray[np.bool_]:
 
 
 def _sweep(second: Array) -> npt.NDArray[np.bool_]:
-    """Two objectives, rows sorted by the first: a member is better in the second than all rows before it."""
+    """Sweep for two objectives, rows sorted by the first: a member is better in the second than all rows before it."""
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(second)[:-1]])
     return second < best_before[: len(second)]
 
 
 def _sieve(rows: Array) -> npt.NDArray[np.bool_]:
-    """Any number of objectives, rows in lexicographic order: a member has no member before it that is as good."""
+    """Sieve for any number of objectives, rows in lexicographic order: no earlier member is as good in all."""
     member = np.zeros(len(rows), dtype=bool)
     front = np.empty_like(rows)
     size = 0
@@ -75,7 +75,7 @@ def _sieve(rows: Array) -> npt.NDArray[np.bool_]:
 
 
 def hypervolume(losses: Array, reference: Sequence[float] | Array) -> float:
-    """The volume that the rows of (N, M) dominate within the reference point (M,); 0.0 without rows.
+    """Hypervolume that the rows of (N, M) dominate within the reference point (M,); 0.0 without rows.
 
     Exact for any M (`moocore`). Points that are not better than the reference in every objective contribute nothing.
     """
@@ -110,7 +110,7 @@ def _gains(points: Array, limit: Array) -> Iterator[float]:
 
 
 def _gains_2d(points: Array, limit: Array) -> Iterator[float]:
-    """`_gains` of two objectives, on a staircase (xs rise, ys fall): per point a bisection and the removed steps."""
+    """Compute `_gains` of two objectives on a staircase (xs rise, ys fall), by a bisection per point."""
     xs: list[float] = []
     ys: list[float] = []
     for x, y in points.tolist():
@@ -141,7 +141,7 @@ def reference_point(losses: Array) -> Array:
 
 @dataclass(frozen=True)
 class Front:
-    """The non-dominated measured trials, cheapest first: by the first objective that is better when lower.
+    """Non-dominated measured trials, cheapest first: by the first objective that is better when lower.
 
     >>> from searchkit import Ask, Candidate, Estimate, Front, Measured, Objective, Trial
     >>> cost = Objective("cost", "share", "lower", lambda subject: Estimate(1.0, None, 1))
@@ -157,7 +157,7 @@ class Front:
 
     @classmethod
     def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Front:
-        """Trials in any order, pruned and failed ones ignored; of equal points the first asked is the member."""
+        """Select from trials in any order, pruned and failed ones ignored; of equal points the first asked."""
         measured = sorted((t for t in trials if isinstance(t.outcome, Measured)), key=lambda trial: trial.ask.number)
         every = losses([_estimates(trial) for trial in measured], objectives)
         cost = next((i for i, objective in enumerate(objectives) if objective.better == "lower"), 0)
@@ -173,7 +173,7 @@ class Front:
 
     @cached_property
     def losses(self) -> Array:
-        """(K, M)"""
+        """(K, M) losses of the members."""
         return losses([_estimates(trial) for trial in self.members], self.objectives)
 
     def values(self, name: str) -> Array:
@@ -182,11 +182,11 @@ class Front:
         return np.array([_value(_estimates(trial), name) for trial in self.members], dtype=np.float64)
 
     def hypervolume(self, reference: Sequence[float] | Array) -> float:
-        """Within a reference point given as losses (M,), such as `reference_point` gives."""
+        """Hypervolume within a reference point in losses (M,), such as that of `reference_point`."""
         return hypervolume(self.losses, reference)
 
     def knee(self) -> Trial:
-        """The member furthest below the plane through the worst corners, each objective scaled to 0..1 over the front.
+        """Member furthest below the plane through the worst corners, each objective scaled to 0..1 over the front.
 
         For two objectives that plane is the line through the two extremes (Das 1999). Without any member below it, the
         cheapest member.
@@ -211,7 +211,7 @@ def _estimates(trial: Trial) -> Mapping[str, Estimate]:
 
 
 def rejections(trials: Iterable[Trial]) -> list[str]:
-    """A clause for each constraint that turned trials down: how many, and the nearest to its limit; most first.
+    """Rejections by constraint, most frequent first: a clause with their number, and the value nearest to the limit.
 
     Records that do not say how far beyond the limit they are come last, by the reason of the first.
     """

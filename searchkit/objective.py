@@ -26,7 +26,7 @@ Kept = TypeVar("Kept")
 
 
 class Subject(Protocol):
-    """One candidate on one split of the data, as objectives see it.
+    """Protocol of what objectives read: one candidate on one split of the data.
 
     Outputs of the whole split are computed when first asked for, in the order of the data. Axes: N examples, C outputs,
     B examples of a batch, T tokens in all.
@@ -37,11 +37,11 @@ class Subject(Protocol):
 
     @property
     def plan(self) -> ReductionPlan:
-        """The candidate as reducers of this encoder."""
+        """Reduction plan of the candidate."""
 
     @property
     def data(self) -> Encoded:
-        """The encoded split."""
+        """Encoded split."""
 
     @property
     def labels(self) -> Labels:
@@ -57,7 +57,7 @@ class Subject(Protocol):
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """(N, C), or (T, C) where the head reads every token; TrialError if one is not finite."""
+        """Logits (N, C), or (T, C) where the head reads every token; TrialError if one is not finite."""
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ class Subject(Protocol):
 
     @property
     def reference(self) -> Subject:
-        """The same model and data with nothing dropped."""
+        """Subject of the same model and data with nothing dropped."""
 
     @property
     def shape(self) -> Shape:
@@ -81,11 +81,11 @@ class Subject(Protocol):
 
     @property
     def padded_to(self) -> int:
-        """The length that the padded accounting of the papers assumes."""
+        """Length that the padded accounting of the papers assumes."""
 
     @property
     def limit(self) -> int:
-        """The longest example that the encoder takes, in tokens."""
+        """Maximum length of an example that the encoder takes, in tokens."""
 
     @property
     def weights_bytes(self) -> int: ...
@@ -98,24 +98,24 @@ class Subject(Protocol):
         """The calibration tables of modelled objectives, by the objective's name."""
 
     def require(self, *heads: str, what: str) -> None:
-        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+        """Raise StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
-        """These examples, packed, on the device."""
+        """Tokens of these examples, packed, on the device."""
 
     def forward(self, tokens: Tokens) -> torch.Tensor:
-        """One pass over a batch alone, as it would be deployed: logits (B, C), or (T, C) of every token, float32."""
+        """Run one pass over a batch alone, as deployed: float32 logits (B, C), or (T, C) of every token."""
 
     def trace_of(self, tokens: Tokens) -> Trace:
-        """The trace of one pass over a batch alone."""
+        """Trace of one pass over a batch alone."""
 
     def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The result of the first `compute` under this key on this device, shared by later measurements."""
+        """Result of the first `compute` under this key on this device, shared by later measurements."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How an objective is measured that depends on the device, not on the outputs of the model alone.
+    """Timing of an objective that depends on the device, not on the outputs of the model alone.
 
     exclusive: nothing else of searchkit runs on the device meanwhile. together: measures several subjects in one go, so
     that their passes take turns. with_batch: the same objective for another `batch_size` or `length`. calibrate: makes,
@@ -133,7 +133,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Objective:
-    """One axis of the front: a name, a unit, a direction, and a function that measures a `Subject`.
+    """Axis of the front: a name, a unit, a direction, and a function that measures a `Subject`.
 
     `measure` returns an `Estimate` in `unit`. `examples` gives the parts of the value, for racing: for each example
     (question) a quality in [0, 1] whose mean is the value, or for each example a cost of 0 or more; None where the
@@ -177,27 +177,27 @@ class Objective:
 
     @property
     def exclusive(self) -> bool:
-        """Whether nothing else of searchkit may run on the device while it is measured."""
+        """Return whether nothing else of searchkit may run on the device while it is measured."""
         return self.timing is not None and self.timing.exclusive
 
     @property
     def together(self) -> Callable[[Sequence[Subject]], list[Estimate]] | None:
-        """The function that measures several subjects in one go, if there is one."""
+        """Function that measures several subjects at once, if there is one."""
         return None if self.timing is None else self.timing.together
 
     @property
     def with_batch(self) -> Callable[..., Objective] | None:
-        """The function that makes it for another `batch_size` or `length`, if it depends on these."""
+        """Function that makes the objective for another `batch_size` or `length`, if it depends on these."""
         return None if self.timing is None else self.timing.with_batch
 
     @property
     def modelled(self) -> bool:
-        """Whether a calibration table stands for the clock during the search."""
+        """Return whether a calibration table stands for the clock during the search."""
         return self.timing is not None and self.timing.calibrate is not None
 
     @property
     def final(self) -> Objective:
-        """The objective in its form for the report split."""
+        """Objective in its form for the report split."""
         return self.timing.final if self.timing is not None and self.timing.final is not None else self
 
     def describe(self) -> dict[str, str]:
@@ -206,7 +206,7 @@ class Objective:
 
     @classmethod
     def described(cls, description: Mapping[str, Any]) -> Objective:
-        """The objective of a record, to read trials by; it cannot measure."""
+        """Read the objective of a record; it names trials' values, and cannot measure."""
 
         def unmeasurable(subject: object) -> Estimate:
             raise StudyError("objectives of a stored run cannot measure; load the study file")
@@ -216,7 +216,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A limit on an objective, in its unit: candidates beyond it are no choice, whatever else they are good at.
+    """Limit on an objective, in its unit: candidates beyond it are left out of the front.
 
     `within`: at most this much worse than the unreduced model on the same split, whichever direction is worse.
 
@@ -256,7 +256,7 @@ class Constraint:
             raise StudyError(f"the constraint on {name!r} allows nothing, got {self.at_least=} > {self.at_most=}")
 
     def against(self, unreduced: float) -> Constraint:
-        """The same limit as a number, `unreduced` being the value of the model with nothing dropped."""
+        """Resolve the limit to a number, `unreduced` being the value of the model with nothing dropped."""
         if self.within is None:
             return self
         if not math.isfinite(unreduced):
@@ -267,12 +267,12 @@ class Constraint:
         return Constraint(self.objective, at_most=unreduced + self.within + slack)
 
     def verdict(self, value: float, examples: int) -> Pruned | None:
-        """`Pruned` for a value beyond the limits; None within them."""
+        """Verdict on a value: `Pruned` beyond the limits, None within them."""
         why = self.broken_by(value)
         return Pruned(why, examples, {self.objective.name: self.excess(value)}) if why else None
 
     def broken_by(self, value: float) -> str | None:
-        """A line on the limit that this value breaks; None if it is within the limits."""
+        """Description of the limit that this value breaks; None if it is within the limits."""
         if self.within is not None:
             raise ValueError(f"{self.within=} is relative to the unreduced model: resolve it with `against(...)` first")
         if self.at_most is not None and value > self.at_most:

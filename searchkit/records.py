@@ -1,4 +1,4 @@
-"""The records of a search: plain frozen data, JSON both ways, no behaviour beyond that."""
+"""Records of a search: plain frozen data with conversion to and from JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from searchkit._checks import json_count, json_number, json_number_or_none, json_numbers, json_of
+from searchkit._checks.plain_texts import lettered
 
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]
@@ -51,7 +52,12 @@ class Candidate:
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits, the same in every process and on every machine."""
+        """16 hex digits, the same in every process and on every machine, which no spreadsheet takes for a number."""
+        return lettered(self.former_key)
+
+    @property
+    def former_key(self) -> str:
+        """The key in records from before keys were never digits alone, or such as 8e64310212345678."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -107,7 +113,7 @@ class Estimate:
 
     @classmethod
     def of_fraction(cls, correct: Iterable[bool]) -> Estimate:
-        """The share of True, its binomial standard error sqrt(p (1 - p) / n), and its 95 % interval by Wilson."""
+        """Estimate a share of True, with binomial standard error sqrt(p (1 - p) / n) and 95 % interval by Wilson."""
         outcomes = [bool(item) for item in correct]
         if not outcomes:
             raise ValueError("a fraction needs at least one outcome, got none")
@@ -118,7 +124,7 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval: as it was measured, or else 1.96 standard errors to either side."""
+        """95 % interval: as it was measured, or else 1.96 standard errors to either side."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
         if self.standard_error is None or not math.isfinite(self.standard_error):
@@ -137,7 +143,7 @@ class Estimate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Estimate:
-        """TypeError, KeyError or ValueError for what is no such record, as in all `from_json` here."""
+        """Read the record; TypeError, KeyError or ValueError for anything else, as in all `from_json` here."""
         json_of(data, dict)
         beside, resamples = json_of(data.get("beside", {}), dict), json_of(data.get("resamples", []), list)
         return cls(
@@ -147,7 +153,7 @@ class Estimate:
             {name: json_number(figure) for name, figure in beside.items()},
             json_number_or_none(data.get("low")),
             json_number_or_none(data.get("high")),
-            tuple(json_number_or_none(one) for one in resamples),
+            tuple(json_number_or_none(value) for value in resamples),
         )
 
 
@@ -178,7 +184,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Measured:
-    """The candidate was measured: objective name -> estimate, every value finite.
+    """Outcome of a measured candidate: objective name -> estimate, every value finite.
 
     excess: constrained objective -> how far beyond its limit, in its unit; 0 or less within it
 
@@ -207,7 +213,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The candidate was stopped: why, and after how many examples; 0 where the model never saw it.
+    """Outcome of a candidate that was stopped: the reason, and the examples seen; 0 where the model never ran.
 
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
 
@@ -230,7 +236,7 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Failed:
-    """The candidate, or an objective on it, could not be measured.
+    """Outcome of a candidate that, or an objective of which, could not be measured.
 
     kind: one of exception, nan, out-of-memory, timeout, worker-died; reasons: objective -> why it failed, empty where
     the candidate itself did; estimates: the values of the other objectives, which are as good as a measured trial's
@@ -297,7 +303,7 @@ class Trial:
 
     @property
     def is_evaluation(self) -> bool:
-        """Whether it counts: False for a candidate that a constraint turned down before the model saw it."""
+        """Return whether the trial counts: False where a constraint turned the candidate down before the model ran."""
         return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)
 
     @property

@@ -23,7 +23,7 @@ STAKES: Final = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7])[:, None]
 
 
 def evidence(differences: Floats, population: int, claimed: float = 0.0, start: int = 0) -> float:
-    """Log of the wealth after these differences, each in [-1, 1], against "their mean over the population >= claimed".
+    """Log-wealth after these differences, each in [-1, 1], against "their mean over the population >= claimed".
 
     Bets are placed from number `start` on; what came before is known. Infinite once the claim is impossible, whatever
     the examples that are left may bring.

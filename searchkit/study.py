@@ -1,4 +1,4 @@
-"""A study: what to search, on which data, for how long. The only configuration object, written by users in Python."""
+"""Study: what is searched, on which data, for how long; the only configuration object, written in Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
 from searchkit.search.budget import Budget
 from searchkit.space import Space
+from searchkit.training.cache import describe_task
 from searchkit.training.supernet import Supernet
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PLANNED: Final = ("lengths", "thresholds")  # the dimensions that plans are made
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Everything that decides the outcome of a search.
+    """Configuration that decides the outcome of a search.
 
     `objectives` are what the search trades off, on the search split; `front_objectives` are measured on the final front
     only, beside the others, on the report split (latency, usually). `racing` stops candidates early that the front
@@ -89,7 +90,7 @@ class Study:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
 
     def _check_parts(self) -> None:
-        """Refuse what is no task, engine or list of objectives: protocols, which have no class to ask for."""
+        """Refuse fields that are no task, engine or list of objectives, whose protocols `isinstance` cannot check."""
         kinds = {
             "task": ("tables", "encode", "describe"),
             "engine": ("check", "start", "describe"),
@@ -103,12 +104,12 @@ class Study:
                 raise StudyError(f"a study's {name} has the methods {', '.join(methods)}, got {part!r}")
         for name in ("objectives", "front_objectives", "constraints"):
             part, kind = getattr(self, name), Constraint if name == "constraints" else Objective
-            if not isinstance(part, list | tuple) or not all(isinstance(one, kind) for one in part):
+            if not isinstance(part, list | tuple) or not all(isinstance(item, kind) for item in part):
                 hint = "; latency and memory are called: latency()" if kind is Objective else ""
                 raise StudyError(f"{name} is a list of {kind.__name__}, got {part!r}{hint}")
 
     def _check_timed(self) -> None:
-        """Refuse timed objectives where nothing times them in turns."""
+        """Refuse timed objectives where they are not timed in turns with the unreduced model."""
         modelled = "or use latency(during_search='modelled')"
         timed = [objective.name for objective in self.objectives if objective.exclusive]
         for objective in (constraint.objective for constraint in self.constraints):
@@ -136,7 +137,7 @@ class Study:
                 )
 
     def _check_published(self) -> None:
-        """Refuse a recipe and objectives with which there is no published search."""
+        """Refuse a published search with a recipe or objectives that it does not know."""
         if self.published is None:
             return
         recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
@@ -145,35 +146,35 @@ class Study:
                 f"published: the published search has one length per layer, and {name}(input=...) has one before the "
                 "first layer as well; leave out one of the two"
             )
-        from searchkit.reduction.scorers import PLACED
+        from searchkit.reduction.scorers import cost_is_placed
 
-        if recipe.reducer_template.scorer in PLACED:
+        if cost_is_placed(recipe.reducer_template.scorer):
             raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
-        higher = next((one for one in self.objectives if one.better == "higher"), None)
+        higher = next((objective for objective in self.objectives if objective.better == "higher"), None)
         if higher is None or higher.exclusive:
             raise StudyError(
                 "published: the published search needs an objective that is better when higher and is not timed, got "
-                f"{', '.join(one.name for one in self.objectives)}"
+                f"{', '.join(objective.name for objective in self.objectives)}"
             )
 
     @property
     def bound_space(self) -> Space:
-        """The space for this encoder: what is dropped after the last attention is idle where heads read [CLS] alone."""
+        """Bind the space to an encoder; where heads read [CLS] alone, dropping after the last attention is idle."""
         late = self.supernet.recipe.reducer_template.site != "before_attention"
         return self.space.bound(self.supernet.slots, last_idle=late and self.supernet.reads_first_only(self.task.head))
 
     @property
     def race(self) -> RaceState | None:
-        """How new candidates are stopped early; None where it is off, or engine or objectives do not allow it."""
+        """Race that stops new candidates early; None where it is off, or engine or objectives do not allow it."""
         return None if self.engine.steady else RaceState.of(self.racing, self.objectives)
 
     def describe(self) -> dict[str, Any]:
-        """The JSON that identifies the search, the user's own code included; without what may change: budget,
+        """Describe the search as JSON, the user's own code included; without what may change: budget,
         max_failures, front_objectives, and published, which changes nothing of the search."""
         limits = [with_code(limit.describe(), limit) for limit in self.constraints]
         return {
             "name": self.name,
-            "task": with_code(self.task.describe(), self.task),
+            "task": describe_task(self.task),
             "supernet": self.supernet.describe(),
             "space": with_code(self.bound_space.describe(), *self.space.dimensions),
             "objectives": [self.identity(objective) for objective in self.objectives],
@@ -184,7 +185,7 @@ class Study:
         }
 
     def identity(self, objective: Objective) -> dict[str, Any]:
-        """The JSON that identifies an objective of the study: modelled values are not those of the clock, and code of
+        """Describe an objective of the study as JSON: modelled values are not those of the clock, and code of
         the user's own is part of it, as it was when the study was made."""
         modelled = {"modelled": True} if objective.modelled else {}
         code = self._code.get(objective.name)

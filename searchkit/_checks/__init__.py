@@ -36,7 +36,7 @@ PLAIN: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
 
 
 def check_fields(record: Any) -> None:
-    """StudyError for the first field of a dataclass that is not what its annotation (a string) says.
+    """Raise StudyError for the first field of a dataclass that is not what its annotation (a string) says.
 
     Plain types and classes that the modules of the record and of its bases know are checked; other annotations
     (protocols, literals, sequences) are left to the record. A whole number is a number; True and NaN are none.
@@ -48,15 +48,15 @@ def check_fields(record: Any) -> None:
 
 
 def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | None = None) -> None:
-    """StudyError unless `value` is one of the types of an annotation such as "int | None"."""
+    """Raise StudyError unless `value` is one of the types of an annotation such as "int | None"."""
     kinds = [_kind(name, known or {}) for name in annotation.split(" | ")]
     checked = [kind for kind in kinds if kind is not None]
     if len(checked) == len(kinds) and not any(fits(value) for _, fits in checked):
-        raise StudyError(f"{what} must be {' or '.join(said for said, _ in checked)}, got {value!r}")
+        raise StudyError(f"{what} must be {' or '.join(type_name for type_name, _ in checked)}, got {value!r}")
 
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:
-    """StudyError unless `value` is a whole number from `least` to `most`."""
+    """Raise StudyError unless `value` is a whole number from `least` to `most`."""
     check(what, "int", value)
     if not least <= value <= most:
         limit = f"at least {least}" if value < least else f"at most {most}"
@@ -64,7 +64,7 @@ def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> N
 
 
 def _kind(name: str, known: Mapping[str, Any]) -> tuple[str, Callable[[Any], bool]] | None:
-    """What a type is called and who is one; None for what is not checked here."""
+    """Display name and predicate of a type; None for types that are not checked here."""
     cls = known.get(name)
     if name in PLAIN or not isinstance(cls, type) or getattr(cls, "_is_protocol", False):
         return PLAIN.get(name)
@@ -72,7 +72,7 @@ def _kind(name: str, known: Mapping[str, Any]) -> tuple[str, Callable[[Any], boo
 
 
 def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose names load on first use; home: name -> the module below it."""
+    """Make `__getattr__` and `__dir__` of a package whose names load on first use; home: name -> its module."""
 
     def load(name: str) -> Any:
         if name not in home:
@@ -86,14 +86,14 @@ def lazy_names(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], A
 
 
 def json_of(value: Any, kind: type) -> Any:
-    """The value, if it is one of these; a bool is no number."""
+    """Return the value if it is of one of these types; a bool is no number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{'an' if kind is int else 'a'} {kind.__name__} is needed, got {value!r}")
     return value
 
 
 def json_number(value: Any) -> Any:
-    """An int or a float, as it came; both can be computed with as floats."""
+    """Return an int or a float unchanged."""
     try:
         float(json_of(value, int if isinstance(value, int) else float))
     except OverflowError as error:
@@ -110,7 +110,7 @@ def json_number_or_none(value: Any) -> Any:
 
 
 def json_count(value: Any) -> int:
-    """A count."""
+    """Return the value if it is a count."""
     if json_of(value, int) < 0:
         raise ValueError(f"a count is 0 or more, got {value!r}")
     return int(value)

@@ -1,4 +1,4 @@
-"""Identity of the user's own code: a hash of its source, so that an edited objective or recipe is another one."""
+"""Identity of the user's own code: a hash of its source, so that an edited objective or recipe is a different one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_code(description: Mapping[str, Any], *things: Any) -> dict[str, Any]:
 
 
 class _Walk:
-    """Texts of all user code that is reached, in order of discovery: the same for the same code in any process."""
+    """Walk over user code: texts in order of discovery, the same for the same code in any process."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -71,7 +71,7 @@ class _Walk:
             self.own(part, direct=isinstance(part, FunctionType))
 
     def users(self, value: Any) -> None:
-        """Add `value` as user code sees it: everything counts."""
+        """Add a value that user code reads: everything counts."""
         if isinstance(value, _SCALARS):
             self.texts.append(repr(value).replace(self._folder, "") if self._folder else repr(value))
         elif id(value) in self._seen:
@@ -109,7 +109,7 @@ class _Walk:
             self._instance(value)
 
     def _instance(self, value: Any) -> None:
-        """Type and state: all of the user's and of searchkit's; arrays and weights; plain attributes of others."""
+        """Add type and state: of user code and searchkit in full, arrays and weights, plain attributes of others."""
         self.users(type(value))
         if callable(bytes_of := getattr(value, "tobytes", None)):
             self.texts.append(f"{getattr(value, 'dtype', '')} {getattr(value, 'shape', '')} {_hashed(bytes_of())}")
@@ -141,7 +141,7 @@ class _Walk:
         self._folder = before
 
     def _name(self, name: str, value: Any, file: str) -> None:
-        """A module-level name: its value, and the statements that bind it where the value says too little."""
+        """Add a module-level name: its value, and the statements that bind it where the value is not enough."""
         self.texts.append(name)
         if not isinstance(value, (*_SCALARS, FunctionType, type, ModuleType)) and (tree := _tree(file)):
             self.texts += [_unparsed(node) for node in tree.body if name in _targets(node)]
@@ -159,7 +159,7 @@ class _Walk:
                 self.users(value)
 
     def _module(self, name: str, file: str | None) -> None:
-        """A whole module beside the study, with what it imports from there; any other one by its name."""
+        """Add a module: in full with its local imports where it is beside the study, else by name."""
         tree = _tree(file) if file and self._is_local(file, name) else None
         if tree is None or file is None:
             self.texts.append(f"module {name}")
@@ -176,7 +176,7 @@ class _Walk:
                 self._module(name, file)
 
     def _is_users(self, value: Any) -> bool:
-        """Whether a function, a class, or the class of an object is code of the user's own, or of a plug-in's."""
+        """Return whether a function, a class, or the class of an object is the user's own code, or a plug-in's."""
         kind = value if isinstance(value, FunctionType | type) else type(value)
         name = str(kind.__module__ or "")
         if isinstance(kind, FunctionType):
@@ -223,7 +223,7 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _has_file(function: FunctionType) -> bool:
-    """Whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
+    """Return whether a file, or a cell of a notebook, may hold its source: not for what `dataclass` makes."""
     return function.__code__.co_filename != "<string>"
 
 
@@ -348,7 +348,7 @@ def _installed(value: Any) -> str | None:
 
 
 def _is_of_library(file: str) -> bool:
-    """Whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
+    """Return whether a file belongs to Python or to an installed package; False for none, such as a notebook's."""
     if not file or file.startswith("<frozen"):
         return bool(file)
     installed = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)

@@ -1,4 +1,4 @@
-"""The command line: the commands that make a run, and the list of all of them."""
+"""Commands that make a run, and the list of all commands."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ _RENAMED = {"export": "copy RUN --to STORAGE", "import": "restore STUDY --from S
 
 
 def _refuse_renamed(context: typer.Context) -> None:
-    """A command's former name is refused with the one that it has now."""
+    """Refuse a command's former name with the current one."""
     raise StudyError(f"searchkit {context.info_name} is called searchkit {_RENAMED[str(context.info_name)]} now")
 
 
@@ -235,7 +235,7 @@ def _options(
 
 
 def main() -> None:
-    """The entry point: whatever the user can mend is one line and exit code 2."""
+    """Entry point: errors that the user can mend are one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has not every letter gets a mark in its place

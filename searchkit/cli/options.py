@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and parsers of their texts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def amounts(given: list[str] | None) -> dict[str, float]:
 
 @contextmanager
 def local_runs(runs: str, loaded: Loaded) -> Iterator[Path]:
-    """The folder of runs, or a local one that is mirrored to a URL."""
+    """Folder of runs, or a local one that is mirrored to a URL."""
     if "://" not in runs:
         yield Path(runs)
         return

@@ -59,7 +59,7 @@ def loading(console: Console = err) -> Iterator[None]:
 
 
 class _Count(ProgressColumn):
-    """`12/28`; nothing where the total is not known."""
+    """Count such as `12/28`; empty where the total is not known."""
 
     def render(self, task: Task) -> Text:
         return Text(_count(task), style="progress.download")
@@ -70,7 +70,7 @@ def _count(task: Task) -> str:
 
 
 class _Remaining(ProgressColumn):
-    """The time that remains, by the pace of the phase so far; nothing before two are done."""
+    """Remaining time, by the pace of the phase so far; empty before two are done."""
 
     def render(self, task: Task) -> Text:
         made, left = task.completed - task.fields["first"], (task.total or 0) - task.completed
@@ -91,7 +91,7 @@ class _Bars(RichProgress):
         self.update(number, completed=done, total=total or None, note=one_line(note))
 
     def end_preparation(self) -> None:
-        """Take away what has no total: it made the next phase ready."""
+        """Remove the bar of a preparation, which has no total."""
         for task in self.tasks:
             if task.total is None:
                 self.remove_task(task.id)

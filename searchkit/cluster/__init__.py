@@ -1,1 +1,1 @@
-"""A study as a job of a Ray cluster."""
+"""Submission of a study as a job of a Ray cluster."""

@@ -23,7 +23,7 @@ from searchkit.evaluate.ray_cluster import on_every_node
 
 
 def check(needs: Needs) -> None:
-    """StudyError in one line for the first thing that is not as needed."""
+    """Raise StudyError in one line for the first requirement that is not met."""
     for path in needs.paths:
         if not Path(path).exists():
             raise StudyError(f"{path}: the cluster does not see it; put it where all its nodes do, or --include it")
@@ -51,7 +51,7 @@ def _check_shared(needs: Needs, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code of `searchkit` with these arguments; 2 and one line if something is missing here."""
+    """Run `searchkit` with these arguments and return its exit code; 2 and one line if a requirement is not met."""
     with tempfile.TemporaryDirectory(prefix="searchkit-job-") as own:
         shutil.copytree(Path.cwd(), own, dirs_exist_ok=True)
         os.chdir(own)

@@ -51,7 +51,7 @@ def fetch(runs: str, study: str, into: Path, file: str) -> tuple[int, int]:
 
 
 def _all(runs: str, study: str, into: Path) -> list[str]:
-    """The names of the run's files, copied to `into`."""
+    """Copy the run's files to `into`, and return their names."""
     if "://" in runs:
         return copied(Remote(runs), Part.run(study), into)
     names = list(Part.run(study).local(Path(runs)))
@@ -65,7 +65,7 @@ def _all(runs: str, study: str, into: Path) -> list[str]:
 
 
 def _refuse_to_lose(into: Path, new: Path) -> None:
-    """StudyError unless the trials here are the first of the trials there."""
+    """Raise StudyError unless the trials here are the first of the trials there."""
     here, there = into / "journal.log", new / "journal.log"
     if not here.exists():
         return
@@ -83,7 +83,7 @@ def _at_home(record: Path, file: str) -> None:
 
 @contextmanager
 def _unused(folder: Path) -> Iterator[None]:
-    """StoreError if a process runs a study in the folder."""
+    """Raise StoreError if a process runs a study in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
         try:

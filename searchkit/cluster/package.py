@@ -1,4 +1,4 @@
-"""The package of a submitted study: its file, searchkit's code, included files, and a list of what it needs there."""
+"""Package of a submitted study: its file, searchkit's code, included files, and a list of requirements."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Needs:
 
 
 def packed(folder: Path, study: Path, include: Sequence[Path]) -> str:
-    """Fill `folder` like the current one, with the study and what it includes.
+    """Copy the study and its included files to `folder`, with the paths of the current folder.
 
     Returns the name of the study's file in it. StudyError for what is missing, lies elsewhere or is too much.
     """
@@ -117,23 +117,23 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
     StudyError for a relative path that exists here and is not included: the job would not find it.
     """
-    found = []
+    absolute, beside = [], loaded.required_file("submit").parent
     for name, value in _arguments(loaded).items():
         path = Path(value).expanduser()
         if path.is_absolute():
-            found.append(str(path))
-        elif value and path.exists():
-            inside = _relative(path)
+            absolute.append(str(path))
+        elif value and (here := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)):
+            inside = _relative(here)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
                 raise StudyError(
-                    f"-p {name}={value} is on this machine only: send it along with --include {value}, or give an "
+                    f"-p {name}={value} is on this machine only: send it along with --include {here}, or give an "
                     "absolute path that the cluster sees too"
                 )
-    return found
+    return absolute
 
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
-    """The study's parameters that are text, defaults included."""
+    """Text parameters of the study, defaults included."""
     module = sys.modules["searchkit_study_" + re.sub(r"\W", "_", loaded.required_file("submit").stem)]
     defaults: dict[str, Any] = {
         name: parameter.default for name, parameter in inspect.signature(module.study).parameters.items()
@@ -142,9 +142,9 @@ def _arguments(loaded: Loaded) -> dict[str, str]:
 
 
 def _relative(path: Path) -> str | None:
-    """The path from the current folder; None if it lies elsewhere."""
-    found = os.path.relpath(os.path.abspath(path.expanduser()))
-    return None if found.split(os.sep)[0] == os.pardir else found
+    """Path relative to the current folder; None if it lies elsewhere."""
+    relative = os.path.relpath(os.path.abspath(path.expanduser()))
+    return None if relative.split(os.sep)[0] == os.pardir else relative
 
 
 def _below(inside: str, folder: str | None) -> bool:
@@ -180,7 +180,7 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _refuse_shadows(folder: Path) -> None:
-    """StudyError for a module that every process of the job would import in the place of a library's."""
+    """Raise StudyError for a module that every process of the job would import instead of a library's."""
     installed = set(importlib.metadata.packages_distributions())
     for item in sorted(folder.iterdir()):
         name = inspect.getmodulename(item) if item.is_file() else item.name

@@ -1,4 +1,4 @@
-"""The job server of a Ray cluster: its address, the token that Ray sends to it, and proxies on the way.
+"""Job server of a Ray cluster: its address, the token that Ray sends to it, and proxies on the way.
 
 The token is Ray's to find and to send; searchkit neither reads nor stores it.
 """
@@ -24,7 +24,7 @@ ANSWER_S: Final = 10.0
 
 
 def check_address(address: str) -> str:
-    """The address as it is used; StudyError unless it is http(s)://HOST[:PORT] without credentials."""
+    """Check and complete the address; StudyError unless it is http(s)://HOST[:PORT] without credentials."""
     refuse_credentials("--address", address)
     try:
         parts = urlsplit(address)
@@ -40,7 +40,7 @@ def check_address(address: str) -> str:
 
 @contextmanager
 def server(address: str) -> Iterator[Any]:
-    """Ray's client of the job server; its errors become a StudyError of one line."""
+    """Open Ray's client of the job server; its errors become a StudyError of one line."""
     with _without_proxy(check_address(address)), _client(address) as client:
         yield client
 
@@ -77,7 +77,7 @@ def _client(address: str) -> Iterator[Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray's client would wait for ever for a server that does not answer."""
+    """Check that the server answers; Ray's client would wait for ever."""
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=ANSWER_S):
             return
@@ -101,7 +101,7 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def _without_proxy(address: str) -> Iterator[None]:
-    """Reach loopback and private networks directly, also where `http_proxy` is set: no proxy leads to them."""
+    """Connect to loopback and private networks directly, also where `http_proxy` is set: no proxy reaches them."""
     host = urlsplit(address).hostname or ""
     before = {name: os.environ[name] for name in ("no_proxy", "NO_PROXY") if name in os.environ}
     if _is_near(host):
@@ -116,16 +116,16 @@ def _without_proxy(address: str) -> Iterator[None]:
 
 
 def _is_near(host: str) -> bool:
-    """Whether all addresses of the host are loopback or of a private network."""
+    """Return whether all addresses of the host are loopback or of a private network."""
     try:
-        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
-    return all(ip_address(address).is_private for address in found)
+    return all(ip_address(address).is_private for address in addresses)
 
 
 def _proxy(address: str) -> str:
-    """The end of a message, where a proxy stands between this machine and the job server."""
+    """Message suffix, where a proxy is between this machine and the job server."""
     parts = urlsplit(address)
     proxies = urllib.request.getproxies()
     proxy = urlsplit(proxies.get(parts.scheme) or proxies.get("all") or "")
@@ -135,7 +135,7 @@ def _proxy(address: str) -> str:
 
 
 def _let_ray_send_its_token() -> None:
-    """Ray's client sends a token only if told so, and aborts the process if it cannot read the file it is told."""
+    """Let Ray's client send its token, which is off by default; an unreadable file would abort the process."""
     given = os.environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(given or os.path.expanduser("~/.ray/auth_token"))
     readable = file.is_file() and os.access(file, os.R_OK) and file.stat().st_size > 0
@@ -147,7 +147,7 @@ def _let_ray_send_its_token() -> None:
 
 @contextmanager
 def _address_as_given() -> Iterator[None]:
-    """Ray prefers these variables to the address it is given."""
+    """Remove the variables that Ray prefers to the given address."""
     names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:

@@ -39,7 +39,7 @@ def submit(
     driver_cpus: float = 0,
     driver_gpus: float = 0,
 ) -> tuple[Submitted, float]:
-    """Send the study to run there with these options of `searchkit run`; returns what was noted, and the MiB sent.
+    """Submit the study to run there with these options of `searchkit run`; returns the record, and the MiB sent.
 
     What was noted is in `runs/<study>/` of the current folder, and in the run folder if `runs` is a folder. StudyError
     where the study, the cluster or what it needs is not as it has to be, also if it is being run there already.
@@ -53,27 +53,27 @@ def submit(
             raise StudyError(f"{option} must be a number of 0 or more, got {amount}")
     for text in (*options, *loaded.parameters.values()):
         refuse_credentials(text.partition("://")[0], text)
-    place = runs.rstrip("/") if is_url else str(Path(runs).resolve())
-    reached = (provider(place),) if is_url else ()
-    if place.startswith("memory://"):
+    runs_folder = runs.rstrip("/") if is_url else str(Path(runs).resolve())
+    reached = (provider(runs_folder),) if is_url else ()
+    if runs_folder.startswith("memory://"):
         raise StudyError(f"--runs {runs}: memory:// ends with its process; use a shared folder, or a URL such as s3://")
     sent = Submitted(
         address=address,
         job=f"{study}-{uuid.uuid4().hex[:8]}",
         study=study,
-        runs=place,
+        runs=runs_folder,
         file=str(loaded.required_file("submit").resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else place)
-    folders = {Path("runs", study).resolve()} | (set() if is_url else {Path(place, study)})
+    needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else runs_folder)
+    folders = {Path("runs", study).resolve()} | (set() if is_url else {Path(runs_folder, study)})
     with tempfile.TemporaryDirectory(prefix="searchkit-") as temporary, server(address) as client:
         _refuse_twice(folders)
         package = Path(temporary)
         name = packed(package, loaded.required_file("submit"), include)
         needs.write(package)
         given = [text for item in loaded.parameters.items() for text in ("-p", "=".join(item))]
-        command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", place]
+        command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", runs_folder]
         command += ["--ray-address", "auto", *options]
         with _noted(sent, folders):
             client.submit_job(
@@ -88,7 +88,7 @@ def submit(
 
 
 def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any]:
-    """Ray's description of the job's processes: their files, python and variables."""
+    """Ray's `runtime_env` of the job: files, interpreter and environment variables."""
     # a job that is stopped ends as on Ctrl-C: it keeps what is done
     stopping = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
     python: dict[str, Any] = {"pip": pins(needs.versions)} if environment == "pip" else {"py_executable": PYTHON}
@@ -96,24 +96,25 @@ def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any
 
 
 def _refuse_twice(folders: Iterable[Path]) -> None:
-    """StudyError if the last submission is still at work."""
+    """Raise StudyError if the last submission is still running."""
     for folder in folders:
         if not (folder / RECORD).exists():
             continue
         before = Submitted.read(folder)
         try:
-            found = state(before)
+            job_state = state(before)
         except StudyError:  # that cluster is gone, and the job with it
             continue
-        if found.code is None:
+        if job_state.code is None:
             raise StudyError(
-                f"{before.study} was submitted as {before.job}, which is {found.name}: `searchkit stop {folder}` first"
+                f"{before.study} was submitted as {before.job}, which is {job_state.name}: "
+                f"`searchkit stop {folder}` first"
             )
 
 
 @contextmanager
 def _noted(sent: Submitted, folders: Iterable[Path]) -> Iterator[None]:
-    """Note the submission before it is made, and what was noted before if it is not."""
+    """Write the record before the submission is made, and restore the earlier one if it fails."""
     before = {folder / RECORD: (folder / RECORD).read_bytes() for folder in folders if (folder / RECORD).exists()}
     for folder in folders:
         sent.write(folder)

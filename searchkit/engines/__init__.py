@@ -1,4 +1,4 @@
-"""The engines that propose candidates. Importing this package loads no optimisation library; starting an engine may."""
+"""Engines, which propose candidates. Importing this package loads no optimisation library; starting an engine may."""
 
 from __future__ import annotations
 

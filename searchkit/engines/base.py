@@ -23,10 +23,10 @@ class Engine(Protocol):
     """A running search. Its asks depend only on the space, the seed, and the outcomes in their order."""
 
     def ask(self, n: int) -> list[Ask]:
-        """The next n asks, numbered on from 0; fewer only where no other candidate is left, [] when none is."""
+        """Return the next n asks, numbered from 0 on; fewer, down to [], only where no other candidate is left."""
 
     def tell(self, trials: Sequence[Trial]) -> None:
-        """Outcomes in ask order; a candidate told again is ignored."""
+        """Accept outcomes in ask order; a candidate that was told before is ignored."""
 
 
 class EngineConfig(Protocol):
@@ -38,13 +38,13 @@ class EngineConfig(Protocol):
 
     @property
     def steady(self) -> bool:
-        """Whether each outcome is followed by one more ask, rather than each generation by the next."""
+        """Return whether each outcome is followed by one more ask, rather than each generation by the next."""
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
-        """StudyError where it cannot search that space for these objectives; plateau: one may end the search."""
+        """Raise StudyError where the engine cannot search this space for these objectives, or with a plateau."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
-        """A running engine on a bound space."""
+        """Start the engine on a bound space."""
 
     def describe(self) -> dict[str, Any]:
         """The JSON that identifies the engine in a fingerprint."""
@@ -55,16 +55,16 @@ class PublishedSearch(EngineConfig, Protocol):
 
     @property
     def evaluations(self) -> int:
-        """The most candidates of a whole search."""
+        """Maximum number of candidates in a whole search."""
 
     def start_at(
         self, space: Space, objectives: Sequence[Objective], seed: int, cost: Callable[[Candidate], float]
     ) -> Engine:
-        """A running engine that knows what a candidate costs before it is measured."""
+        """Start an engine that can compute a candidate's cost before it is measured."""
 
 
 class Asks:
-    """Hands out numbered asks from generations of genomes, and remembers every candidate asked or told.
+    """Numbered asks from generations of genomes, with a memory of every candidate that was asked or told.
 
     Generations are made whole and handed out piece by piece, so that a smaller ask is a prefix of a larger one: a
     search cut short by its budget goes on, with a larger budget, as if it had never stopped.
@@ -95,8 +95,8 @@ class Asks:
                 self._asked += 1
         return asks
 
-    def told(self, trial: Trial) -> Genome | None:
-        """The genome of a trial's candidate, or None when it was told before."""
+    def register(self, trial: Trial) -> Genome | None:
+        """Register a trial's candidate and return its genome, or None when it was told before."""
         genome = self._open.pop(trial.key, None)
         if genome is None:
             genome = self._space.encode(trial.ask.candidate)
@@ -108,7 +108,7 @@ class Asks:
         return genome
 
     def admit(self, genomes: Iterable[Genome], at_most: int) -> list[Genome]:
-        """Those whose candidates were never seen before, canonical, the first `at_most`; seen from now on."""
+        """Select, and remember, the first `at_most` genomes whose candidates are new, in canonical form."""
         new: list[Genome] = []
         for genome in map(self._space.canonical, genomes):
             if len(new) == at_most:
@@ -120,11 +120,11 @@ class Asks:
 
     @property
     def are_given(self) -> bool:
-        """Whether candidates are left that were given to begin with."""
+        """Return whether initial candidates are left."""
         return bool(self._first)
 
     def fresh(self, n: int) -> list[Genome]:
-        """n new genomes, those given to begin with and then samples; fewer only where no other is left."""
+        """Return n new genomes, the initial ones and then samples; fewer only where no other is left."""
         given = [self._first.popleft() for _ in range(min(n, len(self._first)))]
         new = self.admit(given, n)
         for _ in range(ROUNDS):
@@ -134,7 +134,7 @@ class Asks:
         return new + self._remaining(n - len(new))
 
     def _remaining(self, n: int) -> list[Genome]:
-        """n genomes from the list of all; in a large space the first ones, after at most `seen` + n steps."""
+        """Return n genomes from the enumeration of the space, after at most `seen` + n steps."""
         unseen = (genome for genome in self._space.genomes() if genome not in self._seen)
         if self._space.size > ENUMERABLE:
             chosen = list(itertools.islice(unseen, n))
@@ -145,7 +145,7 @@ class Asks:
 
 
 def known(space: Space, first: Iterable[Candidate]) -> list[Genome]:
-    """The genomes of candidates to begin with; a dimension that one leaves out is neutral. StudyError: not legal."""
+    """Genomes of initial candidates; a dimension that one leaves out is neutral. StudyError for an illegal one."""
     genomes = []
     for candidate in first:
         try:

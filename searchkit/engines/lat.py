@@ -70,7 +70,7 @@ class LAT:
 
     @property
     def population(self) -> int:
-        """The most candidates of an iteration, the first population being one."""
+        """Maximum number of candidates in an iteration; the first population is one."""
         return max(self.initial + 2, self.mutations + self.crossovers)
 
     @property
@@ -79,11 +79,11 @@ class LAT:
 
     @property
     def evaluations(self) -> int:
-        """The most candidates of a whole search."""
+        """Maximum number of candidates in a whole search."""
         return self.initial + 2 + self.iterations * (self.mutations + self.crossovers)
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
-        """StudyError unless the space has lengths alone, and objectives a quality and a cost; or with a plateau."""
+        """Raise StudyError unless the space is lengths alone, with a quality and a cost, and no plateau is set."""
         _lengths_of(space)
         _axes(objectives)
         if plateau:
@@ -95,7 +95,7 @@ class LAT:
         return self.start_at(space, objectives, seed, functools.partial(_proportional, _lengths_of(space)))
 
     def start_at(self, space: Space, objectives: Sequence[Objective], seed: int, cost: Cost) -> Engine:
-        """An engine that compares candidates with the lower bound by `cost` before it asks for them."""
+        """Start an engine that compares candidates with the lower bound by `cost` before it asks for them."""
         return _Evolution(self, space, objectives, seed, cost)
 
     def describe(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class _Evolution:
         self._measured: dict[_Key, tuple[float, float]] = {}  # cost and quality
 
     def ask(self, n: int) -> list[Ask]:
-        """Never beyond the end of an iteration: what comes after it depends on its outcomes."""
+        """Return the next asks of the iteration; those of the next one depend on its outcomes."""
         asks = self._asks.ask(n, list)
         while n and not asks and self._left:
             made = iter([self._iteration()])
@@ -130,15 +130,15 @@ class _Evolution:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            genome = self._asks.told(trial)
+            genome = self._asks.register(trial)
             if genome is not None and isinstance(trial.outcome, Measured):
-                key, found = self._key(genome), trial.outcome.estimates
-                self._measured[key] = found[self._cost.name].value, found[self._quality.name].value
+                key, estimates = self._key(genome), trial.outcome.estimates
+                self._measured[key] = estimates[self._cost.name].value, estimates[self._quality.name].value
                 if key not in self._population:
                     self._population.append(key)
 
     def _iteration(self) -> list[Genome]:
-        """The genomes to evaluate; the last iteration where the neighbourhood of the front is exhausted."""
+        """Genomes to evaluate; this is the last iteration where the neighbourhood of the front is exhausted."""
         first, self._left = self._left > self._config.iterations, self._left - 1
         if first:
             return self._first()
@@ -156,15 +156,15 @@ class _Evolution:
     def _first(self) -> list[Genome]:
         """Both bounds, and constant ratios whose mean lengths lie evenly between theirs."""
         lowest, whole = self._mean_length(self._config.drop), self._mean_length(0.0)
-        places = [place / (self._config.initial + 1) for place in range(1, self._config.initial + 1)]
-        ratios = [self._ratio(lowest + (whole - lowest) * place) for place in places]
+        shares = [share / (self._config.initial + 1) for share in range(1, self._config.initial + 1)]
+        ratios = [self._ratio(lowest + (whole - lowest) * share) for share in shares]
         keys = [self._lower, self._upper, *(self._key(self._constant(ratio)) for ratio in ratios)]
         new = self._asks.admit(map(np.array, keys), len(keys))
         self._population += map(self._key, new)
         return new
 
     def _front(self) -> list[_Key]:
-        """Their sweep over (cost, quality): strict improvements, and the last of all in any case."""
+        """Front by the authors' sweep over (cost, quality): strict improvements, and always the last point."""
         ordered = sorted((key for key in self._population if key in self._measured), key=self._measured.__getitem__)
         front = ordered[:1] or [self._upper]
         for key in ordered[1:-1]:
@@ -173,7 +173,7 @@ class _Evolution:
         return front + ordered[1:][-1:]
 
     def _taken(self, child: list[int]) -> list[Genome]:
-        """Take a child into the population where it is new there; as a list, where it has to be evaluated."""
+        """Add a child to the population where it is new; returned as a list where it has to be evaluated."""
         key = self._key(np.array(child, dtype=np.int64))
         if key in self._population:
             return []
@@ -184,20 +184,20 @@ class _Evolution:
         return new
 
     def _mutant(self) -> list[int]:
-        """Each layer anew with a probability, between the parent's next length and the child's own last one."""
+        """Mutant: each layer is redrawn with some probability between the parent's next length and its own last one."""
         parent = self._random.choice(self._population)
         low, high, child = self._space.low.tolist(), self._space.high.tolist(), list[int]()
-        for place, level in enumerate(parent):
+        for layer, level in enumerate(parent):
             if self._uniform.rand() < self._config.mutation:
-                after, before = parent[place + 1 : place + 2], child[-1:]
-                level = self._random.randint(max([low[place], *after]), min([high[place], *before]))
+                after, before = parent[layer + 1 : layer + 2], child[-1:]
+                level = self._random.randint(max([low[layer], *after]), min([high[layer], *before]))
             child.append(level)
         return child
 
     def _mean(self) -> list[int]:
-        """The mean of two parents, rounded half up; with a single one, that one."""
-        one, other = self._random.sample(self._population, 2) if len(self._population) > 1 else self._population * 2
-        return [(a + b + 1) // 2 for a, b in zip(one, other, strict=True)]
+        """Mean of two parents, rounded half up; of a single one, that one."""
+        mother, father = self._random.sample(self._population, 2) if len(self._population) > 1 else self._population * 2
+        return [(a + b + 1) // 2 for a, b in zip(mother, father, strict=True)]
 
     def _key(self, genome: Genome) -> _Key:
         return tuple(self._space.canonical(genome).tolist())
@@ -206,7 +206,7 @@ class _Evolution:
         return self._cost_of(self._space.decode(np.array(key)))
 
     def _constant(self, drop: float) -> Genome:
-        """The legal genome nearest to a constant ratio."""
+        """Legal genome nearest to a constant ratio."""
         lengths = self._lengths
         return lengths.repair(nearest(self._ratio_lengths(drop), lengths.values, lengths.width))
 
@@ -220,7 +220,7 @@ class _Evolution:
         return float(np.mean(self._ratio_lengths(drop)))
 
     def _ratio(self, mean: float) -> float:
-        """The drop ratio of a mean length, by bisection; where lengths jump, the longer side."""
+        """Drop ratio of a mean length, by bisection; where lengths jump, the longer side."""
         low, high = 0.0, self._config.drop
         for _ in range(30):  # no further: jumps that fall together are apart by what `_SLACK` makes of them
             middle = (low + high) / 2
@@ -243,7 +243,7 @@ def _proportional(lengths: Lengths, candidate: Candidate) -> float:
 
 
 def _lengths_of(space: Space) -> Lengths:
-    """StudyError unless lengths are all that the space has."""
+    """Lengths of the space; StudyError where it has other dimensions."""
     only = space.dimensions[0]
     if len(space.dimensions) > 1 or not isinstance(only, Lengths):
         names = ", ".join(dimension.name for dimension in space.dimensions)

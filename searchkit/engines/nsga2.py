@@ -47,7 +47,9 @@ class NSGA2:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
+        if not isinstance(self.first, Sequence) or not all(
+            isinstance(candidate, Candidate) for candidate in self.first
+        ):
             raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
         object.__setattr__(self, "first", tuple(self.first))
         check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
@@ -55,7 +57,7 @@ class NSGA2:
             raise StudyError(f"crossover and mutation are shares in [0, 1], got {self.crossover=}, {self.mutation=}")
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
-        """Any space and any objectives can be searched."""
+        """Accept any space and any objectives."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Evolution(self, space, objectives, seed)
@@ -66,7 +68,7 @@ class NSGA2:
             "population": self.population,
             "crossover": self.crossover,
             "mutation": self.mutation,
-            **({"first": [one.to_json() for one in self.first]} if self.first else {}),
+            **({"first": [candidate.to_json() for candidate in self.first]} if self.first else {}),
             **({"steady": True} if self.steady else {}),
         }
 
@@ -97,7 +99,7 @@ class _Evolution:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            genome = self._asks.told(trial)
+            genome = self._asks.register(trial)
             self._told += genome is not None
             if genome is not None and isinstance(trial.outcome, Measured):
                 self._parents.append(genome)
@@ -106,7 +108,7 @@ class _Evolution:
                 self._survive()
 
     def _generation(self) -> list[Genome]:
-        """As many new genomes as the population has places; fewer only when the space is exhausted."""
+        """Generation of as many new genomes as the population; fewer only when the space is exhausted."""
         self._survive()
         if self._asks.are_given:
             return self._asks.fresh(self._population)
@@ -114,7 +116,7 @@ class _Evolution:
         return bred + self._asks.fresh(self._population - len(bred))
 
     def _one(self) -> list[Genome]:
-        """The next genome in steady state: those given and samples, until as many are known as the population has."""
+        """Next genome in steady state: initial ones and samples until the population is full, then a child."""
         if self._told >= self._enough and self._rng.integers(self._population) < self._survivors:
             bred = self._breed(1)
             if bred:
@@ -128,7 +130,7 @@ class _Evolution:
         return len(self._algorithm.pop) if self._algorithm.is_initialized else 0
 
     def _survive(self) -> None:
-        """pymoo's survival of the population and all that was measured since."""
+        """Run pymoo's survival on the population and all that was measured since."""
         from pymoo.core.population import Population
 
         if not self._parents:
@@ -138,16 +140,16 @@ class _Evolution:
         if algorithm.is_initialized:
             every = Population.merge(algorithm.pop, born)
         # what `algorithm.tell` does, without looking for the optimum, which takes as long again
-        places = algorithm.pop_size if algorithm.is_initialized else len(born)
+        needed = algorithm.pop_size if algorithm.is_initialized else len(born)
         chance = algorithm.random_state
         algorithm.pop = algorithm.survival.do(
-            algorithm.problem, every, n_survive=places, algorithm=algorithm, random_state=chance
+            algorithm.problem, every, n_survive=needed, algorithm=algorithm, random_state=chance
         )
         algorithm.is_initialized = True
         self._parents, self._estimates = [], []
 
     def _breed(self, n: int) -> list[Genome]:
-        """Children of the survivors; where they bring too little that is new, mutants of the front."""
+        """Children of the survivors; where too few are new, mutants of the front."""
         new: list[Genome] = []
         for attempt in range(ROUNDS):
             if len(new) < n:  # in steady state most children of a converged front are known: try more at a time
@@ -159,7 +161,7 @@ class _Evolution:
         return new
 
     def _children(self, n: int) -> list[Genome]:
-        """The offspring of `algorithm.ask`, which asks for the same number every time."""
+        """Offspring of `algorithm.ask`, the same number every time."""
         algorithm = self._algorithm
         offspring = algorithm.mating.do(
             algorithm.problem, algorithm.pop, n, algorithm=algorithm, random_state=algorithm.random_state
@@ -167,14 +169,14 @@ class _Evolution:
         return list(offspring.get("X"))
 
     def _mutants(self) -> Iterator[Genome]:
-        """Of each member of the front, then of these mutants, and so on: a walk away from the front."""
+        """Mutants of each member of the front, then of these mutants, and so on: a walk away from the front."""
         from pymoo.util.optimum import filter_optimum
 
         walkers = self._rng.permutation(filter_optimum(self._algorithm.pop).get("X"))
         for _ in range(ROUNDS):
-            for place, genome in enumerate(walkers):
-                walkers[place] = self._space.mutate(genome, self._rng)
-                yield walkers[place].copy()
+            for index, genome in enumerate(walkers):
+                walkers[index] = self._space.mutate(genome, self._rng)
+                yield walkers[index].copy()
 
 
 def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
@@ -193,7 +195,7 @@ def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class _Mating:
-    """pymoo's mating: its tournament chooses pairs, the space crosses and mutates them."""
+    """Mating for pymoo: its tournament chooses pairs, the space crosses and mutates them."""
 
     space: Space
     crossover: float
@@ -201,7 +203,7 @@ class _Mating:
     selection: Any
 
     def do(self, problem: Any, pop: Any, n_offsprings: int, algorithm: Any, random_state: np.random.Generator) -> Any:
-        """A pymoo Population of n offspring. All chance comes from the generator that pymoo passes."""
+        """Make a pymoo Population of n offspring. All randomness comes from the generator that pymoo passes."""
         from pymoo.core.population import Population
 
         genomes = pop.get("X")

@@ -1,4 +1,4 @@
-"""Random search: distinct samples of the space, whatever the outcomes. The floor that every engine has to beat."""
+"""Random search: distinct samples of the space, independent of the outcomes; the floor for every engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from searchkit.space import Space
 
 @dataclass(frozen=True)
 class Random:
-    """Samples as the space does, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`.
+    """Samples of the space, both corners first; `steady` asks whenever a worker is free, as in `NSGA2`.
 
     >>> from searchkit import Random
     >>> Random(population=8).describe()
@@ -31,7 +31,7 @@ class Random:
         check_count("Random: population", self.population, LARGEST_POPULATION)
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
-        """Any space and any objectives can be searched."""
+        """Accept any space and any objectives."""
 
     def start(self, space: Space, objectives: Sequence[Objective], seed: int) -> Engine:
         return _Sampling(self.population, space, seed)
@@ -50,4 +50,4 @@ class _Sampling:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            self._asks.told(trial)
+            self._asks.register(trial)

@@ -1,4 +1,4 @@
-"""The protocols of evaluation: a workbench travels to where candidates are measured and becomes a bench there."""
+"""Protocols of evaluation: a workbench (plain data) is sent to a process and built into a bench there."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class Prepared:
 
 
 class Bench(Protocol):
-    """A place with model and data in memory: candidates become subjects that objectives can measure."""
+    """Model and data in memory: candidates become subjects that objectives can measure."""
 
     @property
     def environment(self) -> Mapping[str, Scalar]: ...
 
     def resolved_constraints(self) -> Sequence[Constraint]:
-        """The constraints as numbers; the first call may measure the unreduced model."""
+        """Constraints as numbers; the first call may measure the unreduced model."""
 
     def subject(self, candidate: Candidate) -> Subject:
-        """The candidate ready to be measured; nothing is computed yet."""
+        """Subject of a candidate; nothing is computed yet."""
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """Compute once what these candidates share, and decide which of them need not be measured."""
 
     def smaller(self) -> Bench:
-        """The same bench in less memory: the same values, from smaller batches."""
+        """Bench of less memory: the same values, from smaller batches."""
 
 
 class Workbench(Protocol):
@@ -58,17 +58,17 @@ class Evaluator(Protocol):
     """
 
     def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
-        """With a race, trials bring their `examples`, and candidates that its rivals beat are `Pruned`."""
+        """Evaluate the asks; with a race, trials carry `examples`, and candidates that incumbents beat are `Pruned`."""
 
     def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
-        """The same, fed while it runs, without objectives that are timed.
+        """Evaluate asks that are added while it runs, without timed objectives.
 
         `more` hands out the asks that can be started now, possibly none: it is called at the start, and after each
         trial that was yielded has been dealt with. It ends when nothing is in flight and `more` gives nothing.
         """
 
     def halt(self) -> None:
-        """Start nothing more: `run` ends with what is in flight. It may be called between two of its trials."""
+        """Start no further ask: `run` ends after those in flight. May be called between two of its trials."""
 
     def __enter__(self) -> Self: ...
 

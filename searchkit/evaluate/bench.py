@@ -1,4 +1,4 @@
-"""The bench of a supernet: model and split in memory, ready to be seen under any plan."""
+"""Bench of a supernet: model and split in memory, to run under any plan."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from searchkit.evaluate.base import Prepared
-from searchkit.evaluate.baselines import baseline_plan
-from searchkit.evaluate.energy import meter
-from searchkit.evaluate.passes import Passes, in_order, passes_over
+from searchkit.evaluate.baselines import plan_of
+from searchkit.evaluate.energy import environment_of
+from searchkit.evaluate.passes import Passes, joined, passes_over
 from searchkit.evaluate.racing import RaceState
-from searchkit.evaluate.screening import raced, turned_down
+from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.subject import SupernetSubject
-from searchkit.records import Candidate, Pruned, Scalar
-from searchkit.reduction.device import environment
+from searchkit.records import Candidate, Scalar
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.reduction.ragged import Tokens
-from searchkit.training.plans import plan
 from searchkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -36,7 +31,7 @@ LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
-    """A supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
+    """Supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
 
     model: AdaptiveModel
     recipe: Recipe
@@ -55,8 +50,7 @@ class SupernetBench:
 
     @cached_property
     def environment(self) -> Mapping[str, Scalar]:
-        own = environment(self.device, next(self.model.parameters()).dtype)
-        return {**own, "energy": meter(self.device).why}
+        return environment_of(self.model)
 
     @cached_property
     def split(self) -> Split:
@@ -64,36 +58,25 @@ class SupernetBench:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """The parts of the split that candidates run through one after another."""
+        """Parts of the split that candidates run through one after another."""
         return self.split.shards(self.parts)
 
     def resolved_constraints(self) -> tuple[Constraint, ...]:
-        """The limits as numbers; where one is relative, the first call measures the unreduced model."""
-        return self.remembered("constraints", self._resolved)
-
-    def _resolved(self) -> tuple[Constraint, ...]:
-        unreduced = self.unreduced
-        return tuple(
-            limit if limit.within is None else limit.against(limit.objective.measure(unreduced).value)
-            for limit in self.limits
-        )
+        """Limits as numbers; where one is relative, the first call measures the unreduced model."""
+        return self.remembered("constraints", lambda: resolved(self.limits, self.unreduced))
 
     def smaller(self) -> SupernetBench:
-        """The same bench in less memory: smaller batches, no prefixes kept, the same parts."""
+        """Bench of less memory: smaller batches, no prefixes kept, the same parts."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         budget = max(1, self.token_budget // LESS)
         return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
 
     def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The result of the first `compute` under this key: a reference that later measurements share."""
+        """Result of the first `compute` under this key, which later measurements share."""
         if key not in self._remembered:
             self._remembered[key] = compute()
         return self._remembered[key]  # type: ignore[no-any-return]
-
-    def tokens(self, rows: NDArray[np.int64]) -> Tokens:
-        """These examples, packed, on the device."""
-        return self.split.tokens(rows)
 
     def subject(self, candidate: Candidate) -> SupernetSubject:
         return SupernetSubject(self, candidate, self.plan(candidate))
@@ -105,40 +88,18 @@ class SupernetBench:
         return SupernetSubject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
 
     def plan(self, candidate: Candidate) -> ReductionPlan:
-        """The plan of a candidate, or of the baseline that it names."""
-        layers = self.model.shape.layers
-        if "baseline" in candidate:
-            return baseline_plan(candidate, layers, self.data.marks, self.model.head.name)
-        return plan(self.recipe, candidate, layers)
+        """Plan of a candidate, or of the baseline that it names."""
+        return plan_of(candidate, self.recipe, self.model.shape.layers, self.data.marks, self.model.head.name)
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
-        """The passes of these candidates, made together; verdicts on those that a constraint turns down beforehand, and
-        on those that lose the race."""
-        constraints = self.resolved_constraints()
+        """The passes of these candidates, made together; verdicts on those that need no measurement."""
         subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
-        verdicts = {key: why for key, subject in subjects.items() if (why := turned_down(subject, constraints))}
-        going = {key: subject for key, subject in subjects.items() if key not in verdicts}
-        prepared = {}
-        for (key, subject), result in zip(
-            going.items(), raced(list(going.values()), self.shards, race, self._passes_over), strict=True
-        ):
-            if isinstance(result, Pruned):
-                verdicts[key] = result
-            else:
-                prepared[key] = replace(subject, prepared=self._joined(result))
-        return Prepared(verdicts, prepared)
+        return screened(subjects.values(), self.resolved_constraints(), self.shards, race, self._passes_over)
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
-        """Every plan on the whole split. A plan's result does not depend on the others, nor on what was kept."""
+        """Passes of every plan over the whole split; a plan's result depends neither on the others nor on the cache."""
         by_shard = [self._passes_over(shard.split, plans) for shard in self.shards]
-        return [self._joined(parts) for parts in zip(*by_shard, strict=True)]
+        return [joined(self.shards, parts, self.data.lengths) for parts in zip(*by_shard, strict=True)]
 
     def _passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         return passes_over(split, self.model, plans, self.recipe.reducer_template)
-
-    def _joined(self, parts: Sequence[Passes]) -> Passes:
-        """The passes of all shards as those of the split."""
-        if len(parts) == 1:
-            return parts[0]
-        order = np.concatenate([shard.rows for shard in self.shards])
-        return in_order(order, parts, self.data.lengths)

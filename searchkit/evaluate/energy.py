@@ -1,4 +1,4 @@
-"""Energy that a device has used so far, where the machine can tell: RAPL of Intel and AMD processors, NVML of GPUs."""
+"""Energy meters: RAPL of Intel and AMD processors, NVML of GPUs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Module
+
+from searchkit.records import Scalar
+from searchkit.reduction.device import environment
 
 RAPL = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
 class Meter:
-    """`read` gives joules since some moment, always 0 where there is no meter; `why` says which, or what is missing.
+    """Energy meter: `read` gives joules since some moment, 0 without a source; `why` names the source or the lack.
 
     A processor's meter counts for all that runs on it, as a wall socket would.
     """
@@ -24,13 +28,19 @@ class Meter:
     is_there: bool = True
 
 
+def environment_of(model: Module) -> dict[str, Scalar]:
+    """The environment of numbers that are measured with this model: device, number format, threads, versions, meter."""
+    weight = next(model.parameters())
+    return {**environment(weight.device, weight.dtype), "energy": meter(weight.device).why}
+
+
 def meter(device: torch.device, rapl: Path = RAPL) -> Meter:
-    """The meter of the device; one that reads 0 and says why where there is none."""
+    """Meter of the device; without one, a meter that reads 0, with the reason in `why`."""
     return _nvml(device) if device.type == "cuda" else _rapl(rapl)
 
 
 def _rapl(folder: Path) -> Meter:
-    """The sum over processor packages; counters that wrap around are unrolled."""
+    """Sum over processor packages; counters that wrap around are unrolled."""
     packages = [_Counter(path) for path in sorted(folder.glob("intel-rapl:[0-9]*")) if path.name.count(":") == 1]
     if not packages:
         return _absent("the processor has no RAPL counters here")
@@ -43,7 +53,7 @@ def _rapl(folder: Path) -> Meter:
 
 
 class _Counter:
-    """A RAPL counter in microjoules, which begins again at its range."""
+    """RAPL counter in microjoules, which wraps around at its range."""
 
     def __init__(self, path: Path) -> None:
         self._file = path / "energy_uj"

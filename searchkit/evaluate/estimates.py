@@ -1,4 +1,4 @@
-"""Checks of an objective's result, so that only estimates that the records can hold are stored."""
+"""Checks of an objective's result before it is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROUNDING: Final = 1e-9  # how far outside its interval a value may lie, as a sha
 
 
 def checked_estimate(name: str, result: Any) -> Estimate:
-    """The estimate in plain Python numbers; TrialError (kind "nan" for a value that is not finite) if it is odd.
+    """Estimate in plain Python numbers; TrialError (kind "nan" for a value that is not finite) if it is not valid.
 
     A standard error or a figure beside the value that is not finite is left out: it is not known.
     """

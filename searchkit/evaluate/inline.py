@@ -1,4 +1,4 @@
-"""Evaluates asks in this process."""
+"""Evaluator in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOGETHER: Final = 12  # asks that share prefixes, and the most that an interrupt
 
 
 class Inline:
-    """The evaluator without processes; nothing else runs meanwhile, so timed objectives need no special care."""
+    """Evaluator in this process; nothing else runs meanwhile, so timed objectives need no special care."""
 
     def __init__(self, workbench: Workbench, objectives: Sequence[Objective]) -> None:
         self._bench = workbench.build()
@@ -33,7 +33,7 @@ class Inline:
                 yield from measure_together(group, self._bench, self._objectives, race)
 
     def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
-        """One at a time, in order."""
+        """Evaluate one ask at a time, in order."""
         waiting = deque(more())
         while waiting:
             yield from measure_together([waiting.popleft()], self._bench, self._objectives)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit._progress import step
-from searchkit.evaluate.split import Split
+from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.threads import side_by_side
 from searchkit.reduction.device import give_back_memory
 from searchkit.reduction.model import AdaptiveModel
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Passes(NamedTuple):
-    """One plan on a split, on the CPU: logits (N, C), or (T, C) of every token, in float32, and the trace."""
+    """Pass of one plan over a split, on the CPU: float32 logits (N, C), or (T, C) of every token, and the trace."""
 
     logits: Tensor
     trace: Trace
@@ -38,7 +38,7 @@ class Passes(NamedTuple):
 def passes_over(
     split: Split, model: AdaptiveModel, plans: Sequence[ReductionPlan], reducer_template: Reducer
 ) -> list[Passes]:
-    """Every plan on the split; plans that score as `reducer_template` does share their prefixes.
+    """Run every plan over the split; plans that score as `reducer_template` does share their prefixes.
 
     A plan's result depends neither on the others nor on what the caches hold.
     """
@@ -70,15 +70,22 @@ def passes_over(
     return [in_order(order, parts, split.data.lengths) for parts in zip(*by_batch, strict=True)]
 
 
+def joined(shards: Sequence[Shard], parts: Sequence[Passes], lengths: NDArray[np.int64]) -> Passes:
+    """The passes over all shards as those over the split, whose examples have these `lengths`."""
+    if len(parts) == 1:
+        return parts[0]
+    return in_order(np.concatenate([shard.rows for shard in shards]), parts, lengths)
+
+
 def in_order(order: NDArray[np.int64], parts: Sequence[Passes], lengths: NDArray[np.int64]) -> Passes:
-    """Passes over parts, whose examples come in this order, as one in the order of the data with these `lengths`."""
+    """Join passes over parts, with examples in this order, into one in the order of the data with these `lengths`."""
     logits, back = torch.cat([part.logits for part in parts]), torch.as_tensor(order).argsort()
     rows = back if len(logits) == len(order) else _rows_of(lengths[order], back)
     return Passes(logits[rows], Trace.concatenated([part.trace for part in parts]).take(back))
 
 
 def _rows_of(lengths: NDArray[np.int64], chosen: Tensor) -> Tensor:
-    """(T,) the rows of the chosen examples' tokens, packed in examples of `lengths`."""
+    """(T,) rows of the chosen examples' tokens, where examples of these `lengths` are packed."""
     layout = Layout.of_lengths(torch.as_tensor(lengths))
     picked = Layout.of_lengths(layout.lengths[chosen])
     return picked.positions + layout.offsets[chosen][picked.examples]

@@ -1,4 +1,4 @@
-"""Stops candidates that a front member beats: the sequential test behind it.
+"""Racing: the sequential test that stops candidates which a front member beats.
 
 A candidate and a rival are compared on the same examples, shard by shard, in an order that is random with respect to
 the outcomes. N examples make up the split; after n of them the differences d = candidate - rival are known. The claim
@@ -55,7 +55,7 @@ class Racing:
 
 @dataclass(frozen=True, eq=False)
 class Incumbent:
-    """A measured trial of the front: the quality of each unit of the split, the cost of each example."""
+    """Measured trial of the front: the quality of each unit of the split, and the cost of each example."""
 
     key: str
     quality: Floats
@@ -64,7 +64,7 @@ class Incumbent:
 
 @dataclass(frozen=True, eq=False)
 class RaceState:
-    """The front that new candidates have to live up to, in these two objectives."""
+    """Front that new candidates are raced against, in two objectives."""
 
     quality: Objective
     cost: Objective
@@ -74,7 +74,7 @@ class RaceState:
 
     @classmethod
     def of(cls, racing: Racing | None, objectives: Sequence[Objective]) -> RaceState | None:
-        """None where nothing can be raced: it takes two objectives, a quality and a cost, both known per example."""
+        """Race of these objectives; None unless they are two, a quality and a cost, both known per example."""
         able = [objective for objective in objectives if objective.examples is not None]
         quality = [objective for objective in able if objective.better == "higher"]
         cost = [objective for objective in able if objective.better == "lower"]
@@ -83,8 +83,8 @@ class RaceState:
         return cls(quality[0], cost[0], 1 - racing.confidence, racing.shards - 1)
 
     def outcomes(self, subject: Any) -> dict[str, Floats]:
-        """The parts of the subject's quality and cost, by name. StudyError: they break `Objective.examples`."""
-        found = {}
+        """Per-example values of quality and cost, by name. StudyError where they break `Objective.examples`."""
+        by_name = {}
         for objective, most in ((self.quality, 1.0), (self.cost, math.inf)):
             assert objective.examples is not None
             values = np.asarray(objective.examples(subject), dtype=np.float64)
@@ -94,11 +94,11 @@ class RaceState:
                     f"objective {objective.name!r}: examples must be {allowed}, one for each example; "
                     "without `examples` it is not raced"
                 )
-            found[objective.name] = values
-        return found
+            by_name[objective.name] = values
+        return by_name
 
     def against(self, trials: Iterable[Trial]) -> RaceState:
-        """A copy of the race against these trials, of which the examples are known."""
+        """Copy of the race against these trials, whose examples are known."""
         rivals = (
             Incumbent(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
         )
@@ -106,7 +106,7 @@ class RaceState:
 
 
 class SequentialTest:
-    """One candidate in a race, shard by shard; `costs` are those of all examples, where they are known beforehand.
+    """Sequential test of one candidate, shard by shard; `costs` are those of all examples, where known beforehand.
 
     It has one rival, so that the error is spent once: the best in quality of those that cost no more. Where costs are
     known only as the examples come, the first shard chooses it, and bets begin with the second; then half of the error
@@ -122,7 +122,7 @@ class SequentialTest:
         self._units = self._rows = np.zeros(0, dtype=np.int64)
 
     def stops(self, subject: Any, units: NDArray[np.int64], rows: NDArray[np.int64]) -> Pruned | None:
-        """The verdict after one more shard: `units` and `rows` of the split that its qualities and costs belong to."""
+        """Verdict after one more shard: `units` and `rows` of the split that its qualities and costs belong to."""
         race = self._race
         if self._exact and self._rival is None:
             return None
@@ -151,7 +151,7 @@ class SequentialTest:
         return max(able, key=lambda rival: float(rival.quality.mean()), default=None)
 
     def _costs_more(self, rival: Incumbent) -> bool:
-        """Whether the candidate costs more than the rival on all examples, as far as those seen can tell.
+        """Return whether the candidate costs more than the incumbent, by the examples seen so far.
 
         Student's bound on the mean with the correction for a finite population: costs vary little from their pattern
         over lengths, and are exact at the end.

@@ -45,7 +45,7 @@ class _Worker:
     """The actor: a bench, and the objectives to measure on it."""
 
     def __init__(self, current_folder: str) -> None:
-        """Ray puts the driver's current folder first on the path; it goes last, so that a file there hides no package.
+        """Move the driver's current folder, which Ray puts first, to the end of the path, so that it hides no package.
 
         current_folder: of the driver
         """
@@ -66,7 +66,7 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Job:
-    """Asks to measure together, names of the objectives, earlier trials of the asks, and the number of this attempt."""
+    """Job of a worker: asks to measure together, objectives, earlier trials of the asks, and the attempt."""
 
     asks: tuple[Ask, ...]
     names: tuple[str, ...]
@@ -81,7 +81,7 @@ class _Job:
         return replace(self, asks=taken), replace(self, asks=left) if left else None
 
     def again(self) -> list[_Job]:
-        """Jobs of one ask each, after the worker died, so that an ask that kills workers takes no other along."""
+        """Split into jobs of one ask each after the worker died, so that an ask that kills workers costs no other."""
         known = {trial.key: (trial,) for trial in self.before}
         return [
             replace(self, asks=(ask,), before=known.get(ask.key, ()), attempt=self.attempt + 1) for ask in self.asks
@@ -90,7 +90,7 @@ class _Job:
 
 @dataclass(eq=False)
 class _WorkerSlot:
-    """One of the evaluator's workers: its actor, the jobs it was given, in order, and when the first of them began.
+    """Worker of the evaluator: its actor, its jobs in order, and the start time of the first.
 
     The slot stays when its worker dies and another actor takes over.
     """
@@ -193,7 +193,7 @@ class Ray:
         race: RaceState | None = None,
         one_at_a_time: bool = False,
     ) -> Iterator[Trial]:
-        """Yield trials in the order of completion; that steers nothing, the engine gets them in ask order."""
+        """Yield trials in the order of completion; the engine gets them in ask order."""
         waiting = deque((*jobs, *more()))
         shared = None if race is None else self._ray.put(race)  # so that it travels once
         while (waiting and not self._halted) or any(slot.jobs for slot in self._slots):
@@ -205,7 +205,7 @@ class Ray:
                 waiting.extend(more())
 
     def _hand_out(self, waiting: deque[_Job], race: Any, one_at_a_time: bool) -> None:
-        """Give waiting jobs to workers that have started, those with the fewest first."""
+        """Assign waiting jobs to workers that have started, those with the fewest first."""
         self._wait_for_first()
         here = [slot for slot in self._slots if slot.starting is None]
         while waiting:
@@ -241,8 +241,8 @@ class Ray:
     def _due(self, slot: _WorkerSlot) -> float:
         """Deadline of the slot's first job, by the monotonic clock."""
         job = next(iter(slot.jobs.values()))
-        each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
-        return slot.since + self._deadline_s + (len(job.asks) - 1) * each
+        per_ask_s = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
+        return slot.since + self._deadline_s + (len(job.asks) - 1) * per_ask_s
 
     def _collected(self, slot: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
         """Collect a worker's trials, or requeue its jobs."""
@@ -268,7 +268,7 @@ class Ray:
         return trials
 
     def _replaced(self, slot: _WorkerSlot, waiting: deque[_Job], why: Failed) -> list[Trial]:
-        """Give the slot a new worker and requeue its jobs: the suspect first one last and alone, others next."""
+        """Start a new worker in the slot and requeue its jobs: the suspect first one last and alone, others next."""
         log.warning("a worker is replaced: %s: %s %s", why.kind, why.message, one_line(why.trace, QUOTED))
         suspect, *queued = slot.jobs.values()
         self._ray.kill(slot.actor)
@@ -297,7 +297,7 @@ class Ray:
             raise StudyError(f"a worker cannot start: {one_line(cause, QUOTED)}") from error
         except self._ray.exceptions.RayError as error:
             slot.deaths += 1
-            if slot.deaths >= ATTEMPTS and all(other.starting is not None for other in self._slots):
+            if slot.deaths >= ATTEMPTS and all(other_slot.starting is not None for other_slot in self._slots):
                 reason = one_line(error, QUOTED)
                 raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {reason}") from error
             self._ray.kill(slot.actor)
@@ -334,5 +334,5 @@ def _share(left: int, workers: int) -> int:
 
 
 def _of_memory(ray: Any, error: Exception) -> bool:
-    """Whether Ray stopped the worker because the node ran out of memory."""
+    """Return whether Ray stopped the worker because the node ran out of memory."""
     return isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in str(error)

@@ -1,4 +1,4 @@
-"""A Ray cluster to evaluate on: the connection, what a worker takes of it, and the environment of its processes."""
+"""Ray cluster for evaluation: the connection, the resources of a worker, and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OURS: Final = ("searchkit", "objectives", "studies")
 
 @dataclass(frozen=True)
 class Resources:
-    """What Ray sets aside for one worker: CPU cores, GPUs (fractions share one), and resources that nodes were given
+    """Resources that Ray reserves for one worker: CPU cores, GPUs (fractions share one), and those that nodes have
     by name."""
 
     cpus: float = 1
@@ -60,7 +60,7 @@ class Resources:
 
     @property
     def named(self) -> dict[str, float]:
-        """By Ray's names."""
+        """Resources by Ray's names."""
         return {"CPU": self.cpus, "GPU": self.gpus, **self.custom}
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ ONE_CORE: Final = Resources()
 
 
 def check_workers(workers: int, address: str | None, resources: Resources, sent: Mapping[str, object]) -> None:
-    """StudyError for what would keep workers from starting, found before anything is trained.
+    """Raise StudyError, before anything is trained, for what would keep workers from starting.
 
     sent: what travels to the workers, by its name in messages
     """
@@ -92,17 +92,19 @@ def check_workers(workers: int, address: str | None, resources: Resources, sent:
 
 
 def _check_machine(workers: int, resources: Resources) -> None:
-    """StudyError where this machine, as a cluster of its own, has not what the workers take."""
+    """Raise StudyError where this machine, as a local cluster, lacks the resources of the workers."""
     import torch
 
     if resources.custom:
         raise StudyError(f"a cluster on this machine has no {', '.join(resources.custom)}: leave --resource out")
-    gpus, each = torch.cuda.device_count(), resources.gpus
-    fit = workers if not each else int(gpus // each) if each > 1 else gpus * int(1 / each + 1e-9)
+    gpus, per_worker = torch.cuda.device_count(), resources.gpus
+    fit = (
+        workers if not per_worker else int(gpus // per_worker) if per_worker > 1 else gpus * int(1 / per_worker + 1e-9)
+    )
     if fit < workers:
         have = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "no GPU"
         raise StudyError(
-            f"--workers {workers} with {each:g} GPUs each: this machine has {have}, which is enough for {fit}"
+            f"--workers {workers} with {per_worker:g} GPUs each: this machine has {have}, which is enough for {fit}"
         )
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
     folder = Path(os.environ.get(name) or tempfile.gettempdir())
@@ -119,7 +121,7 @@ def _check_machine(workers: int, resources: Resources) -> None:
 
 
 def check_reachable(address: str) -> None:
-    """StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
+    """Raise StudyError where nothing listens at HOST:PORT; Ray itself would try for a quarter of an hour."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # `auto`, or something that Ray says more about
@@ -130,7 +132,7 @@ def check_reachable(address: str) -> None:
 
 
 def imported(address: str | None) -> Any:
-    """Ray, which reads these variables when it is imported."""
+    """Import Ray, which reads these variables when it is imported."""
     os.environ.update(NO_HOOKS)
     if address is None:
         os.environ.setdefault(ON_LOOPBACK, "0")
@@ -140,7 +142,7 @@ def imported(address: str | None) -> Any:
 
 
 def connect(address: str | None, cpus: float) -> Any:
-    """Ray, connected to the cluster at the address, or to one of this machine with so many cores; StudyError if not."""
+    """Connect Ray to the cluster at the address, or to a local one of this many cores; StudyError if that fails."""
     ray = imported(address)
     if address:
         check_reachable(address)
@@ -152,14 +154,14 @@ def connect(address: str | None, cpus: float) -> Any:
             with _own_environment():
                 ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
     except Exception as error:  # Ray raises bare ones too, where a node is slow to start
-        place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
+        cluster = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+        raise StudyError(f"cannot reach {cluster}: {one_line(error, QUOTED)}") from error
     return ray
 
 
 @contextmanager
 def _own_environment() -> Iterator[None]:
-    """The environment that the processes of a cluster of our own begin with."""
+    """Environment of the processes of a local cluster."""
     before = dict(os.environ)
     for name in INHERITED:
         os.environ.pop(name, None)
@@ -176,14 +178,14 @@ def _own_environment() -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Whether Ray has a token, or can write one of its own to the home folder."""
+    """Return whether Ray has a token, or can write one to the home folder."""
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     home = Path(os.path.expanduser("~"), ".ray")
     return given or (home / "auth_token").exists() or os.access(home if home.exists() else home.parent, os.W_OK)
 
 
 def runtime_env(address: str | None) -> dict[str, Any]:
-    """Ray's description of a worker's environment, where that does not come from this process or the job."""
+    """Ray's `runtime_env` of a worker, where its environment does not come from this process or the job."""
     if not address or not RUNTIME_ENV_VARS:
         return {}
     in_job = {} if INHERITED[0] in os.environ else {"py_executable": PYTHON}
@@ -191,7 +193,7 @@ def runtime_env(address: str | None) -> dict[str, Any]:
 
 
 def on_every_node(ask: Callable[[Sequence[str]], Any], names: Sequence[str]) -> dict[str, Any]:
-    """Node's address -> the function's answer there; for a job, in its own environment."""
+    """Call a function on every node, for a job in its own environment: address -> result."""
     ray = connect("auto", 0)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -212,7 +214,7 @@ def on_every_node(ask: Callable[[Sequence[str]], Any], names: Sequence[str]) -> 
 
 
 def travel_by_value(ray: Any) -> None:
-    """Study files, and the modules and packages beside them, travel with the study: workers cannot import them."""
+    """Pickle the study file and the modules beside it by value, since workers cannot import them."""
     files = {name: file for name, module in list(sys.modules.items()) if (file := getattr(module, "__file__", None))}
     folders = {Path(file).resolve().parent for name, file in files.items() if name.startswith(STUDY)}
     for name, file in files.items():

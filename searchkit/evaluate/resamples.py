@@ -1,4 +1,4 @@
-"""Resamples of a split: the same draws for every candidate and every objective, so that differences are paired.
+"""Resamples of a split: the same draws for every candidate and objective, so that differences are paired.
 
 R resamples, U units (examples; questions where the data has answers).
 """
@@ -20,7 +20,7 @@ from searchkit.stats import Floats, resampled
 
 
 def with_resamples(objective: Objective) -> Objective:
-    """The objective, its estimates with the values on resamples; unchanged where it has no `resample`."""
+    """Objective whose estimates carry the values on resamples; unchanged where it has no `resample`."""
     if objective.resample is None:
         return objective
     return replace(objective, measure=partial(_measure, objective=objective))
@@ -47,5 +47,5 @@ def _checked(objective: Objective, subject: Subject, rows: NDArray[np.int64]) ->
 
 
 def _short(value: float) -> float | None:
-    """Six digits are more than any interval needs, and a third of the storage; None for what is not defined."""
+    """Round to six digits, more than any interval needs, in a third of the storage; None for undefined values."""
     return float(f"{value:.6g}") if math.isfinite(value) else None

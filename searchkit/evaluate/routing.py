@@ -1,4 +1,4 @@
-"""Routing of asks to workers: each gets those of whose prefixes it remembers more than any other worker does.
+"""Routing of asks to workers: each gets the asks whose prefixes it caches deeper than any other worker.
 
 Servers of language models route requests so (prefix-aware routing). Here a generation begins as one heap of asks, and
 each worker that is free takes a share of it: first the asks whose prefixes it remembers, then others in the order of
@@ -19,21 +19,21 @@ MOST_KNOWN: Final = 4096  # latest asks that count; workers have mostly forgotte
 
 @dataclass
 class _Node:
-    """A prefix, and the workers that were given an ask that begins with it."""
+    """Prefix, with the workers that were given an ask that begins with it."""
 
     workers: set[Hashable] = field(default_factory=set)
     longer: dict[Hashable, _Node] = field(default_factory=dict)
 
 
 class Routes:
-    """The prefixes that each worker was given of late."""
+    """Prefixes that each worker was given recently."""
 
     def __init__(self) -> None:
         self._root = _Node()
         self._given: list[tuple[Hashable, Ask]] = []
 
     def taken(self, worker: Hashable, asks: Sequence[Ask], count: int) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
-        """Split the asks into `count` for this worker and the others, both in the order in which the asks came."""
+        """Split the asks into `count` for this worker and the others, both in the original order."""
         order = sorted(range(len(asks)), key=lambda index: -self.lead(worker, asks[index]))
         chosen = set(order[:count])
         parts = [tuple(ask for index, ask in enumerate(asks) if (index in chosen) is part) for part in (True, False)]
@@ -41,7 +41,7 @@ class Routes:
         return parts[0], parts[1]
 
     def lead(self, worker: Hashable, ask: Ask) -> int:
-        """Layers by which the longest prefix that the worker knows exceeds those that others know."""
+        """Layers by which the worker's longest cached prefix of the ask exceeds that of the others."""
         own = others = 0
         node: _Node | None = self._root
         for values in layer_values(ask):
@@ -53,7 +53,7 @@ class Routes:
         return own - others
 
     def give(self, worker: Hashable, asks: Iterable[Ask]) -> None:
-        """Note that the worker gets these asks, and will remember their prefixes."""
+        """Record that the worker gets these asks, and will cache their prefixes."""
         for ask in asks:
             self._given.append((worker, ask))
             self._note(worker, ask)
@@ -61,8 +61,8 @@ class Routes:
             self._rebuild(self._given[-MOST_KNOWN:])
 
     def forget(self, worker: Hashable) -> None:
-        """Remove a worker that is gone, with all that it remembered."""
-        self._rebuild([(other, ask) for other, ask in self._given if other != worker])
+        """Remove a worker that is gone, with its prefixes."""
+        self._rebuild([(known_worker, ask) for known_worker, ask in self._given if known_worker != worker])
 
     def _rebuild(self, given: Iterable[tuple[Hashable, Ask]]) -> None:
         self._root, self._given = _Node(), list(given)

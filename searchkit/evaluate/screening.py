@@ -1,11 +1,13 @@
-"""Verdicts on candidates before they are measured: limits that a plan breaks by itself, and races that are lost."""
+"""Verdicts on candidates before they are measured: constraints that the plan alone breaks, and lost races."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.base import Prepared
+from searchkit.evaluate.passes import Passes, joined
 from searchkit.evaluate.racing import RaceState, SequentialTest
 from searchkit.evaluate.split import Shard, Split
 from searchkit.records import Pruned
@@ -18,8 +20,41 @@ if TYPE_CHECKING:
 Run = Callable[[Split, Sequence["ReductionPlan"]], list[Passes]]
 
 
+def screened(
+    subjects: Iterable[SupernetSubject],
+    constraints: Iterable[Constraint],
+    shards: Sequence[Shard],
+    race: RaceState | None,
+    run: Run,
+) -> Prepared:
+    """Subjects with their passes, made together by `run`; verdicts on those that a constraint turns down beforehand,
+    and on those that lose the race."""
+    verdicts: dict[str, Pruned] = {}
+    going = []
+    for subject in subjects:
+        if verdict := turned_down(subject, constraints):
+            verdicts[subject.candidate.key] = verdict
+        else:
+            going.append(subject)
+    prepared = {}
+    for subject, result in zip(going, raced(going, shards, race, run), strict=True):
+        key = subject.candidate.key
+        if isinstance(result, Pruned):
+            verdicts[key] = result
+        else:
+            prepared[key] = replace(subject, prepared=joined(shards, result, subject.lengths))
+    return Prepared(verdicts, prepared)
+
+
+def resolved(limits: Iterable[Constraint], unreduced: SupernetSubject) -> tuple[Constraint, ...]:
+    """The limits as numbers; where one is relative, the unreduced model is measured."""
+    return tuple(
+        limit if limit.within is None else limit.against(limit.objective.measure(unreduced).value) for limit in limits
+    )
+
+
 def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> Pruned | None:
-    """The verdict of the first traced constraint that the plan breaks whatever the model says, if any."""
+    """Verdict of the first traced constraint that the plan alone breaks, if any."""
     traced = [limit for limit in constraints if limit.objective.traced]
     static = subject.static if traced else None
     if static is None:
@@ -31,7 +66,7 @@ def turned_down(subject: SupernetSubject, constraints: Iterable[Constraint]) -> 
 def raced(
     subjects: Sequence[SupernetSubject], shards: Sequence[Shard], race: RaceState | None, run: Run
 ) -> list[list[Passes] | Pruned]:
-    """The passes of each subject shard by shard, or the verdict of the race that it lost."""
+    """Passes of each subject, made shard by shard, or the verdict of the race that it lost."""
     tests = [_test(race, subject) for subject in subjects] if race is not None and race.rivals else []
     results: list[list[Passes] | Pruned] = [[] for _ in subjects]
     going = list(range(len(subjects)))
@@ -51,7 +86,7 @@ def raced(
 
 
 def _test(race: RaceState, subject: SupernetSubject) -> SequentialTest:
-    """The test of one candidate, with the cost of each example where the plan alone decides it."""
+    """Sequential test of one candidate, with the cost of each example where the plan alone decides it."""
     assert race.cost.examples is not None
     static = subject.static if race.cost.traced else None
     return SequentialTest(race, None if static is None else race.cost.examples(static))

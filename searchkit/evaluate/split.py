@@ -1,4 +1,4 @@
-"""A split of the data in batches on a device, and the random parts of it that a race looks at one after another.
+"""Split of the data in batches on a device, and its random shards, which a race runs one after another.
 
 Axes: N examples, B examples of a batch, U units.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Encoded examples, the tokens that a batch of them may have, and the room for prefixes that are kept."""
+    """Encoded examples, with the token budget of a batch and the memory budget of cached prefixes."""
 
     data: Encoded
     device: torch.device
@@ -37,21 +37,21 @@ class Split:
 
     @cached_property
     def caches(self) -> list[Cache]:
-        """One for each batch, with room by its number of tokens."""
+        """Cache for each batch, with memory in proportion to its tokens."""
         tokens = [len(batch.ids) for _, batch in self.batches]
         return [Cache(self.cache_bytes * count // sum(tokens)) for count in tokens]
 
     @cached_property
     def whole(self) -> Layout:
-        """The layout of all examples, on the CPU."""
+        """Layout of all examples, on the CPU."""
         return as_tokens(self.data).layout
 
     def tokens(self, rows: NDArray[np.int64]) -> Tokens:
-        """These examples, packed, on the device."""
+        """Tokens of these examples, packed, on the device."""
         return as_tokens(self.data.take(rows)).to(self.device)
 
     def shards(self, parts: int) -> list[Shard]:
-        """The split in `parts` parts drawn at random, the same in every process; whole questions together.
+        """Random shards, `parts` of them, the same in every process; the windows of a question stay together.
 
         Fewer where a part would have less than a batch of tokens, but two: small passes cost more than early verdicts
         save.
@@ -71,7 +71,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A part of a split: a split of its own, its examples' `rows` and its `units` in the whole."""
+    """Part of a split: a split of its own, with the `rows` and `units` of its examples in the whole."""
 
     split: Split
     rows: NDArray[np.int64]

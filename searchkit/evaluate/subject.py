@@ -1,4 +1,4 @@
-"""The subject of a supernet: one candidate under its plan on one split, on one device, with the passes already made.
+"""Subject of a supernet: one candidate under its plan on one split and device, with the passes already made.
 
 Axes: N examples, C classes, B examples of a batch.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Holder(Protocol):
-    """The parts of a bench that its subjects use."""
+    """Protocol of the parts of a bench that its subjects use."""
 
     @property
     def model(self) -> AdaptiveModel: ...
@@ -51,7 +51,7 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SupernetSubject:
-    """The `Subject` of objectives for one candidate on a bench.
+    """`Subject` of one candidate on a bench.
 
     prepared: its passes, where they were made with those of others; part: the split that it is seen on, where that is
     only a part of the bench's
@@ -64,12 +64,12 @@ class SupernetSubject:
     part: Split | None = None
 
     def on(self, part: Split, passes: Passes) -> SupernetSubject:
-        """The same candidate on a part of the split, where its passes are these."""
+        """Subject of the same candidate on a part of the split, with these passes."""
         return replace(self, prepared=passes, part=part)
 
     @cached_property
     def static(self) -> SupernetSubject | None:
-        """The subject with its trace and no logits; None where the content of the examples decides the trace."""
+        """Subject with a trace and no logits; None where the trace depends on the content of the examples."""
         trace = self.bench.model.static_trace(self.split.whole, self.plan)
         return None if trace is None else replace(self, prepared=Passes(torch.empty(0), trace))
 
@@ -130,7 +130,7 @@ class SupernetSubject:
         return self.bench.remembered(key, compute)
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """One pass over a batch alone, as it would be deployed: logits (B, C), or (T, C) of every token, float32."""
+        """Run one pass over a batch alone, as deployed: float32 logits (B, C), or (T, C) of every token."""
         with torch.inference_mode():
             return self.bench.model(tokens, self.plan).logits.float()  # type: ignore[no-any-return]
 
@@ -151,12 +151,12 @@ class SupernetSubject:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """(N, C), or (T, C) where every token is read."""
+        """Logits (N, C), or (T, C) where every token is read."""
         logits: NDArray[np.float32] = self.passes.logits.numpy()
         return logits
 
     def require(self, *heads: str, what: str) -> None:
-        """StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
+        """Raise StudyError unless the model's head is one of `heads`: `what` makes no sense for others."""
         if self.bench.model.head.name not in heads:
             raise StudyError(f"{what} needs a task of {' or '.join(heads)}, this one is {self.bench.model.head.name}")
 

@@ -1,4 +1,4 @@
-"""Batches side by side, each on a thread of its own.
+"""Parallel computation of batches, one thread each.
 
 Between the products of a packed pass stand many small operations, which no library spreads over threads; whole batches
 side by side keep every core busy, and each product is computed on one thread whatever their number.
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """`function` of every item, in their order, by as many threads at once as torch may use here."""
+    """Map `function` over the items, in order, by as many threads as torch may use."""
     threads = torch.get_num_threads()
     at_once = min(threads, len(items))
     if at_once < 2:

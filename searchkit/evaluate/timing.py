@@ -41,7 +41,7 @@ BUSY: Final = 0.1  # share of the processors that others may use during a round
 
 @dataclass(frozen=True)
 class Protocol:
-    """Rounds until every ratio's interval is narrower than `width` (its half, as a share of the ratio), or until
+    """Stopping rule: rounds until every ratio's interval is narrower than `width` (its half, as a share of it), or
     `budget_s` seconds per side are spent on passes; at least `fewest`, at most `most`. A round begins
     `min_round_interval_s` seconds after the one before, or when that is over.
     """
@@ -71,7 +71,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A side's time over the reference's, summed over the inputs, with its interval."""
+    """Ratio of a side's time to the reference's, summed over the inputs, with its interval."""
 
     value: float
     low: float
@@ -79,7 +79,7 @@ class Ratio:
 
     @property
     def width(self) -> float:
-        """Half of the interval, as a share of the value."""
+        """Half-width of the interval, as a share of the value."""
         return (self.high - self.low) / 2 / self.value
 
 
@@ -97,17 +97,17 @@ class Timed:
 
     @cached_property
     def ratios(self) -> list[Ratio]:
-        """Of the sides 1 to S - 1."""
+        """Ratios of the sides 1 to S - 1."""
         return _ratios(self.times, self.protocol.confidence)
 
     @property
     def settled(self) -> bool:
-        """Whether every ratio is known as well as was asked for."""
+        """Return whether every ratio's interval is as narrow as the protocol asks."""
         return all(ratio.width <= self.protocol.width for ratio in self.ratios)
 
     @cached_property
     def typical(self) -> Floats:
-        """(S,) seconds of a pass, averaged over the inputs; of each the median over the rounds."""
+        """(S,) seconds of a pass: the median over the rounds, averaged over the inputs."""
         typical: Floats = np.median(self.times, 0).mean(1)
         return typical
 
@@ -119,7 +119,7 @@ class Timed:
         return times
 
     def quantile(self, side: int, share: float) -> float:
-        """Of all passes of a side, in seconds."""
+        """Quantile over all passes of a side, in seconds."""
         return float(np.quantile(self.times[:, side], share))
 
 
@@ -134,7 +134,7 @@ def in_turns(
     wait: Callable[[float], object] = time.sleep,
     others: Callable[[], float | None] | None = None,
 ) -> Timed:
-    """Time `sides` on `inputs` by the protocol; every side sees every input once before the first round.
+    """Time `sides` on `inputs` by the protocol; every side runs every input once before the first round.
 
     clock, wait: for the budget and between rounds; others: seconds of processor time that other processes have used so
     far, None where nobody knows; the share of it that a round may have is `BUSY` of all processors.
@@ -169,7 +169,7 @@ def in_turns(
 
 
 def processor_time_of_others() -> float | None:
-    """Seconds that all processors of this machine have spent so far for others than this process; None if unknown."""
+    """Seconds that the processors of this machine spent on other processes so far; None if unknown."""
     try:
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     except (OSError, ValueError, IndexError):
@@ -187,7 +187,7 @@ def _was_busy(before: float | None, after: float | None, took: float) -> bool:
 
 
 def _counted(rounds: Floats, busy: NDArray[np.bool_], spent: float, protocol: Protocol) -> Timed:
-    """The measurement from the rounds that count. What decides is a round's time for all sides, so no side gains."""
+    """Select the rounds that count, by a round's time for all sides together, so that no side is favoured."""
     whole = rounds.sum((1, 2))
     counts = ~busy & (whole <= SLOW * np.quantile(whole, 0.25))
     contended = counts.sum() < protocol.fewest
@@ -196,7 +196,7 @@ def _counted(rounds: Floats, busy: NDArray[np.bool_], spent: float, protocol: Pr
 
 
 def _ratios(times: Floats, confidence: float) -> list[Ratio]:
-    """The ratio of sums over inputs: per input the median of the paired ratios, weighted with the reference's time.
+    """Ratio of sums over inputs: per input the median of the paired ratios, weighted with the reference's time.
 
     The interval is the bootstrap's over rounds, with percentiles further out as Student's t is for so few of them
     (Hesterberg 2015, "What teachers should know about the bootstrap", sec. 4.3).

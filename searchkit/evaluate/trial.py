@@ -1,4 +1,4 @@
-"""An ask becomes a trial: every way in which a candidate can fail turns into an outcome here, and nowhere else."""
+"""Measurement of asks as trials: every failure of a candidate becomes an outcome here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def measure_together(
     asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], race: RaceState | None = None
 ) -> Iterator[Trial]:
-    """Measure all asks, which may share computation; the time it takes is spread over them evenly."""
+    """Measure all asks, which may share computation; its time is split evenly among them."""
     in_turns = [objective for objective in objectives if objective.together is not None]
     if in_turns:
         others = [objective for objective in objectives if objective.together is None]
@@ -53,7 +53,7 @@ def measure_together(
 
 
 def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Prepared, Failed | None]:
-    """The shared computation, or its failure as a record, which holds no memory."""
+    """Shared computation, or its failure as a record, which holds no memory."""
     try:
         return bench.prepare([ask.candidate for ask in asks], race), None
     except StudyError:
@@ -63,17 +63,17 @@ def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tupl
 
 
 def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) -> list[Trial]:
-    """The trials with these objectives added where they were measured, all at once where an objective can do that."""
+    """Add these objectives to the measured trials, to all at once where an objective can do that."""
     done = list(trials)
     for objective in objectives:
         measured = [trial for trial in done if _can_go_on(trial.outcome)]
-        found = _together(measured, bench, objective) if len(measured) > 1 else {}
-        done = [found.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
+        extended = _together(measured, bench, objective) if len(measured) > 1 else {}
+        done = [extended.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
     return done
 
 
 def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> dict[str, Trial]:
-    """The trials by key with the objective added to all; none where it cannot, or where one of them fails."""
+    """Trials by key with the objective added to all at once; empty where it cannot do that, or one of them fails."""
     if objective.together is None:
         return {}
     start = time.perf_counter()
@@ -97,12 +97,12 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
 
 
 def _can_go_on(outcome: Outcome | None) -> bool:
-    """Whether more objectives can be measured: the candidate was, whatever became of single objectives."""
+    """Return whether more objectives can be measured, even where single ones failed."""
     return isinstance(outcome, Measured) or (isinstance(outcome, Failed) and bool(outcome.reasons))
 
 
 def _extended(outcome: Outcome, name: str, estimate: Estimate, constraints: Sequence[Constraint]) -> Outcome:
-    """The outcome with one more estimate, and the verdict of the constraints on it."""
+    """Outcome with one more estimate, under the constraints."""
     assert not isinstance(outcome, Pruned)
     known = {**outcome.estimates, name: estimate}
     if isinstance(outcome, Failed):
@@ -114,20 +114,20 @@ def _extended(outcome: Outcome, name: str, estimate: Estimate, constraints: Sequ
 
 
 def layer_values(ask: Ask) -> Iterator[tuple[Scalar, ...]]:
-    """Values that decide each layer, first layer first; a scalar, which decides all of them, stands in the first."""
+    """Values that decide each layer, first layer first; a scalar, which decides all of them, belongs to the first."""
     values = [value if isinstance(value, tuple) else (value,) for _, value in ask.candidate.items]
     return itertools.zip_longest(*values)
 
 
 def neighbours(asks: Sequence[Ask], sizes: Sequence[int]) -> list[tuple[Ask, ...]]:
-    """Groups of these sizes; asks that agree from the first place on come together, since they share prefixes."""
+    """Groups of these sizes; asks that agree in the first layers come together, since they share prefixes."""
 
     order = iter(sorted(asks, key=lambda ask: [tuple(map(str, value)) for value in layer_values(ask)]))
     return [group for size in sizes if (group := tuple(itertools.islice(order, size)))]
 
 
 def even(count: int, groups: int) -> list[int]:
-    """Sizes of at most `groups` even groups."""
+    """Sizes of at most `groups` groups of about equal size."""
     return [count // groups + (number < count % groups) for number in range(min(groups, count))]
 
 
@@ -166,7 +166,7 @@ def _attempt(
     race: RaceState | None,
     subject: Subject | None = None,
 ) -> tuple[Outcome, Mapping[str, Any]]:
-    """The outcome with these objectives added to the known one, and the examples for later races."""
+    """Outcome with these objectives added to the earlier one, and the examples for later races."""
     try:
         subject = subject or bench.subject(ask.candidate)
     except StudyError:
@@ -194,13 +194,13 @@ def _attempt(
 
 
 def _limited_only(constraints: Iterable[Constraint], estimates: Mapping[str, Estimate]) -> list[Objective]:
-    """Objectives that only a constraint reads; those that are timed are measured in turns later on."""
+    """Objectives that only a constraint reads, without timed ones, which are measured in turns later."""
     every = {limit.objective.name: limit.objective for limit in constraints}
     return [objective for name, objective in every.items() if name not in estimates and not objective.exclusive]
 
 
 def _measured(subject: Subject, objectives: Iterable[Objective]) -> tuple[dict[str, Estimate], dict[str, Failed]]:
-    """Estimates by objective, and failures: one objective's failure costs the others nothing."""
+    """Estimates and failures by objective; a failure of one does not affect the others."""
     estimates: dict[str, Estimate] = {}
     failures: dict[str, Failed] = {}
     for objective in objectives:
@@ -216,7 +216,7 @@ def _measured(subject: Subject, objectives: Iterable[Objective]) -> tuple[dict[s
 
 
 def _without(failures: Mapping[str, Failed], estimates: Mapping[str, Estimate], known: Outcome) -> Failed:
-    """One failure of those of several objectives, the known ones first, with what was measured beside them."""
+    """Failure that joins those of several objectives, earlier ones first, with the values measured beside them."""
     reasons = {name: failure.message for name, failure in failures.items()}
     if isinstance(known, Failed):
         return replace(known, reasons={**known.reasons, **reasons}, estimates=estimates)
@@ -229,7 +229,7 @@ def _without(failures: Mapping[str, Failed], estimates: Mapping[str, Estimate], 
 
 
 def _judged(estimates: Mapping[str, Estimate], constraints: Iterable[Constraint]) -> Pruned | dict[str, float]:
-    """The verdict of the first constraint that is broken, or the excess of each constrained objective that is known."""
+    """Verdict of the first broken constraint, or the excess of each constrained objective that is known."""
     excess: dict[str, float] = {}
     for constraint in constraints:
         name = constraint.objective.name
@@ -252,6 +252,6 @@ def _failed(error: Exception) -> Failed:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Python's, a GPU's (torch.OutOfMemoryError), or torch's on a CPU, which has no class of its own."""
-    told = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+    """Return whether memory ran out: Python's, a GPU's, or torch's on a CPU, which has no error class of its own."""
+    cpu_allocation = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or cpu_allocation

@@ -1,4 +1,4 @@
-"""The workbench of a supernet: weights, data and settings as plain arrays, from which any process builds a bench."""
+"""Workbench of a supernet: weights, data and settings as plain arrays, from which any process builds a bench."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from searchkit.evaluate.bench import SupernetBench
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plugins import PlugIn, registered, take_over
 from searchkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class SupernetWorkbench:
     config: the transformers config as a dict; head: a name of `HEADS`; weights: name -> float32 array; data: the split;
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
     cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
-    limits on candidates; tables: calibration tables of modelled objectives, by name
+    limits on candidates; tables: calibration tables of modelled objectives, by name; plug_ins: what was registered
+    where it was made
     """
 
     config: Mapping[str, Any]
@@ -45,18 +47,20 @@ class SupernetWorkbench:
     shards: int = 1
     constraints: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+    plug_ins: tuple[PlugIn, ...] = field(default_factory=registered)
 
     @classmethod
     def of_folder(
         cls, folder: str, recipe: Recipe, data: Encoded, padded_to: int, **conditions: Any
     ) -> SupernetWorkbench:
-        """From a trained supernet's folder."""
+        """Read the workbench from a trained supernet's folder."""
         model = AdaptiveModel.load(folder)
         weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
 
     def build(self) -> SupernetBench:
-        """The bench in this process; sets torch's number of threads."""
+        """Build the bench in this process; sets torch's number of threads, and registers the plug-ins."""
+        take_over(self.plug_ins)
         if self.threads:
             torch.set_num_threads(self.threads)
         device = device_of(self.device)

@@ -1,1 +1,1 @@
-"""The token reducers and the encoder that runs them; knows nothing of search."""
+"""Token reducers and the encoder that runs them, independent of the search."""

@@ -1,4 +1,4 @@
-"""Attention over packed examples, bucket by bucket, and what scorers read of its map.
+"""Attention over packed examples, bucket by bucket, and the statistics of its map that scorers read.
 
 The map of a bucket is small enough for the processor's caches and is gone when the next bucket comes. On two cores this
 is faster than torch's fused kernel from a few dozen tokens on, and far faster than one map of a whole batch.
@@ -50,7 +50,7 @@ class AttentionMap(Protocol):
         """
 
     def diagonal(self) -> Tensor:
-        """(T,) what of it each token gave itself."""
+        """(T,) the part of `received` that each token gave itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ def attend(
 
 
 def _flash(projected: Tensor, layout: Layout, heads: int, read: Read | None) -> tuple[Tensor, Tensor | None]:
-    """`attend` by the fused kernel."""
+    """Run `attend` by the fused kernel."""
     q, k, v = projected.reshape(len(projected), 3, heads, -1).unbind(1)
     context, lse = flash.flash_attention(q, k, v, layout)
     seen = None
@@ -241,7 +241,7 @@ def weighted_softmax(logits: Tensor, weights: Tensor, real: Tensor | None = None
 
 
 class _WeightedSoftmax(torch.autograd.Function):
-    """Written out because autograd would keep and traverse a dozen maps of (B, H, L, L) where two are enough."""
+    """Autograd function of `weighted_softmax`: it keeps two maps of (B, H, L, L) where autograd would keep a dozen."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, weights: Tensor, real: Tensor | None) -> Tensor:

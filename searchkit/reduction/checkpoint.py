@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.families import family_of
 
@@ -34,7 +35,7 @@ class Weights:
     encoder_unread: tuple[str, ...]
 
     def check_complete(self, source: str, way_on: str = "") -> None:
-        """DataError if a weight that the pass reads is new, or one of the encoder's is not read."""
+        """Raise DataError if a weight that the pass reads is new, or one of the encoder's is not read."""
         if self.new:
             raise DataError(f"{source}: the file of weights lacks {listed(self.new)}{way_on}")
         if self.encoder_unread:
@@ -44,7 +45,7 @@ class Weights:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names, and how many there are."""
+    """List the first names, and their number."""
     ordered = sorted(names)
     more = f" and {len(ordered) - LISTED} more" if len(ordered) > LISTED else ""
     return ", ".join(ordered[:LISTED]) + more
@@ -56,7 +57,7 @@ def load_config(source: str) -> Any:
 
     path = Path(source).expanduser()
     if not path.exists() and source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: there is no such model folder")
+        raise DataError(f"{source}: there is no such model folder{looked_in(path)}")
     if (path / "adapter_config.json").is_file():
         raise DataError(f"{source}: an adapter beside its base model is not supported; merge them and save the result")
     if path.is_file() or (path.is_dir() and not (path / "config.json").is_file()):
@@ -74,7 +75,7 @@ def load_config(source: str) -> Any:
 
 
 def _refuse_shards_elsewhere(folder: Path) -> None:
-    """Weights are the folder's own safetensors files: an index must not lead to another place, nor to a pickle."""
+    """Refuse an index that leads outside the folder or to a pickle: weights are the folder's own safetensors files."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return
@@ -137,7 +138,7 @@ def _refuse_other_shapes(source: str, reshaped: dict[str, tuple[tuple[int, ...],
 
 
 def _refuse_new_encoder(source: str, lacking: set[str]) -> None:
-    """A new head is trained; an encoder whose weights the file lacks would be noise. A pooler belongs to the head."""
+    """Refuse a file that lacks encoder weights, which would be noise; a new head, pooler included, is trained."""
     if lacking:
         raise DataError(
             f"{source}: the file of weights lacks {len(lacking)} of the encoder's, such as {min(lacking)!r}"
@@ -152,7 +153,7 @@ def _refuse_not_finite(source: str, stock: Any) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no 'newly initialised' tables from transformers: searchkit reports the same itself."""
+    """Silence progress bars and 'newly initialised' tables of transformers: searchkit reports the same itself."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -42,7 +42,7 @@ class Shape:
 
     @classmethod
     def of_config(cls, config: Any, *, reads: Reads = "first") -> Shape:
-        """From a transformers config; the families spell the same sizes differently."""
+        """Read the sizes from a transformers config; the families spell the same sizes differently."""
         feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
         embedding = getattr(config, "embedding_size", config.hidden_size)
         family = FAMILIES[config.model_type]
@@ -88,7 +88,7 @@ def unreduced_macs(lengths: Tensor, shape: Shape) -> Tensor:
 
 
 def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int, norms_and_mask: bool = False) -> int:
-    """The cost that LAT reports: one pass, pads included, with these tokens in (attention, feed-forward) of each layer.
+    """Cost as LAT reports it: one pass, pads included, with these tokens in (attention, feed-forward) of each layer.
 
     `head` is the head's own MACs. With `norms_and_mask` the LayerNorm and mask terms are added that torchprofile
     counts; then the integers of the published protocol come out exactly (`reduction-methods`, T-LAT-3).

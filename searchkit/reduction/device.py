@@ -17,7 +17,7 @@ DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bf
 
 
 def device_of(name: str) -> torch.device:
-    """`auto` (the first GPU if there is one), `cpu`, `cuda` or `cuda:n`; StudyError for anything that is not there."""
+    """Resolve `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:n`; StudyError for a missing device."""
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
@@ -32,7 +32,7 @@ def device_of(name: str) -> torch.device:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
+    """Return whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
@@ -40,7 +40,8 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """`auto` (bf16 where the device has it natively, otherwise fp32), `fp32`, `bf16` or `fp16`."""
+    """Resolve `auto` (bf16 where the device has it natively, otherwise fp32), `fp32`, `bf16` or `fp16`."""
+    _check_exact(device, name)
     if name == "auto":
         return torch.bfloat16 if native_bf16(device) else torch.float32
     if name not in DTYPES:
@@ -50,13 +51,26 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def _check_exact(device: torch.device, name: str) -> None:
+    """StudyError where code in this process made float32 another format than its name says."""
+    if torch.get_default_dtype() != torch.float32:
+        raise StudyError(f"torch.set_default_dtype({torch.get_default_dtype()}) is in force: leave it at torch.float32")
+    on_gpu = device.type == "cuda"
+    products = (torch.backends.cuda if on_gpu else torch.backends.mkldnn).matmul.fp32_precision
+    if products not in ("none", "ieee") and (name == "fp32" or not on_gpu):
+        raise StudyError(
+            f"float32 products are computed in {products} (torch.set_float32_matmul_precision): set them to 'highest'; "
+            "the way to faster products is --dtype bf16"
+        )
+
+
 def name_of(dtype: torch.dtype) -> str:
-    """`fp32`, `bf16` or `fp16`."""
+    """Name of a number format: `fp32`, `bf16` or `fp16`."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU always has."""
+    """Wait until the device has finished its queued work; a CPU has no queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -107,12 +121,12 @@ def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
     governor, highest, preference = (
         read(name) for name in ("scaling_governor", "scaling_max_freq", "energy_performance_preference")
     )
-    told = [
+    governors = [
         governor and f"governor {governor}",
         preference and f"preference {preference}",
         highest.isdigit() and f"up to {int(highest) // 1000} MHz",
     ]
-    return ", ".join(str(one) for one in told if one) or "unknown"
+    return ", ".join(str(one) for one in governors if one) or "unknown"
 
 
 def _gpu_clock(device: torch.device) -> str:

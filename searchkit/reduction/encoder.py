@@ -1,4 +1,4 @@
-"""The forward pass: blocks and a plan give hidden states and the trace of the tokens that were computed.
+"""Forward pass of the encoder under a plan: hidden states, and the trace of the tokens that were computed.
 
 Axes: B examples, T tokens in all, D width, N layers.
 """

@@ -27,7 +27,7 @@ def takes(rows: Tensor, width: int) -> bool:
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """The context (T, H, E) of every token within its example, and the log-sum-exp (H, T) of its logits, float32.
+    """Context (T, H, E) of every token within its example, and the log-sum-exp (H, T) of its logits, float32.
 
     One split per query block: an example's numbers do not depend on its batch.
     """
@@ -49,7 +49,7 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -
 
 
 def column_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tensor:
-    """(T,) what each token received: the sum over heads and the example's queries of the map that nobody wrote."""
+    """(T,) attention that each token received, summed over heads and the example's queries, without writing the map."""
     width = query.shape[-1]
     if query.is_cuda and width in HEAD_WIDTHS and importlib.util.find_spec("triton") is not None:
         return kernel_sums(query, key, lse, layout)
@@ -57,7 +57,7 @@ def column_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tens
 
 
 def plain_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tensor:
-    """`column_sums` by torch, example by example."""
+    """Compute `column_sums` by torch, example by example."""
     lengths, scale = layout.lengths.tolist(), query.shape[-1] ** -0.5
     parts = zip(
         torch.split(query.float(), lengths),
@@ -70,7 +70,7 @@ def plain_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tenso
 
 
 def kernel_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tensor:
-    """`column_sums` by a Triton kernel: a program per example and block of keys, which visits all heads and queries."""
+    """Compute `column_sums` by Triton: a program per example and block of keys visits all heads and queries."""
     from searchkit.reduction.flash_kernel import sums
 
     tokens, heads, width = query.shape
@@ -84,7 +84,7 @@ def kernel_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tens
 
 
 def _starts(layout: Layout) -> Tensor:
-    """(B + 1,) int32, as kernels want them."""
+    """(B + 1,) int32 cumulative lengths, as the kernels take them."""
     if "starts" not in layout.memo:
         layout.memo["starts"] = layout.offsets.to(torch.int32)
     starts: Tensor = layout.memo["starts"]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from searchkit.errors import DataError, unknown
+from searchkit.reduction.plugins import Registry
 from searchkit.reduction.ragged import Layout
 
 Direction = Literal["student-teacher", "teacher-student"]
@@ -43,10 +45,10 @@ class Head(Protocol):
 
     @property
     def named_outputs(self) -> bool:
-        """Whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
+        """Return whether outputs are classes, which a fine-tuned checkpoint and the data know by name."""
 
     def fits(self, labels: int) -> bool:
-        """Whether a stock model of its class with this number of outputs has this head."""
+        """Return whether a stock model of its class with this number of outputs has this head."""
 
     def output(self, stock: Any) -> nn.Linear | None:
         """The stock model's product that makes its outputs; None where it is the family's."""
@@ -55,15 +57,15 @@ class Head(Protocol):
         """The task's loss, mean over examples."""
 
     def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
-        """How far the student's outputs are from the teacher's, mean over examples."""
+        """Divergence of the student's outputs from the teacher's, mean over examples."""
 
     def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
-        """(B,) the logit of the right output, or of the predicted one if `labels` is None: what saliency explains."""
+        """(B,) the logit that saliency explains: of the right output, or of the predicted one if `labels` is None."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Labels (B,) class indices."""
+    """Head of classes; labels (B,) are class indices."""
 
     name: str = "classification"
     auto_class: str = "AutoModelForSequenceClassification"
@@ -91,7 +93,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Labels (B,) numbers; one output. A softmax over it would be constant, so the distillation is a squared error.
+    """Head of one number; labels (B,). A softmax over it would be constant, so the distillation is a squared error.
 
     The published LAT code applies its KL divergence to regression too, where it is always zero.
     """
@@ -121,7 +123,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """Labels (B, 2) positions of the answer's first and last token; position 0 where the text holds no answer."""
+    """Head of spans; labels (B, 2) are positions of the answer's first and last token, 0 where there is no answer."""
 
     name: str = "question_answering"
     auto_class: str = "AutoModelForQuestionAnswering"
@@ -142,27 +144,53 @@ class QuestionAnswering:
 
     def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
         pairs = zip(_ends(student, layout), _ends(teacher, layout), strict=True)
-        return torch.stack([kl_divergence(own, other, direction) for own, other in pairs]).mean()
+        return torch.stack([kl_divergence(own, other_ends, direction) for own, other_ends in pairs]).mean()
 
     def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
         chosen = [end.argmax(1) for end in _ends(logits, layout)] if labels is None else labels.unbind(1)
         ends = zip(_ends(logits, layout), chosen, strict=True)
-        return torch.stack([end.gather(1, place[:, None]).squeeze(1) for end, place in ends]).sum(0)
+        return torch.stack([end.gather(1, position[:, None]).squeeze(1) for end, position in ends]).sum(0)
 
 
-HEADS: Final[dict[str, Head]] = {head.name: head for head in (Classification(), Regression(), QuestionAnswering())}
+OWN: Final[tuple[Head, ...]] = (Classification(), Regression(), QuestionAnswering())
+HEADS: Final[Registry[Head]] = Registry(
+    "head",
+    {head.name: head for head in OWN},
+    group="searchkit.heads",
+    needs=(
+        *("name", "auto_class", "label_format", "reads", "problem_type", "named_outputs"),
+        *("fits", "output", "loss", "divergence", "evidence"),
+    ),
+)
+SETTING: Final = "searchkit_head"  # of a config: the name of a head that its class and number of labels do not tell
 
 
 def head_of(config: Any, architecture: str) -> Head:
-    """The head of a stock model, by its class and config."""
+    """The head of a stock model, by its config's `searchkit_head`, or its class and number of labels.
+
+    DataError for a head that nobody registered.
+    """
+    if (name := getattr(config, SETTING, None)) is not None:
+        if name not in HEADS:
+            source = getattr(config, "name_or_path", "") or "the model"
+            raise DataError(f"{source}: {unknown('head', name, HEADS)}; load the code that registers it first")
+        return HEADS[name]
     return next(
-        (head for head in HEADS.values() if is_class_of(architecture, head) and head.fits(config.num_labels)),
+        (head for head in OWN if is_class_of(architecture, head) and head.fits(config.num_labels)),
         HEADS["regression" if config.num_labels == 1 else "classification"],
     )
 
 
+def set_head(config: Any, head: Head) -> None:
+    """Name a plug-in's head in the config, and so in checkpoints; searchkit's own are known without."""
+    if head in OWN:
+        config.__dict__.pop(SETTING, None)
+    else:
+        setattr(config, SETTING, head.name)
+
+
 def is_class_of(architecture: str, head: Head) -> bool:
-    """Whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
+    """Return whether a stock class of this name has such outputs: BertForQuestionAnswering, for one."""
     return architecture.endswith(head.auto_class.removeprefix("AutoModel"))
 
 

@@ -1,4 +1,4 @@
-"""Matrix products of packed tokens, in shapes that recur.
+"""Matrix products of packed tokens, padded to a few recurring shapes, which the backend compiles once.
 
 In bf16 a CPU's library compiles a kernel for every new shape and keeps it, and a packed batch brings a new number of
 rows almost every time. Rounding that number up by at most a sixteenth makes shapes recur. The extra rows are zeros that
@@ -18,12 +18,12 @@ PIECE: Final = 1024  # rows whose states between two products stay in a CPU's ca
 
 
 def product(layer: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """`layer(rows)` for a layer that treats every row of (T, D) alone."""
+    """Apply a layer that treats every row of (T, D) alone."""
     return rowwise(layer, rows)
 
 
 def rowwise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) -> Tensor:
-    """`function` of parts (T, ...), each row alone, with rows of zeros added for a shape that recurs.
+    """Apply a row-wise `function` to parts (T, ...), padded with zero rows to a recurring shape.
 
     fewest: at least so many rows; below 16 libraries multiply in other ways, with other roundings.
     """
@@ -35,7 +35,7 @@ def rowwise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) ->
 
 
 def piecewise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) -> Tensor:
-    """`rowwise`, on a CPU in pieces: what one product leaves is still in the caches when the next one takes it.
+    """Apply `rowwise`, on a CPU in pieces: the result of one product is still in the caches when the next reads it.
 
     A feed-forward part of 4,096 rows is 1.4 times as fast, of 12,288 rows 1.7 times. Whole where a gradient is wanted.
     """
@@ -46,11 +46,11 @@ def piecewise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) 
 
 
 def compiles_per_shape(rows: Tensor) -> bool:
-    """Whether a product with `rows` pays for a shape that is new."""
+    """Return whether a product with `rows` is compiled anew for each shape."""
     return rows.is_cpu and (rows.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"))
 
 
 def _rounded(rows: int) -> int:
-    """Up to the next of 16 steps per power of two."""
+    """Round up to the next of 16 steps per power of two."""
     step = 1 << max(rows.bit_length() - 5, 0)
     return -(-rows // step) * step

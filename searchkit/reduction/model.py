@@ -1,4 +1,4 @@
-"""A stock Hugging Face model that can run under a reduction plan; saved and loaded as the stock model it is.
+"""Stock Hugging Face model that runs under a reduction plan; saved and loaded as the stock model it is.
 
 Axes: B examples, T tokens in all, D width, C outputs of the head.
 """
@@ -20,7 +20,7 @@ from searchkit.reduction.checkpoint import listed, load_config, quiet_transforme
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import view_of
-from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of
+from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of, set_head
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
@@ -36,7 +36,7 @@ PREDICTORS_FILE: Final = "predictors.safetensors"  # beside the stock model's we
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
+    """Logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
 
     logits: Tensor
     traced: Callable[[], Trace]
@@ -60,30 +60,30 @@ class AdaptiveModel(nn.Module):
         self.head = head_of(stock.config, type(stock).__name__)
         self.shape = Shape.of_config(stock.config, reads=self.view.reads)
         self.predictors = nn.ModuleDict()
-        for name, settings in self.found.get("predictors", {}).items():
+        for name, settings in self.notes.get("predictors", {}).items():
             self._attach(name, settings)
         self.learned = nn.ParameterDict()  # what a stage of training learns beside, such as thresholds
         self.train(stock.training)
 
     @property
-    def found(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any]:
         """Notes of a recipe in the config: `predictors`, `thresholds`, `lengths`."""
         return getattr(self.stock.config, "searchkit", None) or {}
 
     def note(self, name: str, value: Any) -> None:
         """Leave `value` (JSON) in the config under `name`."""
-        self.stock.config.searchkit = {**self.found, name: value}
+        self.stock.config.searchkit = {**self.notes, name: value}
 
     def attach(self, name: str, **settings: Any) -> nn.ModuleList:
         """Add untrained predictors of a kind, one per layer (one alone for "input").
 
         Those of an earlier training stay if they were made with the same settings, and are made anew otherwise.
         """
-        made = self.found.get("predictors", {}).get(name)
+        made = self.notes.get("predictors", {}).get(name)
         if made is not None and made != settings:
             log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
         if made != settings or name not in self.predictors:
-            self.note("predictors", {**self.found.get("predictors", {}), name: settings})
+            self.note("predictors", {**self.notes.get("predictors", {}), name: settings})
             self._attach(name, settings)
             self.predictors[name].to(next(self.stock.parameters()).device)
         return cast(nn.ModuleList, self.predictors[name])
@@ -93,8 +93,8 @@ class AdaptiveModel(nn.Module):
 
         Returns the names of what is gone.
         """
-        made = self.found.get("predictors", {})
-        gone = [name for name in made if name not in keep] + [name for name in self.found if name != "predictors"]
+        made = self.notes.get("predictors", {})
+        gone = [name for name in made if name not in keep] + [name for name in self.notes if name != "predictors"]
         for name in made.keys() - set(keep):
             del self.predictors[name]
         kept = {name: settings for name, settings in made.items() if name in keep}
@@ -103,9 +103,9 @@ class AdaptiveModel(nn.Module):
         return gone
 
     def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
-        count = 1 if name == "input" else self.shape.layers
+        count, predictor = 1 if name == "input" else self.shape.layers, PREDICTORS.look_up(name)
         self.predictors[name] = nn.ModuleList(
-            PREDICTORS[name](self.shape.width, self.shape.heads, **settings) for _ in range(count)
+            predictor(self.shape.width, self.shape.heads, **settings) for _ in range(count)
         )
 
     def learn(self, name: str, initial: Tensor) -> nn.Parameter:
@@ -160,13 +160,13 @@ class AdaptiveModel(nn.Module):
         return state
 
     def frozen(self) -> AdaptiveModel:
-        """This model ready for inference and for nothing else: its weights must not change any more."""
+        """Copy for inference alone: its weights must not change any more."""
         self.eval().requires_grad_(False)
         self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
         return self
 
     def static_trace(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
-        """The trace of a pass over examples of this layout, without the pass; None where their content decides."""
+        """Trace of a pass over examples of this layout, without the pass; None where it depends on their content."""
         return static_trace(
             self.view.blocks,
             whole,
@@ -178,11 +178,11 @@ class AdaptiveModel(nn.Module):
 
     @property
     def reads_first_only(self) -> bool:
-        """The head sees each example's first token alone, so the last layer need not compute any other."""
+        """Return whether the head sees each example's first token alone, so that the last layer computes no other."""
         return self.view.reads == "first"
 
     def needs_buffer(self, plan: ReductionPlan) -> bool:
-        """Whether the head reads Drop-and-Restore's buffer: every token, or first tokens that the plan may drop."""
+        """Return whether the head reads Drop-and-Restore's buffer: every token, or first tokens that may be dropped."""
         return self.view.reads == "tokens" or not _keeps_first(plan)
 
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
@@ -199,7 +199,7 @@ class AdaptiveModel(nn.Module):
         embedded: Tensor | None = None,
         attention_dropout: bool = True,
     ) -> tuple[Tensor, Faded]:
-        """The relaxed pass: logits as `forward` gives them, and the weights of the tokens at each reducer."""
+        """Relaxed pass: logits as of `forward`, and the weights of the tokens at each reducer."""
         faded = fade(
             self.view.blocks,
             self.embed(tokens) if embedded is None else embedded,
@@ -215,7 +215,7 @@ class AdaptiveModel(nn.Module):
         return self._pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
 
     def _read(self, restored: Restored, layout: Layout) -> Tensor:
-        """Heads read the buffer: every token, or the first ones."""
+        """Apply the head to the buffer: every token, or the first ones."""
         if self.view.reads != "tokens":
             return self._pooled(restored.hidden, layout, (~restored.discarded).float())
         logits = self.view.head(self.view.finish(restored.hidden))
@@ -252,7 +252,8 @@ class AdaptiveModel(nn.Module):
         own = config.num_labels
         if labels is not None and labels != own:
             config.num_labels = labels
-        kind = HEADS[head] if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        kind = HEADS.look_up(head) if labels else head_of(config, next(iter(config.architectures or ()), ""))
+        set_head(config, kind)
         stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
         if labels is None:
             weights.check_complete(source)
@@ -262,7 +263,7 @@ class AdaptiveModel(nn.Module):
 
     @classmethod
     def of_stock(cls, stock: Any, source: str) -> AdaptiveModel:
-        """The model of a stock model that was read from `source`, with the predictors that lie there."""
+        """Wrap a stock model that was read from `source`, with the predictors that are stored there."""
         try:
             model = cls(stock)
         except DataError:
@@ -302,11 +303,11 @@ class AdaptiveModel(nn.Module):
         """Take over weights, predictors and notes that `save` wrote for the same architecture; DataError if damaged."""
         from safetensors.torch import load_file
 
-        other = load_config(str(folder))
-        self.stock.config.searchkit = getattr(other, "searchkit", None) or {}
+        saved = load_config(str(folder))
+        self.stock.config.searchkit = getattr(saved, "searchkit", None) or {}
         self.learned.clear()
         try:
-            for name, settings in self.found.get("predictors", {}).items():
+            for name, settings in self.notes.get("predictors", {}).items():
                 self.attach(name, **settings)
             self.stock.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Reduction plans: the form of a candidate for one encoder, at every slot a reducer or none.
+"""Reduction plan of one encoder: a reducer, or none, at every slot.
 
 A reducer is site x scorer x keep rule x fate: where tokens are dropped, by which score, how many stay, and what becomes
 of the others. Slots are the layers and, before the first attention, the input. Axes: B examples, T tokens.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from searchkit.errors import unknown
 from searchkit.reduction.ragged import Layout
-from searchkit.reduction.scorers import PLACED, PREDICTORS, SCORERS, scale_of
+from searchkit.reduction.scorers import Scorer, check_scorer, cost_is_placed, scale_of
 
 # "between" is between attention (with its residual) and the feed-forward part
 SITES: Final = ("before_attention", "between", "after_layer")
@@ -55,7 +55,7 @@ class TopK:
         return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
 
     def wanted_of(self, tokens: int) -> int:
-        """`wanted` for one example."""
+        """Compute `wanted` for one example."""
         return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
 
 
@@ -63,26 +63,26 @@ class TopK:
 class Reducer:
     """One slot's reduction: protected tokens stay, and of the others the `keep` best at or above `threshold`.
 
-    `scorer` names an entry of `scorers.SCORERS` or `PREDICTORS`, whose scale says what the threshold means; `protect`
-    names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
+    `scorer` is one, or the name of one in `scorers.SCORERS` or `PREDICTORS`; its scale says what the threshold means;
+    `protect` names tokens: "cls" is the first of an example, the others are marked by the task. One token always stays.
     """
 
     keep: TopK | None = None
     threshold: float | None = None
     site: str = "between"
-    scorer: str = "attention_received"
+    scorer: str | Scorer = "attention_received"
     fate: str = "freeze"
     protect: tuple[str, ...] = ("cls",)
 
     def __post_init__(self) -> None:
         for kind, name, known in (
             ("site", self.site, SITES),
-            ("scorer", self.scorer, (*SCORERS, *PREDICTORS)),
             ("fate", self.fate, FATES),
             *(("protected token", name, PROTECT) for name in self.protect),
         ):
             if name not in known:
                 raise ValueError(unknown(kind, name, known))
+        check_scorer(self.scorer)
         if self.keep is None and self.threshold is None:
             raise ValueError("a reducer needs a keep rule or a threshold, got neither")
         scale = scale_of(self.scorer)
@@ -95,7 +95,7 @@ class Reducer:
             )
 
     def may_drop(self, whole: Layout, alive: Layout) -> bool:
-        """Whether scores have to be computed: a threshold always needs them, a length only where it is shorter."""
+        """Return whether scores are needed: always for a threshold, for a length only where it is shorter."""
         if self.threshold is not None:
             return True
         if self.keep is not None and alive.only and self.protect == ("cls",):  # without a tensor
@@ -126,7 +126,7 @@ class Reducer:
         return alive.memo[key]  # type: ignore[no-any-return]
 
     def _wanted(self, whole: Layout) -> Tensor:
-        """(B,) what the length asks for: at least the protected tokens, which are all alive at any time, and one."""
+        """(B,) tokens that the length keeps: at least the protected ones, which are always alive, and at least one."""
         assert self.keep is not None
         key = ("wanted", self.keep, self.protect)
         if key not in whole.memo:
@@ -147,7 +147,7 @@ class Reducer:
         return self.stays(self.ranked(scores, whole, alive))
 
     def best(self, scores: Tensor, whole: Layout, alive: Layout) -> Tensor:
-        """(T',) `kept` as rows, for a length alone and a batch of a single example: one sort of its scores does."""
+        """(T',) `kept` as rows, for a length alone and a batch of a single example, by one sort of its scores."""
         order = scores.float().masked_fill(self.protected(whole, alive), math.inf).argsort(descending=True, stable=True)
         assert self.keep is not None
         simple = self.protect == ("cls",)
@@ -166,7 +166,7 @@ class Reducer:
 
 
 def _other(whole: Layout, alive: Layout) -> Layout | None:
-    """`whole` as part of a key in the memo of `alive`, which must not refer to itself."""
+    """Key of `whole` in the memo of `alive`, which must not refer to itself."""
     return None if whole is alive else whole
 
 
@@ -182,7 +182,7 @@ class Ranked:
 
 
 def ranks(scores: Tensor, layout: Layout) -> Tensor:
-    """(T,) the place of each token among its example's, 0 for the highest score; of equal scores the earlier first."""
+    """(T,) the rank of each token in its example, 0 for the highest score; of equal scores the earlier first."""
     padded = layout.pad(scores, fill=-math.inf)  # (B, L)
     order = padded.argsort(dim=1, descending=True, stable=True)
     slots = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -191,7 +191,7 @@ def ranks(scores: Tensor, layout: Layout) -> Tensor:
 
 @dataclass(frozen=True)
 class LayerReducers:
-    """The reducers of one layer, in the order in which it meets them; at most one is there."""
+    """Reducers of one layer by site, in the order of execution; at most one is set."""
 
     before: Reducer | None = None
     between: Reducer | None = None
@@ -241,7 +241,7 @@ class ReductionPlan:
         thresholds: Sequence[float] | None = None,
         input_template: Reducer | None = None,
     ) -> ReductionPlan:
-        """Reducers like `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
+        """Plan of copies of `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
 
         With `input_template` the first value of both belongs to the input, and `layers` more follow.
         """
@@ -258,7 +258,7 @@ class ReductionPlan:
 
     @functools.cached_property
     def layers(self) -> tuple[LayerReducers, ...]:
-        """The layers' reducers by site."""
+        """Reducers of the layers, by site."""
         return tuple(map(LayerReducers.of, self.reducers))
 
     @property
@@ -268,9 +268,9 @@ class ReductionPlan:
 
     @property
     def cost_is_static(self) -> bool:
-        """Whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
+        """Return whether the numbers of tokens, and so the cost, follow from the lengths of the examples alone."""
         given = [reducer for reducer in self.slots if reducer is not None]
-        return all(reducer.threshold is None and reducer.scorer not in PLACED for reducer in given)
+        return all(reducer.threshold is None and not cost_is_placed(reducer.scorer) for reducer in given)
 
     def counts_at(self, tokens: int) -> tuple[tuple[int, int], ...] | None:
         """(tokens in attention, tokens in the feed-forward part) of each layer for one example of `tokens` tokens.

@@ -22,13 +22,12 @@ from searchkit.reduction.matmul import piecewise, rowwise
 from searchkit.reduction.model import AdaptiveModel, Predicted
 from searchkit.reduction.plan import Ranked, Reducer, ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from searchkit.reduction.scorers import SCORERS
+from searchkit.reduction.scorers import reads_nothing
 from searchkit.reduction.state import State
 
 FEWEST: Final = 16  # rows of a product, so that a row does not depend on how many there are
 INDICES: Final = 64  # bytes that a token takes in layouts and orders, about
 # Scorers that need nothing of the attention, and so go with any other.
-READ_NOTHING: Final = tuple(name for name, one in SCORERS.items() if one.read is None and not one.needs_values)
 Prefix = tuple[Reducer | None, ...]
 Key = tuple[bool, Prefix]  # restoring or not, prefix
 
@@ -55,19 +54,23 @@ class Node:
         self._ranked: dict[Hashable, Ranked] = {}
 
     def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
-        """The order that the reducer needs, computed once for all that score and protect alike."""
+        """Order that the reducer needs, computed once for all reducers that score and protect alike."""
         key = (reducer.scorer, reducer.protect)
         if key not in self._ranked:
             self._ranked[key] = self.state.ranked(reducer, layer, block)
         return self._ranked[key]
 
     def serves(self, reducers: Iterable[Reducer | None]) -> bool:
-        """Whether it still has the orders that these reducers need: they are computed before the feed-forward part."""
-        needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
+        """Return whether the node has the orders that these reducers need, computed before the feed-forward part."""
+        needed = {
+            (reducer.scorer, reducer.protect)
+            for reducer in reducers
+            if reducer is not None and reducer.site == "between"
+        }
         return needed <= set(self._ranked) or not self._made.any()
 
     def transformed(self, block: Block, rows: Tensor | None) -> Tensor:
-        """(T', D) the feed-forward part of these rows (T',), None for all."""
+        """(T', D) the feed-forward output of these rows (T',), of all for None."""
         hidden = self.state.hidden
         if not self.kept:
             return piecewise(block.transformed, hidden if rows is None else hidden[rows], fewest=FEWEST)
@@ -82,7 +85,7 @@ class Node:
 
     @property
     def bytes(self) -> int:
-        """About what it holds in memory."""
+        """Approximate size in memory."""
         return self.state.nbytes + INDICES * len(self._made)
 
 
@@ -102,7 +105,7 @@ class Cache:
     _number: Iterator[int] = field(default_factory=itertools.count)
 
     def begin(self, asked: Collection[Prefix]) -> None:
-        """A new generation, which will ask for these prefixes."""
+        """Begin a generation that needs these prefixes."""
         self.generation += 1
         for key, node in self.nodes.items():
             if key[-1] in asked:
@@ -111,12 +114,12 @@ class Cache:
         heapq.heapify(self._least)
 
     def find(self, key: Key, reducers: Iterable[Reducer | None]) -> Node | None:
-        """The node, if it is here and serves these reducers of its layer."""
+        """Find the node of a prefix that serves these reducers of its layer; None where it is not kept."""
         node = self.nodes.get(key)
         return node if node is not None and node.serves(reducers) else None
 
     def keep(self, key: Key, node: Node) -> None:
-        """Hold the node if there is room, or room can be made of nodes that are worth less."""
+        """Keep the node if there is room, or if less valuable nodes can be evicted for it."""
         self._drop(key)
         node.used = self.generation
         worth, needed = self._worth(key, node), node.bytes
@@ -138,22 +141,24 @@ class Cache:
 
 
 def prefixes(plans: Iterable[ReductionPlan]) -> set[Prefix]:
-    """All that these plans ask for."""
+    """Prefixes of these plans."""
     return {prefix_of(plan, layer) for plan in plans for layer in range(len(plan.reducers))}
 
 
 def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
-    """The reducers that decide the state after this layer's attention, the input's first."""
+    """Reducers that decide the state after this layer's attention, the input's first."""
     return (*plan.slots[: layer + 1], plan.layers[layer].before)
 
 
 def can_share(plan: ReductionPlan, like: Reducer) -> bool:
-    """Whether the plan reads the attention as `like` does, or not at all."""
-    return all(reducer is None or reducer.scorer in (like.scorer, *READ_NOTHING) for reducer in plan.reducers)
+    """Return whether the plan reads the attention map as `like` does, or not at all."""
+    return all(
+        reducer is None or reducer.scorer == like.scorer or reads_nothing(reducer.scorer) for reducer in plan.reducers
+    )
 
 
 class Walk:
-    """One batch under many plans that can share with `like`, the reducer of the model's recipe."""
+    """Depth-first evaluation of one batch under many plans that share with `like`, the recipe's reducer."""
 
     def __init__(
         self,
@@ -169,26 +174,26 @@ class Walk:
         self._results: dict[int, Predicted] = {}
 
     def predicted(self) -> list[Predicted]:
-        """In the order of the plans."""
+        """Predictions in the order of the plans."""
         members = list(range(len(self._plans)))
-        for restore, group in _split(members, lambda one: self._model.needs_buffer(self._plans[one])):
+        for restore, group in _split(members, lambda plan: self._model.needs_buffer(self._plans[plan])):
             embedded = self._model.embed(self._tokens)
             root = State(embedded, self._tokens.layout, self._model.predictor, restore, fewest=FEWEST)
             first = self._model.view.blocks[0]
-            for reducer, part in _split(group, lambda one: self._plans[one].input):
+            for reducer, part in _split(group, lambda plan: self._plans[plan].input):
                 branch = root.fork()
                 branch.reduce(reducer, 0, first)
                 self._layer(branch, 0, part)
-        return [self._results[one] for one in members]
+        return [self._results[plan] for plan in members]
 
     def _layer(self, state: State, layer: int, group: Sequence[int]) -> None:
-        """Layers from `layer` on, for plans that agree on all before."""
+        """Evaluate the layers from `layer` on, for plans that agree on all before."""
         blocks = self._model.view.blocks
         if layer == len(blocks):
             self._finish(state, group)
             return
         first_only = layer == len(blocks) - 1 and self._model.reads_first_only and not state.restores
-        for before, part in _split(group, lambda one: self._plans[one].layers[layer].before):
+        for before, part in _split(group, lambda plan: self._plans[plan].layers[layer].before):
             self._work.separate += len(part) * len(state.layout.positions)
             if first_only:
                 branch = state.fork()
@@ -200,9 +205,9 @@ class Walk:
                 self._children(self._node(state, layer, before, part), layer, part)
 
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
-        """The layer's attention, computed or remembered."""
+        """Node of the layer's attention, computed or from the cache."""
         key = self._key(state, layer, part[0])
-        known = self._cache.find(key, (self._plans[one].layers[layer].later for one in part))
+        known = self._cache.find(key, (self._plans[plan].layers[layer].later for plan in part))
         if known is not None:
             return known
         assert state.layers == layer, "a node that was remembered a moment ago is gone"
@@ -217,16 +222,16 @@ class Walk:
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:
-        """Visit the branches that the reducers after attention make of a node."""
+        """Visit a branch for each reducer after the node's attention."""
         block, state = self._model.view.blocks[layer], node.state
         branches: list[tuple[State, Tensor | None, Reducer | None, list[int]]] = []
-        for reducer, members in _split(part, lambda one: self._plans[one].layers[layer].later):
+        for reducer, members in _split(part, lambda plan: self._plans[plan].layers[layer].later):
             branch, rows = state.fork(), None
             if reducer is not None and reducer.site == "between" and reducer.may_drop(state.whole, state.layout):
                 rows = branch.keep(reducer, layer, block, node.ranked(reducer, layer, block))
             branches.append((branch, rows, reducer, members))
         known = [self._known(branch, layer + 1, members) for branch, _, _, members in branches]
-        fresh = [one for one, remembered in zip(branches, known, strict=True) if not remembered]
+        fresh = [plan for plan, remembered in zip(branches, known, strict=True) if not remembered]
         after = self._model.view.blocks[layer + 1] if self._attend_next(fresh, layer) else None
         made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]) if fresh else ())
         for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
@@ -236,31 +241,31 @@ class Walk:
                     branch.reduce(reducer, layer, block)
             self._layer(branch, layer + 1, members)
 
-    def _key(self, state: State, layer: int, one: int) -> Key:
-        return state.restores, prefix_of(self._plans[one], layer)
+    def _key(self, state: State, layer: int, plan: int) -> Key:
+        return state.restores, prefix_of(self._plans[plan], layer)
 
     def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
-        """Whether the layer's nodes of all these plans are remembered, so that nothing before them is needed.
+        """Return whether the layer's nodes of all these plans are cached, so that nothing before them is needed.
 
         They stay until they are used: what is kept meanwhile is deeper, and so worth less.
         """
         if layer >= len(self._model.view.blocks) - 1:
             return False
         parts: dict[Key, list[int]] = {}
-        for one in members:
-            parts.setdefault(self._key(state, layer, one), []).append(one)
+        for plan in members:
+            parts.setdefault(self._key(state, layer, plan), []).append(plan)
         return all(
-            self._cache.find(key, (self._plans[one].layers[layer].later for one in part)) is not None
+            self._cache.find(key, (self._plans[plan].layers[layer].later for plan in part)) is not None
             for key, part in parts.items()
         )
 
     def _attend_next(self, branches: Sequence[tuple[State, Any, Reducer | None, list[int]]], layer: int) -> bool:
-        """Whether all tokens that leave the layer will be projected in the next, for all branches."""
+        """Return whether the next layer projects all tokens that leave this one, for all branches."""
         if len(branches) < 2 or layer + 1 >= len(self._model.view.blocks) - self._model.reads_first_only:
             return False
         return not any(
             (reducer is not None and reducer.site == "after_layer")
-            or any(self._plans[one].layers[layer + 1].before for one in members)
+            or any(self._plans[plan].layers[layer + 1].before for plan in members)
             for _, _, reducer, members in branches
         )
 
@@ -272,23 +277,23 @@ class Walk:
 def _made(
     node: Node, block: Block, after: Block | None, wanted: Sequence[Tensor | None]
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """The feed-forward part of the rows that each child keeps (None: all), and their projections by the next layer.
+    """Feed-forward output of the rows that each child keeps (None: all), and their projections by the next layer.
 
     Each row is computed once for all children.
     """
     hidden, positions = node.state.hidden, node.state.layout.positions
-    rows, places = _union(wanted, hidden)
+    rows, indices = _union(wanted, hidden)
     made = node.transformed(block, rows)
     projected = None if after is None else _projected(after, made, positions if rows is None else positions[rows])
 
-    def of(one: Tensor | None, part: Tensor) -> Tensor:
-        return part if one is None or one is rows else part[one if places is None else places[one]]
+    def of(index: Tensor | None, part: Tensor) -> Tensor:
+        return part if index is None or index is rows else part[index if indices is None else indices[index]]
 
     return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
 
 
 def _union(wanted: Sequence[Tensor | None], hidden: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The rows that any child keeps, and where each row stands among them; None for all rows in their own places."""
+    """Rows that any child keeps, and the index of each row among them; None for all rows in their own order."""
     kept = [rows for rows in wanted if rows is not None]
     if len(kept) < len(wanted):
         return None, None
@@ -303,8 +308,8 @@ def _projected(block: Block, hidden: Tensor, positions: Tensor) -> Tensor:
 
 
 def _split(group: Sequence[int], key: Callable[[int], Reducer | bool | None]) -> Iterable[tuple[Any, list[int]]]:
-    """Members by key, in the order in which the keys come."""
+    """Group members by key, in the order of the keys' first appearance."""
     parts: dict[Any, list[int]] = {}
-    for one in group:
-        parts.setdefault(key(one), []).append(one)
+    for member in group:
+        parts.setdefault(key(member), []).append(member)
     return parts.items()

@@ -1,4 +1,4 @@
-"""Packed tokens of a batch and where each example begins. Pads appear only inside attention, and are masked.
+"""Packed tokens of a batch and the offsets of its examples. Pads appear only inside attention, and are masked.
 
 Axes: B examples, T tokens in all, L pad slots of a padded example, D width (or any trailing shape).
 """
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Packed rows by example, with the place of each token before anything was dropped.
+    """Layout of packed rows by example, with the position of each token before anything was dropped.
 
     offsets: (B + 1,) int64, example b owns rows offsets[b]:offsets[b + 1]
     positions: (T,) int64, the token's place in its unreduced example; increasing within an example
@@ -43,7 +43,7 @@ class Layout:
 
     @classmethod
     def of_counts(cls, counts: Tensor) -> Layout:
-        """A layout that knows how many tokens (B,) examples have, and not which."""
+        """Layout of (B,) token counts alone, without knowledge of which tokens these are."""
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return cls(offsets, counts.new_zeros(0))
 
@@ -53,6 +53,14 @@ class Layout:
             raise ValueError(f"no token is marked as {name!r}; marks: {', '.join(self.marks) or 'none'}")
         return self.marks[name]
 
+    @property
+    def ids(self) -> Tensor:
+        """(T,) token ids of whole examples; ValueError where the layout is not of `Tokens`."""
+        if "ids" not in self.memo:
+            raise ValueError("a scorer reads token ids, and this layout was made without any")
+        ids: Tensor = self.memo["ids"]
+        return ids
+
     @cached_property
     def lengths(self) -> Tensor:
         """(B,) tokens of each example."""
@@ -60,7 +68,7 @@ class Layout:
 
     @property
     def only(self) -> int:
-        """Tokens of a batch of one example; 0 where there are several, or nobody knows which they are."""
+        """Number of tokens in a batch of one example; 0 where there are several, or positions are not known."""
         return len(self.positions) if len(self.offsets) == 2 else 0
 
     @cached_property
@@ -69,12 +77,12 @@ class Layout:
 
     @cached_property
     def width(self) -> int:
-        """L, the pad slots of an example in the padded arrangement."""
+        """Width L of the padded arrangement, in slots per example."""
         return max(self.longest, self.room)
 
     @cached_property
     def height(self) -> int:
-        """B', the examples of the padded arrangement."""
+        """Height B' of the padded arrangement, in examples."""
         return max(len(self.lengths), self.seats)
 
     @cached_property
@@ -84,7 +92,7 @@ class Layout:
 
     @cached_property
     def is_even(self) -> bool:
-        """No example needs a pad, so packed and padded are the same memory."""
+        """Return whether no example needs a pad, so that packed and padded are the same memory."""
         return self.width * self.height == len(self.positions)
 
     @cached_property
@@ -102,7 +110,7 @@ class Layout:
 
     @cached_property
     def mask(self) -> Tensor:
-        """(B', L) True where a token stands."""
+        """(B', L) True where there is a token."""
         if self.is_even:
             return torch.ones(self.height, self.width, dtype=torch.bool, device=self.offsets.device)
         lengths = F.pad(self.lengths, (0, self.height - len(self.lengths)), value=1)
@@ -110,21 +118,21 @@ class Layout:
 
     @cached_property
     def vacant(self) -> Tensor:
-        """(B', L) 1.0 at the one pad slot of each example that is not there."""
+        """(B', L) 1.0 at the first slot of each padding example, which has no tokens."""
         vacant = torch.zeros(self.height, self.width, device=self.offsets.device)
         vacant[len(self.lengths) :, 0] = 1.0
         return vacant
 
     @cached_property
     def rows(self) -> Tensor:
-        """(B' * L,) the token that stands in each pad slot of the padded arrangement, the first token in empty ones."""
+        """(B' * L,) the token of each slot of the padded arrangement, the first token in empty ones."""
         return torch.zeros(self.height * self.width, dtype=torch.int64, device=self.offsets.device).index_copy_(
             0, self.slots, torch.arange(len(self.positions), device=self.offsets.device)
         )
 
     @cached_property
     def memo(self) -> dict[Hashable, Any]:
-        """Results of reducers about these tokens, computed once for all that need them."""
+        """Results of reducers on these tokens, computed once for all that need them."""
         return {}
 
     @property
@@ -141,7 +149,7 @@ class Layout:
         return padded.index_copy(0, self.slots, values).reshape(shape)
 
     def spread(self, values: Tensor) -> Tensor:
-        """`pad` where nobody looks at what stands in empty pad slots: finite, and faster without a gradient."""
+        """Pad with finite values that are never read in empty slots, faster than `pad` without a gradient."""
         if values.requires_grad or self.is_even:
             return self.pad(values)
         return values.index_select(0, self.rows).reshape(self.height, self.width, *values.shape[1:])
@@ -152,13 +160,13 @@ class Layout:
         return flat if self.is_even else flat[self.slots]
 
     def select(self, keep: Tensor) -> tuple[Tensor, Layout]:
-        """Keep the tokens where `keep` (T,) is True: their rows (T',), in order, and the layout of what is left."""
+        """Select the tokens where `keep` (T,) is True: their rows (T',), in order, and their layout."""
         rows = keep.nonzero().squeeze(1)
         kept_before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
         return rows, Layout(kept_before[self.offsets], self.positions[rows])
 
     def buckets(self, pad_slots: int, recurring: bool) -> list[Layout]:
-        """Neighbouring examples that fit into `pad_slots` = examples * L² together, or one alone; cut once, then kept.
+        """Buckets of neighbouring examples within `pad_slots` = examples * L², or of one alone; cut once, then kept.
 
         With `recurring` the number of examples and L are rounded up, so that shapes recur.
         """
@@ -172,7 +180,7 @@ class Layout:
         return {}
 
     def _part(self, first: int, after: int, room: int, seats: int) -> Layout:
-        """The layout of examples `first` to before `after`."""
+        """Layout of the examples from `first` to before `after`."""
         if after - first == len(self.lengths) and (room, seats) == (self.width, self.height):
             return self
         offsets = self.offsets[first : after + 1]
@@ -180,12 +188,12 @@ class Layout:
         return Layout(offsets - start, self.positions[start:stop], room=room, seats=seats)
 
     def rows_in(self, whole: Layout) -> Tensor:
-        """(T,) where each token stands in the unreduced layout `whole` of the same examples."""
+        """(T,) the row of each token in the unreduced layout `whole` of the same examples."""
         return whole.offsets[self.examples] + self.positions
 
 
 def _cuts(lengths: Sequence[int], pad_slots: int, recurring: bool) -> Iterator[tuple[int, int, int, int]]:
-    """(first, after the last, room, seats) of every bucket."""
+    """Bounds of every bucket: (first, after the last, room, seats)."""
     first = 0
     while first < len(lengths):
         longest, after = lengths[first], first + 1
@@ -203,28 +211,31 @@ def _cuts(lengths: Sequence[int], pad_slots: int, recurring: bool) -> Iterator[t
 
 
 def _recurring(length: int) -> int:
-    """Up to the next of the lengths that recur: steps of 8, and of 16 beyond 64."""
+    """Round a length up to one that recurs: steps of 8, and of 16 beyond 64."""
     step = 8 if length <= 64 else 16
     return -(-length // step) * step
 
 
 def _seats(examples: int) -> int:
-    """Up to the next of the numbers that recur: four per power of two."""
+    """Round a number of examples up to one that recurs: four per power of two."""
     step = 1 << max(examples.bit_length() - 3, 0)
     return -(-examples // step) * step
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The input of an encoder: token ids (T,), segment ids (T,), and the layout of whole examples."""
+    """Input of an encoder: token ids (T,), segment ids (T,), and the layout of whole examples."""
 
     ids: Tensor
     types: Tensor
     layout: Layout
 
+    def __post_init__(self) -> None:
+        self.layout.memo["ids"] = self.ids  # for scorers
+
     @classmethod
     def of_examples(cls, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> Tokens:
-        """From lists of token ids, one list per example."""
+        """Pack lists of token ids, one list per example."""
         lengths = torch.tensor([len(example) for example in ids])
         flat = torch.tensor([token for example in ids for token in example])
         segments = torch.tensor([kind for example in types for kind in example]) if types else torch.zeros_like(flat)
@@ -232,7 +243,7 @@ class Tokens:
 
     @classmethod
     def of_padded(cls, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tokens:
-        """From the (B, L) tensors of a Hugging Face tokenizer that pads on the right."""
+        """Pack the (B, L) tensors of a Hugging Face tokenizer that pads on the right."""
         mask = attention_mask.bool()
         if not torch.equal(mask, mask.cummin(dim=1).values):
             raise ValueError("attention_mask must be ones followed by zeros in every row: pad on the right")
@@ -244,3 +255,10 @@ class Tokens:
         marks = {name: mark.to(device) for name, mark in whole.marks.items()}
         layout = Layout(whole.offsets.to(device), whole.positions.to(device), marks)
         return Tokens(self.ids.to(device), self.types.to(device), layout)
+
+
+def summed(values: Tensor, layout: Layout) -> Tensor:
+    """(T,) -> (B,) sum within each example."""
+    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
+        0, layout.examples, values
+    )

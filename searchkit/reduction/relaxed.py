@@ -26,7 +26,7 @@ from searchkit.reduction.state import Restored
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The inputs of a relaxation at one slot: its number (the input is 0), the scorer, and its inputs and scores.
+    """Inputs of a relaxation at one slot: its number (the input is 0), the scorer, and its inputs and scores.
 
     scores: (T,) float32; protected: (T,) bool; alive: (T,) weights so far; layout: of the whole examples
     """
@@ -53,15 +53,15 @@ class Relaxation(Protocol):
 
     @property
     def fades_states(self) -> bool:
-        """Whether a token's state is multiplied by its weight where it fades (PoWER-BERT, LTP)."""
+        """Return whether a token's state is multiplied by its weight where it fades (PoWER-BERT, LTP)."""
 
     def weights(self, decision: Decision) -> Tensor:
-        """(T,) in [0, 1], by which the weights so far are multiplied; protected tokens stay at 1 whatever is said."""
+        """(T,) factors in [0, 1] of the weights so far; protected tokens stay at 1 whatever the factor."""
 
 
 @dataclass(frozen=True)
 class Hard:
-    """The decisions of the reducers themselves: `encode`'s result without dropping anything."""
+    """Relaxation by the reducers' own decisions: the result of `encode` without dropping anything."""
 
     fades_states: bool = False
 
@@ -73,7 +73,7 @@ class Hard:
 
 @dataclass(frozen=True, eq=False)
 class Faded:
-    """A relaxed pass: hidden (T, D) of all tokens, alive (P, T) the weights after each slot, and the buffer.
+    """Result of a relaxed pass: hidden (T, D) of all tokens, alive (P, T) the weights after each slot, and the buffer.
 
     scores: slot -> (T,) what its scorer said, for the slots that have a reducer
     """
@@ -96,7 +96,7 @@ def fade(
     attention_dropout: bool = True,
     skip: Collection[int] = (),
 ) -> Faded:
-    """`encode` in its relaxed form; `plan` says where a reducer stands and how it scores, `relaxation` what it does."""
+    """Relaxed form of `encode`: `plan` has sites and scorers of the reducers, `relaxation` makes the decision."""
     run = _Pass(hidden, layout, relaxation, predictors)
     run.reduce(plan.input, 0, blocks[0])
     for number, (block, reducers) in enumerate(zip(blocks, plan.layers, strict=True)):
@@ -116,7 +116,7 @@ def fade(
 
 
 class _Pass:
-    """All tokens, with the weights they have left."""
+    """State of a relaxed pass: all tokens, with their weights."""
 
     def __init__(self, hidden: Tensor, layout: Layout, relaxation: Relaxation, predictors: Predictors | None) -> None:
         self.hidden, self.layout, self.relaxation, self.predictors = hidden, layout, relaxation, predictors
@@ -168,6 +168,6 @@ class _Pass:
             self.history[0] = self.alive
 
     def remember(self) -> None:
-        """Where a token is still there, its state replaces what the buffer has of it (Transkimmer's forwarding)."""
+        """Write the states of tokens to the buffer, by their weights (Transkimmer's forwarding)."""
         alive = self.alive[:, None].to(self.buffer.dtype)
         self.buffer = self.buffer * (1 - alive) + self.hidden.to(self.buffer.dtype) * alive

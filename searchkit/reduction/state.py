@@ -1,4 +1,4 @@
-"""The tokens of a batch on their way through the layers: the states of those alive, their counts, and the buffer.
+"""State of a batch between layers: the states of living tokens, their counts, and the buffer.
 
 Axes: B examples, T tokens alive, D width.
 """
@@ -69,51 +69,51 @@ class State:
 
     @property
     def hidden(self) -> Tensor:
-        """(T, D)"""
+        """(T, D) states of the living tokens."""
         return self._hidden
 
     @property
     def layout(self) -> Layout:
-        """Of the tokens that are alive."""
+        """Layout of the living tokens."""
         return self._layout
 
     @property
     def whole(self) -> Layout:
-        """Of the unreduced examples."""
+        """Layout of the unreduced examples."""
         return self._whole
 
     @property
     def restores(self) -> bool:
-        """Whether it carries the buffer."""
+        """Return whether the state carries Drop-and-Restore's buffer."""
         return self._buffer is not None
 
     @property
     def layers(self) -> int:
-        """How many layers it has left behind."""
+        """Number of layers that are done."""
         return self._tally.layers
 
     @property
     def nbytes(self) -> int:
-        """Of the tensors that grow with the width."""
+        """Bytes of the tensors that grow with the width."""
         held = (self._hidden, self._buffer, self._values)
         return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def fork(self) -> State:
-        """A state that goes its own way from here; tensors are shared."""
-        other = copy.copy(self)
-        other._tally = self._tally.fork()
-        return other
+        """Copy that changes independently from here on; tensors are shared."""
+        copied = copy.copy(self)
+        copied._tally = self._tally.fork()
+        return copied
 
     def with_hidden(self, hidden: Tensor) -> State:
-        """The same state with other (T, D) states of its tokens, on which no gradient of its scores is passed."""
-        other = self.fork()
-        other._hidden = hidden
-        other._read = None if self._read is None else self._read.detach()
-        other._values = None if self._values is None else self._values.detach()
-        return other
+        """Copy with other (T, D) states of its tokens, to which no gradient of the scores flows."""
+        copied = self.fork()
+        copied._hidden = hidden
+        copied._read = None if self._read is None else self._read.detach()
+        copied._values = None if self._values is None else self._values.detach()
+        return copied
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
-        """The attention part, with the figures that the scorer of a later reducer needs of it."""
+        """Run the attention part, with the statistics that the scorer of a later reducer needs."""
         scorer = None if scored_by is None else scorer_of(scored_by.scorer, layer, self._predictors)
         needs_values = scorer is not None and scorer.needs_values
         project = functools.partial(rowwise, block.projected, fewest=self._fewest)
@@ -131,7 +131,7 @@ class State:
         self._attended, self._projected = self._layout.lengths, None
 
     def finish_first(self, block: Block, training: bool = False) -> None:
-        """The whole layer, for each example's first token alone."""
+        """Run the whole layer, for each example's first token alone."""
         first = self._layout.first
         query, others = block.projected_for(first, self._hidden, self._layout.positions)
         context = attend_from_first(query, others, self._layout, **_settings(block, training))
@@ -140,7 +140,7 @@ class State:
         self._layout = Layout.of_lengths(torch.ones_like(self._whole.lengths))
 
     def transform(self, hidden: Tensor, projected: Tensor | None = None) -> None:
-        """Take over (T, D) the output of the feed-forward part; survivors write it to their buffer.
+        """Accept the output (T, D) of the feed-forward part; survivors write it to the buffer.
 
         projected: query, key and value of the next layer, where they are known already
         """
@@ -150,11 +150,11 @@ class State:
             self._buffer = self._buffer.index_copy(0, self._layout.rows_in(self._whole), hidden.to(self._buffer.dtype))
 
     def skip(self) -> None:
-        """A layer that is left out."""
+        """Skip a layer."""
         self._tally.skipped()
 
     def reduce(self, reducer: Reducer | None, layer: int, block: Block) -> None:
-        """Drop the tokens that the reducer does not keep, and charge its scores."""
+        """Drop the tokens that the reducer does not keep, and count the cost of its scores."""
         if reducer is None or not reducer.may_drop(self._whole, self._layout):
             return
         if len(self._whole.lengths) == 1 and reducer.threshold is None and self._discarded is None:
@@ -166,7 +166,7 @@ class State:
         self._hidden = self._hidden[rows]
 
     def _scores(self, reducer: Reducer, layer: int, block: Block) -> Tensor:
-        """(T,)"""
+        """(T,) scores of the living tokens."""
 
         def values() -> Tensor:
             if reducer.site == "before_attention":
@@ -180,11 +180,11 @@ class State:
             )
 
     def ranked(self, reducer: Reducer, layer: int, block: Block) -> Ranked:
-        """The tokens in the order of their scores; for other reducers too that score and protect alike."""
+        """Tokens in the order of their scores, shared by reducers that score and protect alike."""
         return reducer.ranked(self._scores(reducer, layer, block), self._whole, self._layout)
 
     def keep(self, reducer: Reducer, layer: int, block: Block, ranked: Ranked) -> Tensor:
-        """Charge the reducer and leave the layout of the tokens that it keeps; their rows (T',)."""
+        """Count the reducer's cost, set the layout of the tokens that it keeps, and return their rows (T',)."""
         self._charge(reducer, layer, block)
         kept = reducer.stays(ranked)
         if self._discarded is not None and reducer.fate == "discard":
@@ -204,6 +204,6 @@ class State:
 
 
 def _settings(block: Block, training: bool) -> dict[str, Any]:
-    """The settings of the block's attention."""
+    """Settings of the block's attention."""
     dropout = block.attention_dropout if training else 0.0
     return {"heads": block.heads, "window": block.window, "dropout": dropout}

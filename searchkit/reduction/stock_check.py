@@ -42,7 +42,7 @@ class StockBacked(Protocol):
 
 
 def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = None) -> None:
-    """DataError if states or outputs differ from the stock model's by more than rounding, in float32 on this device.
+    """Raise DataError if states or outputs differ from the stock model's beyond rounding, in float32 on this device.
 
     `tokens`: texts of the task, which are cut; made-up ones by default.
     """
@@ -64,7 +64,7 @@ def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = 
 
 
 def made_up(model: StockBacked) -> Tokens:
-    """Texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
+    """Generate texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
     config = model.stock.config
     lengths = torch.tensor([min(length, model.view.limit) for length in (*LENGTHS[:-1], _longest(model))])
     layout = Layout.of_lengths(lengths)
@@ -81,7 +81,7 @@ def _longest(model: StockBacked) -> int:
 
 
 def shortened(tokens: Tokens, model: StockBacked) -> Tokens:
-    """The texts, cut, without those that hold a padding token, which is a word like any other here."""
+    """Cut the texts, and leave out those that hold a padding token, which is a word like any other here."""
     pad = model.stock.config.pad_token_id
     ids, types = (_by_text(rows, tokens.layout) for rows in (tokens.ids, tokens.types))
     kept = [number for number, text in enumerate(ids) if pad is None or not (text == pad).any()]

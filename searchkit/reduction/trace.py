@@ -1,4 +1,4 @@
-"""Traces: how many tokens each layer of a pass computed, counted while it runs or from the plan alone.
+"""Traces: the tokens that each layer of a pass computed, counted while it runs or from the plan alone.
 
 Axes: B examples, N layers.
 """
@@ -41,8 +41,8 @@ class Trace:
     @classmethod
     def of_kept(cls, lengths: Tensor, kept: Tensor, scoring: Tensor, *, first_only: bool = False) -> Trace:
         """The trace where `kept` (B, N) tokens enter both parts of a layer."""
-        asked = torch.cat([kept[:, :-1], torch.ones_like(kept[:, -1:])], 1) if first_only else kept
-        return cls(lengths, kept, asked, asked, scoring)
+        queries = torch.cat([kept[:, :-1], torch.ones_like(kept[:, -1:])], 1) if first_only else kept
+        return cls(lengths, kept, queries, queries, scoring)
 
     @classmethod
     def concatenated(cls, traces: Sequence[Trace]) -> Trace:
@@ -50,7 +50,7 @@ class Trace:
         return cls(*map(torch.cat, columns))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Trace:
-        """The same change to every column."""
+        """Apply the same change to every column."""
         return Trace(*(change(getattr(self, field.name)) for field in fields(self)))
 
     def take(self, rows: Tensor) -> Trace:
@@ -61,7 +61,7 @@ class Trace:
 
 
 class Tally:
-    """The counts of a pass as it goes through the layers; the trace is made from them on demand."""
+    """Counter of a pass, layer by layer; the trace is made from it on demand."""
 
     def __init__(self, whole: Layout, width: int) -> None:
         self._whole, self._width = whole, width
@@ -70,31 +70,31 @@ class Tally:
         self._scorings: list[_Scoring] = []
 
     def fork(self) -> Tally:
-        """A copy that goes its own way from here."""
-        other = Tally(self._whole, self._width)
-        other._layers, other._scorings = list(self._layers), list(self._scorings)
-        return other
+        """Copy that counts independently from here on."""
+        copied = Tally(self._whole, self._width)
+        copied._layers, copied._scorings = list(self._layers), list(self._scorings)
+        return copied
 
     @property
     def layers(self) -> int:
-        """How many layers were counted."""
+        """Number of layers counted."""
         return len(self._layers)
 
     def layer(self, attended: Tensor, layout: Layout) -> None:
-        """A layer whose feed-forward part is for the tokens of `layout`; (B,) `attended` entered its attention."""
+        """Count a layer: (B,) `attended` tokens entered its attention, those of `layout` its feed-forward part."""
         self._layers.append((attended, attended, layout.lengths))
 
     def first_tokens(self, attended: Tensor) -> None:
-        """A layer that is computed for each example's first token alone."""
-        one = torch.ones_like(self._nothing)
-        self._layers.append((attended, one, one))
+        """Count a layer that is computed for each example's first token alone."""
+        ones = torch.ones_like(self._nothing)
+        self._layers.append((attended, ones, ones))
 
     def skipped(self) -> None:
-        """A layer that is not computed."""
+        """Count a layer that is not computed."""
         self._layers.append((self._nothing, self._nothing, self._nothing))
 
     def scoring(self, layer: int, reducer: Reducer, scorer: Scorer, layout: Layout, heads: int) -> None:
-        """The tokens of `layout` are scored; how much that costs is computed with the trace."""
+        """Count the scoring of the tokens of `layout`; its cost is computed with the trace."""
         self._scorings.append(_Scoring(layer, reducer, scorer, self._whole, layout, self._width, heads))
 
     def trace(self) -> Trace:
@@ -137,7 +137,7 @@ def static_trace(
     predictors: Predictors | None = None,
     first_only: bool = False,
 ) -> Trace | None:
-    """The trace that `encode` would give, without a pass; None where the content of the examples decides.
+    """Trace of `encode` without a pass; None where it depends on the content of the examples.
 
     whole: their layout; width: D.
     """

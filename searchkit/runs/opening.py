@@ -1,15 +1,17 @@
-"""The opening of a run: everything that can be refused beforehand is checked, then the folder is claimed."""
+"""Opening of a run: everything that can be refused beforehand is checked, then the folder is claimed."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from searchkit.errors import DataError, NothingStoredError, StudyError
 from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import Failed
+from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
 from searchkit.runs.transfer import left_behind
@@ -48,7 +50,7 @@ def opened(session: Session) -> Iterator[None]:
 
 
 def record_of(session: Session) -> dict[str, Any]:
-    """The study.json of a run: what identifies it, where it came from, and what readers of its trials need."""
+    """Content of study.json: the identity of the study, its origin, and the objectives that readers of trials need."""
     study, conditions = session.study, session.conditions
     return {
         "description": session.description,
@@ -65,11 +67,12 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
+        "cwd": str(Path.cwd()),  # where relative paths of data and models are looked for when it is opened again
     }
 
 
 def _origin(session: Session) -> dict[str, Any]:
-    """The study's file and parameters; those of the same run before, where the study was made in Python this time."""
+    """File and parameters of the study; those of the earlier run, where the study is made in Python this time."""
     loaded, folder = session.loaded, session.folder
     if loaded.file is None and folder.study.exists():
         before = folder.read()
@@ -78,20 +81,21 @@ def _origin(session: Session) -> dict[str, Any]:
 
 
 def _check_workers(session: Session) -> None:
-    """StudyError for what would keep workers from starting, which would else be known after the training."""
+    """Raise StudyError, before the training, for what would keep workers from starting."""
     study, conditions = session.study, session.conditions
     objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
     searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
     sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
+    sent |= {f"the {kind} {name!r}": thing for kind, name, thing in registered()}
     resources = session.placement.resources
     check_workers(conditions.workers, conditions.ray_address, resources, {**objectives, **searched, **sent})
 
 
 def _check_labels(session: Session) -> None:
-    """DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
+    """Raise DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
     searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
     for split, objectives in (("search", searched), ("report", session.report_objectives)):
-        for objective in (each for each in objectives if each.undefined):
+        for objective in (item for item in objectives if item.undefined):
             labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
             reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None
             if reason:
@@ -99,7 +103,7 @@ def _check_labels(session: Session) -> None:
 
 
 def _check_storage(session: Session) -> None:
-    """StudyError if the folder's trials are in another storage: the search would begin anew."""
+    """Raise StudyError if the folder's trials are in another storage, where the search would begin anew."""
     folder, storage = session.folder, session.conditions.storage
     behind = left_behind(folder, storage) if folder.study.exists() else None
     if behind:
@@ -111,7 +115,7 @@ def _check_storage(session: Session) -> None:
 
 
 def _failed_by_other_code(session: Session) -> bool:
-    """Whether nothing but the user's code has changed since the run in the folder, and that has measured nothing."""
+    """Return whether only the user's code has changed since the run in the folder, which has measured nothing."""
     folder = session.folder
     if not folder.study.exists():
         return False

@@ -1,1 +1,1 @@
-"""The search loops, generational and steady, and what ends them."""
+"""Search loops, generational and steady, and their stopping criteria."""

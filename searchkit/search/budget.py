@@ -23,7 +23,7 @@ ENDED: Final = "ended"  # the note beside the trials that says what ended the se
 
 @dataclass(frozen=True)
 class Plateau:
-    """A front that stands still: over the last `evaluations` its hypervolume grew by less than the share `gain`.
+    """Stopping criterion: over the last `evaluations` the hypervolume grew by less than the share `gain`.
 
     The reference point never moves: the worst of the first `evaluations` in every objective, plus 1 % of the range.
 
@@ -46,7 +46,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a search, whichever is reached first. A larger budget continues it as if it had never stopped.
+    """Limits of a search, which ends with the first that is reached; a larger budget continues it seamlessly.
 
     evaluations: distinct candidates; hours: of the search by the clock, interruptions not counted; worker_hours: what
     the evaluations took, summed over workers; plateau: the front stands still
@@ -105,16 +105,16 @@ class Account:
             self.add(trial)
         whole = len(stored) if generation == 1 else _unbroken(stored) // generation * generation
         for start in range(0, whole, generation):
-            self.told(stored[start : start + generation])
+            self.judge_plateau(stored[start : start + generation])
 
     def add(self, trial: Trial) -> None:
-        """Count a stored trial; any order."""
+        """Count a stored trial, in any order."""
         self.evaluations += trial.is_evaluation
         self._worker_s += trial.seconds
         if isinstance(trial.outcome, Failed):
             self._failed.append(trial)
 
-    def told(self, trials: Sequence[Trial]) -> None:
+    def judge_plateau(self, trials: Sequence[Trial]) -> None:
         """Judge the plateau, after the engine was told these trials in this order; a search that was killed in between
         judges at the same places."""
         if self._curve:
@@ -123,7 +123,7 @@ class Account:
             self._flat = self._flat or self._curve.is_flat
 
     def exhausted(self) -> None:
-        """End the search: no candidate is left."""
+        """Record that no candidate is left, which ends the search."""
         self._exhausted = True
 
     @property
@@ -133,7 +133,7 @@ class Account:
 
     @property
     def ended(self) -> str | None:
-        """The limit that ended the search, as a clause; None while it goes on."""
+        """Limit that ended the search, as a clause; None while it goes on."""
         budget = self._budget
         if not self.left:
             return f"{budget.evaluations} evaluations are made"
@@ -148,7 +148,7 @@ class Account:
         return None
 
     def refuse_failures(self) -> None:
-        """StudyError where more evaluations failed than the study allows."""
+        """Raise StudyError where more evaluations failed than the study allows."""
         failed = len(self._failed)
         if self.evaluations >= FEWEST and failed > self._max_failures * self.evaluations:
             most = "; ".join(map(str, grouped(self._failed)[:3]))
@@ -159,7 +159,7 @@ class Account:
 
 
 class _Curve:
-    """The hypervolume after each of the last evaluations, within a reference point that the first ones set for good."""
+    """Hypervolume after each of the last evaluations, within a reference point that the first ones fix."""
 
     def __init__(self, plateau: Plateau, objectives: Sequence[Objective]) -> None:
         self._plateau, self._objectives = plateau, tuple(objectives)
@@ -201,8 +201,8 @@ class _Curve:
 
 
 def _unbroken(stored: Sequence[Trial]) -> int:
-    """How many asks from number 0 on have their trial."""
-    return next((place for place, trial in enumerate(stored) if trial.ask.number != place), len(stored))
+    """Number of asks, without gap from number 0 on, that have their trial."""
+    return next((index for index, trial in enumerate(stored) if trial.ask.number != index), len(stored))
 
 
 def _is_number(value: Any) -> bool:

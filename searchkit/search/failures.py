@@ -15,7 +15,7 @@ _NUMBER: Final = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Failures:
-    """A group of similar failures: kind, message and ask of the first; their number, and their attempts in all."""
+    """Group of similar failures: kind, message and ask of the first; their number, and their attempts in all."""
 
     kind: str
     message: str

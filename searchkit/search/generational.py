@@ -1,4 +1,4 @@
-"""The search: ask, measure what is new, store it, tell. Resume is replay."""
+"""Generational search: ask, measure what is new, store it, tell; resuming replays the stored trials."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_REJECTED_PER_EVALUATION: Final = 50  # candidates that constraints may turn 
 
 
 class Trials(Protocol):
-    """Where trials are kept; `append` returns when the trial is durable."""
+    """Protocol of a trial store; `append` returns when the trial is durable."""
 
     def append(self, trial: Trial) -> None: ...
 
     def trials(self) -> list[Trial]:
-        """By ask number."""
+        """Trials by ask number."""
 
     def appended(self) -> list[Trial]:
-        """In the order in which they were appended."""
+        """Trials in the order in which they were appended."""
 
 
 def search(
@@ -40,7 +40,7 @@ def search(
     seen: Callable[[Trial], None] = lambda trial: None,
     halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
-    """Search generation by generation until the account has ended or `halted` says so; key -> trial.
+    """Search generation by generation until the budget is spent or `halted` returns True; key -> trial.
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
     `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
@@ -56,13 +56,13 @@ def search(
 
     account.refuse_failures()
     while goes_on():
-        asked = engine.ask(population)
-        if not asked:
+        asks = engine.ask(population)
+        if not asks:
             check_allowed(done, account.evaluations, whole=True)
             account.exhausted()
             break
-        check_replay(asked, stored)
-        fresh = waiting = list({ask.key: ask for ask in asked if ask.key not in done}.values())
+        check_replay(asks, stored)
+        fresh = waiting = list({ask.key: ask for ask in asks if ask.key not in done}.values())
         if race is not None and fresh:
             done |= with_examples(race, [done[key] for key in leaders], evaluator)
             race = race.against([done[key] for key in leaders if done[key].examples])
@@ -77,29 +77,29 @@ def search(
                 if account.left and not goes_on():
                     evaluator.halt()  # what is in flight still comes
         check_allowed(done, account.evaluations)
-        if any(ask.key not in done for ask in asked):
+        if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it
-        trials = [done[ask.key] for ask in asked]
+        trials = [done[ask.key] for ask in asks]
         stop_if_nothing_works(trials, len(done))
         engine.tell(trials)
         if fresh:
-            account.told(trials)
+            account.judge_plateau(trials)
         if race is not None:
-            keys = dict.fromkeys([*leaders, *(ask.key for ask in asked)])
+            keys = dict.fromkeys([*leaders, *(ask.key for ask in asks)])
             leaders, beaten = leading(race, [done[key] for key in keys])
             done |= beaten
     return done
 
 
 def leading(race: RaceState, told: Sequence[Trial]) -> tuple[list[str], dict[str, Trial]]:
-    """Keys of the front of the told trials; the others by key, without their examples: they never come back to it."""
+    """Keys of the front of the told trials, and the others by key without examples: they never return to the front."""
     front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
     beaten = {trial.key: replace(trial, examples={}) for trial in told if trial.key not in front}
     return front, beaten
 
 
 def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluator) -> dict[str, Trial]:
-    """The leaders by key, with their examples; those of an earlier process are measured again for them."""
+    """Leaders by key, with their examples; those of an earlier process are measured again to get them."""
     missing = [trial.ask for trial in leaders if not trial.examples]
     again = evaluator.run(missing, race.against([])) if missing else ()
     examples = {trial.key: trial.examples for trial in again}
@@ -107,7 +107,7 @@ def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluato
 
 
 def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
-    """A stored ask that differs from the replayed one means that study or code changed since."""
+    """Raise StoreError where a stored ask differs from the replayed one: study or code has changed since."""
     for ask in asked:
         trial = stored.get(ask.number)
         if trial is not None and trial.key != ask.key:
@@ -118,7 +118,7 @@ def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
 
 
 def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False) -> None:
-    """Stop where constraints leave next to nothing, or nothing of a whole space."""
+    """Stop where constraints reject nearly all candidates, or a whole space."""
     if len(done) - count <= (0 if whole and not count else MAX_REJECTED_PER_EVALUATION * max(count, FEWEST)):
         return
     raise StudyError(
@@ -128,7 +128,7 @@ def check_allowed(done: Mapping[str, Trial], count: int, *, whole: bool = False)
 
 
 def stop_if_nothing_works(trials: Sequence[Trial], done: int) -> None:
-    """StudyError where these are all that is done so far, and all failed: they are the first generation."""
+    """Raise StudyError where these, the first generation, are all trials so far, and all failed."""
     outcomes = [trial.outcome for trial in trials]
     if done == len(trials) and all(isinstance(outcome, Failed) for outcome in outcomes):
         first = outcomes[0]

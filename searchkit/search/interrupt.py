@@ -1,4 +1,4 @@
-"""Interruption by Ctrl-C: the first lets a search finish what is in flight, the second stops it."""
+"""Interruption by Ctrl-C: the first lets a search finish the asks in flight, the second stops it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MESSAGE: Final = "finishing what is in flight; press Ctrl-C again to stop now"
 
 
 class Interrupt:
-    """SIGINT handler of a running search; anywhere else Ctrl-C stops at once, as usual.
+    """SIGINT handler of a running search; elsewhere Ctrl-C stops at once, as usual.
 
     say: writes one line to the terminal, in a thread of its own, because a signal may come in the middle of a print
     """

@@ -1,4 +1,4 @@
-"""The search in steady state: whenever an outcome comes in, the engine is told and asked for one candidate more.
+"""Steady-state search: after every outcome the engine is told, and asked for one more candidate.
 
 A fixed number W of asks is open: W are made at the start, and one more after every tell of one trial. So the asks
 follow from seed, W and the order of tells, which is the order in which trials were appended to the store. Replay needs
@@ -21,13 +21,13 @@ IN_FLIGHT: Final = "in_flight"  # the note beside the trials that says how many 
 
 
 class Notes(Protocol):
-    """Settings that a search fixed when it began, kept in its store."""
+    """Protocol of settings that a search fixes at its start and keeps in its store."""
 
     def note(self, name: str) -> Any: ...
 
 
 def in_flight(notes: Notes) -> int:
-    """The number of open asks that the search began with; StoreError where it is not stored."""
+    """Number of open asks that the search began with; StoreError where it is not stored."""
     count = notes.note(IN_FLIGHT)
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise StoreError(f"the storage does not say how many asks were in flight ({count!r}): start a new run")
@@ -35,7 +35,7 @@ def in_flight(notes: Notes) -> int:
 
 
 class OpenAsks:
-    """The open asks of a steady engine: made, and their outcomes not told yet."""
+    """Open asks of a steady engine: their outcomes are not told yet."""
 
     def __init__(self, engine: Engine, in_flight: int) -> None:
         self._engine = engine
@@ -47,14 +47,14 @@ class OpenAsks:
         return len(self._running)
 
     def start(self, most: int) -> list[Ask]:
-        """The next open asks that were not started yet, `most` at most."""
+        """Start the next open asks, `most` at most."""
         numbers = list(self._waiting)[: max(0, most)]
         started = [self._waiting.pop(number) for number in numbers]
         self._running.update({ask.number: ask for ask in started})
         return started
 
     def tell(self, trial: Trial) -> None:
-        """Tell the engine of one of the open asks, and ask for one more. StoreError: the trial is none of them."""
+        """Tell the engine the outcome of an open ask, and ask for one more; StoreError where the ask is not open."""
         number = trial.ask.number
         ask = self._running.pop(number, None) or self._waiting.pop(number, None)
         if ask is None:
@@ -68,7 +68,7 @@ class OpenAsks:
 
 
 def replayed(engine: Engine, in_flight: int, stored: Sequence[Trial]) -> OpenAsks:
-    """The open asks after these trials, given in the order in which they were appended."""
+    """Replay these trials, in the order in which they were appended, and return the open asks."""
     asks = OpenAsks(engine, in_flight)
     for trial in stored:
         asks.tell(trial)
@@ -86,7 +86,7 @@ def search_steadily(
     seen: Callable[[Trial], None] = lambda trial: None,
     halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
-    """Search with `in_flight` open asks until the account has ended or `halted` says so; key -> trial.
+    """Search with `in_flight` open asks until the budget is spent or `halted` returns True; key -> trial.
 
     As `searchkit.search.generational.search` does generation by generation, and with the same errors. What is in flight
     at the end is finished, stored and told. `in_flight` has to stay what it was when the search began.
@@ -110,7 +110,7 @@ def search_steadily(
             stop_if_nothing_works(list(done.values()), population)
         check_allowed(done, account.evaluations)
         asks.tell(trial)
-        account.told([trial])
+        account.judge_plateau([trial])
     if account.ended is None and not halted():
         check_allowed(done, account.evaluations, whole=True)
         account.exhausted()

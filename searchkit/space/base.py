@@ -25,7 +25,7 @@ class Dimension(Protocol):
     def width(self) -> int: ...
     @property
     def bounds(self) -> tuple[Genome, Genome]:
-        """The lowest and the highest number at every place of the genome, both included."""
+        """Lowest and highest number at every position of the genome, both included."""
 
     @property
     def size(self) -> int:
@@ -33,7 +33,7 @@ class Dimension(Protocol):
 
     @property
     def neutral(self) -> Genome | None:
-        """The genome that reduces nothing, where the dimension has one; wherever n >= 2, the first of its samples."""
+        """Genome that reduces nothing, where the dimension has one; for n >= 2 the first of its samples."""
 
     def bound(self, layers: int) -> Dimension:
         """A copy for an encoder of that many layers."""
@@ -45,19 +45,19 @@ class Dimension(Protocol):
         """(n, width) legal genomes, duplicates possible."""
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        """A legal neighbour, different from the genome wherever `size` > 1."""
+        """Mutate to a legal neighbour, different from the genome wherever `size` > 1."""
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Two legal children of two legal parents."""
+        """Cross two legal parents to two legal children."""
 
     def repair(self, genome: Genome) -> Genome:
-        """The legal genome nearest in squared distance; a legal one comes back unchanged."""
+        """Repair to the legal genome nearest in squared distance; a legal one stays unchanged."""
 
     def decode(self, genome: Genome) -> Value:
-        """The value of a legal genome."""
+        """Decode a legal genome to its value."""
 
     def encode(self, value: Value) -> Genome:
-        """The genome of a value; ValueError names the rule an illegal value breaks."""
+        """Encode a value as a genome; ValueError names the rule that an illegal value breaks."""
 
     def genomes(self) -> Iterator[tuple[int, ...]]:
         """Every legal genome once."""
@@ -67,12 +67,12 @@ class Dimension(Protocol):
 
 
 def power_law(most: int, rng: np.random.Generator) -> int:
-    """A step d >= 1 with P(d >= k) = 1 / k, cut at `most`: mostly small, now and then far."""
+    """Draw a step d >= 1 with P(d >= k) = 1 / k, at most `most`: mostly small, sometimes large."""
     return min(most, int(1.0 / (1.0 - rng.random())))
 
 
 def blend(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-    """Two children between (or, rounded, around) two parents; their sum is the parents' sum."""
+    """Blend two parents to two children between (or, rounded, around) them; the sum is preserved."""
     weight = rng.random()
-    one = np.floor(weight * a + (1 - weight) * b + 0.5).astype(np.int64)
-    return one, a + b - one
+    first = np.floor(weight * a + (1 - weight) * b + 0.5).astype(np.int64)
+    return first, a + b - first

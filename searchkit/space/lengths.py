@@ -118,7 +118,7 @@ class Lengths:
 
     @property
     def size(self) -> int:
-        """Multisets of K of the m levels in reach: C(K + m - 1, K)."""
+        """Number of multisets of K of the m levels in reach: C(K + m - 1, K)."""
         return math.comb(self._free_layers + self._highest - self._lowest, self._free_layers)
 
     @property
@@ -166,8 +166,8 @@ class Lengths:
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Exchange the deeper layers, blend, or take the upper and the lower envelope."""
         mate = MATINGS[rng.integers(len(MATINGS))]
-        one, other = mate(a, b, rng)
-        return self.repair(one), self.repair(other)
+        first, second = mate(a, b, rng)
+        return self.repair(first), self.repair(second)
 
     def repair(self, genome: Genome) -> Genome:
         inner = _nearest_nonincreasing(genome[self._free].tolist())
@@ -210,7 +210,7 @@ class Lengths:
         raise error(f"a length must be one of the levels {list(self.values)}, got {level!r}")
 
     def _complete(self, inner: Sequence[int]) -> Genome:
-        """Free layers with the pinned ends around them."""
+        """Add the pinned ends around the free layers."""
         genome = np.empty(self.width, dtype=np.int64)
         if self.first is not None:
             genome[0] = self._highest
@@ -246,7 +246,7 @@ def _check_levels(levels: tuple[Level, ...], basis: str) -> None:
 
 
 def _nearest_nonincreasing(vector: list[int]) -> list[int]:
-    """Pool adjacent violators, each pool at its rounded mean: nearest in squared distance among integer vectors."""
+    """Nearest integer vector in squared distance, by pooling adjacent violators, each pool at its rounded mean."""
     pools: list[tuple[int, int]] = []  # (sum, count), means strictly falling
     for value in vector:
         total, count = value, 1

@@ -1,4 +1,4 @@
-"""Levels: the increasing numbers that a slot may take, and where a given number stands among them."""
+"""Levels: the increasing numbers that a slot may take, and look-up of the nearest level."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Level = int | float
 
 
 def checked_number(value: Any) -> Level:
-    """The value itself; StudyError where it is no finite number."""
+    """Return the value; StudyError where it is no finite number."""
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
         raise StudyError(f"a level must be a finite number, got {value!r}")
@@ -28,7 +28,7 @@ def checked_number(value: Any) -> Level:
 
 
 def check_increasing(levels: tuple[Level, ...]) -> None:
-    """StudyError for no levels at all, and for levels that do not strictly increase."""
+    """Raise StudyError for no levels at all, and for levels that do not strictly increase."""
     if not levels:
         raise StudyError("levels must not be empty")
     if any(b <= a for a, b in itertools.pairwise(levels)):

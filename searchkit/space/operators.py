@@ -17,7 +17,7 @@ from searchkit.space.base import Genome, blend, power_law
 
 
 def _decay(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """From a start to an end along (1 - depth) ** p, p between 1/4 and 4."""
+    """Decay curve from a start to an end along (1 - depth) ** p, p between 1/4 and 4."""
     start = rng.uniform(0, 1)
     end = rng.uniform(0, start)
     depth = np.linspace(0, 1, k)
@@ -26,7 +26,7 @@ def _decay(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
 
 
 def _cliff(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Keep much up to a layer and little after it; both within half the range, mostly close to the ends."""
+    """Cliff: much is kept up to a layer and little after it; both within half the range, mostly close to the ends."""
     edge = int(rng.integers(0, k + 1))
     much = high - int((high - low) / 2 * rng.random() ** 2)
     little = low + int((high - low) / 2 * rng.random() ** 2)
@@ -34,7 +34,7 @@ def _cliff(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
 
 
 def uniform(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Stars and bars: k distinct positions of k + m - 1, less their rank, are a uniform multiset of k of m levels."""
+    """Draw uniform multisets by stars and bars: k distinct positions of k + m - 1, less their rank, of m levels."""
     bars = np.sort(rng.choice(k + high - low, size=k, replace=False)) - np.arange(k)
     return [low + int(level) for level in bars[::-1]]
 
@@ -56,7 +56,7 @@ def _constant_on(k: int, low: int, high: int, rng: np.random.Generator) -> list[
 
 
 def _ramp(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Rising with a power of the depth; LTP begins its training with a straight one (Kim et al. 2022)."""
+    """Ramp that rises with a power of the depth; LTP begins its training with a straight one (Kim et al. 2022)."""
     return _decay(k, low, high, rng)[::-1]
 
 
@@ -66,7 +66,7 @@ def _off_then_level(k: int, low: int, high: int, rng: np.random.Generator) -> li
 
 
 def _scattered(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Every layer for itself: off with a probability that is drawn once, or else any level."""
+    """Draw every layer independently: off with a probability that is drawn once, or else any level."""
     off = rng.random(k) < rng.random()
     levels: list[int] = np.where(off, 0, rng.integers(1, high + 1, size=k)).tolist()
     return levels
@@ -80,7 +80,7 @@ Mutate = Callable[[Genome, np.random.Generator], Genome]
 
 
 def around(start: Genome, mutate: Mutate, rows: Sequence[Genome], rng: np.random.Generator) -> list[Genome]:
-    """The rows, the third replaced by the start, about half of those after it by mutants: mostly near, some far."""
+    """Replace the third row by the start, and about half of those after it by mutants: mostly near, some far."""
     near = rng.random(len(rows)) < 0.5
     mutants = [mutate(start, rng) if own else row for row, own in zip(rows[3:], near[3:], strict=True)]
     return [*rows[:2], *[start for _ in rows[2:3]], *mutants]
@@ -96,7 +96,7 @@ def _shift(v: list[int], start: int, stop: int, low: int, high: int, rng: np.ran
 
 
 def _shift_and_push(v: list[int], start: int, stop: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Layers before start.. rise to it and layers after ..stop fall to it, so that a changed block keeps its change."""
+    """Raise the layers before a changed block start..stop, lower those after it, so that the change stays."""
     v = _shift(v, start, stop, low, high, rng)
     v[:start] = [max(level, v[start]) for level in v[:start]]
     v[stop:] = [min(level, v[stop - 1]) for level in v[stop:]]
@@ -129,13 +129,13 @@ def _copy_neighbour(v: list[int], low: int, high: int, rng: np.random.Generator)
 
 
 def _move_cliff(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """The whole profile some layers deeper or shallower; the ends fill the gap."""
+    """Shift the whole profile some layers deeper or shallower; the ends fill the gap."""
     by = power_law(len(v), rng)
     return [v[0]] * by + v[:-by] if rng.random() < 0.5 else v[by:] + [v[-1]] * by
 
 
 def _switch(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """One layer off, or from off to any level."""
+    """Switch one layer off, or from off to any level."""
     layer = int(rng.integers(len(v)))
     v[layer] = 0 if v[layer] else int(rng.integers(1, high + 1))
     return v
@@ -159,7 +159,7 @@ THRESHOLD_MOVES: Final[tuple[Move, ...]] = (
 
 
 def changed(parent: list[int], moves: tuple[Move, ...], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Another list than the parent, by one of the moves; some of them must lead elsewhere from every parent."""
+    """Change the parent by one of the moves; from every parent at least one of them must lead elsewhere."""
     child = parent
     while child == parent:  # a move may do nothing here, such as up from the top; all of them never do
         move = moves[rng.integers(len(moves))]

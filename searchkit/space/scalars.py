@@ -1,4 +1,4 @@
-"""Plain dimensions: an integer in a range, one of several options."""
+"""Scalar dimensions: an integer in a range, one of several options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from searchkit.space.base import Genome, blend, power_law
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number from low to high, both included. Genome: the number itself.
+    """Integer from low to high, both included; its genome is the number itself.
 
     >>> from searchkit import Integer
     >>> Integer("depth", 1, 4).size
@@ -69,7 +69,7 @@ class Integer:
         return child.copy()
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Exchanged, or two numbers between the parents."""
+        """Exchange the numbers, or draw two between the parents."""
         return (b.copy(), a.copy()) if rng.random() < 0.5 else blend(a, b, rng)
 
     def repair(self, genome: Genome) -> Genome:
@@ -92,7 +92,7 @@ class Integer:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some options without an order between them. Genome: the index of the option.
+    """One of several unordered options; its genome is the index of the option.
 
     >>> from searchkit import Choice
     >>> Choice("fate", ["discard", "freeze"]).size
@@ -170,7 +170,7 @@ def _check_name(name: str) -> None:
 
 
 def _inside(dimension: Integer | Choice, genome: Genome) -> int:
-    """The one number of a plain dimension's genome, checked."""
+    """Number of a scalar dimension's genome, checked."""
     (low,), (high,) = dimension.bounds
     number = int(genome[0])
     if not low <= number <= high:

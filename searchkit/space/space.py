@@ -1,4 +1,4 @@
-"""The space itself: the product of its dimensions, and the genomes that engines work on.
+"""Product of the dimensions, and the genomes that engines work on.
 
 N genomes, W width of a genome.
 """
@@ -23,7 +23,7 @@ from searchkit.space.thresholds import Thresholds
 
 @dataclass(frozen=True, init=False)
 class Space:
-    """The product of its dimensions; the only place that says which candidates are legal.
+    """Product of dimensions; it alone decides which candidates are legal.
 
     Immutable, and free of state: every random choice comes from the generator passed in.
 
@@ -116,10 +116,10 @@ class Space:
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Two children (W,), mixed dimension by dimension."""
-        one, other = self._checked(a).copy(), self._checked(b).copy()
+        first, second = self._checked(a).copy(), self._checked(b).copy()
         for dimension, block in self._blocks:
-            one[block], other[block] = dimension.crossover(a[block], b[block], rng)
-        return one, other
+            first[block], second[block] = dimension.crossover(a[block], b[block], rng)
+        return first, second
 
     def repair(self, genome: Genome) -> Genome:
         """(W,) the nearest legal genome."""
@@ -133,7 +133,7 @@ class Space:
         return candidate if np.array_equal(canonical, genome) else self._candidate(canonical)
 
     def canonical(self, genome: Genome) -> Genome:
-        """(W,) the one genome that stands for all those of its candidate."""
+        """(W,) the canonical one of all genomes that mean the same candidate."""
         canonical = genome.copy()
         if self.last_idle:
             for dimension, block in self._blocks:
@@ -148,7 +148,7 @@ class Space:
         return canonical
 
     def completed(self, candidate: Candidate) -> Candidate:
-        """The candidate with what it leaves out neutral; ValueError where a dimension has no neutral value."""
+        """Complete a candidate with neutral values; ValueError where a missing dimension has none."""
         values = dict(candidate.items)
         for dimension in self.dimensions:
             if dimension.name not in values:
@@ -182,20 +182,20 @@ class Space:
 
     @cached_property
     def _implied(self) -> tuple[slice, slice] | None:
-        """The blocks of lengths and thresholds where one token is among the lengths; None: nothing is implied."""
-        found = {type(own): (own, block) for own, block in self._blocks}
-        if Lengths not in found or Thresholds not in found:
+        """Blocks of lengths and thresholds where one token is among the lengths; None: nothing is implied."""
+        blocks = {type(own): (own, block) for own, block in self._blocks}
+        if Lengths not in blocks or Thresholds not in blocks:
             return None
-        lengths, block = found[Lengths]
+        lengths, block = blocks[Lengths]
         one_token = isinstance(lengths, Lengths) and lengths.basis == "tokens" and lengths.values[0] == 1
-        return (block, found[Thresholds][1]) if one_token else None
+        return (block, blocks[Thresholds][1]) if one_token else None
 
     def _candidate(self, genome: Genome) -> Candidate:
         self._checked(genome)
         return Candidate.of({dimension.name: dimension.decode(genome[block]) for dimension, block in self._blocks})
 
     def _with_parts_alone(self, rows: Genome, rng: np.random.Generator) -> Genome:
-        """(n, W) the rows, in some of which one dimension is left alone and the others are neutral (see `sample`)."""
+        """(n, W) the rows, in some of which all dimensions but one are made neutral (see `sample`)."""
         parts = [(own, block, own.neutral) for own, block in self._blocks if own.neutral is not None]
         if len(rows) < 2 or len(parts) < 2:
             return rows
@@ -216,7 +216,7 @@ class Space:
 
 
 def _product(makers: list[Callable[[], Iterator[tuple[int, ...]]]]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """itertools.product that never holds a factor in memory: the makers are called again for every turn."""
+    """Iterate a product without holding a factor in memory: the makers are called again for every turn."""
     if not makers:
         yield ()
         return

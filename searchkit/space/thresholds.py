@@ -1,4 +1,4 @@
-"""The score a token needs at every slot to stay: a free vector of levels, with off below all of them.
+"""Score threshold at every slot: a free vector of levels, with off below all of them.
 
 W slots of the encoder.
 """
@@ -43,7 +43,7 @@ LEVELS: Final[dict[str, tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Scores that tokens need to stay, slot by slot; the value is a tuple of levels, 0.0 for off, first slot first.
+    """Score thresholds slot by slot; the value is a tuple of levels, 0.0 for off, first slot first.
 
     `scale="relative"`: a token stays if its share of the score is at least eta / n_alive, so that 1.0 is "at least
     uniform". `scale="probability"`: a token stays if its gate's keep-probability is at least the threshold, in (0, 1].
@@ -74,7 +74,7 @@ class Thresholds:
 
     @cached_property
     def values(self) -> tuple[float, ...]:
-        """Off and the levels, increasing."""
+        """Values: off and the levels, increasing."""
         return (0.0, *(self.levels or ()))
 
     @property
@@ -101,7 +101,7 @@ class Thresholds:
 
     @property
     def neutral(self) -> Genome:
-        """Off at every slot."""
+        """Genome that is off at every slot."""
         return self.bounds[0]
 
     def bound(self, layers: int) -> Thresholds:
@@ -117,7 +117,7 @@ class Thresholds:
         return replace(self, start=tuple(self.values[index] for index in nearest(value, self.values, self.layers)))
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
-        """All off (where n >= 2), then one level throughout, ramps, levels from some depth on, and scattered ones.
+        """Sample all off (if n >= 2), then one level throughout, ramps, levels from some depth on, and scattered ones.
 
         With a start, the third row is the start, and about half of those after it are neighbours of it.
         """
@@ -154,7 +154,7 @@ class Thresholds:
         return itertools.product(range(len(self.values)), repeat=self.width)
 
     def describe(self) -> dict[str, Any]:
-        """Without the start, which follows from the training."""
+        """Describe without the start, which follows from the training."""
         return {
             "dimension": "thresholds",
             "scale": self.scale,

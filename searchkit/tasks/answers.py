@@ -1,4 +1,4 @@
-"""Contexts, right answers, and the characters of each token, for extractive question answering.
+"""Contexts, gold answers, and the characters of each token, for extractive question answering.
 
 N windows of Q questions, T tokens in all; a long context is cut into several windows that overlap.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Characters of each token, contexts and right answers of a split of questions; every question has a window.
+    """Characters of each token, contexts and gold answers of a split of questions; every question has a window.
 
     Questions about one context share one string, which is pickled once. ValueError for arrays that do not fit.
 
@@ -44,7 +44,7 @@ class Answers:
             raise ValueError(f"every one of the {len(self.contexts)} questions must have a window, and no other")
 
     def take(self, windows: ArrayLike, tokens: NDArray[np.int64]) -> Answers:
-        """The chosen windows and tokens; only the questions that still have a window, in their order."""
+        """Take the chosen windows and tokens, and the questions that still have a window, in their order."""
         left, questions = np.unique(self.questions[np.asarray(windows, dtype=np.int64)], return_inverse=True)
         return Answers(
             questions.astype(np.int64),

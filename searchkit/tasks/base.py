@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS: Final = ("train", "search", "report")
-LABELS: Final = (("int64", ()), ("float32", ()), ("int64", (2,)))  # number format and shape after the first axis
+LABELS: Final = ("int64", "float32")  # number formats; which of them, and the shape, is up to the head
 
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`. Arrays and texts, so it travels cheaply.
+    """Tokenised split: example i holds `ids[offsets[i]:offsets[i + 1]]`; arrays and texts, cheap to send to workers.
 
     For questions an example is a window of the context, and `answers` holds the question it belongs to. ValueError for
     arrays whose number format, shape or lengths do not fit.
@@ -43,7 +43,7 @@ class Encoded:
     ids: NDArray[np.int32]  # (T,)
     types: NDArray[np.int32]  # (T,) token type (segment) ids
     offsets: NDArray[np.int64]  # (N + 1,)
-    labels: Labels  # (N,) class indices int64, (N,) numbers float32, or (N, 2) an answer's first and last token int64
+    labels: Labels  # (N, ...) as the head says: classes int64 (N,), numbers float32 (N,), answers int64 (N, 2)
     marks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)  # (T,) tokens of a kind: "sep", "question"
     answers: Answers | None = None  # questions only
 
@@ -52,8 +52,11 @@ class Encoded:
             array = getattr(self, name)
             if array.ndim != 1 or array.dtype != dtype:
                 raise ValueError(f"{name} must be one {dtype.__name__} axis, got {array.dtype} {array.shape}")
-        if (str(self.labels.dtype), self.labels.shape[1:]) not in LABELS:
-            raise ValueError(f"labels must be one of {LABELS}, got {self.labels.dtype} {self.labels.shape}")
+        if str(self.labels.dtype) not in LABELS or self.labels.ndim < 1:
+            allowed = " or ".join(LABELS)
+            raise ValueError(
+                f"labels must be {allowed}, a row per example, got {self.labels.dtype} {self.labels.shape}"
+            )
         for name, mark in self.marks.items():
             if mark.dtype != np.bool_ or mark.shape != self.ids.shape:
                 raise ValueError(f"mark {name!r} must be bool, one per token, got {mark.dtype} {mark.shape}")
@@ -82,7 +85,7 @@ class Encoded:
         return self.answers.questions if self.answers else np.arange(len(self), dtype=np.int64)
 
     def take(self, indices: ArrayLike) -> Encoded:
-        """The chosen examples, in the order given."""
+        """Take the chosen examples, in the order given."""
         chosen = np.asarray(indices, dtype=np.int64)
         lengths = self.lengths[chosen]  # (n,)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)  # (n + 1,)
@@ -110,7 +113,7 @@ class Encoded:
         return batches
 
     def even_batches(self, token_budget: int) -> list[NDArray[np.int64]]:
-        """`batches` of about equal size, an even number of them, so that threads that share them end together."""
+        """Cut `batches` of about equal size, an even number of them, so that threads that share them end together."""
         needed = len(self.batches(token_budget))
         allowed = min(needed + needed % 2, len(self))
         low, high = int(self.lengths.max(initial=1)), token_budget
@@ -135,7 +138,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The raw rows of a task in three splits, index 0..n-1; none stands in two. `labels` are the names of the outputs.
+    """Raw rows of a task in three disjoint splits, index 0..n-1; `labels` are the names of the outputs.
 
     Texts have the columns `text`, `text_pair` (pairs only) and `label`: a class index (int64; the outputs are the
     classes in index order) or a number (float32; one output). Questions have `question`, `context`, `answers` (a tuple
@@ -191,7 +194,7 @@ class Task(Protocol):
 
     @property
     def max_length(self) -> int:
-        """The most tokens an example has, special tokens included."""
+        """Maximum number of tokens of an example, special tokens included."""
         ...
 
     def tables(self, seed: int) -> Tables:

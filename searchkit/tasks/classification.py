@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit._progress import step
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -61,6 +62,7 @@ class TextClassification:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source, self._columns  # both check what they are made of
 
     @property
@@ -76,7 +78,7 @@ class TextClassification:
         return Source(self.data, self.limit, self.search_fraction, self.report_fraction, self.subset, self.revision)
 
     def tables(self, seed: int) -> Tables:
-        """Read, check, carve what is missing label by label, limit."""
+        """Read and check the rows, carve missing splits label by label, apply limits."""
         published = self._source.read()
         classes = Classes.of_train(published["train"], self.label)
         return text_tables(self._source, published, self._columns, classes, carve, seed)
@@ -91,7 +93,7 @@ class TextClassification:
 
 @dataclass(frozen=True)
 class Classes:
-    """A label column of classes, which are those of the train split, and the names they have there."""
+    """Label column of classes: those of the train split, with the names they have there."""
 
     column: str
     known: tuple[columns.Class, ...]
@@ -99,14 +101,14 @@ class Classes:
 
     @classmethod
     def of_train(cls, parts: Sequence[Part], column: str) -> Classes:
-        """Log the classes; those that differ by blanks or capital letters only with a warning. Raises DataError."""
+        """Find and log the classes, with a warning for names that differ by blanks or case alone. Raises DataError."""
         known = columns.classes(parts, column)
         names = columns.class_names(parts, column, known)
         listed = f"{len(names)} classes in the column {column!r}: {', '.join(map(repr, names[:SHOWN]))}"
         log.info("%s", listed)
         step(listed)
-        for name, other in columns.lookalikes(names):
-            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, other)
+        for name, lookalike in columns.lookalikes(names):
+            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, lookalike)
         return cls(column, known, names)
 
     @property

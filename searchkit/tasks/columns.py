@@ -1,4 +1,4 @@
-"""Texts, classes and numbers from the columns of a file; a missing, mistyped or unknown value is named by its row."""
+"""Texts, classes and numbers from the columns of a file; errors name the row of a missing or unknown value."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HINT: Final = "in float32, in which labels are learnt: subtract what they share,
 
 
 def texts(part: Part, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns `text` and, for two columns, `text_pair`; every value a string. Raises DataError naming file and row."""
+    """Columns `text` and, of two columns, `text_pair`; every value a string. Raises DataError naming file and row."""
     names = ("text", "text_pair")[: len(columns)]
     return pd.DataFrame(
         {name: pd.Series(strings(part, column), dtype="str") for name, column in zip(names, columns, strict=True)}
@@ -100,7 +100,7 @@ def lookalikes(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ only by blanks or by capital letters."""
     first: dict[str, str] = {}
     same = [(first.setdefault("".join(name.split()).casefold(), name), name) for name in names]
-    return [(name, other) for name, other in same if name != other]
+    return [(name, lookalike) for name, lookalike in same if name != lookalike]
 
 
 def numbers(part: Part, column: str) -> NDArray[np.float32]:
@@ -119,7 +119,7 @@ def numbers(part: Part, column: str) -> NDArray[np.float32]:
 
 
 def _check_float32(part: Part, column: str, values: list[int | float]) -> None:
-    """DataError: in float32 a whole number is another one, or two numbers are one, by more than a last digit."""
+    """Raise DataError where float32 changes a whole number, or makes two numbers equal, by more than a last digit."""
     distinct = sorted(set(values))
     rounded = np.array(distinct, dtype=np.float64).astype(np.float32)
     close = CLOSE * (distinct[-1] - distinct[0])
@@ -136,7 +136,7 @@ def _check_float32(part: Part, column: str, values: list[int | float]) -> None:
 
 
 def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bool:
-    """Whether no row has a label: no column, or nothing in it but nulls and -1 (where -1 is not a class)."""
+    """Return whether no row has a label: no column, or nothing in it but nulls and -1 (where -1 is not a class)."""
 
     def hidden(part: Part) -> bool:
         marks = () if UNLABELLED in known else (UNLABELLED, *(UNLABELLED_TEXTS if part.as_text else ()))
@@ -146,7 +146,7 @@ def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bo
 
 
 def present(part: Part, column: str) -> pd.Series[Any]:
-    """The column, if it is there and no value is missing. Raises DataError naming file and row."""
+    """Column without missing values. Raises DataError naming file and row."""
     if column not in part.rows:
         raise DataError(f"{part.where}: {unknown('column', column, map(str, part.rows.columns))}")
     values: pd.Series[Any] = part.rows[column]
@@ -157,7 +157,7 @@ def present(part: Part, column: str) -> pd.Series[Any]:
 
 
 def location(part: Part, column: str, row: int) -> str:
-    """Where a bad value stands, for the message."""
+    """Location of a bad value, for the message."""
     return f"{part.where} ({part.split} split), column {column!r}, row {row} (the first is 0)"
 
 
@@ -193,7 +193,7 @@ def _plain(part: Part, column: str, row: int, value: object) -> Class:
 
 
 def _typed(first_rows: dict[Class, Where], column: str) -> dict[Class, Where]:
-    """Labels of csv, which has no types: integers if they are written as such, but names if one of them is a code."""
+    """Labels of csv, which has no types: integers if all are written as such, names if one is a code such as 007."""
     if any(CODE.fullmatch(str(label).strip()) and not PLAIN.fullmatch(str(label).strip()) for label in first_rows):
         return first_rows
     typed: dict[Class, Where] = {}
@@ -207,7 +207,7 @@ def _typed(first_rows: dict[Class, Where], column: str) -> dict[Class, Where]:
 
 
 def _as(known: Sequence[Class], label: Class) -> Class:
-    """A label of csv as an integer, if the known ones are, and it is written as one."""
+    """Label of csv as an integer, if the known ones are integers, and it is written as one."""
     match = PLAIN.fullmatch(label.strip()) if isinstance(label, str) and isinstance(known[0], int) else None
     return int(match[1]) if match and not (match[2] or "").strip(".0") else label
 
@@ -218,7 +218,7 @@ def _name(names: Sequence[str], label: Class) -> Class:
 
 
 def _parsed(text: str) -> int | float | str:
-    """A number of csv; what is none stays as it is."""
+    """Number of csv; any other text stays as it is."""
     if not NUMBER.fullmatch(text.strip()):
         return text
     digits = text.strip()

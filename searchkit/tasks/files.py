@@ -1,4 +1,4 @@
-"""Local folders of files that are named by their split, and the layouts in which `datasets` and the hub keep them."""
+"""Local folders of files named by their split, and the layouts of `datasets` and the hub."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 
 import pandas as pd
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.formats import format_of, read
 
@@ -40,7 +41,7 @@ READ: Final = "read are parquet, arrow, and csv, tsv, json or jsonl (also .gz)"
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The rows of one file (or of one split of the hub) as they were read, and where they came from.
+    """Rows of one file (or of one split of the hub) as they were read, with their origin.
 
     `as_text` and `class_names` are as in `formats.Content`.
     """
@@ -53,7 +54,7 @@ class Part:
 
 
 def looks_local(data: str) -> bool:
-    """Whether `data` means a folder rather than a hub name: it exists, or is written like a path."""
+    """Return whether `data` means a folder rather than a hub name: it exists, or is written like a path."""
     return data.startswith((".", "~")) or Path(data).is_absolute() or Path(data).exists()
 
 
@@ -64,7 +65,10 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     split (`save_to_disk` of a DatasetDict).
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give a folder with train.parquet (or arrow, csv, tsv, json, jsonl)")
+        raise DataError(
+            f"{folder} is not a folder{looked_in(folder)}; give a folder with train.parquet (or arrow, csv, tsv, json, "
+            "jsonl)"
+        )
     splits = _named(folder) or _saved(folder) or _named(folder / "data")
     if not splits:
         raise DataError(f"{folder}: no file is named by its split, like train.parquet; {_reason(folder)}")
@@ -92,7 +96,7 @@ def _part(path: Path, split: str) -> Part:
 
 
 def _stem(path: Path) -> str:
-    """The name without the ending of its format, in small letters."""
+    """File name without the ending of its format, in small letters."""
     return path.name.lower().removesuffix(format_of(path) or path.suffix.lower())
 
 
@@ -102,8 +106,8 @@ def _named(folder: Path) -> dict[str, list[Path]]:
     named = [path for path in files if format_of(path)]
     if odd := [path.name for path in named if not NAME.fullmatch(_stem(path))]:
         raise DataError(f"{folder}: not the name of a split: {', '.join(odd)}; rename to train, validation or test")
-    if other := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
-        raise DataError(f"{folder}: the format of {', '.join(other)} is not read; {READ}")
+    if unread := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
+        raise DataError(f"{folder}: the format of {', '.join(unread)} is not read; {READ}")
     formats = sorted({format_of(path) or "" for path in named})
     if len(formats) > 1:
         raise DataError(f"{folder}: several formats ({', '.join(formats)}); keep the files of one of them")
@@ -116,7 +120,7 @@ def _named(folder: Path) -> dict[str, list[Path]]:
 
 
 def _check_shards(folder: Path, split: str, paths: list[Path]) -> None:
-    """One file, or the shards 0 to n - 1 of n under one name."""
+    """Check that there is one file, or the shards 0 to n - 1 of n under one name."""
     names = [match.groups() for path in paths if (match := NAME.fullmatch(_stem(path)))]
     if names == [(names[0][0], None, None)]:
         return
@@ -143,7 +147,7 @@ def _saved(folder: Path) -> dict[str, list[Path]]:
 
 
 def _check_saved(folder: Path, files: list[Path]) -> None:
-    """DataError: a shard is missing, or some rows of the files do not belong to the data."""
+    """Raise DataError where a shard is missing, or some rows of the files do not belong to the data."""
     names = [path.stem for path in files]
     if names not in (["dataset"], [f"data-{number:05d}-of-{len(names):05d}" for number in range(len(names))]):
         raise DataError(f"{folder}: a shard is missing, or there is one too many: {', '.join(names)}")
@@ -163,7 +167,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _reason(folder: Path) -> str:
-    """What the folder holds instead, and what would be read."""
+    """Reason for the error: the files in the folder, and the names that would be read."""
     below = [path.name for path in folder.iterdir() if path.is_dir() and _holds_splits(path)]
     if below:
         return f"its sub-folder {below[0]} holds such files: give {folder / below[0]}"

@@ -36,7 +36,7 @@ class Content:
 
 
 def format_of(path: Path) -> str | None:
-    """The ending that names the format of a file, such as ".csv.gz"; None for a format that is not read."""
+    """File ending that names the format, such as ".csv.gz"; None for a format that is not read."""
     name = path.name.lower()
     return next((ending for ending in sorted(READERS, key=len, reverse=True) if name.endswith(ending)), None)
 
@@ -90,7 +90,7 @@ def _read_delimited(path: Path, delimiter: str) -> Content:
 
 @contextmanager
 def _endless_fields() -> Iterator[None]:
-    """Texts of more than the 131,072 characters that the csv module allows."""
+    """Allow csv fields of more than the module's 131,072 characters."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield
@@ -124,15 +124,15 @@ def _row(line: int, row: list[str], header: list[str]) -> list[str]:
 
 
 def _check_delimiter(header: list[str], delimiter: str) -> None:
-    """ValueError for a header of one field that holds another separator."""
-    for other, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
-        if len(header) == 1 and other != delimiter and other in header[0]:
+    """Raise ValueError for a header of one field that holds another separator."""
+    for separator, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
+        if len(header) == 1 and separator != delimiter and separator in header[0]:
             way = f"rename the file to {ending}" if ending else "save it with commas"
             raise ValueError(f"fields are separated by {delimiter!r}, but the header is {header[0][:80]!r}: {way}")
 
 
 def _read_json(path: Path) -> Content:
-    """A list of objects, or one object per line (which the hub also calls .json)."""
+    """Read a list of objects, or one object per line (which the hub also calls .json)."""
     text = _text(path)
     rows = json.loads(text, object_pairs_hook=_object) if text.lstrip().startswith("[") else _json_lines(text)
     if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
@@ -151,7 +151,7 @@ def _json_lines(text: str) -> list[Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; json would keep the last of two values of one name."""
+    """Build a JSON object, and refuse two values of one name, of which json would keep the last."""
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         raise ValueError(f"a name stands twice in {list(parsed)}")
@@ -166,7 +166,7 @@ def _read_parquet(path: Path) -> Content:
 
 
 def _read_arrow(path: Path) -> Content:
-    """The file format of Arrow, or its stream format, which `datasets` writes."""
+    """Read Arrow's file format, or its stream format, which `datasets` writes."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -177,7 +177,7 @@ def _read_arrow(path: Path) -> Content:
 
 
 def _of_arrow(table: pa.Table) -> Content:
-    """Index columns of pandas are columns like others; integers stay whole beside missing ones."""
+    """Convert an Arrow table: index columns of pandas are kept, and integers stay whole beside missing values."""
     rows: pd.DataFrame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
     return Content(rows, class_names=_class_names(table.schema.metadata or {}))
 

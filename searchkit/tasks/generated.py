@@ -1,4 +1,4 @@
-"""The embedded task: made-up documents in which a few evidence words, some of them negated, decide the label.
+"""Generated classification task: documents in which a few evidence words, some of them negated, decide the label.
 
 It needs no download, and a tiny encoder learns it from scratch in a minute. Nothing in it favours one way of scoring
 tokens by construction; `docs/tasks.md` says how each cue is closed.
@@ -45,7 +45,7 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class Generated:
-    """Made-up documents of two balanced classes; `length` is the fewest and the most words of a document.
+    """Generated documents of two balanced classes; `length` is the least and the greatest number of words.
 
     `seed` decides every word, and the seed given to `tables` nothing: there is nothing to carve. A split does not
     change when another one is made larger. ValueError for splits and lengths that are too small.
@@ -84,7 +84,7 @@ class Generated:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The vocabulary: as many words of each kind as make every word equally frequent; forms are dealt at random."""
+        """Vocabulary: as many words of each kind as make every word equally frequent; forms are assigned at random."""
         sizes = _sizes(sum(self.length) / 2)
         rng = np.random.default_rng([self.seed, STREAMS["lexicon"]])
         forms = rng.permutation(word_forms())[: sum(sizes)]
@@ -96,7 +96,7 @@ class Generated:
         return sorted(lexicon.positive + lexicon.negative + lexicon.negator + lexicon.distractor)
 
     def tables(self, seed: int) -> Tables:
-        """Write the documents; the same ones whatever `seed` is."""
+        """Generate the documents, the same ones for every `seed`."""
         return Tables(**{split: self._split(split) for split in SPLITS}, labels=("negative", "positive"))
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -104,7 +104,7 @@ class Generated:
         return encode_table(table, tokenizer, self.max_length)
 
     def describe(self) -> dict[str, Any]:
-        """The parameters and the version of the generator decide every word."""
+        """Describe the parameters and the version of the generator, which decide every word."""
         return {"kind": "generated", "version": VERSION, **asdict(self), "length": list(self.length)}
 
     def _split(self, split: str) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def write(label: int, length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> st
 
 
 def _layout(words: int, rng: Rng) -> list[str]:
-    """The kind of every word: shuffled units, then turned like a wheel, so that every position is alike.
+    """Kind of every word: shuffled units, then rotated, so that all positions have the same distribution.
 
     A cut between a negator and its evidence leaves a negator at the end, which negates nothing.
     """
@@ -145,7 +145,7 @@ def _layout(words: int, rng: Rng) -> list[str]:
 
 
 def _majority(count: int, rng: Rng) -> int:
-    """How many of `count` pieces of evidence speak for the label: binomial, given that most do."""
+    """Number of `count` pieces of evidence that agree with the label: binomial, given that most do."""
     while True:
         agreeing = int(rng.binomial(count, AGREES))
         if 2 * agreeing > count:

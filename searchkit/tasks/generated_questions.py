@@ -1,4 +1,4 @@
-"""The embedded questions: made-up contexts in which a few facts stand among distractors; a question asks for one.
+"""Generated question answering task: contexts with a few facts among distractors; a question asks for one fact.
 
 They need no download, and a tiny encoder can learn them from scratch; `docs/tasks.md` says under which conditions.
 """
@@ -42,7 +42,7 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class GeneratedQuestions:
-    """Made-up contexts with facts "<key> is <value>", and questions "what is <key>"; a value has one word or two.
+    """Generated contexts with facts "<key> is <value>", and questions "what is <key>"; a value has one word or two.
 
     A key has value words of its own, as colours are not places, and stands in a context once at most.
     `length` is the fewest and the most words of a context. `seed` decides every word, and the seed given to `tables`
@@ -83,7 +83,7 @@ class GeneratedQuestions:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The vocabulary. The forms are dealt at random."""
+        """Vocabulary; the forms are assigned at random."""
         rng = np.random.default_rng([self.seed, STREAMS["lexicon"]])
         forms = rng.permutation(word_forms()).tolist()
         keys, values, distractors = (
@@ -102,7 +102,7 @@ class GeneratedQuestions:
         )
 
     def tables(self, seed: int) -> Tables:
-        """Write the questions; the same ones whatever `seed` is."""
+        """Generate the questions, the same ones for every `seed`."""
         return Tables(**{split: self._split(split) for split in SPLITS}, labels=("start", "end"))
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -110,7 +110,7 @@ class GeneratedQuestions:
         return encode_questions(table, tokenizer, self.max_length, STRIDE, 2 * QUESTION)
 
     def describe(self) -> dict[str, Any]:
-        """The parameters and the version of the generator decide every word."""
+        """Describe the parameters and the version of the generator, which decide every word."""
         return {"kind": "generated-questions", "version": VERSION, **asdict(self), "length": list(self.length)}
 
     def _split(self, split: str) -> pd.DataFrame:

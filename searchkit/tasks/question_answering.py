@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit.errors import DataError
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -29,7 +30,7 @@ NO_ANSWER: Final = ("",)
 
 @dataclass(frozen=True)
 class QuestionAnswering:
-    """Questions, each with a context in which its answer stands, or none (as in SQuAD 2).
+    """Questions, each with a context that contains its answer, or with no answer (as in SQuAD 2).
 
     `data` is a folder or a name on the hub, as in `TextClassification`, with the columns `question`, `context` and
     `answers`: {"text": [...], "answer_start": [...]}. A split that is missing is carved out of train by whole values
@@ -62,6 +63,7 @@ class QuestionAnswering:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source  # checks what it is made of
         if self.stride < 0 or self.question_length < 1:
             raise ValueError(f"stride and question_length must not be less, got {self.stride=} {self.question_length=}")
@@ -80,7 +82,7 @@ class QuestionAnswering:
         return Source(self.data, self.limit, self.search_fraction, self.report_fraction, self.subset, self.revision)
 
     def tables(self, seed: int) -> Tables:
-        """Read, check, carve what is missing, leave out of train what is guessed, limit."""
+        """Read and check the rows, carve missing splits, leave guessed answers out of train, apply limits."""
         published = self._source.read()
         if "test" in published and all("answers" not in part.rows for part in published["test"]):
             del published["test"]
@@ -109,7 +111,7 @@ class QuestionAnswering:
 
 
 def _table(parts: Sequence[Part], group: str) -> pd.DataFrame:
-    """Columns question, context, answers, start, and for carving group and guessed."""
+    """Table of the columns question, context, answers, start, and for carving group and guessed."""
     return pd.concat([_rows(part, group) for part in parts], ignore_index=True)
 
 
@@ -133,7 +135,7 @@ def _rows(part: Part, group: str) -> pd.DataFrame:
 
 
 def _answers(value: Any, context: str, location: str) -> tuple[tuple[str, ...], int]:
-    """The right answers and the first character of the first of them; ("",) and -1 where there is none."""
+    """Gold answers, and the first character of the first of them; ("",) and -1 where there is none."""
     texts, starts = _pairs(value, location)
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str) or not text.strip():
@@ -149,7 +151,7 @@ def _answers(value: Any, context: str, location: str) -> tuple[tuple[str, ...], 
 
 
 def _pairs(value: Any, location: str) -> tuple[list[Any], list[Any]]:
-    """The lists `text` and `answer_start` of a cell, which csv files hold as JSON."""
+    """Lists `text` and `answer_start` of a cell, which csv files hold as JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -170,6 +172,6 @@ def _listed(values: Any) -> list[Any] | None:
 
 
 def _is_guessed(source: Any) -> bool:
-    """Whether the first answer, which training uses, stands at a guessed place."""
+    """Return whether the position of the first answer, which training uses, is a guess."""
     listed = _listed(source) or []
     return GUESSED in ([source] if isinstance(source, str) else listed[:1])

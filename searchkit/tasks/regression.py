@@ -1,4 +1,4 @@
-"""Text regression: a number for each text, or pair of texts, of the hub or a folder of files."""
+"""Text regression on a data set of the hub or a folder of files: a number for each text, or pair of texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit.errors import DataError
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextRegression:
-    """Texts, or pairs of texts, with a number each; all else is as in `TextClassification`.
+    """Texts, or pairs of texts, with a number each; everything else is as in `TextClassification`.
 
     What is carved is a random choice of the train rows. The numbers are learnt as they are: scale them to a range of
     about one if a pretrained encoder has trouble with theirs. DataError for numbers that float32 cannot tell apart.
@@ -55,6 +56,7 @@ class TextRegression:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source, self._columns  # both check what they are made of
 
     @property
@@ -70,7 +72,7 @@ class TextRegression:
         return Source(self.data, self.limit, self.search_fraction, self.report_fraction, self.subset, self.revision)
 
     def tables(self, seed: int) -> Tables:
-        """Read, check, carve what is missing, limit."""
+        """Read and check the rows, carve missing splits, apply limits."""
         published = self._source.read()
         numbers = Numbers.of_train(published["train"], self.label)
         return text_tables(self._source, published, self._columns, numbers, partial(carve, stratified=False), seed)
@@ -85,14 +87,14 @@ class TextRegression:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A label column of numbers. `minus_one`: -1 is a number like any other, as it stands in train."""
+    """Label column of numbers; `minus_one`: -1 is a number like any other, since the train split has it."""
 
     column: str
     minus_one: bool
 
     @classmethod
     def of_train(cls, parts: Sequence[Part], column: str) -> Numbers:
-        """DataError unless the train split has numbers that differ."""
+        """Raise DataError unless the train split has numbers that differ."""
         distinct = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
         if len(distinct) < 2:
             raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {distinct.tolist()}")
@@ -103,7 +105,7 @@ class Numbers:
         return (self.column,)
 
     def of(self, part: Part) -> NDArray[np.float32]:
-        """(rows,) the numbers."""
+        """(rows,) numbers of the column."""
         return columns.numbers(part, self.column)
 
     def absent(self, parts: Sequence[Part]) -> bool:

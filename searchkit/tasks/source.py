@@ -1,4 +1,4 @@
-"""Sources of rows, and the way from published splits to train, search and report."""
+"""Sources of rows, and the mapping of published splits to train, search and report."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Source:
         return dict(self.limit) if isinstance(self.limit, Mapping) else dict.fromkeys(SPLITS, self.limit)
 
     def read(self) -> dict[str, list[Part]]:
-        """Split (train, validation, test) -> its parts, none empty, train among them. Raises DataError."""
+        """Read the parts of each split (train, validation, test), none empty, train among them. Raises DataError."""
         if looks_local(self.data):
             published = read_folder(Path(self.data).expanduser())
         else:
@@ -78,7 +78,7 @@ class Source:
         return published
 
     def three(self, given: Mapping[str, pd.DataFrame], carve: Carve, seed: int) -> dict[str, pd.DataFrame]:
-        """train, search and report from the splits there are; no row in two of them."""
+        """Map the published splits to train, search and report; no row is in two of them."""
         if "validation" in given and "test" in given:
             return {"train": given["train"], "search": given["validation"], "report": given["test"]}
         rest, rows = given["train"], len(given["train"])
@@ -89,7 +89,7 @@ class Source:
         return {"train": rest, "search": search, "report": report}
 
     def limited(self, tables: Mapping[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFrame]:
-        """The three splits, each within its limit."""
+        """Apply its limit to each of the three splits."""
         return {split: limited(tables[split], self.limits.get(split), _rng(seed, split)) for split in SPLITS}
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The best span of a question: from logits of windows to a text."""
+"""Best answer span of a question, from the logits of its windows."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ def best_span(
 
 
 def _windows(questions: NDArray[np.int64], offsets: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """The question and the tokens of every window."""
+    """Question number and tokens of every window."""
     for window, question in enumerate(questions.tolist()):
         yield question, slice(int(offsets[window]), int(offsets[window + 1]))

@@ -1,4 +1,4 @@
-"""Carving of splits, seeded, with equal texts (or whole groups) on one side, and the texts that splits share.
+"""Seeded carving of splits, with equal texts (or whole groups) on one side, and counts of texts that splits share.
 
 The content of a row is its text, its pair of texts, or its question with the context.
 """
@@ -23,7 +23,7 @@ CONTENT: Final = ("text", "text_pair", "question", "context")
 def carve(
     table: pd.DataFrame, count: int, rng: np.random.Generator, stratified: bool = True
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(the rest, the carved): about `count` rows are carved, each label in proportion, one of each at least left.
+    """Carve about `count` rows, each label in proportion, at least one of each left: (the rest, the carved).
 
     Not `stratified`, for labels that are numbers: a random choice, whatever the labels are.
 
@@ -43,7 +43,7 @@ def carve(
 def carve_groups(
     table: pd.DataFrame, count: int, rng: np.random.Generator, column: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(the rest, the carved): whole groups of rows that share a value of `column`, until `count` rows or more are out.
+    """Carve whole groups of rows with one value of `column`, until `count` rows are out: (the rest, the carved).
 
     The groups are taken in random order and one at least is left. Groups that share a text, or a question with its
     context, count as one. Both sides keep the order of the rows.
@@ -62,14 +62,14 @@ def carve_groups(
 
 
 def limited(table: pd.DataFrame, limit: int | None, rng: np.random.Generator) -> pd.DataFrame:
-    """At most `limit` rows, a random choice of them in random order."""
+    """Sample at most `limit` rows, in random order."""
     if limit is None or len(table) <= limit:
         return table
     return table.iloc[rng.permutation(len(table))[:limit]].reset_index(drop=True)
 
 
 def duplicates(tables: Tables) -> dict[str, int]:
-    """`search/report`, `train/report` and `train/search`: how many distinct contents stand in both of the two splits.
+    """Number of distinct contents that two splits share: `search/report`, `train/report` and `train/search`.
 
     By hashes of 64 bits: texts that differ in one character are different.
     """
@@ -79,18 +79,18 @@ def duplicates(tables: Tables) -> dict[str, int]:
 
 
 def _hashes(table: pd.DataFrame) -> NDArray[np.uint64]:
-    """(rows,) the same for the same content in every process."""
+    """(rows,) hash of the content, the same in every process."""
     columns = [name for name in CONTENT if name in table]
     return pd.util.hash_pandas_object(table[columns], index=False).to_numpy().astype(np.uint64)
 
 
 def _content(table: pd.DataFrame) -> pd.Series[int]:
-    """(rows,) the number of each row's distinct content, in order of appearance."""
+    """(rows,) number of each row's distinct content, in order of appearance."""
     return table.groupby([name for name in CONTENT if name in table], sort=False).ngroup()
 
 
 def _joined(group: pd.Series[int], content: pd.Series[int]) -> NDArray[np.int64]:
-    """(rows,) the groups, those that share content made one, numbered in order of appearance."""
+    """(rows,) groups, merged where they share content, numbered in order of appearance."""
     while True:
         lowest = group.groupby(content).transform("min")
         lowest = lowest.groupby(group).transform("min")
@@ -100,13 +100,13 @@ def _joined(group: pd.Series[int], content: pd.Series[int]) -> NDArray[np.int64]
 
 
 def _groups(table: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows,) the number of each row's distinct content, and (groups,) the first row of each."""
+    """(rows,) number of each row's distinct content, and (groups,) the first row of each."""
     group = _content(table).to_numpy().astype(np.int64)
     return group, np.unique(group, return_index=True)[1].astype(np.int64)
 
 
 def _stratified(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`count` positions, shared among the labels by largest remainder (ties to the lower label)."""
+    """Draw `count` positions, shared among the labels by largest remainder (ties to the lower label)."""
     present, sizes = np.unique(labels, return_counts=True)
     share = min(count, len(labels)) * sizes / len(labels)
     quota = np.floor(share).astype(np.int64)

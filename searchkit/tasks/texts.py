@@ -27,12 +27,12 @@ class Labelling(Protocol):
         ...
 
     def absent(self, parts: Sequence[Part]) -> bool:
-        """Whether a test split was published without its labels."""
+        """Return whether a test split was published without its labels."""
         ...
 
 
 def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tuple[str, ...]:
-    """The one or two columns of text. ValueError for columns that repeat and for a `max_length` below the least."""
+    """One or two columns of text; ValueError for repeated columns and a `max_length` that is too small."""
     pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(column, str) for column in text)
     if not (isinstance(text, str) or pair):
         raise ValueError(f"text must be a column or a pair of columns, got {text=}")
@@ -47,7 +47,7 @@ def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tu
 def text_tables(
     source: Source, published: dict[str, list[Part]], texts: Sequence[str], labels: Labelling, carve: Carve, seed: int
 ) -> Tables:
-    """Check, carve what is missing, limit. The same seed gives the same rows, on every machine."""
+    """Check the rows, carve missing splits, apply limits; the same seed gives the same rows on every machine."""
     if "test" in published and labels.absent(published["test"]):
         published = {split: parts for split, parts in published.items() if split != "test"}
     given = {split: _table(parts, texts, labels) for split, parts in published.items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from searchkit.errors import DataError
 from searchkit.tasks.answers import Answers
 from searchkit.tasks.base import Encoded
-from searchkit.tasks.encode import CHUNK, check_first, check_tokenizer
+from searchkit.tasks.encode import CHUNK, check_first, check_tokenizer, segments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ SPECIALS: Final = 4  # special tokens of a pair: three for BERT, four for RoBERT
 
 @dataclass(frozen=True)
 class Window:
-    """One example of L tokens. spans: (L, 2) characters in the context, -1 outside; is_question: (L,)."""
+    """Window of L tokens, an example. spans: (L, 2) characters in the context, -1 outside; is_question: (L,)."""
 
     question: int
     ids: NDArray[np.int32]
@@ -33,12 +33,12 @@ class Window:
 
     @property
     def begin(self) -> int:
-        """The first character of the context that stands in this window; -1 if there is none."""
+        """First character of the context in this window; -1 if there is none."""
         return int(self.spans[self.spans[:, 0] >= 0, 0].min(initial=self.end))
 
     @property
     def end(self) -> int:
-        """The character after the last one; -1 if there is none."""
+        """Character after the last one of the context in this window; -1 if there is none."""
         return int(self.spans[:, 1].max(initial=-1))
 
 
@@ -94,16 +94,19 @@ def _windows(
             stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
-            return_token_type_ids=True,
             return_attention_mask=False,
         )
-        windows = [_window(start + row, out, number) for number, row in enumerate(out["overflow_to_sample_mapping"])]
+        types = segments(out)
+        windows = [
+            _window(start + row, out, number, types[number])
+            for number, row in enumerate(out["overflow_to_sample_mapping"])
+        ]
         _check_cover(windows, contexts, tokenizer)
         yield from windows
 
 
 def _check_cover(windows: list[Window], contexts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
-    """DataError: the windows of a question have not all characters that the whole context has in its tokens."""
+    """Raise DataError where the windows of a question lack characters that the tokens of the whole context have."""
     spans_of: dict[int, list[NDArray[np.int32]]] = {}
     for window in windows:
         spans_of.setdefault(window.question, []).append(window.spans)
@@ -129,15 +132,16 @@ def _characters(spans: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
     return covered
 
 
-def _window(question: int, out: Any, number: int) -> Window:
+def _window(question: int, out: Any, number: int, types: list[int]) -> Window:
     segment = np.array(out.sequence_ids(number), dtype=np.float32)  # (L,) 0 question, 1 context, nan special
     spans = np.array(out["offset_mapping"][number], dtype=np.int32)  # (L, 2)
-    ids, types = (np.array(out[name][number], dtype=np.int32) for name in ("input_ids", "token_type_ids"))
-    return Window(question, ids, types, np.where(segment[:, None] == 1, spans, np.int32(-1)), segment == 0)
+    ids = np.array(out["input_ids"][number], dtype=np.int32)
+    inside = np.where(segment[:, None] == 1, spans, np.int32(-1))
+    return Window(question, ids, np.array(types, dtype=np.int32), inside, segment == 0)
 
 
 def _shortened(questions: list[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[str]:
-    """The questions, those of more than `limit` tokens cut at the first one too many.
+    """Cut the questions to at most `limit` tokens.
 
     A word that is cut may become more pieces than it was, so what was cut is looked at again.
     """
@@ -172,7 +176,7 @@ def _labels(table: pd.DataFrame, windows: list[Window]) -> NDArray[np.int64]:
 
 
 def answer_tokens(spans: NDArray[np.int32], start: int, stop: int, first: bool, last: bool) -> tuple[int, int]:
-    """First and last token of a window that have a part in the characters start..stop of the context; 0, 0 if some of
+    """First and last token of a window that overlap the characters start..stop of the context; 0, 0 if some of
     those tokens stand outside.
 
     spans: (L, 2); first, last: whether the context begins and ends in this window. Characters without a token (blanks,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,10 +26,8 @@ from searchkit._checks import check_count
 from searchkit.errors import StudyError
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.reduction.ragged import Layout
+from searchkit.reduction.ragged import Layout, summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers import Scale
-from searchkit.reduction.scorers.base import summed
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
@@ -70,7 +68,7 @@ class AdapLeR(Schedule):
     explain: Literal["gold", "predicted"] = "gold"
 
     heads = ("classification", "regression")
-    scale: ClassVar[Scale] = "relative"
+    scale = "relative"
 
     def __post_init__(self) -> None:
         check_scheduled(self)
@@ -135,7 +133,7 @@ class AdapLeR(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class SoftRemoval:
-    """exp of `removal`; `seen` keeps each layer's shares and the weights before it.
+    """Relaxation by exp of `removal`; `seen` keeps each layer's shares and the weights before it.
 
     probe: (N,) ones that scale the predicted share of [CLS]; more of it leaves less to the others
     """
@@ -156,7 +154,7 @@ class SoftRemoval:
 
 
 def removal(shares: Tensor, delta: Tensor, slope: float) -> Tensor:
-    """min((slope / delta) (x - delta) - beta / slope, (beta / slope) (x - 1) / (1 - delta), 0), not below -10,000.
+    """Log-weight min((slope / delta) (x - delta) - beta / slope, (beta / slope) (x - 1) / (1 - delta), 0), >= -10,000.
 
     The term that is added to the attention logits of a token with share x. (T,), (T,) -> (T,)
     """
@@ -166,7 +164,7 @@ def removal(shares: Tensor, delta: Tensor, slope: float) -> Tensor:
 
 
 def distillation(saliency: Tensor, soft: SoftRemoval, theta: Tensor, layout: Layout) -> Tensor:
-    """sum_l (L - l) KL(target_l || shares_l), l from 0, mean over the examples; those with [CLS] alone do not count.
+    """Loss sum_l (L - l) KL(target_l || shares_l), l from 0, mean over the examples, without those of [CLS] alone.
 
     target_l: the saliency (T,) of what lives before layer l, [CLS] scaled by theta_l, divided by its sum.
     """
@@ -181,6 +179,6 @@ def distillation(saliency: Tensor, soft: SoftRemoval, theta: Tensor, layout: Lay
 
 
 def slope_of(epoch: int, epochs: int) -> float:
-    """lambda of an epoch (0-based): 10^(e + 1); 10 * 3^e of exactly 10 epochs; 50 * 50^e of exactly 3."""
+    """Slope (lambda) of an epoch (0-based): 10^(e + 1); 10 * 3^e of exactly 10 epochs; 50 * 50^e of exactly 3."""
     first, factor = {10: (10.0, 3.0), 3: (50.0, 50.0)}.get(epochs, (10.0, 10.0))
     return float(first * factor**epoch)

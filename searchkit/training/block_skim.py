@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers import Scale
 from searchkit.reduction.scorers.block import BlockScorer
 from searchkit.training.finetune import FineTune
 from searchkit.training.loop import fit
@@ -59,7 +58,7 @@ class BlockSkim(Schedule):
     fate: str = "freeze"
 
     heads = ("question_answering",)
-    scale: ClassVar[Scale] = "probability"
+    scale = "probability"
 
     def __post_init__(self) -> None:
         check_scheduled(self)
@@ -93,7 +92,7 @@ class BlockSkim(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class Supervised:
-    """Keeps every token, and holds each layer's blocks against the answer tokens (T,)."""
+    """Relaxation that keeps every token, and compares each layer's blocks with the answer tokens (T,)."""
 
     answers: Tensor
     balance: float

@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks.code import digest, with_code
+from searchkit._checks.code import digest
 from searchkit._files import one_line_where_full, replace_whole, turn
 from searchkit._progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
+from searchkit.reduction.plugins import with_plug_ins
 from searchkit.training.plans import predictors_of
 from searchkit.training.supernet import Supernet, check_fits
 
@@ -41,25 +42,32 @@ CONDITIONS: Final = "conditions.json"  # in the folder of a training: what it be
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained supernet's folder (a Hugging Face checkpoint) and how long training took, summed over interruptions."""
+    """Trained supernet: its folder (a Hugging Face checkpoint) and the seconds of training, over all interruptions."""
 
     folder: Path
     fingerprint: str
     train_s: float
 
     @property
-    def found(self) -> dict[str, Any]:
-        """Thresholds, lengths and predictors' settings in the checkpoint's config, as the recipe left them."""
+    def notes(self) -> dict[str, Any]:
+        """Notes of the recipe in the checkpoint's config: thresholds, lengths and predictors' settings."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
-            return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+            notes: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in notes.items()}
         except (OSError, ValueError, AttributeError) as error:
             raise _damaged(self.folder / "config.json", error) from error
 
 
 def fingerprint(supernet: Supernet, task: Task, seed: int) -> str:
     """16 hex digits of everything that decides the trained weights, but for the format that a user asks for."""
-    return digest({"supernet": supernet.describe(), "task": with_code(task.describe(), task), "seed": seed})
+    return digest({"supernet": supernet.describe(), "task": describe_task(task), "seed": seed})
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """The task as JSON, with the identity of the user's code in it and in its head."""
+    from searchkit.reduction.heads import HEADS
+
+    return with_plug_ins(task.describe(), task, HEADS.look_up(task.head))
 
 
 def train(
@@ -75,7 +83,7 @@ def train(
     began_with: str = "",
     progress: Progress = silent,
 ) -> Trained:
-    """The trained supernet from `cache`, or train it there; an interrupted training goes on where it was.
+    """Load the trained supernet from `cache`, or train it there; an interrupted training is resumed.
 
     dtype: "auto" (the device's own), "bf16" or "fp32"; "fp16" takes what is in the cache, and is a StudyError where
     nothing is. threads: of torch while it trains, 0 for those it has. began_with: the fingerprint of a supernet that a
@@ -115,7 +123,7 @@ def train(
 
 
 def _kept(cache: Path, base: str, dtype: str, wanted: str, progress: Progress) -> Trained | None:
-    """The first supernet in the cache that serves this format, which log and progress name."""
+    """First supernet in the cache that serves this number format; log and progress name it."""
     for folder in _candidates(cache, base, dtype, wanted):
         if (folder / RECORD).is_file():
             origin = f"from the cache, {_origin(folder)}"
@@ -126,17 +134,17 @@ def _kept(cache: Path, base: str, dtype: str, wanted: str, progress: Progress) -
 
 
 def _candidates(cache: Path, base: str, dtype: str, wanted: str) -> list[Path]:
-    """Folders to look at: `auto` takes one of the device's own format too, and one of `auto` may be as it is wanted."""
+    """Folders to look at: `auto` also takes one in the device's own format, and an explicit format one of `auto`."""
     of_auto, own = cache / base, cache / f"{base}-{wanted}"
     if dtype == "auto":
         return [of_auto, own]
     if wanted not in FORMATS:
-        return [of_auto, *(cache / f"{base}-{other}" for other in FORMATS)]
+        return [of_auto, *(cache / f"{base}-{number_format}" for number_format in FORMATS)]
     return [own, of_auto] if (of_auto / RECORD).is_file() and _record(of_auto).get("dtype") == wanted else [own]
 
 
 def _origin(folder: Path) -> str:
-    """Such as "trained on 2026-11-30, in bf16, with 2 threads"; older records know less."""
+    """Origin as text, such as "trained on 2026-11-30, in bf16, with 2 threads"; older records hold less."""
     record = _record(folder)
     written = datetime.fromtimestamp((folder / RECORD).stat().st_mtime, UTC).date().isoformat()
     parts = [f"trained on {record.get('trained_on', written)}"]
@@ -148,14 +156,14 @@ def _origin(folder: Path) -> str:
 
 
 def _waiting(name: str, progress: Progress) -> Callable[[], None]:
-    """Says that another process trains this supernet: in the log once, to progress each time."""
-    said = False
+    """Report that another process trains this supernet: in the log once, to progress each time."""
+    reported = False
 
     def waiting() -> None:
-        nonlocal said
-        if not said:
+        nonlocal reported
+        if not reported:
             log.info("another process trains supernet %s: waiting for it", name)
-            said = True
+            reported = True
         progress("train", 0, 1, "another process trains this supernet: waiting for it")
 
     return waiting
@@ -163,7 +171,7 @@ def _waiting(name: str, progress: Progress) -> Callable[[], None]:
 
 @dataclass(frozen=True, eq=False)
 class _Untrained:
-    """Everything that a training needs, checked and in memory, before anything is written."""
+    """Inputs of a training, checked and in memory, before anything is written."""
 
     supernet: Supernet
     tokenizer: PreTrainedTokenizerBase
@@ -185,7 +193,7 @@ class _Untrained:
         recipe.train(self.model.to(where.device), self.data, where)
 
     def save(self, folder: Path, record: Mapping[str, Any]) -> None:
-        """A Hugging Face checkpoint that the stock class reads as this model does; the record last."""
+        """Save a Hugging Face checkpoint that the stock class reads as this model does; the record last."""
         from searchkit.reduction.stock_check import compare_with_stock
 
         compare_with_stock(self.model.to("cpu"), str(folder))
@@ -211,15 +219,15 @@ def _conditions(partial: Path, device: torch.device, dtype: str) -> dict[str, An
         log.warning("the training began in %s on another device and goes on in it", before)
         dtype = before
     threads += [count for count in [torch.get_num_threads()] if count not in threads]
-    found = {"device": device.type, "dtype": dtype, "threads": threads}
-    replace_whole(file, json.dumps(found).encode())
+    conditions = {"device": device.type, "dtype": dtype, "threads": threads}
+    replace_whole(file, json.dumps(conditions).encode())
     log.info("training in %s with %d threads on %s", dtype, threads[-1], device)
-    return found
+    return conditions
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """torch with this many threads, or those it has for 0; its own again afterwards."""
+    """Set torch's number of threads, 0 for its own, and restore it afterwards."""
     import torch
 
     own = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The untrained supernet from a checkpoint: its head kept, permuted, made anew or refused, and its labels named.
+"""Untrained supernet from a checkpoint: its head is kept, permuted, made anew or refused, its labels are named.
 
 A recipe that begins with `FineTune` trains the head, so it may be new. One with `start=None`, or `FineTune(epochs=0)`,
 takes the checkpoint as it is: there the head must be complete, and its classes must be the data's by name.
@@ -15,9 +15,10 @@ import torch
 
 from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
-from searchkit.reduction.heads import Head, is_class_of
+from searchkit.reduction.families import FAMILIES
+from searchkit.reduction.heads import SETTING, Head, is_class_of, set_head
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.training.label_names import order_of, suggestion
+from searchkit.training.label_names import order_of, plain, suggestion
 
 if TYPE_CHECKING:
     from searchkit.training.recipe import Recipe
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAY_ON: Final = "; begin with start=FineTune(...), which trains a head"
+# heads of pre-training, which stay in files of fine-tuned models, and poolers that the new head does not read
+UNUSED: Final = ("cls.", "lm_head.", "generator_", "discriminator_", "vocab_", "mlm_", "head.", "decoder.", "pooler.")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs that the data needs.
+    """Outputs that the data needs.
 
     labels: names of the outputs, in the data's order; trained: the head is trained on the data before anything else;
     label_map: checkpoint's name -> data's name
@@ -42,31 +45,35 @@ class Wanted:
 
 
 def trains_head(recipe: Recipe) -> bool:
-    """Whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
+    """Return whether the first recipe of the chain trains the head by the task's loss, as `FineTune` does."""
     while recipe.start is not None:
         recipe = recipe.start
     return bool(getattr(recipe, "trains_head", False))
 
 
 def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None = None) -> AdaptiveModel:
-    """The checkpoint's model with the outputs wanted, in the data's order.
+    """Load the checkpoint's model with the outputs that the data needs, in the data's order.
 
     What is new, unread or taken over without a name is logged as a warning. Raises DataError in one line where the
     checkpoint does not fit, StudyError for a `label_map` that has nothing to map.
     """
     config = load_config(source)
+    _check_own_code(source, config, wanted.trained)
     names, resized = _names(config), config.num_labels != len(wanted.labels)
     if not wanted.trained:
         _check_head(source, config, wanted)
     order = None if resized else _order(source, config, names, wanted)
+    set_head(config, wanted.head)
     if resized:
         config.num_labels = len(wanted.labels)
     if attention_dropout is not None:  # the families have two names for it
-        name = "attention_dropout" if hasattr(config, "attention_dropout") else "attention_probs_dropout_prob"
-        setattr(config, name, attention_dropout)
+        for name in ("attention_dropout", "attention_probs_dropout_prob"):
+            if hasattr(config, name):  # a config may hold both, of which its family reads one
+                setattr(config, name, attention_dropout)
     stock, weights = read_stock(source, config, wanted.head.auto_class, new_outputs=resized)
     if not wanted.trained:
         weights.check_complete(source, WAY_ON)
+        _check_read(source, weights)
     model = AdaptiveModel.of_stock(stock, source)
     new = _is_new(model, weights)
     order = None if new else order
@@ -76,7 +83,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if order is not None:
         _permute(source, model, names, order, wanted)
     elif wanted.head.named_outputs and not new:
-        pairs = ", ".join(f"{name} as {label}" for name, label in zip(names, wanted.labels, strict=True))
+        pairs = ", ".join(f"{name} as {label}" for name, label in zip(names, wanted.labels, strict=False))
         log.warning("%s: its labels do not match the data's; the head is trained on from: %s", source, pairs)
     name_outputs(model, _saved_names(names, order, wanted), wanted.head)
     return model
@@ -91,7 +98,7 @@ def name_outputs(model: AdaptiveModel, labels: Sequence[str], head: Head) -> Non
 
 
 def _names(config: Any) -> tuple[str, ...]:
-    """The checkpoint's labels in the order of its outputs."""
+    """Label names of the checkpoint in the order of its outputs."""
     return tuple(str(config.id2label.get(number, f"LABEL_{number}")) for number in range(config.num_labels))
 
 
@@ -102,20 +109,53 @@ def _architecture(config: Any) -> str:
 def _check_head(source: str, config: Any, wanted: Wanted) -> None:
     """Refuse a head of another kind or size where none is trained; one without architecture is known by its weights."""
     architecture, count = _architecture(config), len(wanted.labels)
+    if not architecture and FAMILIES[config.model_type].dense_reader:  # whose heads have the same names of weights
+        raise DataError(f"{source}: its config names no architecture, so the kind of its head is unknown{WAY_ON}")
     if architecture and not is_class_of(architecture, wanted.head):
         kind = wanted.head.name.replace("_", " ")
         raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
     if config.num_labels != count:
         raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
+    if (own := getattr(config, SETTING, None)) not in (None, wanted.head.name):
+        raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{WAY_ON}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
         raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
-    activation = str((getattr(config, "sentence_transformers", None) or {}).get("activation_fn", "Identity"))
+    activation = str(
+        (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+        or getattr(config, "sbert_ce_default_activation_function", None)  # its name before version 4
+        or "Identity"
+    )
     if wanted.head.name == "regression" and not activation.endswith("Identity"):
         raise DataError(f"{source}: its number is the output after {activation}, which is not computed here{WAY_ON}")
 
 
+def _check_own_code(source: str, config: Any, trained: bool) -> None:
+    """Tell of a model whose code is not transformers', whose weights may mean another function; refuse it as it is."""
+    import transformers
+
+    architecture = _architecture(config)
+    known = getattr(getattr(transformers, architecture, None), "config_class", None) if architecture else None
+    remote = [name for name in (getattr(config, "auto_map", None) or {}) if name.startswith("AutoModel")]
+    if not remote and (not architecture or getattr(known, "model_type", None) == config.model_type):
+        return
+    line = f"{source}: its model is {architecture or remote[0]}, which is not transformers' own {config.model_type}"
+    if not trained:
+        raise DataError(f"{line}: what it computes is not known here{WAY_ON}")
+    log.warning("%s: its weights are read as those of transformers' class", line)
+
+
+def _check_read(source: str, weights: Weights) -> None:
+    """Refuse a head with parts that the stock class does not read."""
+    if unread := [name for name in weights.unread if not _is_unused(name)]:
+        raise DataError(f"{source}: weights of the file have no place in transformers' head: {listed(unread)}{WAY_ON}")
+
+
+def _is_unused(name: str) -> bool:
+    return name.startswith(UNUSED) or ".pooler." in name or name.endswith(".position_ids")
+
+
 def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> tuple[int, ...] | None:
-    """The checkpoint's output of each class; None where the head is no classifier, or trained without a match."""
+    """Output of the checkpoint for each class; None where the head is no classifier, or is trained without a match."""
     architecture = _architecture(config)
     if not wanted.head.named_outputs or (architecture and not is_class_of(architecture, wanted.head)):
         return None
@@ -134,13 +174,15 @@ def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> 
 
 
 def _agree(config: Any, names: tuple[str, ...]) -> bool:
-    """Whether `label2id` says the same as `id2label`, as far as it knows the names."""
-    numbers = config.label2id or {}
-    return all(int(numbers.get(name, number)) == number for number, name in enumerate(names))
+    """Return whether `label2id` agrees with `id2label`, as far as it has the names, in any spelling."""
+    exact = {str(name): str(number) for name, number in (config.label2id or {}).items()}
+    alike = {plain(name): number for name, number in exact.items()}
+    numbers = [exact.get(name, alike.get(plain(name), str(number))) for number, name in enumerate(names)]
+    return numbers == [str(number) for number in range(len(names))]
 
 
 def _is_new(model: AdaptiveModel, weights: Weights) -> bool:
-    """Whether the last product of the head was initialised."""
+    """Return whether the last product of the head was initialised."""
     new = set(weights.new)
     return any(part is model.view.output.weight for name, part in model.stock.named_parameters() if name in new)
 
@@ -172,7 +214,7 @@ def _permute(source: str, model: AdaptiveModel, names: tuple[str, ...], order: t
 
 
 def _saved_names(names: tuple[str, ...], order: tuple[int, ...] | None, wanted: Wanted) -> tuple[str, ...]:
-    """The data's names; the checkpoint's where the data has numbers and a `label_map` gave them names."""
+    """Names to save: the data's; the checkpoint's where the data has numbers and a `label_map` names them."""
     if order is None or not all(label.lstrip("-").isdecimal() for label in wanted.labels):
         return wanted.labels
     own = tuple(names[number] for number in order)

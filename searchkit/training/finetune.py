@@ -1,4 +1,4 @@
-"""Plain fine-tuning: the task's loss on whole inputs. Every other recipe starts from its result."""
+"""Plain fine-tuning: the task's loss on whole inputs; every other recipe starts from its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTune:
-    """The task's loss for `epochs` epochs with AdamW, linear warm-up over `warmup` of the steps, then linear decay.
+    """Train with the task's loss for `epochs` epochs: AdamW, linear warm-up over `warmup` of the steps, linear decay.
 
     epochs=0 trains nothing: a model that is fine-tuned already is searched as it is; lengths need no trained part.
 
@@ -33,7 +33,7 @@ class FineTune:
     weight_decay: float = 0.01
     input: InputReducer | None = None
 
-    heads = tuple(HEADS)
+    heads = HEADS
     scale = None  # nothing was trained under thresholds; lengths need no training
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class FineTune:
 
     @property
     def trains_head(self) -> bool:
-        """Whether a checkpoint may come without a head."""
+        """Return whether a checkpoint may come without a head."""
         return self.epochs > 0
 
     @property

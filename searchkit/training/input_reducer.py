@@ -1,4 +1,4 @@
-"""The input's reducer: drops tokens before the first attention, which reducers after attention leave whole.
+"""Reducer of the input: drops tokens before the first attention, which reducers after attention leave whole.
 
 Its predictor is distilled from the model's own received attention (no paper; the loss is AdapLeR's KL divergence
 with attention in the place of saliency): a token that no layer looks at need not enter. With `value_norm`
@@ -18,8 +18,9 @@ from searchkit._checks import check_count, check_fields
 from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
+from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers.base import Seen, summed
+from searchkit.reduction.scorers.base import Seen
 from searchkit.training.loop import fit
 from searchkit.training.stage import WIDEST, Batch, Stage, Where, check_schedule
 
@@ -67,7 +68,7 @@ class InputReducer:
 
 @dataclass(frozen=True)
 class _KeepAll:
-    """Keeps every token and every score."""
+    """Relaxation that keeps every token and records every score."""
 
     fades_states: bool = False
 
@@ -76,7 +77,7 @@ class _KeepAll:
 
 
 def _distilled(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-    """KL(received || predicted), the attention received being the mean share over the layers, [CLS] included."""
+    """Loss KL(received || predicted), the attention received being the mean share over the layers, [CLS] included."""
     layout = batch.layout
     with torch.no_grad():
         model.eval()

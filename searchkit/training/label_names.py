@@ -10,7 +10,7 @@ from searchkit.errors import DataError
 def order_of(
     checkpoint: Sequence[str], data: Sequence[str], label_map: Mapping[str, str | int] | None = None
 ) -> tuple[int, ...] | None:
-    """For each of the data's classes the checkpoint's output; None where names do not match one to one.
+    """Output of the checkpoint for each of the data's classes; None where names do not match one to one.
 
     Case and blanks do not matter. `label_map` (checkpoint's name -> data's name) decides where it is given; DataError
     unless it maps one to one.
@@ -22,7 +22,7 @@ def order_of(
     """
     if label_map is not None:
         return _mapped(checkpoint, data, {name: str(label) for name, label in label_map.items()})
-    for key in (str, _plain):
+    for key in (str, plain):
         names, wanted = [key(name) for name in checkpoint], [key(name) for name in data]
         if len(set(names)) == len(names) and len(set(wanted)) == len(wanted) and set(names) == set(wanted):
             return tuple(names.index(name) for name in wanted)
@@ -30,12 +30,17 @@ def order_of(
 
 
 def suggestion(checkpoint: Sequence[str], data: Sequence[str]) -> str:
-    """A `label_map` to copy, in the order of the lists: an example, not a guess that should be believed."""
+    """`label_map` to copy, in the order of the lists: an example of the form, not a guess at the right one."""
     pairs = ", ".join(f"{name!r}: {label!r}" for name, label in zip(checkpoint, data, strict=False))
     return f"Supernet(label_map={{{pairs}}}) if that is what they mean"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name without capital letters and needless blanks, by which names are compared.
+
+    >>> plain(" Very  GOOD")
+    'very good'
+    """
     return " ".join(name.split()).casefold()
 
 

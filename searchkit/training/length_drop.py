@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,6 @@ from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS, Direction
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
-from searchkit.reduction.scorers import Scale
 from searchkit.training.loop import fit
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import begin, check_fate
@@ -53,8 +52,8 @@ class LengthDrop(Schedule):
     thresholds: float = 0.0
     fate: str = "freeze"
 
-    heads = tuple(HEADS)
-    scale: ClassVar[Scale] = "relative"
+    heads = HEADS
+    scale = "relative"
 
     def __post_init__(self) -> None:
         check_scheduled(self)
@@ -72,7 +71,7 @@ class LengthDrop(Schedule):
 
     @property
     def reducer_template(self) -> Reducer:
-        """LAT's score as shares, which rank alike and which thresholds (LTP's) can turn too."""
+        """Reducer by LAT's score as shares, which rank alike and to which thresholds (LTP's) apply too."""
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
@@ -109,14 +108,14 @@ class LengthDrop(Schedule):
         yield (common * shared.grad).sum()  # its gradient is the passes' gradient; its value means nothing
 
     def _shares_attention(self, model: AdaptiveModel) -> bool:
-        """Whether the first attention is the same in every pass, and the only way to the embeddings."""
+        """Return whether all passes share the first attention, the only path of gradients to the embeddings."""
         every = ReductionPlan.of_slots(
             self.reducer_template, model.shape.layers, lengths=smallest(model.shape.layers, self.bound)
         )
         return self.input is None and not self.layer_drop and not model.needs_buffer(every)
 
     def _students(self, count: int, rng: np.random.Generator) -> Iterator[Candidate]:
-        """The smallest lengths, then random ones; every second of these with thresholds instead, if there are any."""
+        """Plans of the students: the smallest lengths, then random ones; every second by thresholds, if any."""
         yield Candidate.of(lengths=smallest(count, self.bound))
         for number in range(self.sandwich):
             if number % 2 and self.thresholds:
@@ -125,19 +124,19 @@ class LengthDrop(Schedule):
                 yield Candidate.of(lengths=drawn(count, self.bound, rng))
 
     def _skipped(self, layers: int, rng: np.random.Generator) -> frozenset[int]:
-        """LayerDrop for one pass; at least one layer stays (the published code can drop them all)."""
+        """Layers that LayerDrop skips in one pass; at least one layer stays (the published code can drop them all)."""
         dropped = rng.random(layers) < self.layer_drop
         dropped[rng.integers(layers)] &= not dropped.all()
         return frozenset(np.flatnonzero(dropped).tolist())
 
 
 def smallest(layers: int, bound: float) -> tuple[float, ...]:
-    """r_l = (1 - p)^l for l = 1..layers."""
+    """Smallest lengths r_l = (1 - p)^l for l = 1..layers."""
     return tuple((1 - bound) ** layer for layer in range(1, layers + 1))
 
 
 def drawn(layers: int, bound: float, rng: np.random.Generator) -> tuple[float, ...]:
-    """r_l uniform in [(1 - p) r_(l-1), r_(l-1)], r_0 = 1."""
+    """Random lengths r_l, uniform in [(1 - p) r_(l-1), r_(l-1)], r_0 = 1."""
     lengths, last = [], 1.0
     for _ in range(layers):
         last = float(rng.uniform((1 - bound) * last, last))

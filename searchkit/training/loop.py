@@ -1,4 +1,4 @@
-"""The training loop that all recipes share: a stage runs, is checked, and is kept; an interrupted one goes on."""
+"""Training loop of all recipes: a stage runs, is checked, and is saved; an interrupted one is resumed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def fit(
 
 
 def _newest_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole: its state file, written last, parses, and every part is what was written."""
+    """Newest checkpoint that is whole: its state file, written last, parses, and every part is what was written."""
     steps = {path: path.name.rsplit("-", 1)[1] for path in folder.glob("checkpoint-*")}
     by_step = sorted((path for path, step in steps.items() if step.isdecimal()), key=lambda path: int(steps[path]))
     for checkpoint in reversed(by_step):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,9 +23,8 @@ from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
+from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers import Scale
-from searchkit.reduction.scorers.base import summed
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
@@ -56,8 +55,8 @@ class LTP(Schedule):
     threshold_rate: float = 2e-3
     fate: str = "discard"
 
-    heads = tuple(HEADS)
-    scale: ClassVar[Scale] = "relative"
+    heads = HEADS
+    scale = "relative"
 
     def __post_init__(self) -> None:
         check_scheduled(self)
@@ -84,8 +83,8 @@ class LTP(Schedule):
         rates = {"learned.thresholds": self.threshold_rate}
         fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, where, finish)
         if self.hard_epochs:
-            found = plan(self, Candidate.of(thresholds=tuple(model.found["thresholds"])), layers)
-            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(found), where)
+            trained_plan = plan(self, Candidate.of(thresholds=tuple(model.notes["thresholds"])), layers)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan), where)
 
     def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)
@@ -98,7 +97,7 @@ class LTP(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class Sigmoid:
-    """sigmoid((s n - theta_l) / T), s n being the score in multiples of the uniform share."""
+    """Relaxation sigmoid((s n - theta_l) / T), s n being the score in multiples of the uniform share."""
 
     thresholds: Tensor
     temperature: float

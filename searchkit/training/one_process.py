@@ -1,4 +1,4 @@
-"""Environment of a training: launchers and trackers leave variables that `accelerate` and `transformers` obey."""
+"""Environment of a training, without the variables of launchers and trackers that `accelerate` would obey."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRAINER: Final = frozenset(
 
 @contextmanager
 def one_process() -> Iterator[None]:
-    """Training in this process alone: variables of distributed training are absent meanwhile, and back afterwards."""
+    """Train in this process alone: remove variables of distributed training, and restore them afterwards."""
     taken = {name: os.environ.pop(name) for name in sorted(os.environ) if _steers_training(name)}
     if taken:
         log.info("training runs in this process alone, without the environment's %s", ", ".join(taken))

@@ -1,4 +1,4 @@
-"""Packed arrays of a split as the encoder's input."""
+"""Conversion of a split's packed arrays to the encoder's input."""
 
 from __future__ import annotations
 

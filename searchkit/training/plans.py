@@ -1,50 +1,62 @@
-"""From a candidate to a plan, the same way for every recipe.
+"""Conversion of candidates to plans, the same for every recipe.
 
 Slots are the input, where the recipe gives it a reducer, and the layers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
-from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.plan import Reducer, ReductionPlan
 
 if TYPE_CHECKING:
+    from searchkit.reduction.scorers import Scorer
     from searchkit.training.recipe import Recipe
 
 
 def slots(recipe: Recipe, layers: int) -> int:
-    """How many values the `lengths` and `thresholds` of a candidate have."""
+    """Number of values of a candidate's `lengths` and `thresholds`."""
     return layers + (recipe.input is not None)
 
 
 def predictors_of(recipe: Recipe) -> frozenset[str]:
-    """Kinds of trained scorers that its reducers use."""
-    from searchkit.reduction.scorers import PREDICTORS
+    """Kinds of trained scorers that the recipe's reducers use."""
+    from searchkit.reduction.scorers import is_trained
 
-    reducers = [recipe.reducer_template, *([recipe.input.reducer_template] if recipe.input else [])]
-    return frozenset(str(reducer.scorer) for reducer in reducers if reducer.scorer in PREDICTORS)
+    return frozenset(reducer.scorer for reducer in _reducers(recipe) if is_trained(reducer.scorer))
+
+
+def scorers_of(recipe: Recipe) -> list[Scorer | type[Any]]:
+    """Scorers, and classes of trained ones, of its reducers and of the recipes that it starts from."""
+    from searchkit.reduction.scorers import settings_of
+
+    start = [] if recipe.start is None else scorers_of(recipe.start)
+    return [settings_of(reducer.scorer) for reducer in _reducers(recipe)] + start
+
+
+def _reducers(recipe: Recipe) -> list[Reducer]:
+    return [recipe.reducer_template, *([recipe.input.reducer_template] if recipe.input else [])]
 
 
 def takes_as_it_is(recipe: Recipe) -> bool:
-    """Whether it leaves the model's weights as they are, so that its head has to be trained already."""
+    """Return whether the recipe leaves the model's weights as they are, so that its head has to be trained already."""
     return getattr(recipe, "epochs", None) == 0 and getattr(recipe, "start", None) is None
 
 
 def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
-    """The recipe's reducer at every layer and none at the input, for a relaxed pass, which reads no lengths."""
+    """Plan with the recipe's reducer at every layer, not at the input, for a relaxed pass, which reads no lengths."""
     return ReductionPlan((recipe.reducer_template,) * layers)
 
 
 def with_input(recipe: Recipe, of_layers: list[float], of_input: float) -> list[float]:
-    """A value per slot from one per layer."""
+    """Convert values per layer to values per slot."""
     return of_layers if recipe.input is None else [of_input, *of_layers]
 
 
 def plan(recipe: Recipe, candidate: Candidate, layers: int) -> ReductionPlan:
-    """The plan of a candidate's `lengths` and `thresholds`; what it does not name is not reduced.
+    """Plan of a candidate's `lengths` and `thresholds`; without either, nothing is reduced.
 
     StudyError: they do not fit the encoder, or the recipe trained no score that a threshold could turn.
     """
@@ -65,7 +77,7 @@ def plan(recipe: Recipe, candidate: Candidate, layers: int) -> ReductionPlan:
 
 
 def _values(candidate: Candidate, name: str) -> tuple[float | int, ...] | None:
-    """The candidate's tuple of that name, None if it has none; ints stay ints, they are counts."""
+    """Candidate's tuple of that name, None if it has none; ints stay ints, since they are counts."""
     value = dict(candidate.items).get(name)
     if value is None:
         return None

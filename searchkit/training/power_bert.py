@@ -1,4 +1,4 @@
-"""PoWER-BERT: learn how much each rank of tokens matters, read lengths off it, retrain at them (arXiv 2001.08950).
+"""PoWER-BERT: learn a weight for each rank of tokens, derive lengths from it, retrain at them (arXiv 2001.08950).
 
 Configuration search: in layer l the token ranked r by attention received (without its own) is multiplied by a learnable
 w_l[r] in [0, 1], with the penalty lambda * sum_l l * sum_r w_l[r]. Lengths are the masses sum_r w_l[r], made
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PowerBert(Schedule):
-    """Train a weight per rank of tokens, then train on at the lengths read off (see the top of this file).
+    """Train a weight per rank of tokens, then train on at the lengths derived from it (see the top of this file).
 
     epochs: of the configuration search; retrain_epochs: at its lengths; penalty: lambda, published 1e-4 to 7e-3;
     soft_rate: the learning rate of w, published 1e-4 to 3e-3
@@ -80,8 +80,8 @@ class PowerBert(Schedule):
         rates = {"learned.soft_extract": self.soft_rate}
         fit(model, data, stage_of("power-search", self, rates=rates), self._search, where, finish)
         if self.retrain_epochs:
-            found = plan(self, Candidate.of(lengths=tuple(model.found["lengths"])), layers)
-            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(found), where)
+            trained_plan = plan(self, Candidate.of(lengths=tuple(model.notes["lengths"])), layers)
+            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(trained_plan), where)
 
     def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]
@@ -95,7 +95,7 @@ class PowerBert(Schedule):
 
 @dataclass(frozen=True, eq=False)
 class SoftExtract:
-    """w_l[r] of the token of rank r, the ranks scaled to the (N, K) weights."""
+    """Relaxation w_l[r] of the token of rank r, the ranks scaled to the (N, K) weights."""
 
     extract: Tensor
     fades_states: bool = True
@@ -108,6 +108,6 @@ class SoftExtract:
 
 
 def lengths_of(extract: Tensor) -> list[float]:
-    """The share of tokens each layer keeps: the mean weight, never growing with depth, at least one level."""
+    """Lengths: the mean weight of each layer, never growing with depth, at least one level."""
     shares = extract.detach().clamp(0.0, 1.0).mean(1).clamp(min=1 / extract.shape[1])
     return list(accumulate((float(share) for share in shares), min))

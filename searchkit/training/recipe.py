@@ -1,8 +1,8 @@
-"""The protocol of recipes: how a model is trained so that many plans work on the same weights."""
+"""Protocol of recipes: training of a model so that many plans work on the same weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from searchkit.errors import StudyError, unknown
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(Protocol):
-    """A way to train a supernet, and the reducer that the candidates of a model trained that way set.
+    """Training method of a supernet, and the reducer that its candidates configure.
 
     >>> from searchkit.training import LengthDrop
     >>> recipe: Recipe = LengthDrop()
@@ -26,31 +26,31 @@ class Recipe(Protocol):
     """
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """The kinds of output (`heads.HEADS`) it can train."""
+    def heads(self) -> Collection[str]:
+        """Kinds of output (`heads.HEADS`) that it can train."""
 
     @property
     def scale(self) -> Scale | None:
-        """The scale of its thresholds; None: it trains no score that a threshold could turn."""
+        """Scale of its thresholds; None: it trains no score to which a threshold applies."""
 
     @property
     def reducer_template(self) -> Reducer:
-        """Its reducer, length and threshold aside."""
+        """Reducer of the candidates, length and threshold aside."""
 
     @property
     def start(self) -> Recipe | None:
-        """The recipe that is run before; None to begin with the model as it is."""
+        """Recipe that runs before; None to begin with the model as it is."""
 
     @property
     def input(self) -> InputReducer | None:
-        """The reducer before the first attention, if any, which is trained after `start`."""
+        """Reducer before the first attention, if any, which is trained after `start`."""
 
     def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
         """Train `model` in place; go on from an interrupted training that `where.folder` holds."""
 
 
 def check_recipe(recipe: Recipe, head: str, scales: Iterable[Scale]) -> None:
-    """StudyError where the recipe cannot train this kind of output, or thresholds of these scales are none of its own.
+    """Raise StudyError where the recipe cannot train this kind of output, or has no thresholds of these scales.
 
     scales: of the thresholds that a study searches
     """
@@ -75,6 +75,6 @@ def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> 
 
 
 def check_fate(fate: str) -> None:
-    """StudyError for a fate that is none."""
+    """Raise StudyError for an unknown fate."""
     if fate not in FATES:
         raise StudyError(unknown("fate", fate, FATES))

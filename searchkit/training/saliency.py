@@ -25,7 +25,7 @@ TOKEN_BUDGET = 4096
 
 
 def dumped(model: AdaptiveModel, data: Encoded, where: Where, *, gold: bool) -> NDArray[np.float32]:
-    """(T,) the saliency of every token, memory-mapped from `where.folder`, where it is written if it is not there.
+    """(T,) saliency of every token, memory-mapped from `where.folder`, where it is written if it is missing.
 
     Example i's tokens stand where `data` has them, so nothing depends on the order of batches; a dump that was
     interrupted is made again. With `gold` the right output is explained, otherwise the predicted one.
@@ -46,15 +46,15 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
     model.eval()
     for number, rows in enumerate(batches, start=1):
         batch = batch_of(data, torch.as_tensor(rows), where.device)
-        found = saliency(model, batch, gold=gold).cpu().numpy()
-        written[token_rows(data, rows)] = found
+        values = saliency(model, batch, gold=gold).cpu().numpy()
+        written[token_rows(data, rows)] = values
         where.progress("train saliency", number, len(batches))
     written.flush()
     partial.rename(path)
 
 
 def _reserve(file: Path) -> None:
-    """Take its bytes on disk now: OSError where there is no room, not a signal when a mapped page is written."""
+    """Reserve its bytes on disk now: OSError where there is no room, not a signal when a mapped page is written."""
     with file.open("r+b") as sparse:
         os.posix_fallocate(sparse.fileno(), 0, file.stat().st_size)
 
@@ -66,13 +66,13 @@ def saliency(model: AdaptiveModel, batch: Batch, *, gold: bool) -> Tensor:
         logits = model(batch.tokens, ReductionPlan.unreduced(model.shape.layers), embedded=embedded).logits
         explained = model.head.evidence(logits, batch.labels if gold else None, batch.layout).sum()
         (gradient,) = torch.autograd.grad(explained, embedded)
-    found: Tensor = torch.linalg.vector_norm((gradient * embedded.detach()).float(), dim=1)
-    return found
+    norms: Tensor = torch.linalg.vector_norm((gradient * embedded.detach()).float(), dim=1)
+    return norms
 
 
 def token_rows(data: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices in `data` of the tokens of these examples, packed."""
     lengths = data.lengths[rows]
     ends = np.cumsum(lengths)
-    found: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)
-    return found
+    indices: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)
+    return indices

@@ -1,21 +1,25 @@
-"""Fields that recipes share: where they start from, and the schedule of their main stage."""
+"""Fields that recipes share: the recipe they start from, and the schedule of their main stage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from searchkit.reduction.scorers import Scale
 from searchkit.training.finetune import FineTune
 from searchkit.training.input_reducer import InputReducer
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Fields of a recipe, and nothing else: a recipe adds its own, and overrides defaults.
+    """Fields of a recipe, without behaviour: a recipe adds its own, and overrides defaults.
 
     epochs: of the main stage, at least 1; start: the recipe that is run before, None to begin with the model as it is;
     input: the reducer before the first attention, trained after `start`; learning_rate: the highest one; warmup: share
     of the steps in which it rises, before it falls linearly; weight_decay: of matrices
     """
+
+    scale: ClassVar[Scale | None] = None  # of its thresholds; None where no score is trained that one could turn
 
     epochs: int = 3
     start: FineTune | None = field(default_factory=FineTune)

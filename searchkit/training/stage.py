@@ -26,7 +26,7 @@ WIDEST = 100_000  # hidden units of a predictor
 
 @dataclass(frozen=True)
 class Where:
-    """Where and under which conditions a training runs.
+    """Folder and conditions of a training.
 
     dtype: of the products in a step; float32 weights are kept in any case, and anything else is autocast
     """
@@ -40,7 +40,7 @@ class Where:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Packed tokens of B examples, their labels as the head wants them, and their numbers (B,) in the data."""
+    """Packed tokens of B examples, their labels in the head's format, and their numbers (B,) in the data."""
 
     tokens: Tokens
     labels: Tensor
@@ -53,7 +53,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one optimiser and one schedule: AdamW, linear warm-up and decay.
+    """Stage of training with one optimiser and one schedule: AdamW, linear warm-up and decay.
 
     rates: name -> learning rate for parameters whose name starts so; they have no weight decay
     """
@@ -68,7 +68,7 @@ class Stage:
 
 
 class Scheduled(Protocol):
-    """Fields of a recipe that its main stage is made of."""
+    """Protocol of a recipe's fields that define its main stage."""
 
     @property
     def epochs(self) -> int: ...
@@ -85,7 +85,7 @@ class Scheduled(Protocol):
 def stage_of(
     name: str, recipe: Scheduled, epochs: int | None = None, rates: Mapping[str, float] | None = None
 ) -> Stage:
-    """A stage with the recipe's schedule, for `epochs` epochs if they are not its own."""
+    """Make a stage with the recipe's schedule, for `epochs` epochs instead of its own if given."""
     count = recipe.epochs if epochs is None else epochs
     return Stage(name, count, recipe.batch_size, recipe.learning_rate, recipe.warmup, recipe.weight_decay, rates or {})
 
@@ -95,7 +95,7 @@ Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
 
 
 def task_loss(plan: ReductionPlan | None = None) -> Losses:
-    """The loss of the task under a plan, by default on whole inputs."""
+    """Loss of the task under a plan, by default on whole inputs."""
 
     def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits = model(batch.tokens, plan or ReductionPlan.unreduced(model.shape.layers)).logits
@@ -105,19 +105,19 @@ def task_loss(plan: ReductionPlan | None = None) -> Losses:
 
 
 def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
-    """Examples of these numbers (B,), packed, on the device."""
+    """Batch of the examples of these numbers (B,), packed, on the device."""
     part = data.take(rows.numpy())
     return Batch(as_tokens(part).to(device), torch.as_tensor(part.labels).to(device), rows)
 
 
 def check_scheduled(recipe: Scheduled, least_epochs: int = 1) -> None:
-    """StudyError for the first field that is not of its type or breaks a rule of schedules."""
+    """Raise StudyError for the first field that is not of its type or breaks a rule of schedules."""
     check_fields(recipe)
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup, least_epochs)
 
 
 def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float, least_epochs: int = 1) -> None:
-    """The rules that every recipe's schedule obeys."""
+    """Check the rules of every recipe's schedule."""
     if epochs < least_epochs:
         raise StudyError(f"epochs must be at least {least_epochs}, got {epochs=}")
     if batch_size < 1:

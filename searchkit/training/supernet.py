@@ -1,4 +1,4 @@
-"""The supernet of a study: which encoder, trained by which recipe."""
+"""Supernet of a study: an encoder and the recipe that trains it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
-from searchkit._checks.code import with_code
+from searchkit._checks.paths import located
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.reduction.plugins import with_plug_ins
 from searchkit.space import Space, Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from searchkit.reduction.families import Family
     from searchkit.reduction.heads import Head
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Encoded, Tables
@@ -28,7 +30,7 @@ FORMAT = (
 
 @dataclass(frozen=True)
 class Scratch:
-    """A small BERT trained from nothing on the task's own words (a word-level vocabulary of the train split).
+    """Small BERT trained from scratch on the task's own words (a word-level vocabulary of the train split).
 
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
@@ -78,6 +80,8 @@ class Supernet:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", located(self.model))
         self._check_label_map()
         if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
             raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")
@@ -103,7 +107,7 @@ class Supernet:
             raise StudyError("Supernet: label_map is for a checkpoint; Scratch has no labels of its own")
 
     def check(self, head: str, space: Space) -> None:
-        """StudyError where the recipe cannot train this head, or has no scores that the space's thresholds fit."""
+        """Raise StudyError where the recipe cannot train this head, or has no scores for the space's thresholds."""
         from searchkit.training.recipe import check_recipe
 
         scales = [dimension.scale for dimension in space.dimensions if isinstance(dimension, Thresholds)]
@@ -111,14 +115,14 @@ class Supernet:
 
     @property
     def slots(self) -> int:
-        """Places where tokens may be dropped: the layers, and the input where the recipe gives it a reducer."""
+        """Number of slots: the layers, and the input where the recipe gives it a reducer."""
         from searchkit.training.plans import slots
 
         return slots(self.recipe, self.layers)
 
     @property
     def layers(self) -> int:
-        """Layers of the encoder, read from its config alone."""
+        """Number of layers of the encoder, read from its config alone."""
         if isinstance(self.model, Scratch):
             return self.model.layers
         from searchkit.reduction.checkpoint import load_config
@@ -126,11 +130,11 @@ class Supernet:
         return int(load_config(self.model).num_hidden_layers)
 
     def reads_first_only(self, head: str) -> bool:
-        """Whether this kind of head, on this encoder, sees each example's first token alone."""
+        """Return whether this kind of head, on this encoder, sees each example's first token alone."""
         from searchkit.reduction.heads import HEADS
 
         if isinstance(self.model, Scratch):
-            return HEADS[head].reads is None
+            return HEADS.look_up(head).reads is None
         from searchkit.reduction.checkpoint import load_config
         from searchkit.reduction.families import reads
 
@@ -139,8 +143,19 @@ class Supernet:
     def describe(self) -> dict[str, Any]:
         """Identity of the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
+        model = with_plug_ins(_identity(self.model), None, *self._plugged_in_family())
         labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
-        return {"model": _identity(self.model), **settings, **labels}
+        return {"model": model, **settings, **labels}
+
+    def _plugged_in_family(self) -> list[Family]:
+        """The encoder's family where it is none of searchkit's own."""
+        from searchkit.reduction.checkpoint import load_config
+        from searchkit.reduction.families import FAMILIES
+
+        if isinstance(self.model, Scratch) or set(FAMILIES) == set(FAMILIES.own):
+            return []
+        kind = load_config(self.model).model_type
+        return [] if kind in FAMILIES.own else [FAMILIES[kind]]
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
@@ -162,7 +177,7 @@ class Supernet:
         seed: int,
         head: str = "classification",
     ) -> AdaptiveModel:
-        """The untrained model, with a `head` of these outputs in this order; new weights are a function of the seed.
+        """Build the untrained model, with a `head` of these outputs in order; new weights depend on the seed alone.
 
         Raises DataError for a checkpoint that does not fit; with `start=None` its head must be the data's.
         """
@@ -173,8 +188,8 @@ class Supernet:
 
         torch.manual_seed(seed)
         if isinstance(self.model, Scratch):
-            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS[head])
-        wanted = Wanted(tuple(labels), HEADS[head], trains_head(self.recipe), self.label_map)
+            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS.look_up(head))
+        wanted = Wanted(tuple(labels), HEADS.look_up(head), trains_head(self.recipe), self.label_map)
         return from_checkpoint(self.model, wanted, self.attention_dropout)
 
     def _scratch(
@@ -182,6 +197,7 @@ class Supernet:
     ) -> AdaptiveModel:
         import transformers
 
+        from searchkit.reduction.heads import set_head
         from searchkit.reduction.model import AdaptiveModel
         from searchkit.training.checkpoint import name_outputs
 
@@ -197,6 +213,7 @@ class Supernet:
             num_labels=len(labels),
             initializer_range=scratch.initializer_range,
         )
+        set_head(config, head)
         kind = head.auto_class.removeprefix("AutoModel")
         model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
         name_outputs(model, labels, head)
@@ -219,7 +236,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def check_fits(
     source: str | Scratch, tokenizer: PreTrainedTokenizerBase, model: AdaptiveModel, data: Encoded, max_length: int
 ) -> None:
-    """DataError where tokens, segments or labels are none that the model knows, or its unreduced outputs on some of the
+    """Raise DataError where the model does not know a token, segment or label, or its unreduced outputs on some of the
     texts are not transformers' own; StudyError where texts may be longer than it takes.
     """
     from searchkit.reduction.stock_check import compare_with_stock
@@ -242,8 +259,10 @@ def check_fits(
 
 
 def _settings(recipe: Any) -> dict[str, Any]:
-    """A recipe as JSON: its name, its fields, and the identity of code of the user's own."""
-    return with_code({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe)
+    """A recipe as JSON: its name, its fields, and the identity of the user's code in it and in its scorers."""
+    from searchkit.training.plans import scorers_of
+
+    return with_plug_ins({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe, *scorers_of(recipe))
 
 
 def _identity(model: str | Scratch) -> dict[str, Any]:

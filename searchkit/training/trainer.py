@@ -1,4 +1,4 @@
-"""The optimiser loop of a stage: `transformers.Trainer` in this process alone, whatever the environment says."""
+"""Optimiser loop of a stage: `transformers.Trainer` in this process alone, whatever the environment says."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EpochBatches:
 
 
 def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Losses, where: Where, folder: Path) -> Any:
-    """A Trainer that takes `losses` as its step. The import is slow, so it happens only when something is trained."""
+    """Make a Trainer with `losses` as its step. The import is slow, so it happens only when something is trained."""
     from torch.utils.data import DataLoader
     from transformers import PrinterCallback, Trainer, TrainerCallback
 

@@ -1,4 +1,4 @@
-"""Transkimmer: a gate before every layer decides, token by token, who goes on (arXiv 2205.07324).
+"""Transkimmer: a gate before every layer decides for each token whether it goes on (arXiv 2205.07324).
 
 A hard Gumbel-softmax sample (tau = 1) with a straight-through gradient decides; skimmed tokens are absent from every
 later attention and keep their last state in the buffer. Loss = task + coefficient * mean over layers
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor
@@ -25,9 +25,8 @@ from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
+from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
-from searchkit.reduction.scorers import Scale
-from searchkit.reduction.scorers.base import summed
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.trace import Trace
 from searchkit.training.finetune import FineTune
@@ -67,8 +66,8 @@ class Transkimmer(Schedule):
     target: float | None = None
     multiplier_rate: float = 2e-2
 
-    heads = tuple(HEADS)
-    scale: ClassVar[Scale] = "probability"
+    heads = HEADS
+    scale = "probability"
 
     def __post_init__(self) -> None:
         check_scheduled(self)
@@ -106,7 +105,7 @@ class Transkimmer(Schedule):
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())
         kept = torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]], 1)  # (B, N)
-        excess = self._measured(model, kept, batch) - (self.target or 0.0)
+        excess = skim_share(self.measure, model, kept, batch) - (self.target or 0.0)
         task = model.head.loss(logits, batch.labels, batch.layout)
         if self.target is None:
             yield task + self.coefficient * excess
@@ -116,23 +115,24 @@ class Transkimmer(Schedule):
         assert multipliers.grad is not None
         multipliers.grad.neg_()  # the model descends, the multipliers climb
 
-    def _measured(self, model: AdaptiveModel, kept: Tensor, batch: Batch) -> Tensor:
-        """The share that is kept, of (B, N) kept tokens: what the skim loss pulls down."""
-        lengths = batch.layout.lengths
-        if self.measure == "padded":
-            return kept.mean() / batch.layout.longest
-        if self.measure == "tokens":
-            return (kept.mean(1) / lengths).mean()
-        gate = cast(Gate, model.predictor("gate", 0))
-        scored = torch.cat([lengths[:, None].to(kept), kept[:, :-1]], 1)  # a gate reads what the one before it left
-        scoring = (gate.up.weight.numel() + gate.down.weight.numel()) * scored
-        trace = Trace.of_kept(lengths, kept, scoring, first_only=model.shape.reads == "first")
-        return (macs(trace, model.shape).sum() / unreduced_macs(lengths, model.shape).sum()).float()
+
+def skim_share(measure: str, model: AdaptiveModel, kept: Tensor, batch: Batch) -> Tensor:
+    """The share that is kept, of (B, N) kept tokens, by one of `MEASURES`: the skim loss pulls it down."""
+    lengths = batch.layout.lengths
+    if measure == "padded":
+        return kept.mean() / batch.layout.longest
+    if measure == "tokens":
+        return (kept.mean(1) / lengths).mean()
+    gate = cast(Gate, model.predictor("gate", 0))
+    scored = torch.cat([lengths[:, None].to(kept), kept[:, :-1]], 1)  # a gate reads what the one before it left
+    scoring = (gate.up.weight.numel() + gate.down.weight.numel()) * scored
+    trace = Trace.of_kept(lengths, kept, scoring, first_only=model.shape.reads == "first")
+    return (macs(trace, model.shape).sum() / unreduced_macs(lengths, model.shape).sum()).float()
 
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """A hard sample of the gate forward, the soft one's gradient backward; without `noise` the gate's own choice."""
+    """Relaxation by a hard sample of the gate, with the soft one's gradient; without `noise` the gate's own choice."""
 
     noise: bool = True
     fades_states: bool = False

@@ -54,7 +54,7 @@ def test_a_recipe_trains_saves_reloads_searches_and_reports(name: str, head: str
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_thresholds_that_the_recipe_cannot_turn_are_refused_when_the_study_is_made(name: str) -> None:
-    head = RECIPES[name].heads[0]
+    head = next(iter(RECIPES[name].heads))
     if RECIPES[name].scale is None:
         with pytest.raises(StudyError, match="trains no score that thresholds could turn; search its lengths"):
             study(name, head, Space(Thresholds("relative")))

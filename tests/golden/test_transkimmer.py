@@ -17,7 +17,7 @@ from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training import Transkimmer
 from searchkit.training.plans import everywhere
 from searchkit.training.stage import batch_of
-from searchkit.training.transkimmer import StraightThrough
+from searchkit.training.transkimmer import StraightThrough, skim_share
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, untrained
 
@@ -117,7 +117,7 @@ def test_keeping_all_is_a_kept_ratio_of_one(measure: str, ratio: float | None) -
     _, faded = model.fade(batch.tokens, everywhere(recipe, 2), StraightThrough())
     kept = torch.stack([lengths, lengths], 1)
     assert torch.equal(faded.alive.sum(1), torch.full((3,), lengths.sum().item()))
-    measured = recipe._measured(model, kept, batch).item()
+    measured = skim_share(recipe.measure, model, kept, batch).item()
     width, hidden = model.shape.width, 16
     padded = (lengths.mean() / lengths.max()).item()
     whole = _whole(model, lengths)

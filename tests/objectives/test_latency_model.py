@@ -57,7 +57,7 @@ def test_a_table_predicts_plans_that_it_has_not_seen(clocked: SupernetBench) -> 
     for candidate in candidates(30, 1):
         estimate = modelled.measure(own.subject(candidate))
         rows = importlib.import_module("objectives.batches").drawn(own.data.lengths, 2, 6)
-        work = [work_of(own.model(own.tokens(one), own.plan(candidate)).trace) for one in rows]
+        work = [work_of(own.model(own.split.tokens(one), own.plan(candidate)).trace) for one in rows]
         truths.append(float((np.array(work) @ TRUE_MS).mean()))
         found.append(estimate.value)
         assert estimate.beside["model_relative_error"] == table["relative_error"]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from searchkit.reduction.cost import Shape, macs, published_macs, unreduced_macs
 from searchkit.reduction.plan import SITES, Reducer, ReductionPlan, TopK
-from searchkit.reduction.scorers import PLACED, PREDICTORS, SCORERS
+from searchkit.reduction.scorers import PREDICTORS, SCORERS, cost_is_placed
 from tests.reduction.models import LAYERS, MODELS, classifier, tokens
 
 
@@ -81,7 +81,7 @@ def test_the_published_protocols_integers_come_out_exactly(
 def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObject) -> None:
     """Any family, head, scorer, site and protected tokens, with a reducer before the first attention or without."""
     model = MODELS[name]()
-    scorers = [*SCORERS, *(one for one in PREDICTORS if one not in ("input", *PLACED))]
+    scorers = [name for name in (*SCORERS, *PREDICTORS) if name != "input" and not cost_is_placed(name)]
     site, scorer = data.draw(st.sampled_from(SITES)), data.draw(st.sampled_from(scorers))
     if site == "before_attention" and (SCORERS.get(scorer) or PREDICTORS[scorer]).read is not None:
         site = "between"

@@ -46,7 +46,7 @@ def cut(bench: SupernetBench, baseline: str, share: float) -> SupernetSubject:
 
 def kept(bench: SupernetBench, baseline: str, share: float) -> list[list[int]]:
     """The positions that each example keeps."""
-    tokens = bench.tokens(np.arange(len(bench.data)))
+    tokens = bench.split.tokens(np.arange(len(bench.data)))
     with torch.inference_mode():
         embedded = bench.model.embed(tokens)
         left = encode(bench.model.view.blocks, embedded, tokens.layout, cut(bench, baseline, share).plan).layout

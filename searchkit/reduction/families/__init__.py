@@ -9,16 +9,22 @@ from searchkit.reduction.families.base import Block, Family, Reads, View
 from searchkit.reduction.families.modernbert import MODERNBERT
 from searchkit.reduction.families.post_norm import BERT, DISTILBERT, ELECTRA, ROBERTA
 from searchkit.reduction.heads import HEADS
+from searchkit.reduction.plugins import Registry
 
 __all__ = ["FAMILIES", "Block", "Family", "View", "check_supported", "family_of", "reads", "view_of"]
 
-FAMILIES: Final[dict[str, Family]] = {
-    "bert": BERT,
-    "distilbert": DISTILBERT,
-    "roberta": ROBERTA,
-    "electra": ELECTRA,
-    "modernbert": MODERNBERT,
-}
+FAMILIES: Final[Registry[Family]] = Registry(
+    "family",
+    {
+        "bert": BERT,
+        "distilbert": DISTILBERT,
+        "roberta": ROBERTA,
+        "electra": ELECTRA,
+        "modernbert": MODERNBERT,
+    },
+    group="searchkit.families",
+    needs=("view", "gated", "dense_reader", "pooling", "refuse"),
+)
 # Settings of any config that change what a stock model computes and have no place in a packed pass: setting -> the
 # values that can be honoured. Heads, hidden sizes, activations, dropouts and biases are read from the stock modules.
 HONOURED: Final[dict[str, tuple[object, ...]]] = {
@@ -54,8 +60,8 @@ def check_supported(model_type: str, where: str) -> None:
 
 
 def reads(config: Any, head: str) -> Reads:
-    """The rows that this kind of head reads of an encoder with this config, as its view will say."""
-    return HEADS[head].reads or FAMILIES[config.model_type].pooling(config)
+    """Rows that this kind of head reads of an encoder with this config, the same as the `reads` of its view."""
+    return HEADS.look_up(head).reads or FAMILIES.look_up(config.model_type).pooling(config)
 
 
 def view_of(stock: Any) -> View:

@@ -30,19 +30,19 @@ class Block(Protocol):
 
     @property
     def window(self) -> int | None:
-        """A token sees those at most so many positions away; None sees all."""
+        """Largest distance in positions at which a token attends; None: no limit."""
 
     def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """Query, key and value side by side (T, 3 * D) of tokens (T, D) that stood at `positions` (T,)."""
+        """Query, key and value side by side (T, 3 * D) of tokens (T, D) with original `positions` (T,)."""
 
     def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The query (R, D) of the rows `asking` (R,) alone, key and value side by side (T, 2 * D) of all tokens."""
+        """Query (R, D) of the rows `asking` (R,) alone; key and value side by side (T, 2 * D) of all tokens."""
 
     def joined(self) -> Block:
-        """The same block with weights that are multiplied together lying together, for inference."""
+        """Copy of the block for inference, with weights that are multiplied together contiguous in memory."""
 
     def values(self, hidden: Tensor) -> Tensor:
-        """The value (T, D) alone."""
+        """Value (T, D) alone."""
 
     def attended(self, hidden: Tensor, context: Tensor) -> Tensor:
         """The attention part's output (T, D), residual included, from its input and the context (T, D)."""

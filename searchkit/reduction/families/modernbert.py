@@ -53,7 +53,7 @@ class ModernBlock:
         return self._part(self.layer.attn_norm(hidden), 2 * hidden.shape[-1], None)
 
     def _part(self, normed: Tensor, start: int, stop: int | None) -> Tensor:
-        """These outputs of the fused projection to query, key and value."""
+        """Slice of the fused projection to query, key and value."""
         fused = self.layer.attn.Wqkv
         bias = None if fused.bias is None else fused.bias[start:stop]
         return product(partial(functional.linear, weight=fused.weight[start:stop], bias=bias), normed)
@@ -66,7 +66,7 @@ class ModernBlock:
         return hidden + product(self.layer.mlp, self.layer.mlp_norm(hidden))
 
     def _turned(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """Rotary positions (arXiv 2104.09864), at least in float32: pairs (i, i + E / 2) of a head turn by an angle."""
+        """Rotary position embedding (arXiv 2104.09864), in float32 or more: rotates pairs (i, i + E / 2) of a head."""
         precise = rows.to(torch.promote_types(rows.dtype, torch.float32))
         by_head = precise.reshape(len(rows), self.heads, -1)  # (T, H, E)
         first, second = by_head.chunk(2, dim=-1)
@@ -111,7 +111,7 @@ def _pooling(config: Any) -> Pooling:
 
 
 def _refused(config: Any) -> str | None:
-    """Angles that depend on the longest text of a batch have no place where texts are packed."""
+    """Refuse rotary angles that depend on the longest text of a batch: packed texts have no such length."""
     kinds = {config.rope_parameters[kind].get("rope_type", "default") for kind in set(config.layer_types)}
     odd = sorted(map(str, kinds - ROPE))
     return f"rope_type {odd[0]!r} is not supported; supported: {', '.join(sorted(ROPE))}" if odd else None

@@ -1,4 +1,4 @@
-"""Families of BERT's kind: LayerNorm after every residual, absolute positions."""
+"""BERT-like families: LayerNorm after every residual, absolute positions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PostNormBlock:
         return replace(self, fused=self._weights(0))
 
     def _part(self, start: int) -> Callable[[Tensor], Tensor]:
-        """The products with the weights of query, key and value, from number `start` on, as one."""
+        """Fused linear layer of the query, key and value weights, from number `start` on."""
         if self.fused is None:
             weight, bias = self._weights(start)
         else:
@@ -82,14 +82,14 @@ def bert(stock: Any) -> View:
 
 
 def roberta(stock: Any) -> View:
-    """BERT whose position ids begin after that of the padding token."""
+    """View of RoBERTa: BERT whose position ids begin after that of the padding token."""
     first = stock.config.pad_token_id + 1
     embed, classify = _embeddings(stock.roberta, first), _dense_head(stock, torch.tanh)
     return _bert_like(stock, stock.roberta, embed, classify, "classifier.out_proj", first)
 
 
 def electra(stock: Any) -> View:
-    """BERT whose embeddings may be narrower than its layers."""
+    """View of ELECTRA: BERT whose embeddings may be narrower than its layers."""
     embed = _embeddings(stock.electra)
     project = getattr(stock.electra, "embeddings_project", None)
 
@@ -102,7 +102,7 @@ def electra(stock: Any) -> View:
 
 
 def _bert_like(stock: Any, encoder: Any, embed: Embed, classify: Head, output: str, first_position: int = 0) -> View:
-    """BERT, or a family that copied its encoder."""
+    """View of BERT, or of a family with its encoder."""
     blocks = tuple(_bert_block(layer, stock.config) for layer in encoder.encoder.layer)
     segments = encoder.embeddings.token_type_embeddings.num_embeddings
     limit = stock.config.max_position_embeddings - first_position
@@ -118,7 +118,7 @@ def _view(
     limit: int,
     segments: int | None = None,
 ) -> View:
-    """With the head that reads every token where the stock model has one, or the family's own, `classify`."""
+    """View with the stock model's head over every token, where it has one, else with the family's own, `classify`."""
     kind = head_of(stock.config, type(stock).__name__)
     reader = kind.output(stock)
     dropout = getattr(stock, "dropout", nn.Identity())  # DistilBERT's reader has one
@@ -209,11 +209,16 @@ def _dense_head(stock: Any, activation: Callable[[Tensor], Tensor]) -> Head:
     return classify
 
 
+def _no_padding(config: Any) -> str | None:
+    """RoBERTa's position ids begin after that of the padding token."""
+    return None if config.pad_token_id is not None else "its config has no pad_token_id, from which positions count"
+
+
 def _as_it_is(hidden: Tensor) -> Tensor:
     return hidden
 
 
 BERT: Final = Family(bert)
 DISTILBERT: Final = Family(distilbert)
-ROBERTA: Final = Family(roberta)
+ROBERTA: Final = Family(roberta, refuse=_no_padding)
 ELECTRA: Final = Family(electra)

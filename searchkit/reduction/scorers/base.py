@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.attention import Read
-from searchkit.reduction.ragged import Layout
+from searchkit.reduction.ragged import Layout, summed
 
 Scale = Literal["relative", "probability"]
 
@@ -36,9 +36,14 @@ class Seen:
 
     @property
     def of_map(self) -> Tensor:
-        """The figures that were read of the attention map."""
+        """Attention statistics read of the map."""
         assert self.attention is not None, "the encoder reads the map for the scorers that ask for it"
         return self.attention
+
+    @property
+    def ids(self) -> Tensor:
+        """(T,) token ids."""
+        return self.whole.ids[self.layout.rows_in(self.whole)]
 
     @property
     def counts(self) -> Tensor:
@@ -67,6 +72,8 @@ class Scorer(Protocol):
     scale: what a threshold on it means. "relative": scores are shares that sum to one over an example's living tokens,
     and a threshold eta asks for eta / n of n of them; "probability": a threshold in (0, 1]; None: ranks only.
     read: what it needs of each bucket's attention map, a row per token; None where it needs no map, which is faster.
+    placed (optional): True where its cost depends on which tokens are there, not on their number alone.
+    A scorer is hashable, and equal to another with the same settings: a frozen dataclass is.
     """
 
     @property
@@ -80,11 +87,4 @@ class Scorer(Protocol):
         """(T,) float32."""
 
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
-        """(B,) int64 multiply-accumulates that scoring these tokens costs, attention and values aside."""
-
-
-def summed(values: Tensor, layout: Layout) -> Tensor:
-    """(T,) -> (B,) sum within each example."""
-    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
-        0, layout.examples, values
-    )
+        """(B,) int64 multiply-accumulates of scoring these tokens, attention and values aside."""

@@ -1,4 +1,4 @@
-"""Block-Skim's scorer: how likely a block of tokens holds the answer, from its square of the attention map.
+"""Block-Skim's scorer: the probability that a block of tokens holds the answer, from its square of the attention map.
 
 Axes: T tokens, H heads, L pad slots of a padded example, N blocks of the batch, S = 32 tokens of a block.
 """
@@ -26,6 +26,7 @@ class BlockScorer(nn.Module):
 
     scale: Final[Scale] = "probability"
     needs_values: Final = False
+    placed: Final = True  # a block costs the same with one token in it as with 32
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class BlockScorer(nn.Module):
 
 
 def own_blocks(attention: AttentionMap) -> Tensor:
-    """(T, H, S) what each token gives the tokens of its own block, 0 where there is none.
+    """(T, H, S) attention that each token gives the tokens of its own block, 0 where there is none.
 
     Queries count with their weight, so that what a relaxed pass has removed is as absent as what is gone.
     """

@@ -1,4 +1,4 @@
-"""Scorers that are trained: small networks on a token's state.
+"""Trained scorers: small networks on a token's state.
 
 Axes: T tokens, D width, F the predictor's own width.
 """
@@ -57,7 +57,7 @@ class Gate(nn.Module):
             self.down.bias.copy_(torch.tensor([-bias, bias]) + 0.02 * torch.randn(2))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(T, D) -> (T, 2)"""
+        """(T, 2) logits of states (T, D), for (skip, keep)."""
         grown = nn.functional.gelu(self.inner_norm(product(self.up, self.norm(hidden))))
         return product(self.down, grown).float()
 

@@ -1,4 +1,4 @@
-"""Scorers without trained parts: attention received, value norms, and the two that know nothing."""
+"""Untrained scorers: attention received, value norms, position, and random."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ValueNorm:
 
 @dataclass(frozen=True)
 class Position:
-    """Earlier tokens first: with it a length is a truncation."""
+    """Scorer by position, earlier tokens first: a length then is a truncation."""
 
     scale: None = None
     read: None = None
@@ -75,7 +75,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Random:
-    """A number that looks random but is a function of the token's position and its example's length alone.
+    """Pseudo-random scorer: a function of the token's position and its example's length alone.
 
     So the same example loses the same tokens in any company and in every repetition.
     """
