@@ -74,7 +74,7 @@ class NSGA2:
 
 
 class _Evolution:
-    """The running engine.
+    """Running engine of `NSGA2`.
 
     pymoo sees measured trials only. A failed or pruned candidate never becomes a parent: its place among the survivors
     stays empty until a measured one takes it, and each empty place brings a fresh sample into the next generation. So a

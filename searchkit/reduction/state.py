@@ -36,7 +36,7 @@ class Restored:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """hidden (T', D) and layout of the tokens that reached the end, the trace on demand, the buffer if there is one."""
+    """Output of the encoder: hidden (T', D) and layout of the tokens at its end, the trace on demand, any buffer."""
 
     hidden: Tensor
     layout: Layout

@@ -171,7 +171,7 @@ def _waiting(name: str, progress: Progress) -> Callable[[], None]:
 
 @dataclass(frozen=True, eq=False)
 class _Untrained:
-    """Inputs of a training, checked and in memory, before anything is written."""
+    """Inputs of a training, checked and in memory before anything is written."""
 
     supernet: Supernet
     tokenizer: PreTrainedTokenizerBase
