@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 LONGEST: Final = 1000  # characters of a message
-QUOTED: Final = 400  # of what another library says in it
+QUOTED: Final = 400  # characters quoted of another library's message
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took
 
 RESAMPLES: Final = 400
-SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones was disturbed
 PAUSES: Final = (
     20  # times `min_round_interval_s` that a measurement waits in all: small models would wait for hundreds of rounds
 )
