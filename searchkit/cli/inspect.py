@@ -32,7 +32,7 @@ def status(
     if follow and sent:
         raise typer.Exit(followed(sent, run))
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
-    folder = next((each for each in folders if each.study.exists()), None)
+    folder = next((candidate_folder for candidate_folder in folders if candidate_folder.study.exists()), None)
     if folder or not sent:
         show_status(folder or Folder(run))
     if sent:
@@ -93,16 +93,16 @@ def pick_command(
         from searchkit.report.pick import FILE
         from searchkit.runs.pick import picked
 
-    found = picked(Folder(run), where or [], best, confident, measured)
+    choice = picked(Folder(run), where or [], best, confident, measured)
     unkept = None
     try:
-        found.write(run)
+        choice.write(run)
     except StoreError as error:
         unkept = error
     if as_json:
-        typer.echo(found.text, nl=False)
+        typer.echo(choice.text, nl=False)
     else:
-        show_picked(found, None if unkept else run / FILE)
+        show_picked(choice, None if unkept else run / FILE)
     if unkept:
         raise StoreError(f"the choice is not kept: {unkept}")
 
@@ -127,14 +127,14 @@ def measure_command(
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
-    found = []
+    remeasured = []
     with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
-            found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
-            found[-1].write(folder.path)
-    for each in found:
-        show_remeasured(each)
-    for name, value in found[0].setting.items():
+            remeasured.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            remeasured[-1].write(folder.path)
+    for measurement in remeasured:
+        show_remeasured(measurement)
+    for name, value in remeasured[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")
     say(f"kept in {folder.path / 'measured'}")

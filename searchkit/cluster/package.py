@@ -117,19 +117,19 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
     StudyError for a relative path that exists here and is not included: the job would not find it.
     """
-    found, beside = [], loaded.required_file("submit").parent
+    absolute, beside = [], loaded.required_file("submit").parent
     for name, value in _arguments(loaded).items():
         path = Path(value).expanduser()
         if path.is_absolute():
-            found.append(str(path))
-        elif value and (here := next((each for each in (path, beside / path) if each.exists()), None)):
+            absolute.append(str(path))
+        elif value and (here := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)):
             inside = _relative(here)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
                 raise StudyError(
                     f"-p {name}={value} is on this machine only: send it along with --include {here}, or give an "
                     "absolute path that the cluster sees too"
                 )
-    return found
+    return absolute
 
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
@@ -143,8 +143,8 @@ def _arguments(loaded: Loaded) -> dict[str, str]:
 
 def _relative(path: Path) -> str | None:
     """Path relative to the current folder; None if it lies elsewhere."""
-    found = os.path.relpath(os.path.abspath(path.expanduser()))
-    return None if found.split(os.sep)[0] == os.pardir else found
+    relative = os.path.relpath(os.path.abspath(path.expanduser()))
+    return None if relative.split(os.sep)[0] == os.pardir else relative
 
 
 def _below(inside: str, folder: str | None) -> bool:

@@ -95,8 +95,8 @@ class Asks:
                 self._asked += 1
         return asks
 
-    def told(self, trial: Trial) -> Genome | None:
-        """Genome of a trial's candidate, or None when it was told before."""
+    def register(self, trial: Trial) -> Genome | None:
+        """Register a trial's candidate and return its genome, or None when it was told before."""
         genome = self._open.pop(trial.key, None)
         if genome is None:
             genome = self._space.encode(trial.ask.candidate)

@@ -47,7 +47,9 @@ class NSGA2:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
+        if not isinstance(self.first, Sequence) or not all(
+            isinstance(candidate, Candidate) for candidate in self.first
+        ):
             raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
         object.__setattr__(self, "first", tuple(self.first))
         check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
@@ -66,13 +68,13 @@ class NSGA2:
             "population": self.population,
             "crossover": self.crossover,
             "mutation": self.mutation,
-            **({"first": [one.to_json() for one in self.first]} if self.first else {}),
+            **({"first": [candidate.to_json() for candidate in self.first]} if self.first else {}),
             **({"steady": True} if self.steady else {}),
         }
 
 
 class _Evolution:
-    """The running engine.
+    """Running engine of `NSGA2`.
 
     pymoo sees measured trials only. A failed or pruned candidate never becomes a parent: its place among the survivors
     stays empty until a measured one takes it, and each empty place brings a fresh sample into the next generation. So a
@@ -97,7 +99,7 @@ class _Evolution:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            genome = self._asks.told(trial)
+            genome = self._asks.register(trial)
             self._told += genome is not None
             if genome is not None and isinstance(trial.outcome, Measured):
                 self._parents.append(genome)
@@ -138,10 +140,10 @@ class _Evolution:
         if algorithm.is_initialized:
             every = Population.merge(algorithm.pop, born)
         # what `algorithm.tell` does, without looking for the optimum, which takes as long again
-        places = algorithm.pop_size if algorithm.is_initialized else len(born)
+        needed = algorithm.pop_size if algorithm.is_initialized else len(born)
         chance = algorithm.random_state
         algorithm.pop = algorithm.survival.do(
-            algorithm.problem, every, n_survive=places, algorithm=algorithm, random_state=chance
+            algorithm.problem, every, n_survive=needed, algorithm=algorithm, random_state=chance
         )
         algorithm.is_initialized = True
         self._parents, self._estimates = [], []
@@ -172,9 +174,9 @@ class _Evolution:
 
         walkers = self._rng.permutation(filter_optimum(self._algorithm.pop).get("X"))
         for _ in range(ROUNDS):
-            for place, genome in enumerate(walkers):
-                walkers[place] = self._space.mutate(genome, self._rng)
-                yield walkers[place].copy()
+            for index, genome in enumerate(walkers):
+                walkers[index] = self._space.mutate(genome, self._rng)
+                yield walkers[index].copy()
 
 
 def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:

@@ -53,8 +53,8 @@ def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], hea
     share = candidate["share"]
     if not isinstance(share, int | float):
         raise StudyError(f"the share of a baseline is a number, got {share=}")
-    asked = set(marks) - (set() if head == "question_answering" else {"question"})
-    protect = tuple(kind for kind in PROTECT if kind == "cls" or kind in asked)
+    required = set(marks) - (set() if head == "question_answering" else {"question"})
+    protect = tuple(kind for kind in PROTECT if kind == "cls" or kind in required)
     keep = TopK(ratio=float(share))
     cut = Reducer(keep, site="before_attention", scorer=SCORERS[name], fate="discard", protect=protect)
     return ReductionPlan((None,) * layers, input=cut)

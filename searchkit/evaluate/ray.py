@@ -241,8 +241,8 @@ class Ray:
     def _due(self, slot: _WorkerSlot) -> float:
         """Deadline of the slot's first job, by the monotonic clock."""
         job = next(iter(slot.jobs.values()))
-        each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
-        return slot.since + self._deadline_s + (len(job.asks) - 1) * each
+        per_ask_s = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
+        return slot.since + self._deadline_s + (len(job.asks) - 1) * per_ask_s
 
     def _collected(self, slot: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
         """Collect a worker's trials, or requeue its jobs."""
@@ -297,7 +297,7 @@ class Ray:
             raise StudyError(f"a worker cannot start: {one_line(cause, QUOTED)}") from error
         except self._ray.exceptions.RayError as error:
             slot.deaths += 1
-            if slot.deaths >= ATTEMPTS and all(other.starting is not None for other in self._slots):
+            if slot.deaths >= ATTEMPTS and all(other_slot.starting is not None for other_slot in self._slots):
                 reason = one_line(error, QUOTED)
                 raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {reason}") from error
             self._ray.kill(slot.actor)

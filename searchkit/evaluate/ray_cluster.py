@@ -97,12 +97,14 @@ def _check_machine(workers: int, resources: Resources) -> None:
 
     if resources.custom:
         raise StudyError(f"a cluster on this machine has no {', '.join(resources.custom)}: leave --resource out")
-    gpus, each = torch.cuda.device_count(), resources.gpus
-    fit = workers if not each else int(gpus // each) if each > 1 else gpus * int(1 / each + 1e-9)
+    gpus, per_worker = torch.cuda.device_count(), resources.gpus
+    fit = (
+        workers if not per_worker else int(gpus // per_worker) if per_worker > 1 else gpus * int(1 / per_worker + 1e-9)
+    )
     if fit < workers:
         have = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "no GPU"
         raise StudyError(
-            f"--workers {workers} with {each:g} GPUs each: this machine has {have}, which is enough for {fit}"
+            f"--workers {workers} with {per_worker:g} GPUs each: this machine has {have}, which is enough for {fit}"
         )
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
     folder = Path(os.environ.get(name) or tempfile.gettempdir())
@@ -152,8 +154,8 @@ def connect(address: str | None, cpus: float) -> Any:
             with _own_environment():
                 ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
     except Exception as error:  # Ray raises bare ones too, where a node is slow to start
-        place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
+        cluster = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+        raise StudyError(f"cannot reach {cluster}: {one_line(error, QUOTED)}") from error
     return ray
 
 

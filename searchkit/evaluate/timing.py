@@ -85,7 +85,7 @@ class Ratio:
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """times: (R, S, J) seconds of the rounds that count; rejected: rounds that do not; contended: too few were left
+    """Measured times: (R, S, J) seconds of the rounds that count; rejected: others; contended: too few were left
     without them, so that all of them count after all; spent_s: what the measurement took
     """
 

@@ -36,7 +36,7 @@ class Restored:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """hidden (T', D) and layout of the tokens that reached the end, the trace on demand, the buffer if there is one."""
+    """Output of the encoder: hidden (T', D) and layout of the tokens at its end, the trace on demand, any buffer."""
 
     hidden: Tensor
     layout: Layout
@@ -100,17 +100,17 @@ class State:
 
     def fork(self) -> State:
         """Copy that changes independently from here on; tensors are shared."""
-        other = copy.copy(self)
-        other._tally = self._tally.fork()
-        return other
+        copied = copy.copy(self)
+        copied._tally = self._tally.fork()
+        return copied
 
     def with_hidden(self, hidden: Tensor) -> State:
         """Copy with other (T, D) states of its tokens, to which no gradient of the scores flows."""
-        other = self.fork()
-        other._hidden = hidden
-        other._read = None if self._read is None else self._read.detach()
-        other._values = None if self._values is None else self._values.detach()
-        return other
+        copied = self.fork()
+        copied._hidden = hidden
+        copied._read = None if self._read is None else self._read.detach()
+        copied._values = None if self._values is None else self._values.detach()
+        return copied
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
         """Run the attention part, with the statistics that the scorer of a later reducer needs."""

@@ -73,7 +73,7 @@ def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, asc
         for layout in filter(None, layouts):
             if _width(layout, chosen) <= width:
                 return _text(names, layout, [chosen], width)
-    layout = next((each for each in layouts if each and each.width <= NAME), None) or in_numbers(names)
+    layout = next((fitting for fitting in layouts if fitting and fitting.width <= NAME), None) or in_numbers(names)
     return _text(names, layout, list(_chunks(layout, kept, width)), width)
 
 
@@ -104,19 +104,19 @@ def in_letters(names: Sequence[Name]) -> Layout | None:
     dimensions, letters, legend = _dimensions(names), dict[str, dict[str, str]](), []
     for dimension in dimensions:
         if any(len(name.of(dimension)) >= STRIP for name in members):
-            found = _letters(members, dimension)
-            if found is None:
+            by_value = _letters(members, dimension)
+            if by_value is None:
                 return None
-            letters[dimension] = found
-            explained = ", ".join(f"{letter} {value}" for value, letter in found.items())
-            legend.append(f"{spoken(dimension)}, a letter for each layer: {explained}")
+            letters[dimension] = by_value
+            explained = ", ".join(f"{letter} {value}" for value, letter in by_value.items())
+            legend.append(f"{in_words(dimension)}, a letter for each layer: {explained}")
     if not letters:
         return None
 
     def strip(name: Name, dimension: str) -> str:
         values = [brief(value) for value in name.of(dimension)]
-        found = letters.get(dimension)
-        return ("".join(found[value] for value in values) if found else " ".join(values)) or "-"
+        by_value = letters.get(dimension)
+        return ("".join(by_value[value] for value in values) if by_value else " ".join(values)) or "-"
 
     texts = [BETWEEN.join(strip(name, dimension) for dimension in dimensions) for name in members]
     return _layout(names, _heading(dimensions), texts, listed=True, legend=legend)
@@ -147,10 +147,10 @@ def _layout(
 
 def _values(name: Name) -> str:
     dimensions = [dimension for dimension, _ in name.candidate.items if dimension != "baseline"]
-    return BETWEEN.join(f"{spoken(dimension)} {short(name.candidate, dimension)}" for dimension in dimensions)
+    return BETWEEN.join(f"{in_words(dimension)} {short(name.candidate, dimension)}" for dimension in dimensions)
 
 
-def spoken(name: str) -> str:
+def in_words(name: str) -> str:
     """Identifier with spaces instead of underscores."""
     return name.replace("_", " ")
 
@@ -176,8 +176,8 @@ def brief(value: Scalar) -> str:
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     """Wrap the text in lines of whole words; lines after the first begin with `indent`."""
     joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    found = textwrap.wrap(joined, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in found] or [""]
+    lines = textwrap.wrap(joined, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] or [""]
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,10 @@ def _in_ascii(text: str) -> str:
 
 def _aligned(cells: Sequence[str]) -> list[str]:
     """Align cells at decimal points and signs of error; where a cell is no number, align at the right."""
-    found = [_NUMBER.fullmatch(cell) for cell in cells]
-    if not cells or not all(found):
+    matches = [_NUMBER.fullmatch(cell) for cell in cells]
+    if not cells or not all(matches):
         return [cell.rjust(max(map(len, cells), default=0)) for cell in cells]
-    rows = [_parts(match) for match in found if match]
+    rows = [_parts(match) for match in matches if match]
     widths = [max(len(row[part]) for row in rows) for part in range(len(_LEFT))]
     return ["".join(map(_justified, row, widths, _LEFT)) for row in rows]
 
@@ -239,7 +239,7 @@ def _dimensions(names: Sequence[Name]) -> list[str]:
 
 
 def _heading(dimensions: Sequence[str]) -> str:
-    return BETWEEN.join(one_line(spoken(dimension)) for dimension in dimensions) or "candidate"
+    return BETWEEN.join(one_line(in_words(dimension)) for dimension in dimensions) or "candidate"
 
 
 def _letters(names: Sequence[Name], dimension: str) -> dict[str, str] | None:

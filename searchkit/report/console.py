@@ -8,7 +8,7 @@ from typing import Final
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
-from searchkit.report.columns import Name, Numbers, spoken, tables, wrapped
+from searchkit.report.columns import Name, Numbers, in_words, tables, wrapped
 from searchkit.report.notes import notes
 from searchkit.report.paired import difference
 from searchkit.report.results import Results
@@ -66,17 +66,17 @@ def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Tri
     gaps = [""] * len(baselines)
     columns = [
         Numbers(
-            spoken(objective.name), objective.unit, [plus_minus(estimate_of(trial, objective)) for trial in measured]
+            in_words(objective.name), objective.unit, [plus_minus(estimate_of(trial, objective)) for trial in measured]
         )
         for objective in results.all_objectives
     ]
     columns += [
-        Numbers(spoken(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
+        Numbers(in_words(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
         for each in objectives_with_optimism(results)
     ]
     columns += [
         Numbers(
-            spoken(item.name),
+            in_words(item.name),
             "against unreduced",
             [*(with_interval(difference(results, trial, item)) for trial in members), *gaps],
             spare=True,

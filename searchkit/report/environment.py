@@ -14,7 +14,7 @@ def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
     """Common values of all trials; `mixed` where a run was continued under other conditions."""
     first = environments[0] if environments else {}
     return {
-        name: value if all(other.get(name) == value for other in environments) else "mixed"
+        name: value if all(environment.get(name) == value for environment in environments) else "mixed"
         for name, value in first.items()
     }
 
@@ -43,10 +43,10 @@ def environments(trials: Iterable[Trial]) -> dict[str, Mapping[str, Scalar]]:
 def in_short(environment: Mapping[str, Scalar]) -> str:
     """Short text of the environment: device, threads, number format, and its fingerprint."""
     name, device, threads = (environment.get(name) for name in ("device_name", "device", "threads"))
-    told = [
+    parts = [
         f"{name} ({device})" if name and device else name or device,
         f"{threads} thread{'' if threads == 1 else 's'}" if threads else None,
         environment.get("dtype"),
         f"environment {fingerprint(environment)}",
     ]
-    return one_line(", ".join(str(each) for each in told if each), 150)
+    return one_line(", ".join(str(part) for part in parts if part), 150)

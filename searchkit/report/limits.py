@@ -40,16 +40,16 @@ class Limit:
 
         StudyError for anything else.
         """
-        found = _LIMIT.fullmatch(text)
-        if not found:
+        match = _LIMIT.fullmatch(text)
+        if not match:
             raise StudyError(
                 f"--where {text!r}: expected NAME <= NUMBER, NAME >= NUMBER, or unreduced + or - a number in the place "
                 f"of the number, {EXAMPLE}"
             )
-        number = float(found["number"] or f"{found['sign'] or ''}{found['shift'] or 0}")
+        number = float(match["number"] or f"{match['sign'] or ''}{match['shift'] or 0}")
         if not math.isfinite(number):
             raise StudyError(f"--where {text!r}: the number is beyond what can be computed with")
-        return cls(found["name"], ">=" if found["sense"] == ">=" else "<=", number, found["number"] is None)
+        return cls(match["name"], ">=" if match["sense"] == ">=" else "<=", number, match["number"] is None)
 
     def __str__(self) -> str:
         if not self.relative:
@@ -64,9 +64,9 @@ class Limit:
             return Held(self, own.value, low, high)
         if unreduced is None:
             raise StudyError(f"{self}: the unreduced model has no {self.name}")
-        found = between(own, unreduced)
-        low, high = (found.low, found.high) if found.low is not None else _apart(own, unreduced)
-        return Held(self, found.value, low, high)
+        difference = between(own, unreduced)
+        low, high = (difference.low, difference.high) if difference.low is not None else _apart(own, unreduced)
+        return Held(self, difference.value, low, high)
 
 
 def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, None]:
@@ -117,7 +117,9 @@ class Held:
 
     def __str__(self) -> str:
         sign, beside = ("+", " against unreduced") if self.limit.relative else ("", "")
-        value, low, high = (each if each is None else f"{each:{sign}.4g}" for each in (self.value, self.low, self.high))
+        value, low, high = (
+            number if number is None else f"{number:{sign}.4g}" for number in (self.value, self.low, self.high)
+        )
         ends = "" if low is None or high is None else f", 95 % interval {low} to {high}"
         return f"{self.limit.name} {value}{beside}{ends}"
 
@@ -136,22 +138,22 @@ def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) ->
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """
     known = {(each.name, each.unit) for each in objectives}
-    told, untold = [], []
+    limits, untold = [], []
     for constraint in _constraints(description):
         objective = constraint.objective
         for limit in _limits(constraint):
             if (objective.name, objective.unit) in known:
-                told.append(limit)
+                limits.append(limit)
             else:
                 untold.append(f"{limit} ({objective.unit})")
-    return told, untold
+    return limits, untold
 
 
 def _constraints(description: Mapping[str, Any]) -> list[Constraint]:
     try:
         return [
-            Constraint(Objective.described(each["objective"]), **{kind: each.get(kind) for kind in _KINDS})
-            for each in description.get("constraints", ())
+            Constraint(Objective.described(constraint["objective"]), **{kind: constraint.get(kind) for kind in _KINDS})
+            for constraint in description.get("constraints", ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError, StudyError) as error:
         raise StoreError(f"study.json was not written by searchkit: its constraints: {error!r}") from error

@@ -8,7 +8,7 @@ from searchkit.errors import QUOTED, one_line
 from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
-from searchkit.report.columns import spoken
+from searchkit.report.columns import in_words
 from searchkit.report.results import Results, estimates, measured
 from searchkit.report.verdict import sentences
 
@@ -84,7 +84,7 @@ def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> st
     busy, wide = sum(map(contended, timed)), sum(not settled(estimate) for estimate in timed)
     if not busy and not wide:
         return None
-    of = f"{spoken(objective.name).capitalize()} on the {split}, {len(timed)} values timed"
+    of = f"{in_words(objective.name).capitalize()} on the {split}, {len(timed)} values timed"
     wider = f"{wide} have wider intervals than asked for" if wide else ""
     if not busy:
         return f"{of}: {wider}, since the time for it was spent."

@@ -38,9 +38,9 @@ def between(own: Estimate, other: Estimate) -> Difference:
 
 def difference(results: Results, member: Trial, objective: Objective) -> Difference | None:
     """Difference of a member to the unreduced model on the report split; None where either was not measured."""
-    found = estimates(results.report.get(member.key), [objective])
-    other = estimates(results.unreduced, [objective])
-    return None if found is None or other is None else between(found[objective.name], other[objective.name])
+    own = estimates(results.report.get(member.key), [objective])
+    reference = estimates(results.unreduced, [objective])
+    return None if own is None or reference is None else between(own[objective.name], reference[objective.name])
 
 
 def front_probabilities(results: Results) -> dict[str, float]:
@@ -50,16 +50,18 @@ def front_probabilities(results: Results) -> dict[str, float]:
     search has resamples of every member that was measured, as in runs from before there were any.
     """
     rows = {trial.key: estimates(results.report.get(trial.key), results.objectives) for trial in results.front}
-    found = {key: row for key, row in rows.items() if row is not None}
-    drawn = [objective for objective in results.objectives if _paired([row[objective.name] for row in found.values()])]
-    if not found or not drawn:
+    measured = {key: row for key, row in rows.items() if row is not None}
+    drawn = [
+        objective for objective in results.objectives if _paired([row[objective.name] for row in measured.values()])
+    ]
+    if not measured or not drawn:
         return {}
-    points = _points(list(found.values()), results.objectives, drawn)
+    points = _points(list(measured.values()), results.objectives, drawn)
     defined = points[~np.isnan(points).any(axis=(1, 2))]
     if not len(defined):
         return {}
     shares = np.mean([_on_front(point) for point in defined], axis=0)
-    return dict(zip(found, shares.tolist(), strict=True))
+    return dict(zip(measured, shares.tolist(), strict=True))
 
 
 def _points(
@@ -78,13 +80,13 @@ def _points(
 
 def _on_front(losses: Floats) -> NDArray[np.bool_]:
     """(K,) True for the (K, M) points that nothing dominates; equal points share the result."""
-    points, place = np.unique(losses, axis=0, return_inverse=True)
-    return nondominated(points)[place.reshape(-1)]
+    points, index = np.unique(losses, axis=0, return_inverse=True)
+    return nondominated(points)[index.reshape(-1)]
 
 
 def _paired(found: Sequence[Estimate]) -> bool:
     """Return whether all estimates have resamples of the same draws."""
-    counts = {(len(each.resamples), each.n) for each in found}
+    counts = {(len(estimate.resamples), estimate.n) for estimate in found}
     return len(counts) == 1 and found[0].resamples != ()
 
 

@@ -70,7 +70,7 @@ class Picked:
             }
             for figure in self.figures
         }
-        told = {
+        content = {
             "study": self.study.get("name"),
             "fingerprint": self.study.get("fingerprint"),
             "key": self.trial.key,
@@ -85,7 +85,7 @@ class Picked:
             "values": values,
             "environment": {"fingerprint": fingerprint(self.trial.environment), **self.trial.environment},
         }
-        strict = finite(told)
+        strict = finite(content)
         assert isinstance(strict, dict)
         return strict
 
@@ -216,8 +216,8 @@ def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
     every = sorted(results.all_objectives, key=lambda objective: objective.name != aim)
 
     def losses(member: _Member) -> list[float]:
-        found = [(objective, member.figures.get(objective.name)) for objective in every]
-        return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in found]
+        figures = [(objective, member.figures.get(objective.name)) for objective in every]
+        return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in figures]
 
     if all(aim not in each.figures for each in meeting):
         raise StudyError(f"--best {aim}: no member that keeps the limits was measured in it")
@@ -239,7 +239,7 @@ def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: boo
         sum(not kept for kept in of_limit) for of_limit in zip(*(each.kept(confident) for each in members), strict=True)
     ]
     worst = max(range(len(limits)), key=excluded.__getitem__)
-    scales = [_scale([member.held[place] for member in members]) for place in range(len(limits))]
+    scales = [_scale([member.held[index] for member in members]) for index in range(len(limits))]
     nearest = min(members, key=lambda member: member.excess(confident, scales))
     whose = " of the study" if limits[worst].by_study else ""
     figures = ", ".join(dict.fromkeys(str(held) for held in nearest.held if held))

@@ -36,9 +36,11 @@ class Points:
         return cls(x, y, across, upwards)
 
     @staticmethod
-    def _of(found: Sequence[Estimate]) -> tuple[Array, Array]:
-        values = np.array([each.value for each in found], dtype=np.float64)
-        ends = np.array([each.interval or (each.value, each.value) for each in found], dtype=np.float64)
+    def _of(estimates: Sequence[Estimate]) -> tuple[Array, Array]:
+        values = np.array([estimate.value for estimate in estimates], dtype=np.float64)
+        ends = np.array(
+            [estimate.interval or (estimate.value, estimate.value) for estimate in estimates], dtype=np.float64
+        )
         ends = ends.reshape(-1, 2).T
         return values, np.stack([np.minimum(ends[0], values), np.maximum(ends[1], values)])
 

@@ -101,4 +101,4 @@ def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[s
 
 def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:
     """Estimates of the trials that were measured in all of the objectives."""
-    return [found for trial in trials if (found := estimates(trial, objectives)) is not None]
+    return [row for trial in trials if (row := estimates(trial, objectives)) is not None]

@@ -60,8 +60,8 @@ def _shown(estimate: Estimate) -> Estimate:
 
 
 def _described(objective: Objective, results: Results) -> dict[str, Any]:
-    told = results.accounting(objective)
-    return {**objective.describe(), **({"accounting": told} if told else {})}
+    accounting = results.accounting(objective)
+    return {**objective.describe(), **({"accounting": accounting} if accounting else {})}
 
 
 def reference(results: Results) -> dict[str, float]:
@@ -77,16 +77,19 @@ def against_baselines(results: Results) -> dict[str, Any]:
     """Comparison with each family of baselines: its trials on the report split and, with a quality and a cost, at how
     many of its `points` the front is `better` and `worse`, and whether it is `beaten` (see `Verdict`).
     """
-    found = verdicts(results)
+    by_family = verdicts(results)
     return {
-        name: {"trials": [_told(trial) for trial in trials], **(_counts(found[name]) if name in found else {})}
+        name: {
+            "trials": [_trial_json(trial) for trial in trials],
+            **(_counts(by_family[name]) if name in by_family else {}),
+        }
         for name, trials in results.baselines.items()
     }
 
 
-def _told(trial: Trial) -> dict[str, Any]:
-    told = {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
-    return told | {"environment": {"report": fingerprint_of(trial)}}
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    content = {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
+    return content | {"environment": {"report": fingerprint_of(trial)}}
 
 
 def _counts(verdict: Verdict) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
 
 
 def _dominated(rows: front.Array, by: front.Array) -> int:
-    """Number of of (N, M) losses are dominated by one of (K, M)."""
+    """Number of (N, M) losses that are dominated by one of (K, M)."""
     return sum(bool(((by <= row).all(axis=1) & (by < row).any(axis=1)).any()) for row in rows)
 
 
@@ -141,9 +144,9 @@ def _members(results: Results) -> list[dict[str, Any]]:
             "search": outcome(trial),
             "report": outcome(results.report.get(trial.key)),
             "against_unreduced": {
-                objective.name: asdict(found)
+                objective.name: asdict(paired)
                 for objective in results.objectives
-                if (found := difference(results, trial, objective))
+                if (paired := difference(results, trial, objective))
             },
             "front_probability": chances.get(trial.key),
             "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},

@@ -50,8 +50,12 @@ def trials_frame(results: Results) -> pd.DataFrame:
 def baselines_frame(results: Results) -> pd.DataFrame:
     """Table of the baselines on the report split: one row each; columns as in the front, after the family."""
     every = [(family, trial) for family, trials in results.baselines.items() for trial in trials]
-    told = dict.fromkeys(name for _, trial in every for name in _candidate(trial.ask.candidate) if name != "baseline")
-    return _frame([{"family": family, **_baseline_row(results, trial, told)} for family, trial in every], ["family"])
+    dimensions = dict.fromkeys(
+        name for _, trial in every for name in _candidate(trial.ask.candidate) if name != "baseline"
+    )
+    return _frame(
+        [{"family": family, **_baseline_row(results, trial, dimensions)} for family, trial in every], ["family"]
+    )
 
 
 def write(results: Results, folder: Path) -> None:
@@ -142,7 +146,7 @@ def _candidate(candidate: Candidate) -> dict[str, Scalar]:
     row: dict[str, Scalar] = {}
     for dimension, value in candidate.items:
         if isinstance(value, tuple):
-            row |= {f"{dimension}_{place}": scalar for place, scalar in enumerate(value, start=1)}
+            row |= {f"{dimension}_{index}": scalar for index, scalar in enumerate(value, start=1)}
         else:
             row[dimension] = value
     return row
@@ -166,10 +170,10 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
     return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
-def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
+def _baseline_row(results: Results, trial: Trial, dimensions: Mapping[str, None]) -> dict[str, Any]:
     """told: names of the candidate's columns"""
     candidate = _candidate(trial.ask.candidate)
-    row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in told}}
+    row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in dimensions}}
     objectives = results.all_objectives
     for objective in objectives:
         row |= _columns(f"{objective.name}_report", estimate_of(trial, objective))

@@ -8,7 +8,7 @@ from pathlib import Path
 from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.records import Candidate, Trial
-from searchkit.report.columns import named, short, spoken
+from searchkit.report.columns import in_words, named, short
 from searchkit.report.notes import notes
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results
@@ -22,10 +22,10 @@ def write(results: Results, folder: Path) -> None:
 
 def markdown(results: Results) -> str:
     """Make the Markdown text; values are those of the report split."""
-    objectives = [f"{spoken(objective.name)} ({objective.unit})" for objective in results.all_objectives]
+    objectives = [f"{in_words(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
     front = [_member(results, trial, chances) for trial in results.front]
-    differences = [f"{spoken(each.name)} against unreduced" for each in shown_difference(results)]
+    differences = [f"{in_words(each.name)} against unreduced" for each in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
         for family, trials in results.baselines.items()
@@ -38,7 +38,7 @@ def markdown(results: Results) -> str:
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
         *map(_escaped, notes(results)),
         "![quality over cost](pareto.png)",
-        *(f"![quality over {spoken(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
+        *(f"![quality over {in_words(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
         "## Front",
         _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
         "## Baselines",
@@ -58,7 +58,7 @@ def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> lis
 
 
 def _candidate(candidate: Candidate) -> str:
-    return ", ".join(f"{spoken(name)} {short(candidate, name)}" for name, _ in candidate.items)
+    return ", ".join(f"{in_words(name)} {short(candidate, name)}" for name, _ in candidate.items)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

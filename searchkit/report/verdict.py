@@ -46,29 +46,33 @@ def verdicts(results: Results) -> dict[str, Verdict]:
     if axes is None:
         return {}
     judge = _Judge(*axes, _members(results, axes))
-    found = {}
+    by_family = {}
     for name, trials in results.baselines.items():
         met = judge.unreduced if name == UNREDUCED else judge.point
         outcomes = [met(point) for point in measured(trials, axes)]
         if outcomes:
             signs = [outcome.sign for outcome in outcomes]
             unpaired = sum(not outcome.paired for outcome in outcomes)
-            found[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
-    return found
+            by_family[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
+    return by_family
 
 
 def sentences(results: Results) -> list[str]:
     """Sentences for each family, on the comparison, and if the search has seen texts of the report split."""
-    found = verdicts(results)
+    by_family = verdicts(results)
     shared = results.duplicates.get("search/report", 0)
     warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
-    return [*(_sentence(name, verdict) for name, verdict in found.items()), *_measure_of(found.values()), *warned]
+    return [
+        *(_sentence(name, verdict) for name, verdict in by_family.items()),
+        *_measure_of(by_family.values()),
+        *warned,
+    ]
 
 
-def _measure_of(found: Collection[Verdict]) -> list[str]:
+def _measure_of(compared: Collection[Verdict]) -> list[str]:
     """Sentence that defines better and worse."""
-    points, unpaired = sum(each.points for each in found), sum(each.unpaired for each in found)
-    if not found:
+    points, unpaired = sum(verdict.points for verdict in compared), sum(verdict.unpaired for verdict in compared)
+    if not compared:
         return []
     paired = "the 95 % interval of the paired difference is above or below 0"
     combined = "the difference exceeds the combined standard error"
@@ -102,7 +106,7 @@ def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, F
 
 @dataclass(frozen=True)
 class _Outcome:
-    """1 (the front is better), 0 or -1 (worse), and whether that is by a paired difference, where anything was met."""
+    """Outcome of a comparison: 1 (the front is better), 0 or -1, and whether it is by a paired difference, if any."""
 
     sign: int
     paired: bool = True
@@ -122,16 +126,16 @@ class _Judge:
         cheapest = min((report for _, report in self.members), key=self._cost, default=None)
         if cheapest is None:
             return _Outcome(0)
-        found = self._compared(cheapest, point)
-        return replace(found, sign=min(0, found.sign))
+        outcome = self._compared(cheapest, point)
+        return replace(outcome, sign=min(0, outcome.sign))
 
     def unreduced(self, point: Found) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) < limit])
         if chosen is None:
             return _Outcome(0)
-        found = self._compared(chosen, point)
-        return replace(found, sign=-1 if found.sign < 0 else 1)
+        outcome = self._compared(chosen, point)
+        return replace(outcome, sign=-1 if outcome.sign < 0 else 1)
 
     def _chosen(self, members: Sequence[tuple[Found, Found]]) -> Found | None:
         """The best of them on the search split: its values on the report split."""
@@ -140,11 +144,11 @@ class _Judge:
 
     def _compared(self, own: Found, other: Found) -> _Outcome:
         a, b = own[self.quality.name], other[self.quality.name]
-        found = between(a, b)
-        if found.low is not None and found.high is not None:
-            return _Outcome(int(found.low > 0) - int(found.high < 0))
+        difference = between(a, b)
+        if difference.low is not None and difference.high is not None:
+            return _Outcome(int(difference.low > 0) - int(difference.high < 0))
         error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
-        return _Outcome(int(found.value > error) - int(found.value < -error), paired=False)
+        return _Outcome(int(difference.value > error) - int(difference.value < -error), paired=False)
 
     def _cost(self, found: Found) -> float:
         return found[self.cost.name].value

@@ -95,7 +95,7 @@ def _check_labels(session: Session) -> None:
     """Raise DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
     searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
     for split, objectives in (("search", searched), ("report", session.report_objectives)):
-        for objective in (each for each in objectives if each.undefined):
+        for objective in (item for item in objectives if item.undefined):
             labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
             reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None
             if reason:

@@ -49,11 +49,11 @@ def published_front(session: Session, lat: PublishedSearch) -> Found:
     It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
     """
     report, described = session.store("report"), lat.describe()
-    found = noted(report, described)
-    if found is None:
-        found = _front(session, lat)
-        report.set_note(_name(described), [candidate.to_json() for candidate in found])
-    return found
+    front = noted(report, described)
+    if front is None:
+        front = _front(session, lat)
+        report.set_note(_name(described), [candidate.to_json() for candidate in front])
+    return front
 
 
 def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
@@ -88,20 +88,20 @@ def _front(session: Session, lat: PublishedSearch) -> Found:
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": measured}
         # the supernet's name stands for the splits of the task, too
         cache = session.cache("published", settings, functools.partial(_candidates_of, space))
-    found = cache.read() if cache else None
-    if found is None:
+    candidates = cache.read() if cache else None
+    if candidates is None:
         trials = _searched(session, lat, space, axes)
-        found = tuple(member.ask.candidate for member in Front.of(trials, axes))
+        candidates = tuple(member.ask.candidate for member in Front.of(trials, axes))
         if cache:
-            cache.write([candidate.to_json() for candidate in found])
-    return found
+            cache.write([candidate.to_json() for candidate in candidates])
+    return candidates
 
 
 def _candidates_of(space: Space, data: Any) -> Found:
-    found = _candidates(data)
-    for candidate in found:
+    candidates = _candidates(data)
+    for candidate in candidates:
         space.encode(candidate)
-    return found
+    return candidates
 
 
 def _searched(session: Session, lat: PublishedSearch, space: Space, axes: Sequence[Objective]) -> list[Trial]:

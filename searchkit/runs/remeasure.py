@@ -111,9 +111,9 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
     store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}
-    missing = [Ask(number, one) for number, one in enumerate(wanted) if one.key not in done]
-    timed = [one for one in objectives if one.exclusive]
-    plain = [with_resamples(one) for one in objectives if not one.exclusive]
+    missing = [Ask(number, candidate) for number, candidate in enumerate(wanted) if candidate.key not in done]
+    timed = [candidate for candidate in objectives if candidate.exclusive]
+    plain = [with_resamples(candidate) for candidate in objectives if not candidate.exclusive]
     for start in range(0, len(missing), TOGETHER):
         session.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]
@@ -121,18 +121,21 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
             store.append(trial)
             done[trial.key] = trial
     session.progress("measure", len(missing), len(missing))
-    trials = tuple(done[one.key] for one in wanted)
+    trials = tuple(done[candidate.key] for candidate in wanted)
     return Remeasured(session.study.name, setting, objectives, trials)
 
 
 def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[Objective, ...]:
     every = (*session.study.objectives, *session.study.front_objectives)
-    if not any(one.with_batch for one in every):
+    if not any(objective.with_batch for objective in every):
         raise StudyError(
             f"{session.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
             "and then measure"
         )
-    return tuple(one.with_batch(batch_size=batch_size, length=length) if one.with_batch else one for one in every)
+    return tuple(
+        objective.with_batch(batch_size=batch_size, length=length) if objective.with_batch else objective
+        for objective in every
+    )
 
 
 def _store(session: Session, objectives: tuple[Objective, ...], setting: Mapping[str, Scalar]) -> Any:

@@ -76,11 +76,13 @@ def _identities(storage: str, study: str) -> dict[str, Identities]:
         held = {name: objectives for name, objectives in Store.held(storage).items() if own.fullmatch(name)}
     except NothingStoredError:
         return {}
-    found: dict[str, Identities] = {}
+    reports: dict[str, Identities] = {}
     for name, objectives in held.items():
         note = Store.open(storage, name, objectives, create=False).note(IDENTITIES)
-        found[name] = note if isinstance(note, list) else [{**one.describe(), "code": ANY} for one in objectives]
-    return found
+        reports[name] = (
+            note if isinstance(note, list) else [{**objective.describe(), "code": ANY} for objective in objectives]
+        )
+    return reports
 
 
 def _same(before: Identities, now: Identities) -> bool:

@@ -35,7 +35,7 @@ def gathered(
         front_objectives=objectives[1],
         trials=tuple(trials),
         report={member.key: measured[member.key] for member in front.members},
-        baselines={name: tuple(measured[each.key] for each in family) for name, family in baselines.items()},
+        baselines={name: tuple(measured[candidate.key] for candidate in family) for name, family in baselines.items()},
         environment=common([trial.environment for trial in trials if trial.environment]),
         seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
         duplicates=duplicates,

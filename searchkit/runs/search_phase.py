@@ -33,7 +33,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     if store.note(SUPERNET) is None:  # trained before the search's seconds begin
         store.set_note(SUPERNET, session.supernet.fingerprint)
     if store.note(FOUND) is None:
-        store.set_note(FOUND, session.supernet.found)
+        store.set_note(FOUND, session.supernet.notes)
     watch, kept = Stopwatch(session.folder.seconds("search")), OneSetting(store, study.objectives)
     tell, wanted = watch.watching(session.progress), study.budget.evaluations
     account = Account(

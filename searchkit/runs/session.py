@@ -86,7 +86,7 @@ class Session:
     @cached_property
     def space(self) -> Space:
         """Space of the study for this encoder; it starts from the thresholds and lengths that training ended with."""
-        return self.study.bound_space.started(self.supernet.found)
+        return self.study.bound_space.started(self.supernet.notes)
 
     @property
     def storage(self) -> str:
@@ -96,7 +96,7 @@ class Session:
     @property
     def report_objectives(self) -> tuple[Objective, ...]:
         """Objectives of the report split: the searched ones in their final form, then those of the front only."""
-        return (*(each.final for each in self.study.objectives), *self.study.front_objectives)
+        return (*(objective.final for objective in self.study.objectives), *self.study.front_objectives)
 
     @cached_property
     def fingerprint(self) -> str:

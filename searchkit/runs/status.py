@@ -12,11 +12,11 @@ from searchkit.search.failures import grouped
 
 
 def latest(trials: Iterable[Trial]) -> list[Trial]:
-    """The last trial of each candidate: one that failed and was tried again counts by its later outcome."""
+    """Last trial of each candidate: one that failed and was tried again counts by its later outcome."""
     return list({trial.key: trial for trial in trials}.values())
 
 
-def told(
+def status_lines(
     record: Mapping[str, Any], trials: Sequence[Trial], *, ended: str | None, in_flight: int | None, seconds: float
 ) -> Iterator[str]:
     """Lines on the search: its state, its progress, the limit that ended it, and the outcomes of its trials.

@@ -46,13 +46,13 @@ def stored_results(folder: Folder) -> Results:
     for size in ("layers", "places"):
         check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
     compared = baselines(record["layers"], record["places"])
-    place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
+    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
         fingerprint = record["fingerprint"] if record.get(IDENTIFIED) else None
-        store = Store.open(place, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
+        store = Store.open(storage, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
         reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        store = Store.open(place, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
+        store = Store.open(storage, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
         report, asked = store.trials(), record.get("published")  # absent in runs from before
         published = noted(store, asked) if asked else ()
     except NothingStoredError:
@@ -93,12 +93,12 @@ def replayed(folder: Folder) -> int:
         return len(trials)
     done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
     while len(met) < len(done):
-        asked = engine.ask(study.engine.population)
-        check_replay(asked, stored)
-        met |= {ask.key for ask in asked} & done.keys()
-        if not asked or any(ask.key not in done for ask in asked):
+        asks = engine.ask(study.engine.population)
+        check_replay(asks, stored)
+        met |= {ask.key for ask in asks} & done.keys()
+        if not asks or any(ask.key not in done for ask in asks):
             break
-        engine.tell([done[ask.key] for ask in asked])
+        engine.tell([done[ask.key] for ask in asks])
     if len(met) < len(done):
         raise StoreError(
             f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
@@ -111,11 +111,11 @@ def _space(session: Session, store: Store) -> Space:
 
     In runs from before, the start of a cached supernet; where there is none, that of recipes which give none.
     """
-    found = store.note(FOUND)
+    start = store.note(FOUND)
     name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
-    if found is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
+    if start is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
         return session.space
-    starts = found if isinstance(found, dict) else {}
+    starts = start if isinstance(start, dict) else {}
     values = {key: tuple(value) for key, value in starts.items() if isinstance(value, list)}
     return session.study.bound_space.started(values)
 

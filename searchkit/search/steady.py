@@ -110,7 +110,7 @@ def search_steadily(
             stop_if_nothing_works(list(done.values()), population)
         check_allowed(done, account.evaluations)
         asks.tell(trial)
-        account.told([trial])
+        account.judge_plateau([trial])
     if account.ended is None and not halted():
         check_allowed(done, account.evaluations, whole=True)
         account.exhausted()

@@ -83,8 +83,8 @@ def _absolute(path: str) -> str:
 
 def _secrets(url: str) -> list[str]:
     """Passwords in a URL, before the @ or in a query, as written and unquoted; the longest first."""
-    found = [match[2] for match in _PASSWORD.finditer(url)] + [match[3] for match in _PARAMETER.finditer(url)]
-    return sorted({*found, *map(unquote, found)}, key=len, reverse=True)
+    passwords = [match[2] for match in _PASSWORD.finditer(url)] + [match[3] for match in _PARAMETER.finditer(url)]
+    return sorted({*passwords, *map(unquote, passwords)}, key=len, reverse=True)
 
 
 def root_of(error: BaseException) -> BaseException:

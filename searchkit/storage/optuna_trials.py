@@ -84,8 +84,8 @@ class Shown:
             if not isinstance(value, tuple):
                 yield dimension, value, _distribution(value, choices)
                 continue
-            for place, scalar in enumerate(value, start=1):
-                yield f"{dimension}_{place}", scalar, _distribution(scalar, choices)
+            for index, scalar in enumerate(value, start=1):
+                yield f"{dimension}_{index}", scalar, _distribution(scalar, choices)
 
 
 def _distribution(value: Scalar, choices: Sequence[Scalar]) -> BaseDistribution | None:

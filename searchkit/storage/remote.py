@@ -303,9 +303,9 @@ def _every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 def refuse_credentials(what: str, text: str) -> None:
     """Raise StudyError if a URL or an argument holds a password: command lines and logs would show it."""
-    place = StorageAddress(text)
-    if str(place) != text:
-        raise StudyError(f"{what}: {place} holds a password, which others would see; keep it where the job finds it")
+    address = StorageAddress(text)
+    if str(address) != text:
+        raise StudyError(f"{what}: {address} holds a password, which others would see; keep it where the job finds it")
 
 
 def _passing(name: str) -> bool:

@@ -124,7 +124,7 @@ def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
     pause, deadline = _PAUSES_S[0], time.monotonic() + PATIENCE_S
     for attempt in range(2**31):
         try:
-            found = act(attempt)
+            result = act(attempt)
         except Exception as error:
             away = isinstance(error, AwayError) or passes(root_of(error))
             if not away or not answered(where) or time.monotonic() + pause > deadline:
@@ -138,5 +138,5 @@ def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
             if attempt:
                 logger.warning("%s is back", where)
             _ANSWERED.add(where.storage)
-            return found
+            return result
     raise AssertionError("the deadline comes first")

@@ -107,8 +107,8 @@ class Classes:
         listed = f"{len(names)} classes in the column {column!r}: {', '.join(map(repr, names[:SHOWN]))}"
         log.info("%s", listed)
         step(listed)
-        for name, other in columns.lookalikes(names):
-            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, other)
+        for name, lookalike in columns.lookalikes(names):
+            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, lookalike)
         return cls(column, known, names)
 
     @property

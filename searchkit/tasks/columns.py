@@ -100,7 +100,7 @@ def lookalikes(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ only by blanks or by capital letters."""
     first: dict[str, str] = {}
     same = [(first.setdefault("".join(name.split()).casefold(), name), name) for name in names]
-    return [(name, other) for name, other in same if name != other]
+    return [(name, lookalike) for name, lookalike in same if name != lookalike]
 
 
 def numbers(part: Part, column: str) -> NDArray[np.float32]:

@@ -106,8 +106,8 @@ def _named(folder: Path) -> dict[str, list[Path]]:
     named = [path for path in files if format_of(path)]
     if odd := [path.name for path in named if not NAME.fullmatch(_stem(path))]:
         raise DataError(f"{folder}: not the name of a split: {', '.join(odd)}; rename to train, validation or test")
-    if other := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
-        raise DataError(f"{folder}: the format of {', '.join(other)} is not read; {READ}")
+    if unread := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
+        raise DataError(f"{folder}: the format of {', '.join(unread)} is not read; {READ}")
     formats = sorted({format_of(path) or "" for path in named})
     if len(formats) > 1:
         raise DataError(f"{folder}: several formats ({', '.join(formats)}); keep the files of one of them")

@@ -41,7 +41,7 @@ def candidates(name: str, model: AdaptiveModel) -> list[Candidate]:
     recipe = SMALL[name]()
     count = slots(recipe, LAYERS)
     lengths = tuple(0.9 - 0.3 * place for place in range(count))
-    found = [Candidate.of(**{key: tuple(model.found[key])}) for key in ("lengths", "thresholds") if key in model.found]
+    found = [Candidate.of(**{key: tuple(model.notes[key])}) for key in ("lengths", "thresholds") if key in model.notes]
     if recipe.scale is None:
         return [Candidate.of(lengths=lengths), *found]
     medium = {"relative": 0.8, "probability": 0.4}[recipe.scale]
@@ -103,7 +103,7 @@ def test_what_is_saved_loads_again_and_the_stock_class_loads_the_weights(
     model, tokens = models[name, head], as_tokens(data_for(head).take(range(5)))  # type: ignore[index]
     model.save(tmp_path)
     loaded = AdaptiveModel.load(str(tmp_path)).eval()
-    assert loaded.found == model.found
+    assert loaded.notes == model.notes
     for candidate in (Candidate.of(), *candidates(name, model)):
         reduced = plan(SMALL[name](), candidate, LAYERS)
         with torch.no_grad():  # a product with one output may sum in another order where its weights lie elsewhere
@@ -152,7 +152,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     calm = models[name, head]  # type: ignore[index]
     rough = trained(name, head, tmp_path)
     assert torch.equal(weights(rough), weights(calm))
-    assert rough.found == calm.found
+    assert rough.notes == calm.notes
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
