@@ -85,10 +85,10 @@ def in_full(names: Sequence[Name], *, listed: bool = False) -> Layout:
         slots = max(map(len, rows), default=0)
         widths[dimension] = [max(len(row[slot]) for row in rows if slot < len(row)) for slot in range(slots)]
 
-    shares = any(brief(value).startswith(".") for name in names for each in dimensions for value in name.of(each))
+    shares = any(brief(value).startswith(".") for name in names for axis in dimensions for value in name.of(axis))
 
     def member(name: Name) -> str:
-        values = {each: zip(map(brief, name.of(each)), widths[each], strict=False) for each in dimensions}
+        values = {axis: zip(map(brief, name.of(axis)), widths[axis], strict=False) for axis in dimensions}
         texts = (" ".join(_padded(value, width, shares) for value, width in of) for of in values.values())
         return BETWEEN.join(text or "-" for text in texts)
 
