@@ -71,8 +71,8 @@ def _summed(figures: Floats, units: NDArray[np.int64]) -> Floats:
 def _ratios(subject: Subject, rows: NDArray[np.int64]) -> Floats:
     """(R,) the ratio of sums on each resample."""
     own, whole = _by_unit(subject)
-    found: Floats = own[rows].sum(1) / whole[rows].sum(1)
-    return found
+    ratios: Floats = own[rows].sum(1) / whole[rows].sum(1)
+    return ratios
 
 
 def _per_example(subject: Subject) -> Floats:

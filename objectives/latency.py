@@ -90,9 +90,9 @@ def _latencies(
     energy = meter(first.device)
     joules = np.zeros(len(sides))
 
-    def visit(side: int, one: int) -> float:
+    def visit(side: int, batch: int) -> float:
         before = energy.read()
-        took = seconds(sides[side], inputs[one])
+        took = seconds(sides[side], inputs[batch])
         joules[side] += energy.read() - before
         return took
 

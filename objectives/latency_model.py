@@ -63,7 +63,7 @@ def calibrated(
 
     kendall_tau: of the order of the held-out candidates; relative_error: their mean |modelled - measured| / measured.
     """
-    subjects = [subject_of(one) for one in (Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates))]
+    subjects = [subject_of(candidate) for candidate in (Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates))]
     measured = times_of(subjects, batch_size, batches)  # (P, J)
     work = np.array([_work_of(subject, batch_size, batches) for subject in subjects])  # (P, J, K)
     held_out = np.arange(len(subjects)) % HELD_OUT == HELD_OUT - 1
@@ -93,8 +93,8 @@ def times_of(subjects: Sequence[Subject], batch_size: int, batches: int) -> Floa
     return 1e3 * np.concatenate(found)
 
 
-def _visit(sides: Sequence[Subject], inputs: Sequence[Any], side: int, one: int) -> float:
-    return seconds(sides[side], inputs[one])
+def _visit(sides: Sequence[Subject], inputs: Sequence[Any], side: int, batch: int) -> float:
+    return seconds(sides[side], inputs[batch])
 
 
 def fitted(work: Floats, measured: Floats) -> Floats:
@@ -112,8 +112,10 @@ def compared(modelled: Floats, measured: Floats) -> tuple[float, float]:
     """Kendall's tau and the mean relative error of (P, J) times, averaged over the batches first."""
     from scipy.stats import kendalltau
 
-    one, other = modelled.mean(1), measured.mean(1)
-    return float(kendalltau(one, other).statistic), float((np.abs(one - other) / other).mean())
+    modelled_ms, measured_ms = modelled.mean(1), measured.mean(1)
+    return float(kendalltau(modelled_ms, measured_ms).statistic), float(
+        (np.abs(modelled_ms - measured_ms) / measured_ms).mean()
+    )
 
 
 def work_of(trace: Trace) -> Floats:
@@ -136,11 +138,13 @@ def _looked_up(subject: Subject, *, name: str, batch_size: int, batches: int) ->
     table: Mapping[str, Any] = subject.tables[name]
     try:
         prices = np.array([float(table["prices_ms"][price]) for price in PRICES])
-        off, tau, unreduced = (float(table[one]) for one in ("relative_error", "kendall_tau", "unreduced_ms"))
+        off, tau, unreduced = (
+            float(table[rows_of_batch]) for rows_of_batch in ("relative_error", "kendall_tau", "unreduced_ms")
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise StudyError(f"the table of {name} in calibration.json is damaged ({error!r}): start a new run") from error
     rows = drawn(subject.lengths, batch_size, batches)
-    work = np.array([work_of(subject.trace.take(torch.as_tensor(one))) for one in rows])
+    work = np.array([work_of(subject.trace.take(torch.as_tensor(rows_of_batch))) for rows_of_batch in rows])
     value = float((work @ prices).mean())
     beside = {
         "modelled": 1.0,

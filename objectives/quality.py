@@ -48,8 +48,8 @@ def _around(value: float, low: float | None, high: float | None) -> tuple[float,
 
 def means(values: Floats, rows: Rows) -> Floats:
     """(R,) the mean of (U,) values on each resample."""
-    found: Floats = values[rows].mean(1)
-    return found
+    means_of: Floats = values[rows].mean(1)
+    return means_of
 
 
 def _accuracy(subject: Subject) -> Estimate:

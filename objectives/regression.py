@@ -83,8 +83,8 @@ def _correlations(predicted: Floats, right: Floats) -> Floats:
     defined = (np.ptp(predicted, axis=1) > 0) & (np.ptp(right, axis=1) > 0)
     x, y = (side - side.mean(1, keepdims=True) for side in (predicted, right))
     spread = np.sqrt(np.square(x).sum(1) * np.square(y).sum(1))
-    found: Floats = np.where(defined, (x * y).sum(1) / np.where(defined, spread, 1.0), np.nan)
-    return found
+    correlations: Floats = np.where(defined, (x * y).sum(1) / np.where(defined, spread, 1.0), np.nan)
+    return correlations
 
 
 def _pair(subject: Subject, name: str) -> tuple[Floats, Floats]:

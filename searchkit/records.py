@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from searchkit._checks import json_count, json_number, json_number_or_none, json_numbers, json_of
+from searchkit._checks.plain_texts import lettered
 
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]
@@ -20,7 +21,7 @@ Z_95: Final = 1.959963984540054  # standard errors to either side that hold 95 %
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the space in user terms: dimension name -> value, names sorted, values in canonical form.
+    """Candidate: a point of the space in user terms, dimension name -> value, names sorted, values in canonical form.
 
     Build it with `Candidate.of(lengths=(1.0, 0.5))`. Two candidates that run the same computation have the same `key`,
     because a space only hands out canonical candidates.
@@ -51,7 +52,12 @@ class Candidate:
 
     @cached_property
     def key(self) -> str:
-        """Key: 16 hex digits, the same in every process and on every machine."""
+        """16 hex digits, the same in every process and on every machine, which no spreadsheet takes for a number."""
+        return lettered(self.former_key)
+
+    @property
+    def former_key(self) -> str:
+        """The key in records from before keys were never digits alone, or such as 8e64310212345678."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -147,7 +153,7 @@ class Estimate:
             {name: json_number(figure) for name, figure in beside.items()},
             json_number_or_none(data.get("low")),
             json_number_or_none(data.get("high")),
-            tuple(json_number_or_none(one) for one in resamples),
+            tuple(json_number_or_none(value) for value in resamples),
         )
 
 

@@ -104,7 +104,7 @@ class Study:
                 raise StudyError(f"a study's {name} has the methods {', '.join(methods)}, got {part!r}")
         for name in ("objectives", "front_objectives", "constraints"):
             part, kind = getattr(self, name), Constraint if name == "constraints" else Objective
-            if not isinstance(part, list | tuple) or not all(isinstance(one, kind) for one in part):
+            if not isinstance(part, list | tuple) or not all(isinstance(item, kind) for item in part):
                 hint = "; latency and memory are called: latency()" if kind is Objective else ""
                 raise StudyError(f"{name} is a list of {kind.__name__}, got {part!r}{hint}")
 
@@ -150,11 +150,11 @@ class Study:
 
         if cost_is_placed(recipe.reducer_template.scorer):
             raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
-        higher = next((one for one in self.objectives if one.better == "higher"), None)
+        higher = next((objective for objective in self.objectives if objective.better == "higher"), None)
         if higher is None or higher.exclusive:
             raise StudyError(
                 "published: the published search needs an objective that is better when higher and is not timed, got "
-                f"{', '.join(one.name for one in self.objectives)}"
+                f"{', '.join(objective.name for objective in self.objectives)}"
             )
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from searchkit.errors import StudyError, unknown
 
-LARGEST: Final = 2**53  # of whole numbers: what JSON and a float hold exactly
+LARGEST: Final = 2**53  # largest integer that JSON and a float hold exactly
 
 
 def _is_whole(value: Any) -> bool:
@@ -52,7 +52,7 @@ def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | Non
     kinds = [_kind(name, known or {}) for name in annotation.split(" | ")]
     checked = [kind for kind in kinds if kind is not None]
     if len(checked) == len(kinds) and not any(fits(value) for _, fits in checked):
-        raise StudyError(f"{what} must be {' or '.join(said for said, _ in checked)}, got {value!r}")
+        raise StudyError(f"{what} must be {' or '.join(type_name for type_name, _ in checked)}, got {value!r}")
 
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:

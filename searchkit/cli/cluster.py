@@ -105,9 +105,9 @@ def stop(run: RunFolder) -> None:
     from searchkit.cluster.submission import Submitted
 
     sent = Submitted.read(run)
-    found = stop_job(sent, run)
-    show_job(found, sent)
-    if found.code is None:
+    job_state = stop_job(sent, run)
+    show_job(job_state, sent)
+    if job_state.code is None:
         raise typer.Exit(1)
 
 
@@ -145,17 +145,18 @@ def followed(sent: Submitted, folder: Path) -> int:
         out.file.flush()
 
     try:
-        found = follow(sent, write)
+        job_state = follow(sent, write)
     except KeyboardInterrupt:
         say(
             f"\ndetached, the job goes on: searchkit status --follow {folder} follows it again, "
             f"searchkit stop {folder} ends it"
         )
         return 130
-    show_job(found, sent)
-    return found.code or 0
+    show_job(job_state, sent)
+    return job_state.code or 0
 
 
-def show_job(found: State, sent: Submitted) -> None:
-    code = f", exit code {found.code}" if found.code else ""
-    say(f"job {sent.job} at {sent.address}: {found.name}{code}{f', {found.message}' if found.message else ''}")
+def show_job(job_state: State, sent: Submitted) -> None:
+    code = f", exit code {job_state.code}" if job_state.code else ""
+    message = f", {job_state.message}" if job_state.message else ""
+    say(f"job {sent.job} at {sent.address}: {job_state.name}{code}{message}")

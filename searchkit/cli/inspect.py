@@ -7,12 +7,14 @@ from typing import Annotated, Final
 import typer
 
 from searchkit.cli.cluster import followed, show_job
+from searchkit.cli.notices import notices
 from searchkit.cli.options import Device, Dtype, RunFolder, Threads
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
+from searchkit.errors import StoreError
 from searchkit.runs.folder import Folder
 
-LAST_LINES: Final = 10  # of a job's log, in its status
+LAST_LINES: Final = 10  # lines of a job's log in its status
 
 
 def status(
@@ -30,7 +32,7 @@ def status(
     if follow and sent:
         raise typer.Exit(followed(sent, run))
     folders = [Folder(path) for path in (sent and sent.folder, run) if path]
-    folder = next((each for each in folders if each.study.exists()), None)
+    folder = next((candidate_folder for candidate_folder in folders if candidate_folder.study.exists()), None)
     if folder or not sent:
         show_status(folder or Folder(run))
     if sent:
@@ -88,14 +90,21 @@ def pick_command(
     unreduced model has the interval of the paired difference. Nothing is measured, and no code of the study runs.
     """
     with loading():
+        from searchkit.report.pick import FILE
         from searchkit.runs.pick import picked
 
-    found = picked(Folder(run), where or [], best, confident, measured)
-    path = found.write(run)
+    choice = picked(Folder(run), where or [], best, confident, measured)
+    unkept = None
+    try:
+        choice.write(run)
+    except StoreError as error:
+        unkept = error
     if as_json:
-        typer.echo(path.read_text(), nl=False)
+        typer.echo(choice.text, nl=False)
     else:
-        show_picked(found, path)
+        show_picked(choice, None if unkept else run / FILE)
+    if unkept:
+        raise StoreError(f"the choice is not kept: {unkept}")
 
 
 def measure_command(
@@ -118,14 +127,14 @@ def measure_command(
 
     folder = Folder(run)
     conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
-    found = []
-    with keeping(folder), bars() as progress:
+    remeasured = []
+    with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
-            found.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
-            found[-1].write(folder.path)
-    for each in found:
-        show_remeasured(each)
-    for name, value in found[0].setting.items():
+            remeasured.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            remeasured[-1].write(folder.path)
+    for measurement in remeasured:
+        show_remeasured(measurement)
+    for name, value in remeasured[0].setting.items():
         if name != "batch_size":
             say(f"  {name}: {value}")
     say(f"kept in {folder.path / 'measured'}")
@@ -144,7 +153,8 @@ def verify(
         from searchkit.runs.verify import measured_again, replayed
 
     folder = Folder(run)
-    replay = replayed(folder)
+    with notices():
+        replay = replayed(folder)
     say(f"replayed {replay} asks: every one is the stored one")
     if again:
         conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)

@@ -1,4 +1,4 @@
-"""Terminal output of training warnings, which run.log has too."""
+"""Warnings of the training and of the run's folder, which stand in run.log too, as lines of the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.markup import escape
 from searchkit.cli.terminal import err
 from searchkit.errors import one_line
 
-SHOWN = "searchkit.training"  # such as a head that is new, or outputs whose order was changed
+# such as a head that is new, outputs whose order was changed, or code that is not known
+SHOWN = ("searchkit.training", "searchkit.runs.folder")
 
 
 class _Notices(logging.Handler):
@@ -22,9 +23,11 @@ class _Notices(logging.Handler):
 @contextmanager
 def notices() -> Iterator[None]:
     """Show warnings above the bars."""
-    handler, logger = _Notices(logging.WARNING), logging.getLogger(SHOWN)
-    logger.addHandler(handler)
+    handler, loggers = _Notices(logging.WARNING), [logging.getLogger(name) for name in SHOWN]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)

@@ -65,11 +65,11 @@ def show_status(folder: Folder) -> None:
     """Show the status of the run, and its front on the search split, thinned."""
     from searchkit._progress import Stopwatch
     from searchkit.front import Front
-    from searchkit.report.columns import Name, Numbers, spoken, tables
+    from searchkit.report.columns import Name, Numbers, in_words, tables
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.table import estimate_of, plus_minus
     from searchkit.runs.folder import stored_objectives
-    from searchkit.runs.status import told
+    from searchkit.runs.status import latest, status_lines
     from searchkit.search.budget import ENDED
     from searchkit.search.steady import IN_FLIGHT
     from searchkit.storage.store import Store
@@ -83,14 +83,15 @@ def show_status(folder: Folder) -> None:
     except NothingStoredError:
         trials, ended, in_flight = [], None, None
     try:
-        reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        report = Store.open(storage, reported, (*objectives, *front_objectives), create=False).trials()
+        study = str(record.get("report", f"{name}-report"))  # absent in runs from before
+        report = latest(Store.open(storage, study, (*objectives, *front_objectives), create=False).trials())
     except NothingStoredError:
         report = []
     count = sum(trial.is_evaluation for trial in trials)
-    say(f"{name}: {count} of {record['evaluations']} evaluations, {len(report)} measured on the report split")
+    reported = sum(trial.status == "measured" for trial in report)
+    say(f"{name}: {count} of {record['evaluations']} evaluations, {reported} measured on the report split")
     seconds = Stopwatch(folder.seconds("search")).before
-    for line in told(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
+    for line in status_lines(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
         say(f"  {line}")
     if "cache_mib" in record:
         say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
@@ -99,7 +100,7 @@ def show_status(folder: Folder) -> None:
     if shown:
         say(f"front on the search split, {len(shown)} of {len(members)} candidates:")
         columns = [
-            Numbers(spoken(each.name), each.unit, [plus_minus(estimate_of(member, each)) for member in shown])
+            Numbers(in_words(each.name), each.unit, [plus_minus(estimate_of(member, each)) for member in shown])
             for each in objectives
         ]
         names = [Name("", member.ask.candidate) for member in shown]
@@ -110,22 +111,23 @@ def show_status(folder: Folder) -> None:
         say(line)
 
 
-def show_picked(found: Picked, path: Path) -> None:
+def show_picked(picked: Picked, path: Path | None) -> None:
     """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
     from searchkit.report.notes import contended, timing_flaw
 
-    say(f"{found.study.get('name')}: {found.why}; values of the report split:")
-    for figure in found.figures:
+    say(f"{picked.study.get('name')}: {picked.why}; values of the report split:")
+    for figure in picked.figures:
         say(_figure(figure))
         if flaw := timing_flaw(figure.own):
             say(f"  {figure.objective.name} was {flaw}" if contended(figure.own) else f"  {flaw}")
-    for held in found.held:
+    for held in picked.held:
         whose = " of the study" if held.limit.by_study else ""
         say(f"{held.limit}{whose} {held.verdict}: {held}")
-    for untold in found.untold:
+    for untold in picked.untold:
         say(f"{untold} of the study was kept on the search split; the report split has no such figure")
-    say(f"candidate {json.dumps(found.trial.ask.candidate.to_json())}, key {found.trial.key}")
-    say(f"measured on {in_short(found.trial.environment)}; written to {path}")
+    say(f"candidate {json.dumps(picked.trial.ask.candidate.to_json())}, key {picked.trial.key}")
+    written = f"; written to {path}" if path else ""
+    say(f"measured on {in_short(picked.trial.environment)}{written}")
 
 
 def _figure(figure: Figure) -> str:
@@ -144,32 +146,38 @@ def _interval(ends: tuple[float, float] | None, n: int | None = None, sign: str 
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def show_remeasured(found: Remeasured) -> None:
+def show_remeasured(remeasured: Remeasured) -> None:
     """Show the front in one setting, and whether the machine was busy."""
-    from searchkit.report.columns import Name, Numbers, spoken, tables
+    from searchkit.report.columns import Name, Numbers, in_words, tables
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.results import UNREDUCED
     from searchkit.report.table import estimate_of, plus_minus
 
-    say(f"{found.study} at batch {found.setting['batch_size']}, setting {found.fingerprint}")
+    say(f"{remeasured.study} at batch {remeasured.setting['batch_size']}, setting {remeasured.fingerprint}")
     columns = [
         Numbers(
-            spoken(objective.name),
+            in_words(objective.name),
             objective.unit,
-            [plus_minus(estimate_of(trial, objective)) for trial in found.trials],
+            [plus_minus(estimate_of(trial, objective)) for trial in remeasured.trials],
         )
-        for objective in found.objectives
+        for objective in remeasured.objectives
     ]
-    columns.append(Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in found.trials]))
+    columns.append(
+        Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in remeasured.trials])
+    )
     unreduced = {"baseline": UNREDUCED}
     names = [
         Name(UNREDUCED if trial.ask.candidate.to_json() == unreduced else "", trial.ask.candidate)
-        for trial in found.trials
+        for trial in remeasured.trials
     ]
     show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
-    for line in [note for each in found.objectives if (note := timing_note(each, found.trials, "report split"))]:
+    for line in [
+        note
+        for timed_objective in remeasured.objectives
+        if (note := timing_note(timed_objective, remeasured.trials, "report split"))
+    ]:
         say(line)
-    for line in lost(found.trials, found.objectives):
+    for line in lost(remeasured.trials, remeasured.objectives):
         say(line)
 
 
@@ -192,18 +200,18 @@ def stop(message: str) -> Never:
 @contextmanager
 def keeping(folder: Folder, shown: str = "") -> Iterator[None]:
     """Handle Ctrl-C and internal errors: finished work is kept, and the message names the log with the trace."""
-    place = shown or folder.path
+    folder_shown = shown or folder.path
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"\nstopped; what is done is kept in {place}: run the same command to go on", soft_wrap=True)
+        err.print(f"\nstopped; what is done is kept in {folder_shown}: run the same command to go on", soft_wrap=True)
         raise typer.Exit(130) from None
     except SearchkitError:
         raise
     except Exception as error:
         if not folder.log.exists():
             raise
-        trace = f"{place}/{folder.log.name}"
+        trace = f"{folder_shown}/{folder.log.name}"
         message = f"[bold red]internal error:[/] {escape(f'{type(error).__name__}: {error}')}; the trace is in {trace}"
         err.print(message, soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error

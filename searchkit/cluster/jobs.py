@@ -22,7 +22,7 @@ OVER: Final = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}  # state -> exit cod
 STOP_S: Final = 120  # until a job that is stopped is killed; it writes what it has first
 
 
-PENDING_S: Final = 5.0  # in which a job starts as a rule; then it is said what it waits for
+PENDING_S: Final = 5.0  # usual time of a job's start; after it the reason for waiting is shown
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class State:
 def state(submitted: Submitted) -> State:
     """State of the job now; while it is PENDING, with the reason."""
     with server(submitted.address) as client:
-        found = _state(client, submitted)
-        return replace(found, message=waits_for(client, submitted)) if found.name == "PENDING" else found
+        job_state = _state(client, submitted)
+        return replace(job_state, message=waits_for(client, submitted)) if job_state.name == "PENDING" else job_state
 
 
 def last_lines(submitted: Submitted, count: int) -> list[str]:
@@ -58,20 +58,20 @@ def stop(submitted: Submitted, folder: Path) -> State:
     should it start after all, it ends at once.
     """
     with server(submitted.address) as client:
-        found = _state(client, submitted)
-        if found.code is None:
+        job_state = _state(client, submitted)
+        if job_state.code is None:
             client.stop_job(submitted.job)
         begun = time.monotonic()
-        while found.code is None:
-            if time.monotonic() - begun > (PENDING_S if found.name == "PENDING" else STOP_S + ANSWER_S):
+        while job_state.code is None:
+            if time.monotonic() - begun > (PENDING_S if job_state.name == "PENDING" else STOP_S + ANSWER_S):
                 break
             time.sleep(0.2)
-            found = _state(client, submitted)
-        if found.name != "PENDING":
-            return found
+            job_state = _state(client, submitted)
+        if job_state.name != "PENDING":
+            return job_state
         noted = replace(submitted, stopped=datetime.now(UTC).isoformat(timespec="seconds"))
-        for place in {folder, submitted.folder or folder}:
-            noted.write(place)
+        for run_folder in {folder, submitted.folder or folder}:
+            noted.write(run_folder)
         reason = waits_for(client, submitted)
         return replace(_state(client, noted), message=f"before it started: {reason}")
 
@@ -82,13 +82,13 @@ def waits_for(client: Any, submitted: Submitted) -> str:
     from ray.util.state.exception import RayStateApiException
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # that there may be more than what was asked for
+        with warnings.catch_warnings(action="ignore"):  # warning that there may be more results than requested
             nodes = list_nodes(submitted.address, [("state", "=", "ALIVE")], detail=True, timeout=int(ANSWER_S))
             name = f"_ray_internal_job_actor_{submitted.job}"
             actors = list_actors(submitted.address, [("name", "=", name)], detail=True, timeout=int(ANSWER_S))
-        asked = dict(actors[0].required_resources or {}) if actors else {}
-        if asked:
-            return lacking(asked, {node.node_ip: dict(node.resources_total) for node in nodes})
+        requested = dict(actors[0].required_resources or {}) if actors else {}
+        if requested:
+            return lacking(requested, {node.node_ip: dict(node.resources_total) for node in nodes})
         for node in nodes:
             if node.is_head_node and (line := _last_error(client, node.node_id)):
                 return f"no process of it starts on {node.node_ip}, whose raylet.err ends with: {line}"
@@ -97,20 +97,21 @@ def waits_for(client: Any, submitted: Submitted) -> str:
     return one_line(client.get_job_info(submitted.job).message or "", QUOTED)
 
 
-def lacking(asked: Mapping[str, float], nodes: Mapping[str, Mapping[str, float]]) -> str:
+def lacking(requested: Mapping[str, float], nodes: Mapping[str, Mapping[str, float]]) -> str:
     """Missing resources: the requested amount of each, against what each node has in all."""
-    wanted = ", ".join(f"{amount:g} {name}" for name, amount in asked.items())
+    wanted = ", ".join(f"{amount:g} {name}" for name, amount in requested.items())
     has = "; ".join(
-        f"{node} has {', '.join(f'{total.get(name, 0):g} {name}' for name in asked)}" for node, total in nodes.items()
+        f"{node} has {', '.join(f'{total.get(name, 0):g} {name}' for name in requested)}"
+        for node, total in nodes.items()
     )
-    fits = any(all(total.get(name, 0) >= amount for name, amount in asked.items()) for total in nodes.values())
+    fits = any(all(total.get(name, 0) >= amount for name, amount in requested.items()) for total in nodes.values())
     return f"its own process asks for {wanted}, and {'others hold them' if fits else 'no node has so much'} ({has})"
 
 
 def _last_error(client: Any, node: str) -> str:
     """Last line that the node's raylet and its workers wrote to stderr."""
-    asked = {"node_id": node, "filename": "raylet.err", "lines": 20}
-    answer = client._do_request("GET", "/api/v0/logs/file", params=asked, timeout=ANSWER_S)
+    query = {"node_id": node, "filename": "raylet.err", "lines": 20}
+    answer = client._do_request("GET", "/api/v0/logs/file", params=query, timeout=ANSWER_S)
     lines = answer.text.split() and answer.text.strip().splitlines()
     return one_line(lines[-1], QUOTED) if answer.status_code == 200 and lines else ""
 
@@ -133,16 +134,16 @@ def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
         import aiohttp
 
         _await_start(client, submitted, write)
-        if submitted.stopped and (found := _state(client, submitted)).code is not None:  # it has no log
-            return found
+        if submitted.stopped and (job_state := _state(client, submitted)).code is not None:  # it has no log
+            return job_state
         while True:
             try:
                 asyncio.run(tail(client))
             except (RuntimeError, OSError, aiohttp.ClientError) as error:
                 log.info("the connection to the log broke: %s", one_line(error, QUOTED))
                 time.sleep(1)
-            if (found := _state(client, submitted)).code is not None:
-                return found
+            if (job_state := _state(client, submitted)).code is not None:
+                return job_state
             time.sleep(0.2)  # the log ends a little before the state changes
 
 
@@ -157,9 +158,9 @@ def _await_start(client: Any, submitted: Submitted, write: Callable[[str], objec
 
 
 def _state(client: Any, submitted: Submitted) -> State:
-    found = client.get_job_info(submitted.job)
-    name, code = str(found.status.value), found.driver_exit_code
-    message = one_line(found.message or "", QUOTED) if name == "FAILED" and code is None else ""
+    info = client.get_job_info(submitted.job)
+    name, code = str(info.status.value), info.driver_exit_code
+    message = one_line(info.message or "", QUOTED) if name == "FAILED" and code is None else ""
     if name == "PENDING" and submitted.stopped:
         return State("STOPPED", "before it started", OVER["STOPPED"])
     if name in OVER:

@@ -20,13 +20,13 @@ from searchkit.errors import StudyError
 if TYPE_CHECKING:
     from searchkit.runs.study_file import Loaded
 
-LIMIT_MIB: Final = 100  # of one package, for a Ray head
+LIMIT_MIB: Final = 100  # limit of one package of a Ray head
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}
 # of files that Ray would leave out without a word
 IGNORES: Final = {".gitignore", ".rayignore"}
 SENT: Final = ("searchkit", "objectives")
 NEEDS: Final = "needs.json"
-MUST_MATCH: Final = ("searchkit", "torch")  # whose versions decide values; others have to be there
+MUST_MATCH: Final = ("searchkit", "torch")  # their versions decide values; other packages only have to be installed
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,19 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
 
     StudyError for a relative path that exists here and is not included: the job would not find it.
     """
-    found = []
+    absolute, beside = [], loaded.required_file("submit").parent
     for name, value in _arguments(loaded).items():
         path = Path(value).expanduser()
         if path.is_absolute():
-            found.append(str(path))
-        elif value and path.exists():
-            inside = _relative(path)
+            absolute.append(str(path))
+        elif value and (here := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)):
+            inside = _relative(here)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
                 raise StudyError(
-                    f"-p {name}={value} is on this machine only: send it along with --include {value}, or give an "
+                    f"-p {name}={value} is on this machine only: send it along with --include {here}, or give an "
                     "absolute path that the cluster sees too"
                 )
-    return found
+    return absolute
 
 
 def _arguments(loaded: Loaded) -> dict[str, str]:
@@ -143,8 +143,8 @@ def _arguments(loaded: Loaded) -> dict[str, str]:
 
 def _relative(path: Path) -> str | None:
     """Path relative to the current folder; None if it lies elsewhere."""
-    found = os.path.relpath(os.path.abspath(path.expanduser()))
-    return None if found.split(os.sep)[0] == os.pardir else found
+    relative = os.path.relpath(os.path.abspath(path.expanduser()))
+    return None if relative.split(os.sep)[0] == os.pardir else relative
 
 
 def _below(inside: str, folder: str | None) -> bool:

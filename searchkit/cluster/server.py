@@ -118,10 +118,10 @@ def _without_proxy(address: str) -> Iterator[None]:
 def _is_near(host: str) -> bool:
     """Return whether all addresses of the host are loopback or of a private network."""
     try:
-        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+        addresses = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
-    return all(ip_address(address).is_private for address in found)
+    return all(ip_address(address).is_private for address in addresses)
 
 
 def _proxy(address: str) -> str:

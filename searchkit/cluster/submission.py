@@ -42,15 +42,17 @@ class Submitted:
         try:
             if own and path.stat().st_uid != os.getuid():
                 raise StudyError(f"{path} is another user's: copy it if you trust its address, your token goes there")
-            found = cls(**json.loads(path.read_text()))
+            submitted = cls(**json.loads(path.read_text()))
         except FileNotFoundError:
             raise StudyError(f"{folder}: was not submitted from here, it has no {RECORD}") from None
         except (OSError, ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); submit the study again") from error
-        texts = asdict(found).values()
-        if not all(isinstance(text, str) for text in texts) or not all(map(NAME.fullmatch, (found.job, found.study))):
+        texts = asdict(submitted).values()
+        if not all(isinstance(text, str) for text in texts) or not all(
+            map(NAME.fullmatch, (submitted.job, submitted.study))
+        ):
             raise StoreError(f"{path} is damaged; submit the study again")
-        return found
+        return submitted
 
     @property
     def folder(self) -> Path | None:

@@ -53,27 +53,27 @@ def submit(
             raise StudyError(f"{option} must be a number of 0 or more, got {amount}")
     for text in (*options, *loaded.parameters.values()):
         refuse_credentials(text.partition("://")[0], text)
-    place = runs.rstrip("/") if is_url else str(Path(runs).resolve())
-    reached = (provider(place),) if is_url else ()
-    if place.startswith("memory://"):
+    runs_folder = runs.rstrip("/") if is_url else str(Path(runs).resolve())
+    reached = (provider(runs_folder),) if is_url else ()
+    if runs_folder.startswith("memory://"):
         raise StudyError(f"--runs {runs}: memory:// ends with its process; use a shared folder, or a URL such as s3://")
     sent = Submitted(
         address=address,
         job=f"{study}-{uuid.uuid4().hex[:8]}",
         study=study,
-        runs=place,
+        runs=runs_folder,
         file=str(loaded.required_file("submit").resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else place)
-    folders = {Path("runs", study).resolve()} | (set() if is_url else {Path(place, study)})
+    needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else runs_folder)
+    folders = {Path("runs", study).resolve()} | (set() if is_url else {Path(runs_folder, study)})
     with tempfile.TemporaryDirectory(prefix="searchkit-") as temporary, server(address) as client:
         _refuse_twice(folders)
         package = Path(temporary)
         name = packed(package, loaded.required_file("submit"), include)
         needs.write(package)
         given = [text for item in loaded.parameters.items() for text in ("-p", "=".join(item))]
-        command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", place]
+        command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", runs_folder]
         command += ["--ray-address", "auto", *options]
         with _noted(sent, folders):
             client.submit_job(
@@ -102,12 +102,13 @@ def _refuse_twice(folders: Iterable[Path]) -> None:
             continue
         before = Submitted.read(folder)
         try:
-            found = state(before)
-        except StudyError:  # that cluster is gone, and the job with it
+            job_state = state(before)
+        except StudyError:  # the cluster is gone, and the job with it
             continue
-        if found.code is None:
+        if job_state.code is None:
             raise StudyError(
-                f"{before.study} was submitted as {before.job}, which is {found.name}: `searchkit stop {folder}` first"
+                f"{before.study} was submitted as {before.job}, which is {job_state.name}: "
+                f"`searchkit stop {folder}` first"
             )
 
 

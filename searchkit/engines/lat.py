@@ -103,7 +103,7 @@ class LAT:
 
 
 class _Evolution:
-    """The running engine. One iteration is one generation: its children depend on chance alone once it has begun."""
+    """Running engine. An iteration is a generation, whose children depend on randomness alone once it has begun."""
 
     def __init__(self, config: LAT, space: Space, objectives: Sequence[Objective], seed: int, cost: Cost) -> None:
         self._config, self._space = config, space
@@ -130,10 +130,10 @@ class _Evolution:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            genome = self._asks.told(trial)
+            genome = self._asks.register(trial)
             if genome is not None and isinstance(trial.outcome, Measured):
-                key, found = self._key(genome), trial.outcome.estimates
-                self._measured[key] = found[self._cost.name].value, found[self._quality.name].value
+                key, estimates = self._key(genome), trial.outcome.estimates
+                self._measured[key] = estimates[self._cost.name].value, estimates[self._quality.name].value
                 if key not in self._population:
                     self._population.append(key)
 
@@ -156,8 +156,8 @@ class _Evolution:
     def _first(self) -> list[Genome]:
         """Both bounds, and constant ratios whose mean lengths lie evenly between theirs."""
         lowest, whole = self._mean_length(self._config.drop), self._mean_length(0.0)
-        places = [place / (self._config.initial + 1) for place in range(1, self._config.initial + 1)]
-        ratios = [self._ratio(lowest + (whole - lowest) * place) for place in places]
+        shares = [share / (self._config.initial + 1) for share in range(1, self._config.initial + 1)]
+        ratios = [self._ratio(lowest + (whole - lowest) * share) for share in shares]
         keys = [self._lower, self._upper, *(self._key(self._constant(ratio)) for ratio in ratios)]
         new = self._asks.admit(map(np.array, keys), len(keys))
         self._population += map(self._key, new)
@@ -187,17 +187,17 @@ class _Evolution:
         """Mutant: each layer is redrawn with some probability between the parent's next length and its own last one."""
         parent = self._random.choice(self._population)
         low, high, child = self._space.low.tolist(), self._space.high.tolist(), list[int]()
-        for place, level in enumerate(parent):
+        for layer, level in enumerate(parent):
             if self._uniform.rand() < self._config.mutation:
-                after, before = parent[place + 1 : place + 2], child[-1:]
-                level = self._random.randint(max([low[place], *after]), min([high[place], *before]))
+                after, before = parent[layer + 1 : layer + 2], child[-1:]
+                level = self._random.randint(max([low[layer], *after]), min([high[layer], *before]))
             child.append(level)
         return child
 
     def _mean(self) -> list[int]:
         """Mean of two parents, rounded half up; of a single one, that one."""
-        one, other = self._random.sample(self._population, 2) if len(self._population) > 1 else self._population * 2
-        return [(a + b + 1) // 2 for a, b in zip(one, other, strict=True)]
+        mother, father = self._random.sample(self._population, 2) if len(self._population) > 1 else self._population * 2
+        return [(a + b + 1) // 2 for a, b in zip(mother, father, strict=True)]
 
     def _key(self, genome: Genome) -> _Key:
         return tuple(self._space.canonical(genome).tolist())

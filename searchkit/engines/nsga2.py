@@ -47,7 +47,9 @@ class NSGA2:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
+        if not isinstance(self.first, Sequence) or not all(
+            isinstance(candidate, Candidate) for candidate in self.first
+        ):
             raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
         object.__setattr__(self, "first", tuple(self.first))
         check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
@@ -66,13 +68,13 @@ class NSGA2:
             "population": self.population,
             "crossover": self.crossover,
             "mutation": self.mutation,
-            **({"first": [one.to_json() for one in self.first]} if self.first else {}),
+            **({"first": [candidate.to_json() for candidate in self.first]} if self.first else {}),
             **({"steady": True} if self.steady else {}),
         }
 
 
 class _Evolution:
-    """The running engine.
+    """Running engine of `NSGA2`.
 
     pymoo sees measured trials only. A failed or pruned candidate never becomes a parent: its place among the survivors
     stays empty until a measured one takes it, and each empty place brings a fresh sample into the next generation. So a
@@ -90,14 +92,14 @@ class _Evolution:
         self._parents: list[Genome] = []  # measured since the last generation
         self._estimates: list[dict[str, Estimate]] = []
         self._told, self._enough = 0, max(config.population, len(config.first))  # outcomes, before children are bred
-        self._samples: deque[Genome] = deque()  # in steady state: drawn together, handed out one by one
+        self._samples: deque[Genome] = deque()  # steady state: samples are drawn together and asked one by one
 
     def ask(self, n: int) -> list[Ask]:
         return self._asks.ask(n, self._one if self._steady else self._generation)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            genome = self._asks.told(trial)
+            genome = self._asks.register(trial)
             self._told += genome is not None
             if genome is not None and isinstance(trial.outcome, Measured):
                 self._parents.append(genome)
@@ -137,11 +139,11 @@ class _Evolution:
         algorithm = self._algorithm
         if algorithm.is_initialized:
             every = Population.merge(algorithm.pop, born)
-        # what `algorithm.tell` does, without looking for the optimum, which takes as long again
-        places = algorithm.pop_size if algorithm.is_initialized else len(born)
+        # the steps of `algorithm.tell` without its search for the optimum, which doubles the time
+        needed = algorithm.pop_size if algorithm.is_initialized else len(born)
         chance = algorithm.random_state
         algorithm.pop = algorithm.survival.do(
-            algorithm.problem, every, n_survive=places, algorithm=algorithm, random_state=chance
+            algorithm.problem, every, n_survive=needed, algorithm=algorithm, random_state=chance
         )
         algorithm.is_initialized = True
         self._parents, self._estimates = [], []
@@ -150,7 +152,7 @@ class _Evolution:
         """Children of the survivors; where too few are new, mutants of the front."""
         new: list[Genome] = []
         for attempt in range(ROUNDS):
-            if len(new) < n:  # in steady state most children of a converged front are known: try more at a time
+            if len(new) < n:  # steady state: most children of a converged front are known, so more are tried at a time
                 new += self._asks.admit(
                     self._children(2 << attempt if self._steady else self._population), n - len(new)
                 )
@@ -172,9 +174,9 @@ class _Evolution:
 
         walkers = self._rng.permutation(filter_optimum(self._algorithm.pop).get("X"))
         for _ in range(ROUNDS):
-            for place, genome in enumerate(walkers):
-                walkers[place] = self._space.mutate(genome, self._rng)
-                yield walkers[place].copy()
+            for index, genome in enumerate(walkers):
+                walkers[index] = self._space.mutate(genome, self._rng)
+                yield walkers[index].copy()
 
 
 def _algorithm(config: NSGA2, space: Space, objectives: int, seed: int) -> Any:

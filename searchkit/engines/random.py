@@ -50,4 +50,4 @@ class _Sampling:
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
-            self._asks.told(trial)
+            self._asks.register(trial)

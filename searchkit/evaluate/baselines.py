@@ -12,7 +12,7 @@ from searchkit.training.plans import plan
 from searchkit.training.recipe import Recipe
 
 DROPS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)  # share of the tokens that every layer drops
-SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # of the tokens, that stay before the first layer
+SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # shares of the tokens kept before the first layer
 SCORERS: Final = {"truncation": "position", "random tokens": "random"}
 
 
@@ -53,8 +53,8 @@ def baseline_plan(candidate: Candidate, layers: int, marks: Collection[str], hea
     share = candidate["share"]
     if not isinstance(share, int | float):
         raise StudyError(f"the share of a baseline is a number, got {share=}")
-    asked = set(marks) - (set() if head == "question_answering" else {"question"})
-    protect = tuple(kind for kind in PROTECT if kind == "cls" or kind in asked)
+    required = set(marks) - (set() if head == "question_answering" else {"question"})
+    protect = tuple(kind for kind in PROTECT if kind == "cls" or kind in required)
     keep = TopK(ratio=float(share))
     cut = Reducer(keep, site="before_attention", scorer=SCORERS[name], fate="discard", protect=protect)
     return ReductionPlan((None,) * layers, input=cut)

@@ -38,7 +38,7 @@ IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker t
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 REPORT_EVERY_S: Final = 2.0  # while workers measure
 WARN_EVERY_S: Final = 60.0  # while no worker can start
-STARTED_S: Final = 600.0  # by when a worker must have started, on a cluster that may still grow
+STARTED_S: Final = 600.0  # time limit of a worker's start, on a cluster that may still grow
 
 
 class _Worker:
@@ -99,7 +99,7 @@ class _WorkerSlot:
     starting: Any  # the reference that is ready when the worker is; None afterwards
     jobs: dict[Any, _Job] = field(default_factory=dict)
     since: float = 0.0
-    deaths: int = 0  # in a row, while it started
+    deaths: int = 0  # consecutive deaths while it started
 
 
 class Ray:
@@ -241,8 +241,8 @@ class Ray:
     def _due(self, slot: _WorkerSlot) -> float:
         """Deadline of the slot's first job, by the monotonic clock."""
         job = next(iter(slot.jobs.values()))
-        each = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
-        return slot.since + self._deadline_s + (len(job.asks) - 1) * each
+        per_ask_s = min(self._deadline_s, SLOW * self._longest_s) if self._longest_s else self._deadline_s
+        return slot.since + self._deadline_s + (len(job.asks) - 1) * per_ask_s
 
     def _collected(self, slot: _WorkerSlot, waiting: deque[_Job]) -> list[Trial]:
         """Collect a worker's trials, or requeue its jobs."""
@@ -297,7 +297,7 @@ class Ray:
             raise StudyError(f"a worker cannot start: {one_line(cause, QUOTED)}") from error
         except self._ray.exceptions.RayError as error:
             slot.deaths += 1
-            if slot.deaths >= ATTEMPTS and all(other.starting is not None for other in self._slots):
+            if slot.deaths >= ATTEMPTS and all(other_slot.starting is not None for other_slot in self._slots):
                 reason = one_line(error, QUOTED)
                 raise StudyError(f"a worker cannot start, it died {ATTEMPTS} times: {reason}") from error
             self._ray.kill(slot.actor)

@@ -20,7 +20,7 @@ from searchkit.errors import QUOTED, StudyError, one_line
 
 log = logging.getLogger(__name__)
 
-RUNTIME_ENV_VARS: Final[Mapping[str, str]] = {}  # of every worker process, here and on other machines
+RUNTIME_ENV_VARS: Final[Mapping[str, str]] = {}  # environment of every worker process, here and on other machines
 # Ray's hook for `uv run` sends the current folder along, and takes `uv run` for the workers' python
 NO_HOOKS: Final = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 # of the enclosing Ray job or of the user, with files and a python that a cluster of our own does not have
@@ -31,9 +31,9 @@ PYTHON: Final = """bash -c 'p="${0%/lib*/python*}/bin/python"; [ -x "$p" ] || p=
 ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
 SOCKET_BYTES: Final = 107  # the longest name of a Unix socket
 SOCKET: Final = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-ANSWER_S: Final = 10.0  # for the head of a cluster
+ANSWER_S: Final = 10.0  # timeout of the head of a cluster
 SMALLEST: Final = 1e-4  # part of a resource that Ray counts
-STUDY: Final = "searchkit_study_"  # how the modules of study files begin
+STUDY: Final = "searchkit_study_"  # prefix of the module names of study files
 OURS: Final = ("searchkit", "objectives", "studies")
 
 
@@ -84,7 +84,7 @@ def check_workers(workers: int, address: str | None, resources: Resources, sent:
     for name, thing in sent.items():
         try:
             ray.cloudpickle.dump(thing, io.BytesIO())
-        except Exception as error:  # of the user's own classes too
+        except Exception as error:  # errors of the user's own classes too
             raise StudyError(
                 f"{name} cannot be sent to workers: {one_line(error, QUOTED)}; keep files, locks and connections out "
                 "of it, or search without --workers"
@@ -97,12 +97,14 @@ def _check_machine(workers: int, resources: Resources) -> None:
 
     if resources.custom:
         raise StudyError(f"a cluster on this machine has no {', '.join(resources.custom)}: leave --resource out")
-    gpus, each = torch.cuda.device_count(), resources.gpus
-    fit = workers if not each else int(gpus // each) if each > 1 else gpus * int(1 / each + 1e-9)
+    gpus, per_worker = torch.cuda.device_count(), resources.gpus
+    fit = (
+        workers if not per_worker else int(gpus // per_worker) if per_worker > 1 else gpus * int(1 / per_worker + 1e-9)
+    )
     if fit < workers:
         have = f"{gpus} GPU{'s' * (gpus != 1)}" if gpus else "no GPU"
         raise StudyError(
-            f"--workers {workers} with {each:g} GPUs each: this machine has {have}, which is enough for {fit}"
+            f"--workers {workers} with {per_worker:g} GPUs each: this machine has {have}, which is enough for {fit}"
         )
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
     folder = Path(os.environ.get(name) or tempfile.gettempdir())
@@ -152,8 +154,8 @@ def connect(address: str | None, cpus: float) -> Any:
             with _own_environment():
                 ray.init(address="local", num_cpus=max(1, round(cpus)), include_dashboard=False, **quiet)
     except Exception as error:  # Ray raises bare ones too, where a node is slow to start
-        place = f"the Ray cluster at {address}" if address else "a local Ray cluster"
-        raise StudyError(f"cannot reach {place}: {one_line(error, QUOTED)}") from error
+        cluster = f"the Ray cluster at {address}" if address else "a local Ray cluster"
+        raise StudyError(f"cannot reach {cluster}: {one_line(error, QUOTED)}") from error
     return ray
 
 

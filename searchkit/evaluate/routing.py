@@ -62,7 +62,7 @@ class Routes:
 
     def forget(self, worker: Hashable) -> None:
         """Remove a worker that is gone, with its prefixes."""
-        self._rebuild([(other, ask) for other, ask in self._given if other != worker])
+        self._rebuild([(known_worker, ask) for known_worker, ask in self._given if known_worker != worker])
 
     def _rebuild(self, given: Iterable[tuple[Hashable, Ask]]) -> None:
         self._root, self._given = _Node(), list(given)

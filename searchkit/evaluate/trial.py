@@ -35,7 +35,7 @@ def measure_together(
         return
     start = time.perf_counter()
     prepared, error = _prepared(asks, bench, race)
-    if error and len(asks) > 1:  # of one of them or of all at once: alone, each has its own outcome
+    if error and len(asks) > 1:  # one ask may have failed all: measured alone, each has its own outcome
         log.warning("%d candidates cannot be computed together; now one by one\n%s", len(asks), error.trace)
         for ask in asks:
             yield from measure_together([ask], bench, objectives, race)
@@ -67,8 +67,8 @@ def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) 
     done = list(trials)
     for objective in objectives:
         measured = [trial for trial in done if _can_go_on(trial.outcome)]
-        found = _together(measured, bench, objective) if len(measured) > 1 else {}
-        done = [found.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
+        extended = _together(measured, bench, objective) if len(measured) > 1 else {}
+        done = [extended.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
     return done
 
 
@@ -253,5 +253,5 @@ def _failed(error: Exception) -> Failed:
 
 def _is_of_memory(error: Exception) -> bool:
     """Return whether memory ran out: Python's, a GPU's, or torch's on a CPU, which has no error class of its own."""
-    told = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+    cpu_allocation = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or cpu_allocation

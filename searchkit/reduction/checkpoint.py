@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.families import family_of
 
@@ -56,7 +57,7 @@ def load_config(source: str) -> Any:
 
     path = Path(source).expanduser()
     if not path.exists() and source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: there is no such model folder")
+        raise DataError(f"{source}: there is no such model folder{looked_in(path)}")
     if (path / "adapter_config.json").is_file():
         raise DataError(f"{source}: an adapter beside its base model is not supported; merge them and save the result")
     if path.is_file() or (path.is_dir() and not (path / "config.json").is_file()):

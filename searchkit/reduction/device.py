@@ -41,6 +41,7 @@ def native_bf16(device: torch.device) -> bool:
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
     """Resolve `auto` (bf16 where the device has it natively, otherwise fp32), `fp32`, `bf16` or `fp16`."""
+    _check_exact(device, name)
     if name == "auto":
         return torch.bfloat16 if native_bf16(device) else torch.float32
     if name not in DTYPES:
@@ -48,6 +49,19 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise StudyError("--dtype 'fp16' needs a GPU; on a CPU use fp32 or bf16")
     return DTYPES[name]
+
+
+def _check_exact(device: torch.device, name: str) -> None:
+    """StudyError where code in this process made float32 another format than its name says."""
+    if torch.get_default_dtype() != torch.float32:
+        raise StudyError(f"torch.set_default_dtype({torch.get_default_dtype()}) is in force: leave it at torch.float32")
+    on_gpu = device.type == "cuda"
+    products = (torch.backends.cuda if on_gpu else torch.backends.mkldnn).matmul.fp32_precision
+    if products not in ("none", "ieee") and (name == "fp32" or not on_gpu):
+        raise StudyError(
+            f"float32 products are computed in {products} (torch.set_float32_matmul_precision): set them to 'highest'; "
+            "the way to faster products is --dtype bf16"
+        )
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -107,12 +121,12 @@ def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
     governor, highest, preference = (
         read(name) for name in ("scaling_governor", "scaling_max_freq", "energy_performance_preference")
     )
-    told = [
+    governors = [
         governor and f"governor {governor}",
         preference and f"preference {preference}",
         highest.isdigit() and f"up to {int(highest) // 1000} MHz",
     ]
-    return ", ".join(str(one) for one in told if one) or "unknown"
+    return ", ".join(str(one) for one in governors if one) or "unknown"
 
 
 def _gpu_clock(device: torch.device) -> str:

@@ -144,12 +144,12 @@ class QuestionAnswering:
 
     def divergence(self, student: Tensor, teacher: Tensor, layout: Layout, direction: Direction) -> Tensor:
         pairs = zip(_ends(student, layout), _ends(teacher, layout), strict=True)
-        return torch.stack([kl_divergence(own, other, direction) for own, other in pairs]).mean()
+        return torch.stack([kl_divergence(own, other_ends, direction) for own, other_ends in pairs]).mean()
 
     def evidence(self, logits: Tensor, labels: Tensor | None, layout: Layout) -> Tensor:
         chosen = [end.argmax(1) for end in _ends(logits, layout)] if labels is None else labels.unbind(1)
         ends = zip(_ends(logits, layout), chosen, strict=True)
-        return torch.stack([end.gather(1, place[:, None]).squeeze(1) for end, place in ends]).sum(0)
+        return torch.stack([end.gather(1, position[:, None]).squeeze(1) for end, position in ends]).sum(0)
 
 
 OWN: Final[tuple[Head, ...]] = (Classification(), Regression(), QuestionAnswering())

@@ -60,30 +60,30 @@ class AdaptiveModel(nn.Module):
         self.head = head_of(stock.config, type(stock).__name__)
         self.shape = Shape.of_config(stock.config, reads=self.view.reads)
         self.predictors = nn.ModuleDict()
-        for name, settings in self.found.get("predictors", {}).items():
+        for name, settings in self.notes.get("predictors", {}).items():
             self._attach(name, settings)
         self.learned = nn.ParameterDict()  # what a stage of training learns beside, such as thresholds
         self.train(stock.training)
 
     @property
-    def found(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any]:
         """Notes of a recipe in the config: `predictors`, `thresholds`, `lengths`."""
         return getattr(self.stock.config, "searchkit", None) or {}
 
     def note(self, name: str, value: Any) -> None:
         """Leave `value` (JSON) in the config under `name`."""
-        self.stock.config.searchkit = {**self.found, name: value}
+        self.stock.config.searchkit = {**self.notes, name: value}
 
     def attach(self, name: str, **settings: Any) -> nn.ModuleList:
         """Add untrained predictors of a kind, one per layer (one alone for "input").
 
         Those of an earlier training stay if they were made with the same settings, and are made anew otherwise.
         """
-        made = self.found.get("predictors", {}).get(name)
+        made = self.notes.get("predictors", {}).get(name)
         if made is not None and made != settings:
             log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
         if made != settings or name not in self.predictors:
-            self.note("predictors", {**self.found.get("predictors", {}), name: settings})
+            self.note("predictors", {**self.notes.get("predictors", {}), name: settings})
             self._attach(name, settings)
             self.predictors[name].to(next(self.stock.parameters()).device)
         return cast(nn.ModuleList, self.predictors[name])
@@ -93,8 +93,8 @@ class AdaptiveModel(nn.Module):
 
         Returns the names of what is gone.
         """
-        made = self.found.get("predictors", {})
-        gone = [name for name in made if name not in keep] + [name for name in self.found if name != "predictors"]
+        made = self.notes.get("predictors", {})
+        gone = [name for name in made if name not in keep] + [name for name in self.notes if name != "predictors"]
         for name in made.keys() - set(keep):
             del self.predictors[name]
         kept = {name: settings for name, settings in made.items() if name in keep}
@@ -303,11 +303,11 @@ class AdaptiveModel(nn.Module):
         """Take over weights, predictors and notes that `save` wrote for the same architecture; DataError if damaged."""
         from safetensors.torch import load_file
 
-        other = load_config(str(folder))
-        self.stock.config.searchkit = getattr(other, "searchkit", None) or {}
+        saved = load_config(str(folder))
+        self.stock.config.searchkit = getattr(saved, "searchkit", None) or {}
         self.learned.clear()
         try:
-            for name, settings in self.found.get("predictors", {}).items():
+            for name, settings in self.notes.get("predictors", {}).items():
                 self.attach(name, **settings)
             self.stock.load_state_dict(load_file(folder / "model.safetensors"))
         except Exception as error:

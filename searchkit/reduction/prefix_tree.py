@@ -48,7 +48,7 @@ class Node:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.used = 0  # the generation that last asked for it
+        self.used = 0  # generation that last used the node
         self.kept = False
         self._made = torch.zeros_like(state.layout.positions, dtype=torch.bool)  # (T,)
         self._ranked: dict[Hashable, Ranked] = {}
@@ -62,7 +62,11 @@ class Node:
 
     def serves(self, reducers: Iterable[Reducer | None]) -> bool:
         """Return whether the node has the orders that these reducers need, computed before the feed-forward part."""
-        needed = {(one.scorer, one.protect) for one in reducers if one is not None and one.site == "between"}
+        needed = {
+            (reducer.scorer, reducer.protect)
+            for reducer in reducers
+            if reducer is not None and reducer.site == "between"
+        }
         return needed <= set(self._ranked) or not self._made.any()
 
     def transformed(self, block: Block, rows: Tensor | None) -> Tensor:
@@ -172,15 +176,15 @@ class Walk:
     def predicted(self) -> list[Predicted]:
         """Predictions in the order of the plans."""
         members = list(range(len(self._plans)))
-        for restore, group in _split(members, lambda one: self._model.needs_buffer(self._plans[one])):
+        for restore, group in _split(members, lambda plan: self._model.needs_buffer(self._plans[plan])):
             embedded = self._model.embed(self._tokens)
             root = State(embedded, self._tokens.layout, self._model.predictor, restore, fewest=FEWEST)
             first = self._model.view.blocks[0]
-            for reducer, part in _split(group, lambda one: self._plans[one].input):
+            for reducer, part in _split(group, lambda plan: self._plans[plan].input):
                 branch = root.fork()
                 branch.reduce(reducer, 0, first)
                 self._layer(branch, 0, part)
-        return [self._results[one] for one in members]
+        return [self._results[plan] for plan in members]
 
     def _layer(self, state: State, layer: int, group: Sequence[int]) -> None:
         """Evaluate the layers from `layer` on, for plans that agree on all before."""
@@ -189,7 +193,7 @@ class Walk:
             self._finish(state, group)
             return
         first_only = layer == len(blocks) - 1 and self._model.reads_first_only and not state.restores
-        for before, part in _split(group, lambda one: self._plans[one].layers[layer].before):
+        for before, part in _split(group, lambda plan: self._plans[plan].layers[layer].before):
             self._work.separate += len(part) * len(state.layout.positions)
             if first_only:
                 branch = state.fork()
@@ -203,7 +207,7 @@ class Walk:
     def _node(self, state: State, layer: int, before: Reducer | None, part: Sequence[int]) -> Node:
         """Node of the layer's attention, computed or from the cache."""
         key = self._key(state, layer, part[0])
-        known = self._cache.find(key, (self._plans[one].layers[layer].later for one in part))
+        known = self._cache.find(key, (self._plans[plan].layers[layer].later for plan in part))
         if known is not None:
             return known
         assert state.layers == layer, "a node that was remembered a moment ago is gone"
@@ -221,13 +225,13 @@ class Walk:
         """Visit a branch for each reducer after the node's attention."""
         block, state = self._model.view.blocks[layer], node.state
         branches: list[tuple[State, Tensor | None, Reducer | None, list[int]]] = []
-        for reducer, members in _split(part, lambda one: self._plans[one].layers[layer].later):
+        for reducer, members in _split(part, lambda plan: self._plans[plan].layers[layer].later):
             branch, rows = state.fork(), None
             if reducer is not None and reducer.site == "between" and reducer.may_drop(state.whole, state.layout):
                 rows = branch.keep(reducer, layer, block, node.ranked(reducer, layer, block))
             branches.append((branch, rows, reducer, members))
         known = [self._known(branch, layer + 1, members) for branch, _, _, members in branches]
-        fresh = [one for one, remembered in zip(branches, known, strict=True) if not remembered]
+        fresh = [plan for plan, remembered in zip(branches, known, strict=True) if not remembered]
         after = self._model.view.blocks[layer + 1] if self._attend_next(fresh, layer) else None
         made = iter(_made(node, block, after, [rows for _, rows, _, _ in fresh]) if fresh else ())
         for (branch, _, reducer, members), remembered in zip(branches, known, strict=True):
@@ -237,8 +241,8 @@ class Walk:
                     branch.reduce(reducer, layer, block)
             self._layer(branch, layer + 1, members)
 
-    def _key(self, state: State, layer: int, one: int) -> Key:
-        return state.restores, prefix_of(self._plans[one], layer)
+    def _key(self, state: State, layer: int, plan: int) -> Key:
+        return state.restores, prefix_of(self._plans[plan], layer)
 
     def _known(self, state: State, layer: int, members: Sequence[int]) -> bool:
         """Return whether the layer's nodes of all these plans are cached, so that nothing before them is needed.
@@ -248,10 +252,10 @@ class Walk:
         if layer >= len(self._model.view.blocks) - 1:
             return False
         parts: dict[Key, list[int]] = {}
-        for one in members:
-            parts.setdefault(self._key(state, layer, one), []).append(one)
+        for plan in members:
+            parts.setdefault(self._key(state, layer, plan), []).append(plan)
         return all(
-            self._cache.find(key, (self._plans[one].layers[layer].later for one in part)) is not None
+            self._cache.find(key, (self._plans[plan].layers[layer].later for plan in part)) is not None
             for key, part in parts.items()
         )
 
@@ -261,7 +265,7 @@ class Walk:
             return False
         return not any(
             (reducer is not None and reducer.site == "after_layer")
-            or any(self._plans[one].layers[layer + 1].before for one in members)
+            or any(self._plans[plan].layers[layer + 1].before for plan in members)
             for _, _, reducer, members in branches
         )
 
@@ -278,12 +282,12 @@ def _made(
     Each row is computed once for all children.
     """
     hidden, positions = node.state.hidden, node.state.layout.positions
-    rows, places = _union(wanted, hidden)
+    rows, indices = _union(wanted, hidden)
     made = node.transformed(block, rows)
     projected = None if after is None else _projected(after, made, positions if rows is None else positions[rows])
 
-    def of(one: Tensor | None, part: Tensor) -> Tensor:
-        return part if one is None or one is rows else part[one if places is None else places[one]]
+    def of(index: Tensor | None, part: Tensor) -> Tensor:
+        return part if index is None or index is rows else part[index if indices is None else indices[index]]
 
     return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
 
@@ -306,6 +310,6 @@ def _projected(block: Block, hidden: Tensor, positions: Tensor) -> Tensor:
 def _split(group: Sequence[int], key: Callable[[int], Reducer | bool | None]) -> Iterable[tuple[Any, list[int]]]:
     """Group members by key, in the order of the keys' first appearance."""
     parts: dict[Any, list[int]] = {}
-    for one in group:
-        parts.setdefault(key(one), []).append(one)
+    for member in group:
+        parts.setdefault(key(member), []).append(member)
     return parts.items()

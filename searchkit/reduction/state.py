@@ -36,7 +36,7 @@ class Restored:
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """hidden (T', D) and layout of the tokens that reached the end, the trace on demand, the buffer if there is one."""
+    """Output of the encoder: hidden (T', D) and layout of the tokens at its end, the trace on demand, any buffer."""
 
     hidden: Tensor
     layout: Layout
@@ -60,7 +60,7 @@ class State:
         self._hidden, self._layout, self._whole = hidden, layout, layout
         self._predictors, self._fewest = predictors, fewest
         self._projected: Tensor | None = None  # query, key and value of the next attention, where they are known
-        self._values: Tensor | None = None  # of the last attention, where a scorer needs them
+        self._values: Tensor | None = None  # values of the last attention, where a scorer needs them
         self._read: Tensor | None = None  # the scorer's part of the last attention's map
         self._attended = torch.zeros_like(layout.lengths)  # (B,) tokens that entered the last attention
         self._buffer = hidden if restore else None
@@ -100,17 +100,17 @@ class State:
 
     def fork(self) -> State:
         """Copy that changes independently from here on; tensors are shared."""
-        other = copy.copy(self)
-        other._tally = self._tally.fork()
-        return other
+        copied = copy.copy(self)
+        copied._tally = self._tally.fork()
+        return copied
 
     def with_hidden(self, hidden: Tensor) -> State:
         """Copy with other (T, D) states of its tokens, to which no gradient of the scores flows."""
-        other = self.fork()
-        other._hidden = hidden
-        other._read = None if self._read is None else self._read.detach()
-        other._values = None if self._values is None else self._values.detach()
-        return other
+        copied = self.fork()
+        copied._hidden = hidden
+        copied._read = None if self._read is None else self._read.detach()
+        copied._values = None if self._values is None else self._values.detach()
+        return copied
 
     def attend(self, block: Block, layer: int, scored_by: Reducer | None = None, training: bool = False) -> None:
         """Run the attention part, with the statistics that the scorer of a later reducer needs."""

@@ -41,8 +41,8 @@ class Trace:
     @classmethod
     def of_kept(cls, lengths: Tensor, kept: Tensor, scoring: Tensor, *, first_only: bool = False) -> Trace:
         """The trace where `kept` (B, N) tokens enter both parts of a layer."""
-        asked = torch.cat([kept[:, :-1], torch.ones_like(kept[:, -1:])], 1) if first_only else kept
-        return cls(lengths, kept, asked, asked, scoring)
+        queries = torch.cat([kept[:, :-1], torch.ones_like(kept[:, -1:])], 1) if first_only else kept
+        return cls(lengths, kept, queries, queries, scoring)
 
     @classmethod
     def concatenated(cls, traces: Sequence[Trace]) -> Trace:
@@ -71,9 +71,9 @@ class Tally:
 
     def fork(self) -> Tally:
         """Copy that counts independently from here on."""
-        other = Tally(self._whole, self._width)
-        other._layers, other._scorings = list(self._layers), list(self._scorings)
-        return other
+        copied = Tally(self._whole, self._width)
+        copied._layers, copied._scorings = list(self._layers), list(self._scorings)
+        return copied
 
     @property
     def layers(self) -> int:
@@ -86,8 +86,8 @@ class Tally:
 
     def first_tokens(self, attended: Tensor) -> None:
         """Count a layer that is computed for each example's first token alone."""
-        one = torch.ones_like(self._nothing)
-        self._layers.append((attended, one, one))
+        ones = torch.ones_like(self._nothing)
+        self._layers.append((attended, ones, ones))
 
     def skipped(self) -> None:
         """Count a layer that is not computed."""

@@ -22,13 +22,13 @@ NAME: Final = 20  # characters of a name in narrow tables; longer ones are numbe
 STRIP: Final = 3  # values of a dimension from which on letters save room
 BETWEEN: Final = " | "  # two dimensions
 ASCII: Final = {"±": "+-", "…": "...", "—": "-"}
-_LEFT: Final = (True, False, False, True, False)  # of the parts of a number, which stand left of a decimal point
+_LEFT: Final = (True, False, False, True, False)  # the parts of a number that are padded on the left
 _NUMBER: Final = re.compile(r"([-+]?\d+)(\.\d+)?(?:( (?:±|\+-) )(\d+)(\.\d+)?)?|-|")
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A column of numbers, a cell for each row; one that is `spare` is left out where room is short."""
+    """Column of numbers, a cell for each row; a `spare` one is left out where there is no room."""
 
     heading: str
     unit: str
@@ -38,13 +38,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Name:
-    """The name of a row: a family of baselines, or nothing, and the candidate."""
+    """Name of a row: a family of baselines, or empty, and the candidate."""
 
     family: str
     candidate: Candidate
 
     def of(self, dimension: str) -> tuple[Scalar, ...]:
-        """The candidate's values in a dimension."""
+        """Values of the candidate in a dimension."""
         if dimension not in self.candidate:
             return ()
         value = self.candidate[dimension]
@@ -53,7 +53,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Layout:
-    """A name for each row, the heading above them, and lines that explain the names."""
+    """Layout of the names: one for each row, their heading, and a legend."""
 
     heading: str
     names: Sequence[str]
@@ -65,7 +65,7 @@ class Layout:
 
 
 def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, ascii_only: bool = False) -> str:
-    """The rows as text of at most `width` characters a line; an empty line parts rows of different families."""
+    """Format the rows in lines of at most `width` characters; an empty line separates families."""
     columns = [_Column.of(column, ascii_only) for column in numbers]
     kept = [column for column, given in zip(columns, numbers, strict=True) if not given.spare]
     layouts = (in_full(names), in_full(names, listed=True), in_letters(names))
@@ -73,12 +73,12 @@ def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, asc
         for layout in filter(None, layouts):
             if _width(layout, chosen) <= width:
                 return _text(names, layout, [chosen], width)
-    layout = next((each for each in layouts if each and each.width <= NAME), None) or in_numbers(names)
+    layout = next((fitting for fitting in layouts if fitting and fitting.width <= NAME), None) or in_numbers(names)
     return _text(names, layout, list(_chunks(layout, kept, width)), width)
 
 
 def in_full(names: Sequence[Name], *, listed: bool = False) -> Layout:
-    """All values, those of a layer below one another; with `listed`, long names of baselines are numbered."""
+    """Layout of all values, those of a layer below one another; with `listed`, long names of baselines are numbered."""
     dimensions, widths = _dimensions(names), {}
     for dimension in dimensions:
         rows = [[brief(value) for value in name.of(dimension)] for name in names if not name.family]
@@ -96,7 +96,7 @@ def in_full(names: Sequence[Name], *, listed: bool = False) -> Layout:
 
 
 def in_letters(names: Sequence[Name]) -> Layout | None:
-    """A letter for each value of a candidate; None where that saves nothing, or letters do not suffice.
+    """Layout with a letter for each value of a candidate; None where that saves nothing, or letters do not suffice.
 
     Long names of baselines are numbered and listed.
     """
@@ -104,26 +104,26 @@ def in_letters(names: Sequence[Name]) -> Layout | None:
     dimensions, letters, legend = _dimensions(names), dict[str, dict[str, str]](), []
     for dimension in dimensions:
         if any(len(name.of(dimension)) >= STRIP for name in members):
-            found = _letters(members, dimension)
-            if found is None:
+            by_value = _letters(members, dimension)
+            if by_value is None:
                 return None
-            letters[dimension] = found
-            explained = ", ".join(f"{letter} {value}" for value, letter in found.items())
-            legend.append(f"{spoken(dimension)}, a letter for each layer: {explained}")
+            letters[dimension] = by_value
+            explained = ", ".join(f"{letter} {value}" for value, letter in by_value.items())
+            legend.append(f"{in_words(dimension)}, a letter for each layer: {explained}")
     if not letters:
         return None
 
     def strip(name: Name, dimension: str) -> str:
         values = [brief(value) for value in name.of(dimension)]
-        found = letters.get(dimension)
-        return ("".join(found[value] for value in values) if found else " ".join(values)) or "-"
+        by_value = letters.get(dimension)
+        return ("".join(by_value[value] for value in values) if by_value else " ".join(values)) or "-"
 
     texts = [BETWEEN.join(strip(name, dimension) for dimension in dimensions) for name in members]
     return _layout(names, _heading(dimensions), texts, listed=True, legend=legend)
 
 
 def in_numbers(names: Sequence[Name]) -> Layout:
-    """A number for each candidate; all are listed."""
+    """Layout with a number for each candidate; the legend lists all."""
     members = [name for name in names if not name.family]
     numbers = [str(number) for number, _ in enumerate(members, start=1)]
     legend = [f"{number}: {_values(name)}" for number, name in zip(numbers, members, strict=True)]
@@ -133,7 +133,7 @@ def in_numbers(names: Sequence[Name]) -> Layout:
 def _layout(
     names: Sequence[Name], heading: str, members: Sequence[str], listed: bool, legend: Sequence[str] = ()
 ) -> Layout:
-    """The texts of members, in order, and of baselines; with `listed`, of those long ones by number in the legend."""
+    """Layout of the texts of members and baselines, in order; with `listed`, long baselines stand in the legend."""
     texts, explained, counts, left = [], list(legend), dict[str, int](), iter(members)
     for name in names:
         text = named(name.family, name.candidate) if name.family else next(left)
@@ -147,26 +147,26 @@ def _layout(
 
 def _values(name: Name) -> str:
     dimensions = [dimension for dimension, _ in name.candidate.items if dimension != "baseline"]
-    return BETWEEN.join(f"{spoken(dimension)} {short(name.candidate, dimension)}" for dimension in dimensions)
+    return BETWEEN.join(f"{in_words(dimension)} {short(name.candidate, dimension)}" for dimension in dimensions)
 
 
-def spoken(name: str) -> str:
-    """An identifier with spaces in the place of underscores."""
+def in_words(name: str) -> str:
+    """Identifier with spaces instead of underscores."""
     return name.replace("_", " ")
 
 
 def named(family: str, candidate: Candidate) -> str:
-    """A baseline by its family and what tells it from the others: `truncation .3`."""
+    """Name of a baseline by its family and its distinguishing value: `truncation .3`."""
     return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name != "baseline")])
 
 
 def short(candidate: Candidate, dimension: str) -> str:
-    """The values of a dimension, numbers with at most two decimals; `-` without it."""
+    """Values of a dimension, numbers with at most two decimals; `-` without it."""
     return " ".join(map(brief, Name("", candidate).of(dimension))) or "-"
 
 
 def brief(value: Scalar) -> str:
-    """1, .5, .06, .003, 12.5: at most two decimals, one digit for what is smaller; other values as text."""
+    """Short number 1, .5, .06, .003, 12.5: at most two decimals, one digit below that; other values as text."""
     if not isinstance(value, float):
         return one_line(str(value))
     text = f"{value:.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 or value == 0 else f"{value:.1g}"
@@ -174,15 +174,15 @@ def brief(value: Scalar) -> str:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """The text in lines of whole words; lines after the first begin with `indent`."""
+    """Wrap the text in lines of whole words; lines after the first begin with `indent`."""
     joined = text.replace(" %", "\N{NO-BREAK SPACE}%")
-    found = textwrap.wrap(joined, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in found] or [""]
+    lines = textwrap.wrap(joined, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] or [""]
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as it is printed: lines of its heading, and cells of one width, aligned at the decimal point."""
+    """Printed column: lines of its heading, and cells of one width, aligned at the decimal point."""
 
     heading: Sequence[str]
     cells: Sequence[str]
@@ -210,17 +210,17 @@ def _in_ascii(text: str) -> str:
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:
-    """Decimal points and signs of error below one another; where a cell is no number, all end in one line."""
-    found = [_NUMBER.fullmatch(cell) for cell in cells]
-    if not cells or not all(found):
+    """Align cells at decimal points and signs of error; where a cell is no number, align at the right."""
+    matches = [_NUMBER.fullmatch(cell) for cell in cells]
+    if not cells or not all(matches):
         return [cell.rjust(max(map(len, cells), default=0)) for cell in cells]
-    rows = [_parts(match) for match in found if match]
+    rows = [_parts(match) for match in matches if match]
     widths = [max(len(row[part]) for row in rows) for part in range(len(_LEFT))]
     return ["".join(map(_justified, row, widths, _LEFT)) for row in rows]
 
 
 def _padded(value: str, width: int, is_share: bool) -> str:
-    """Shares, which begin with their decimal point or are 1, on the left; others on the right."""
+    """Pad shares, which begin with their decimal point or are 1, on the right; others on the left."""
     return value.ljust(width) if is_share else value.rjust(width)
 
 
@@ -229,21 +229,21 @@ def _justified(text: str, width: int, left_of_point: bool) -> str:
 
 
 def _parts(match: re.Match[str]) -> list[str]:
-    """Whole number, decimals, sign of an error, its whole number, its decimals."""
+    """Parts of a cell: whole number, decimals, sign of an error, its whole number, its decimals."""
     return [match[0], "", "", "", ""] if match[1] is None else [match[part] or "" for part in range(1, 6)]
 
 
 def _dimensions(names: Sequence[Name]) -> list[str]:
-    """Of the candidates that are no baselines."""
+    """Dimensions of the candidates that are no baselines."""
     return sorted({dimension for name in names if not name.family for dimension, _ in name.candidate.items})
 
 
 def _heading(dimensions: Sequence[str]) -> str:
-    return BETWEEN.join(one_line(spoken(dimension)) for dimension in dimensions) or "candidate"
+    return BETWEEN.join(one_line(in_words(dimension)) for dimension in dimensions) or "candidate"
 
 
 def _letters(names: Sequence[Name], dimension: str) -> dict[str, str] | None:
-    """Value as text -> letter, A for the largest; None where there are more values than letters."""
+    """Letters by value as text, A for the largest; None where there are more values than letters."""
     values = {brief(value): value for name in names for value in name.of(dimension)}
 
     def order(text: str) -> tuple[bool, float, str]:
@@ -262,7 +262,7 @@ def _width(layout: Layout, columns: Sequence[_Column]) -> int:
 
 
 def _chunks(layout: Layout, columns: Sequence[_Column], width: int) -> Iterator[list[_Column]]:
-    """The columns in groups that fit beside the names."""
+    """Group the columns so that each group fits beside the names."""
     group: list[_Column] = []
     for column in columns:
         if group and _width(layout, [*group, column]) > width:

@@ -1,4 +1,4 @@
-"""The front for the terminal, with the baselines below it and whether they are beaten."""
+"""Text of the front for the terminal, with the baselines below it and the verdicts on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
-from searchkit.report.columns import Name, Numbers, spoken, tables, wrapped
+from searchkit.report.columns import Name, Numbers, in_words, tables, wrapped
 from searchkit.report.notes import notes
 from searchkit.report.paired import difference
 from searchkit.report.results import Results
@@ -23,11 +23,11 @@ from searchkit.report.table import (
 )
 
 ROWS: Final = 12  # members of the front
-POINTS: Final = 3  # of a family of baselines
+POINTS: Final = 3  # points shown of a family of baselines
 
 
 def console_text(results: Results, width: int, *, ascii_only: bool = False) -> str:
-    """The front as text for a terminal of `width` columns, the baselines below it, and notes; values of the report
+    """Text of the front for a terminal of `width` columns, the baselines below it, and notes; values of the report
     split.
 
     At most 12 members, and 3 points of a family, evenly picked with both ends. The difference to the unreduced model is
@@ -48,7 +48,7 @@ def console_text(results: Results, width: int, *, ascii_only: bool = False) -> s
 
 
 def evenly(items: Sequence[Trial], most: int) -> list[Trial]:
-    """At most `most` of the items, the first and the last among them, the others evenly spaced."""
+    """Select at most `most` of the items: the first, the last, and evenly spaced ones between."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
@@ -61,22 +61,22 @@ def _title(results: Results, shown: int) -> str:
 
 
 def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Trial]) -> list[Numbers]:
-    """A column per objective, the optimism of qualities, and the difference to the unreduced model."""
+    """Columns of numbers: each objective, the optimism of qualities, and the difference to the unreduced model."""
     measured = [*(results.report.get(trial.key) for trial in members), *baselines]
     gaps = [""] * len(baselines)
     columns = [
         Numbers(
-            spoken(objective.name), objective.unit, [plus_minus(estimate_of(trial, objective)) for trial in measured]
+            in_words(objective.name), objective.unit, [plus_minus(estimate_of(trial, objective)) for trial in measured]
         )
         for objective in results.all_objectives
     ]
     columns += [
-        Numbers(spoken(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
+        Numbers(in_words(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
         for each in objectives_with_optimism(results)
     ]
     columns += [
         Numbers(
-            spoken(item.name),
+            in_words(item.name),
             "against unreduced",
             [*(with_interval(difference(results, trial, item)) for trial in members), *gaps],
             spare=True,

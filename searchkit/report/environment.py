@@ -1,50 +1,52 @@
-"""The environment of measurements: common values, fingerprint, and a short form for readers."""
+"""Environment of measurements: common values, fingerprint, and a short form for readers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from searchkit._checks.code import digest
+from searchkit._checks.plain_texts import lettered
 from searchkit.errors import one_line
 from searchkit.records import Scalar, Trial
 
-if TYPE_CHECKING:
-    pass
-
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
-    """Values that all trials share; `mixed` where a run was continued under other conditions, to be read as such."""
+    """Common values of all trials; `mixed` where a run was continued under other conditions."""
     first = environments[0] if environments else {}
     return {
-        name: value if all(other.get(name) == value for other in environments) else "mixed"
+        name: value if all(environment.get(name) == value for environment in environments) else "mixed"
         for name, value in first.items()
     }
 
 
 def fingerprint(setting: Mapping[str, Scalar]) -> str:
     """8 hex digits of what numbers depend on beside the candidate. Times of different fingerprints are not compared."""
+    return lettered(former_fingerprint(setting))
+
+
+def former_fingerprint(setting: Mapping[str, Scalar]) -> str:
+    """The fingerprint in records from before it was never digits alone."""
     return digest(dict(setting))[:8]
 
 
 def fingerprint_of(trial: Trial | None) -> str | None:
-    """The fingerprint of what it was measured in; None where that is not known."""
+    """Fingerprint of the trial's environment; None where that is not known."""
     return fingerprint(trial.environment) if trial and trial.environment else None
 
 
 def environments(trials: Iterable[Trial]) -> dict[str, Mapping[str, Scalar]]:
-    """Fingerprint -> environment, of all that the trials were measured in, the first one first."""
+    """Environments of the trials by fingerprint, in order of first appearance."""
     distinct = {frozenset(trial.environment.items()): trial.environment for trial in trials if trial.environment}
     return {fingerprint(environment): environment for environment in distinct.values()}
 
 
 def in_short(environment: Mapping[str, Scalar]) -> str:
-    """The environment for readers: device, threads, number format, and its fingerprint."""
+    """Short text of the environment: device, threads, number format, and its fingerprint."""
     name, device, threads = (environment.get(name) for name in ("device_name", "device", "threads"))
-    told = [
+    parts = [
         f"{name} ({device})" if name and device else name or device,
         f"{threads} thread{'' if threads == 1 else 's'}" if threads else None,
         environment.get("dtype"),
         f"environment {fingerprint(environment)}",
     ]
-    return one_line(", ".join(str(each) for each in told if each), 150)
+    return one_line(", ".join(str(part) for part in parts if part), 150)

@@ -16,7 +16,7 @@ from searchkit.report.results import UNREDUCED
 
 EXAMPLE: Final = 'such as "macs <= 0.4" or "accuracy >= unreduced - 0.01"'
 
-_KINDS: Final = ("at_most", "at_least", "within")  # of a constraint
+_KINDS: Final = ("at_most", "at_least", "within")  # kinds of constraints
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
 _LIMIT: Final = re.compile(
     rf"\s*(?P<name>\w+)\s*(?P<sense><=|>=)\s*"
@@ -26,7 +26,7 @@ _LIMIT: Final = re.compile(
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure is at most (at least) a number, or the unreduced model's plus a number. Numbers are in its unit."""
+    """Limit on a figure: at most (at least) a number, or the unreduced model's plus a number, in its unit."""
 
     name: str
     sense: Literal["<=", ">="]
@@ -36,20 +36,20 @@ class Limit:
 
     @classmethod
     def parsed(cls, text: str) -> Limit:
-        """NAME <= NUMBER or NAME >= NUMBER, the number also as `unreduced` with or without + or - another one.
+        """Parse NAME <= NUMBER or NAME >= NUMBER; the number may be `unreduced`, with or without + or - another one.
 
         StudyError for anything else.
         """
-        found = _LIMIT.fullmatch(text)
-        if not found:
+        match = _LIMIT.fullmatch(text)
+        if not match:
             raise StudyError(
                 f"--where {text!r}: expected NAME <= NUMBER, NAME >= NUMBER, or unreduced + or - a number in the place "
                 f"of the number, {EXAMPLE}"
             )
-        number = float(found["number"] or f"{found['sign'] or ''}{found['shift'] or 0}")
+        number = float(match["number"] or f"{match['sign'] or ''}{match['shift'] or 0}")
         if not math.isfinite(number):
             raise StudyError(f"--where {text!r}: the number is beyond what can be computed with")
-        return cls(found["name"], ">=" if found["sense"] == ">=" else "<=", number, found["number"] is None)
+        return cls(match["name"], ">=" if match["sense"] == ">=" else "<=", number, match["number"] is None)
 
     def __str__(self) -> str:
         if not self.relative:
@@ -58,19 +58,19 @@ class Limit:
         return f"{self.name} {self.sense} {UNREDUCED}{shift}"
 
     def held(self, own: Estimate, unreduced: Estimate | None) -> Held:
-        """How a figure stands to the limit; StudyError for a relative one where `unreduced` is None."""
+        """Compare a figure with the limit; StudyError for a relative one where `unreduced` is None."""
         if not self.relative:
             low, high = own.interval or (None, None)
             return Held(self, own.value, low, high)
         if unreduced is None:
             raise StudyError(f"{self}: the unreduced model has no {self.name}")
-        found = between(own, unreduced)
-        low, high = (found.low, found.high) if found.low is not None else _apart(own, unreduced)
-        return Held(self, found.value, low, high)
+        difference = between(own, unreduced)
+        low, high = (difference.low, difference.high) if difference.low is not None else _apart(own, unreduced)
+        return Held(self, difference.value, low, high)
 
 
 def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval of a difference of values that have no resamples in common."""
+    """95 % interval of a difference of values that have no resamples in common."""
     if own.standard_error is None or other.standard_error is None:
         return None, None
     value, reach = own.value - other.value, Z_95 * math.hypot(own.standard_error, other.standard_error)
@@ -79,7 +79,7 @@ def _apart(own: Estimate, other: Estimate) -> tuple[float, float] | tuple[None, 
 
 @dataclass(frozen=True)
 class Held:
-    """A limit and what a member has there, with its 95 % interval where that is known: of a limit that is relative to
+    """Limit with a member's value, and its 95 % interval where that is known: of a limit that is relative to
     the unreduced model, the difference to it.
     """
 
@@ -90,12 +90,12 @@ class Held:
 
     @property
     def holds(self) -> bool:
-        """On the value."""
+        """Return whether the value is within the limit."""
         return self._room(self.value) >= 0
 
     @property
     def confident(self) -> bool | None:
-        """On the whole interval; None where that is not known."""
+        """Return whether the whole interval is within the limit; None where it is not known."""
         return None if self._worst is None else self._room(self._worst) >= 0
 
     def excess(self, confident: bool) -> float:
@@ -117,7 +117,9 @@ class Held:
 
     def __str__(self) -> str:
         sign, beside = ("+", " against unreduced") if self.limit.relative else ("", "")
-        value, low, high = (each if each is None else f"{each:{sign}.4g}" for each in (self.value, self.low, self.high))
+        value, low, high = (
+            number if number is None else f"{number:{sign}.4g}" for number in (self.value, self.low, self.high)
+        )
         ends = "" if low is None or high is None else f", 95 % interval {low} to {high}"
         return f"{self.limit.name} {value}{beside}{ends}"
 
@@ -131,27 +133,27 @@ class Held:
 
 
 def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) -> tuple[list[Limit], list[str]]:
-    """A study's constraints as limits, and as texts those on what none of the objectives measures, unit included.
+    """Constraints of a study as limits, and as texts, unit included, those on quantities that no objective measures.
 
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """
     known = {(each.name, each.unit) for each in objectives}
-    told, untold = [], []
+    limits, untold = [], []
     for constraint in _constraints(description):
         objective = constraint.objective
         for limit in _limits(constraint):
             if (objective.name, objective.unit) in known:
-                told.append(limit)
+                limits.append(limit)
             else:
                 untold.append(f"{limit} ({objective.unit})")
-    return told, untold
+    return limits, untold
 
 
 def _constraints(description: Mapping[str, Any]) -> list[Constraint]:
     try:
         return [
-            Constraint(Objective.described(each["objective"]), **{kind: each.get(kind) for kind in _KINDS})
-            for each in description.get("constraints", ())
+            Constraint(Objective.described(constraint["objective"]), **{kind: constraint.get(kind) for kind in _KINDS})
+            for constraint in description.get("constraints", ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError, StudyError) as error:
         raise StoreError(f"study.json was not written by searchkit: its constraints: {error!r}") from error

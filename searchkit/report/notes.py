@@ -1,4 +1,4 @@
-"""Notes on the values of a report: baselines that are beaten or not, what could not be measured, busy machines."""
+"""Notes on the values of a report: verdicts on baselines, values that could not be measured, busy machines."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from searchkit.errors import QUOTED, one_line
 from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
-from searchkit.report.columns import spoken
+from searchkit.report.columns import in_words
 from searchkit.report.results import Results, estimates, measured
 from searchkit.report.verdict import sentences
 
 
 def notes(results: Results) -> list[str]:
-    """One sentence each: the verdicts on baselines, what could not be measured and why, and what was timed badly."""
+    """Sentences on the verdicts on baselines, on values that could not be measured, and on inexact times."""
     compared = sentences(results) if results.front.members else [empty_front(results.trials)]
     return [*compared, *unmeasured(results), *timing_notes(results)]
 
 
 def empty_front(trials: Sequence[Trial]) -> str:
-    """Why no candidate is on the front: what turned candidates down, how near the nearest was, and what failed."""
+    """Explanation of an empty front: the constraints that turned candidates down, the nearest one, and the failures."""
     failed = [trial for trial in trials if isinstance(trial.outcome, Failed)]
     reasons = [f"turned down {rejection}" for rejection in rejections(trials)]
     reasons += [f"failed: {_reasons(failed, ())}"] if failed else []
@@ -28,7 +28,7 @@ def empty_front(trials: Sequence[Trial]) -> str:
 
 
 def unmeasured(results: Results) -> list[str]:
-    """Number of members of the front, and baselines of each family, lack values on the report split, and why."""
+    """Sentences on members of the front, and baselines of each family, without values on the report split."""
     objectives = results.all_objectives
     members = [results.report.get(trial.key) for trial in results.front]
     groups = {"members of the front": members, **{f"baselines ({name})": of for name, of in results.baselines.items()}}
@@ -36,7 +36,7 @@ def unmeasured(results: Results) -> list[str]:
 
 
 def lost(trials: Iterable[Trial], objectives: Sequence[Objective], group: str = "candidates") -> list[str]:
-    """A sentence where some of the trials lack values on the report split: how many, and why."""
+    """Sentence where some of the trials lack values on the report split: how many, and the reasons."""
     every = list(trials)
     without = [trial for trial in every if estimates(trial, objectives) is None]
     if not without:
@@ -47,7 +47,7 @@ def lost(trials: Iterable[Trial], objectives: Sequence[Objective], group: str = 
 
 
 def _reasons(trials: Iterable[Trial], objectives: Sequence[Objective]) -> str:
-    """The reasons with how often each occurred, the most frequent first; at most two."""
+    """Reasons with their counts, the most frequent first; at most two."""
     counts: dict[str, int] = {}
     for trial in trials:
         reason = _reason(trial, objectives)
@@ -69,7 +69,7 @@ def _reason(trial: Trial, objectives: Sequence[Objective]) -> str:
 
 
 def timing_notes(results: Results) -> list[str]:
-    """One sentence for each objective and split whose values were timed on a busy machine, or less exactly than asked
+    """Sentences for each objective and split whose values were timed on a busy machine, or less exactly than asked
     for."""
     objectives = results.all_objectives
     searched = [timing_note(objective, results.trials, "search split") for objective in results.objectives]
@@ -78,13 +78,13 @@ def timing_notes(results: Results) -> list[str]:
 
 
 def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> str | None:
-    """The sentence on `objective`; None where every value was timed as well as asked for, or nothing was timed."""
+    """Sentence on `objective`; None where every value was timed as exactly as asked for, or nothing was timed."""
     found = [row[objective.name] for row in measured(trials, [objective])]
     timed = [estimate for estimate in found if "settled" in estimate.beside]
     busy, wide = sum(map(contended, timed)), sum(not settled(estimate) for estimate in timed)
     if not busy and not wide:
         return None
-    of = f"{spoken(objective.name).capitalize()} on the {split}, {len(timed)} values timed"
+    of = f"{in_words(objective.name).capitalize()} on the {split}, {len(timed)} values timed"
     wider = f"{wide} have wider intervals than asked for" if wide else ""
     if not busy:
         return f"{of}: {wider}, since the time for it was spent."
@@ -93,14 +93,14 @@ def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> st
 
 
 def timing_flaw(estimate: Estimate) -> str | None:
-    """How the timing of one value falls short; None where it does not, or nothing was timed."""
+    """Flaw in the timing of one value; None where there is none, or nothing was timed."""
     if contended(estimate):
         return "timed while the machine was busy; `searchkit measure` on an idle machine times it again"
     return None if settled(estimate) else "its interval is wider than asked for, since the time for it was spent"
 
 
 def contended(estimate: Estimate) -> bool:
-    """Return whether other processes kept the machine busy: too few rounds of timing were undisturbed, so all count."""
+    """Return whether other processes kept the machine busy: too few rounds were undisturbed, so all are used."""
     return bool(estimate.beside.get("contended", 0.0))
 
 

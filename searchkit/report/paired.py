@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """One value minus another, in the unit of the objective, and its 95 % interval: None where it is not known."""
+    """Difference of two values, in the unit of the objective, and its 95 % interval: None where it is not known."""
 
     value: float
     low: float | None
@@ -31,35 +31,37 @@ class Difference:
 
 
 def between(own: Estimate, other: Estimate) -> Difference:
-    """`own` minus `other` on the same examples, its interval from their resamples; none where these are missing."""
+    """Difference `own` minus `other` on the same examples, with its interval from their resamples, if they have any."""
     low, high = percentile_interval(_values(own) - _values(other)) if _paired([own, other]) else (None, None)
     return Difference(own.value - other.value, low, high)
 
 
 def difference(results: Results, member: Trial, objective: Objective) -> Difference | None:
-    """A member's value minus the unreduced model's on the report split; None where either was not measured."""
-    found = estimates(results.report.get(member.key), [objective])
-    other = estimates(results.unreduced, [objective])
-    return None if found is None or other is None else between(found[objective.name], other[objective.name])
+    """Difference of a member to the unreduced model on the report split; None where either was not measured."""
+    own = estimates(results.report.get(member.key), [objective])
+    reference = estimates(results.unreduced, [objective])
+    return None if own is None or reference is None else between(own[objective.name], reference[objective.name])
 
 
 def front_probabilities(results: Results) -> dict[str, float]:
-    """Key -> the share of resamples in which no other member of the front dominates this one, on the report split.
+    """Share of resamples, by key, in which no other member of the front dominates this one, on the report split.
 
     An objective without resamples (one that is timed) keeps its value in all of them. Empty where no objective of the
     search has resamples of every member that was measured, as in runs from before there were any.
     """
     rows = {trial.key: estimates(results.report.get(trial.key), results.objectives) for trial in results.front}
-    found = {key: row for key, row in rows.items() if row is not None}
-    drawn = [objective for objective in results.objectives if _paired([row[objective.name] for row in found.values()])]
-    if not found or not drawn:
+    measured = {key: row for key, row in rows.items() if row is not None}
+    drawn = [
+        objective for objective in results.objectives if _paired([row[objective.name] for row in measured.values()])
+    ]
+    if not measured or not drawn:
         return {}
-    points = _points(list(found.values()), results.objectives, drawn)
+    points = _points(list(measured.values()), results.objectives, drawn)
     defined = points[~np.isnan(points).any(axis=(1, 2))]
     if not len(defined):
         return {}
     shares = np.mean([_on_front(point) for point in defined], axis=0)
-    return dict(zip(found, shares.tolist(), strict=True))
+    return dict(zip(measured, shares.tolist(), strict=True))
 
 
 def _points(
@@ -77,14 +79,14 @@ def _points(
 
 
 def _on_front(losses: Floats) -> NDArray[np.bool_]:
-    """(K,) which of the (K, M) points nothing dominates; equal points stand or fall together."""
-    points, place = np.unique(losses, axis=0, return_inverse=True)
-    return nondominated(points)[place.reshape(-1)]
+    """(K,) True for the (K, M) points that nothing dominates; equal points share the result."""
+    points, index = np.unique(losses, axis=0, return_inverse=True)
+    return nondominated(points)[index.reshape(-1)]
 
 
 def _paired(found: Sequence[Estimate]) -> bool:
-    """Return whether all have resamples, of the same draws."""
-    counts = {(len(each.resamples), each.n) for each in found}
+    """Return whether all estimates have resamples of the same draws."""
+    counts = {(len(estimate.resamples), estimate.n) for estimate in found}
     return len(counts) == 1 and found[0].resamples != ()
 
 

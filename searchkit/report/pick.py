@@ -28,7 +28,7 @@ FILE: Final = "pick.json"
 
 @dataclass(frozen=True)
 class Figure:
-    """A member in one objective, beside the unreduced model where that was measured."""
+    """Value of a member in one objective, beside the unreduced model's where that was measured."""
 
     objective: Objective
     own: Estimate
@@ -36,13 +36,13 @@ class Figure:
 
     @property
     def difference(self) -> Difference | None:
-        """To the unreduced model, paired."""
+        """Paired difference to the unreduced model."""
         return between(self.own, self.unreduced) if self.unreduced else None
 
 
 @dataclass(frozen=True)
 class Picked:
-    """A member of a front and why it was chosen; all values are those of the report split.
+    """Chosen member of a front with the reason; all values are those of the report split.
 
     members: of the front, that were measured; meeting: those of them that keep every limit; untold: constraints of the
     study that nothing on the report split can tell
@@ -60,7 +60,7 @@ class Picked:
     figures: tuple[Figure, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Strict JSON: what `pick.json` holds."""
+        """Content of `pick.json`, as strict JSON."""
         values = {
             figure.objective.name: {
                 **figure.objective.describe(),
@@ -70,7 +70,7 @@ class Picked:
             }
             for figure in self.figures
         }
-        told = {
+        content = {
             "study": self.study.get("name"),
             "fingerprint": self.study.get("fingerprint"),
             "key": self.trial.key,
@@ -85,19 +85,24 @@ class Picked:
             "values": values,
             "environment": {"fingerprint": fingerprint(self.trial.environment), **self.trial.environment},
         }
-        strict = finite(told)
+        strict = finite(content)
         assert isinstance(strict, dict)
         return strict
 
-    def write(self, folder: Path) -> Path:
-        """pick.json in the folder; StoreError if unwritable."""
+    @property
+    def text(self) -> str:
+        """Content of `pick.json`."""
         text = json.dumps(self.to_json(), indent=2, allow_nan=False, ensure_ascii=False)
-        replace_whole(folder / FILE, (text + "\n").encode(errors="backslashreplace"))
+        return (text + "\n").encode(errors="backslashreplace").decode()
+
+    def write(self, folder: Path) -> Path:
+        """Write pick.json to the folder; StoreError if unwritable."""
+        replace_whole(folder / FILE, self.text.encode())
         return folder / FILE
 
 
 def _limit_json(held: Held) -> dict[str, Any]:
-    """Where the limit is `relative`, `value`, `low` and `high` are those of the difference to the unreduced model."""
+    """Limit as JSON; where it is `relative`, `value`, `low` and `high` are differences to the unreduced model."""
     limit = {"limit": str(held.limit), "by_study": held.limit.by_study, "relative": held.limit.relative}
     return {**limit, "value": held.value, "low": held.low, "high": held.high, "confident": held.confident}
 
@@ -118,17 +123,17 @@ class _Member:
         return cls(trial, own, tuple(held))
 
     def kept(self, confident: bool) -> list[bool]:
-        """Return whether it keeps each limit."""
+        """Return whether the member keeps each limit."""
         return [held is not None and held.holds and (held.confident is True or not confident) for held in self.held]
 
     def excess(self, confident: bool, scales: Sequence[float]) -> float:
-        """How far beyond its limits it is, in all."""
+        """Total excess of the member beyond its limits."""
         beyond = [math.inf if held is None else held.excess(confident) for held in self.held]
         return sum(excess / scale for excess, scale in zip(beyond, scales, strict=True))
 
 
 def figures_of(trial: Trial | None, objectives: Sequence[Objective]) -> dict[str, Estimate]:
-    """Everything that a limit may name: the objectives, and what stands beside them, named as in `front.csv`."""
+    """Figures that a limit may name: the objectives, and the columns beside them, named as in `front.csv`."""
     found = trial.outcome.estimates if trial and isinstance(trial.outcome, Measured) else {}
     own = {objective.name: found[objective.name] for objective in objectives if objective.name in found}
     others = {
@@ -148,7 +153,7 @@ def pick(
     confident: bool = False,
     untold: Sequence[str] = (),
 ) -> Picked:
-    """The best of the members that keep every limit on the report split; `confident`: on the whole 95 % interval.
+    """Pick the best member that keeps every limit on the report split; `confident`: on the whole 95 % interval.
 
     best: an objective, or `knee`. Without it: the lowest cost where a limit asks for quality, the highest quality where
     limits are on costs alone, the knee where there are none. Of equals, the one that is better in the other objectives,
@@ -191,7 +196,7 @@ def pick(
 
 
 def _aim(results: Results, limits: Sequence[Limit]) -> str:
-    """The objective that decides where none is given."""
+    """Objective that decides where none is given."""
     objectives = results.all_objectives
     limited = {
         objective.better
@@ -211,8 +216,8 @@ def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
     every = sorted(results.all_objectives, key=lambda objective: objective.name != aim)
 
     def losses(member: _Member) -> list[float]:
-        found = [(objective, member.figures.get(objective.name)) for objective in every]
-        return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in found]
+        figures = [(objective, member.figures.get(objective.name)) for objective in every]
+        return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in figures]
 
     if all(aim not in each.figures for each in meeting):
         raise StudyError(f"--best {aim}: no member that keeps the limits was measured in it")
@@ -229,12 +234,12 @@ def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, 
 
 
 def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: bool) -> str:
-    """Which limit excludes most, and who is nearest: least beyond its limits, in units of the spread of each figure."""
+    """Explanation of an empty choice: the limit that excludes most, and the nearest member by scaled excess."""
     excluded = [
         sum(not kept for kept in of_limit) for of_limit in zip(*(each.kept(confident) for each in members), strict=True)
     ]
     worst = max(range(len(limits)), key=excluded.__getitem__)
-    scales = [_scale([member.held[place] for member in members]) for place in range(len(limits))]
+    scales = [_scale([member.held[index] for member in members]) for index in range(len(limits))]
     nearest = min(members, key=lambda member: member.excess(confident, scales))
     whose = " of the study" if limits[worst].by_study else ""
     figures = ", ".join(dict.fromkeys(str(held) for held in nearest.held if held))

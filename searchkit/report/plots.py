@@ -1,4 +1,4 @@
-"""Figures of a search, as PNG and SVG: the front with everything it has to be compared with, and the hypervolume.
+"""Figures of a search, as PNG and SVG: the front with its baselines, and the hypervolume.
 
 Every kind of point has its own marker, fill and line, so that the figures read without colour; the colours are those of
 Okabe and Ito. Names of studies and objectives are drawn as they are, without mathematics or markup.
@@ -20,7 +20,7 @@ from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial
-from searchkit.report.columns import spoken
+from searchkit.report.columns import in_words
 from searchkit.report.environment import environments, in_short
 from searchkit.report.notes import timing_note
 from searchkit.report.points import Points, Window
@@ -102,13 +102,13 @@ TRIALS: Final[dict[str, Any]] = {
 
 
 def pareto(results: Results, folder: Path) -> None:
-    """pareto.png and pareto.svg: quality over cost on both splits, with the baselines. StoreError if unwritable."""
+    """Draw pareto.png and .svg: quality over cost on both splits, with the baselines. StoreError if unwritable."""
     with _figure(results, folder / "pareto") as axes:
         _draw_pareto(axes, results)
 
 
 def quality_over(results: Results, objective: Objective, folder: Path) -> None:
-    """pareto_<objective>.png and .svg: quality over what only the front was measured in, such as latency, on the report
+    """Draw pareto_<objective>.png and .svg: quality over an objective of the front only, such as latency, on the report
     split. StoreError if unwritable.
     """
     with _figure(results, folder / f"pareto_{objective.name}") as axes:
@@ -116,7 +116,7 @@ def quality_over(results: Results, objective: Objective, folder: Path) -> None:
 
 
 def hypervolume(results: Results, folder: Path) -> None:
-    """hypervolume.png and hypervolume.svg: what the front dominated after each evaluation. StoreError if unwritable."""
+    """Draw hypervolume.png and .svg: the hypervolume after each evaluation. StoreError if unwritable."""
     with _figure(results, folder / "hypervolume") as axes:
         _draw_hypervolume(axes, results)
 
@@ -146,7 +146,7 @@ def _draw_over(axes: Axes, results: Results, objective: Objective) -> None:
 def _draw_report_split(
     axes: Axes, results: Results, cost: Objective, style: Mapping[str, Any], searched: Points, every: Points
 ) -> None:
-    """Front, baselines and unreduced model on the report split, and the axes around them and what is drawn already."""
+    """Draw front, baselines and unreduced model on the report split, and fit the axes around all points."""
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
     families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in FAMILIES}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()), cost)
@@ -179,12 +179,12 @@ def _sizes(results: Results, cost: Objective) -> str:
     examples = _examples(shown, results.quality)
     counts = {row[cost.name].n for row in measured(shown, [cost])} - {examples}
     few, many = min(counts, default=0), max(counts, default=0)
-    own = f", of {spoken(cost.name)} n = {few}{f' to {many}' if many > few else ''}" if counts else ""
+    own = f", of {in_words(cost.name)} n = {few}{f' to {many}' if many > few else ''}" if counts else ""
     return f"n = {examples}{own}"
 
 
 def _draw_hypervolume(axes: Axes, results: Results) -> None:
-    point = ", ".join(f"{spoken(name)} {value:.4g}" for name, value in reference(results).items())
+    point = ", ".join(f"{in_words(name)} {value:.4g}" for name, value in reference(results).items())
     costs = "".join(_accounting(results, objective) for objective in results.objectives)
     axes.set_xlabel(f"evaluations\n(reference point of the hypervolume: {point or 'none'}{costs})")
     axes.set_ylabel("hypervolume of the front, search split")
@@ -199,17 +199,17 @@ def _draw_hypervolume(axes: Axes, results: Results) -> None:
 def hypervolume_curve(results: Results) -> front.Array:
     """(N,) the hypervolume after 1, 2, ... N evaluations; failed and pruned ones add nothing."""
     rows = [estimates(trial, results.objectives) for trial in results.evaluations]
-    found = front.losses([row for row in rows if row is not None], results.objectives)
-    if not len(found):
+    losses = front.losses([row for row in rows if row is not None], results.objectives)
+    if not len(losses):
         return np.zeros(len(rows))
-    gained = front.hypervolume_curve(found, front.reference_point(found))
+    gained = front.hypervolume_curve(losses, front.reference_point(losses))
     known = np.cumsum([row is not None for row in rows])
     after: front.Array = np.concatenate([[0.0], gained])
     return np.asarray(after[known])
 
 
 def _legend(axes: Axes) -> None:
-    """Beside the axes, of what was drawn, the front on the report split first."""
+    """Draw the legend beside the axes, the front on the report split first."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     entries = zip(*axes.get_legend_handles_labels(), strict=True)
@@ -225,12 +225,12 @@ def _has_points(handle: Any) -> bool:
 
 
 def _label(objective: Objective) -> str:
-    return f"{spoken(objective.name)} ({one_line(objective.unit, 100)}, {objective.better} is better)"
+    return f"{in_words(objective.name)} ({one_line(objective.unit, 100)}, {objective.better} is better)"
 
 
 def _accounting(results: Results, objective: Objective) -> str:
-    told = results.accounting(objective)
-    return f", {told}" if told else ""
+    accounting = results.accounting(objective)
+    return f", {accounting}" if accounting else ""
 
 
 def _say_nothing_was_measured(axes: Axes) -> None:
@@ -238,21 +238,21 @@ def _say_nothing_was_measured(axes: Axes) -> None:
 
 
 def _title(results: Results) -> str:
-    """The study and the examples behind each split."""
+    """Title: the study, and the number of examples in each split."""
     name = "\n".join(textwrap.wrap(one_line(str(results.study.get("name", "search")), 200), 70))
     splits = {"search": results.trials, "report": tuple(results.report.values())}
     sizes = {split: _examples(trials, results.quality) for split, trials in splits.items()}
-    told = ", ".join(f"{count} {split} examples" for split, count in sizes.items() if count)
-    return f"{name}\n{told}" if told else name
+    counts = ", ".join(f"{count} {split} examples" for split, count in sizes.items() if count)
+    return f"{name}\n{counts}" if counts else name
 
 
 def _conditions(results: Results) -> str:
-    """The environment of the measurements, of either split where they differ."""
+    """Environment of the measurements, of either split where they differ."""
     splits = {"search": environments(results.trials), "report": environments(results.on_report)}
-    told = {split: _in_short(found) for split, found in splits.items() if found}
-    if len(set(told.values())) == 1:
-        return f"measured on {next(iter(told.values()))}"
-    return "\n".join(f"{split} split measured on {where}" for split, where in told.items())
+    texts = {split: _in_short(found) for split, found in splits.items() if found}
+    if len(set(texts.values())) == 1:
+        return f"measured on {next(iter(texts.values()))}"
+    return "\n".join(f"{split} split measured on {where}" for split, where in texts.items())
 
 
 def _in_short(found: Mapping[str, Mapping[str, Scalar]]) -> str:
@@ -267,7 +267,7 @@ def _examples(trials: Iterable[Trial], quality: Objective) -> int:
 
 @contextmanager
 def _figure(results: Results, path: Path) -> Iterator[Axes]:
-    """Axes to draw on, saved as PNG and SVG: the same bytes for the same results."""
+    """Make axes, saved as PNG and SVG afterwards: the same bytes for the same results."""
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -28,7 +28,7 @@ class Points:
 
     @classmethod
     def of(cls, results: Results, trials: Iterable[Trial | None], cost: Objective | None = None) -> Points:
-        """Trials that were not measured are left out; the cheapest comes first. `cost`: by default the search's."""
+        """Collect the measured trials, cheapest first; `cost`: by default the search's."""
         cost, quality = cost or results.cost, results.quality
         rows = sorted(measured(trials, [cost, quality]), key=lambda row: row[cost.name].value)
         x, across = cls._of([row[cost.name] for row in rows])
@@ -36,15 +36,17 @@ class Points:
         return cls(x, y, across, upwards)
 
     @staticmethod
-    def _of(found: Sequence[Estimate]) -> tuple[Array, Array]:
-        values = np.array([each.value for each in found], dtype=np.float64)
-        ends = np.array([each.interval or (each.value, each.value) for each in found], dtype=np.float64)
+    def _of(estimates: Sequence[Estimate]) -> tuple[Array, Array]:
+        values = np.array([estimate.value for estimate in estimates], dtype=np.float64)
+        ends = np.array(
+            [estimate.interval or (estimate.value, estimate.value) for estimate in estimates], dtype=np.float64
+        )
         ends = ends.reshape(-1, 2).T
         return values, np.stack([np.minimum(ends[0], values), np.maximum(ends[1], values)])
 
     @property
     def whiskers(self) -> dict[str, Any]:
-        """(2, N) how far the intervals reach to either side, as matplotlib's `errorbar` takes them."""
+        """(2, N) extent of the intervals to either side, as matplotlib's `errorbar` takes them."""
         return {"xerr": abs(self.across - self.x), "yerr": abs(self.upwards - self.y)}
 
     def __len__(self) -> int:
@@ -60,7 +62,7 @@ class Window:
 
     @classmethod
     def around(cls, core: Sequence[Points], trials: Points, baselines: Sequence[Points]) -> Window:
-        """All of the core with its error bars, and of the others what is near: a hopeless trial must not squeeze it."""
+        """Fit the window to the core with its error bars, and to others that are near: outliers must not squeeze it."""
         whole = cls._of(core)
         near, farther = whole.widened(REACH), whole.widened(REACH_OF_BASELINES)
         others = [near.inside(trials), *(farther.inside(points) for points in baselines)]
@@ -73,11 +75,11 @@ class Window:
         return cls((float(xs.min()), float(xs.max())), (float(ys.min()), float(ys.max())))
 
     def widened(self, share: float) -> Window:
-        """By a share of its range on every side; of the magnitude where there is no range."""
+        """Widen by a share of the range on every side; of the magnitude where there is no range."""
         return Window(_widened(*self.x, share), _widened(*self.y, share))
 
     def inside(self, points: Points) -> Points:
-        """The points whose centres it shows; their error bars may be cut."""
+        """Points whose centres are inside; their error bars may be cut."""
         shown = self._shows(points)
         x, y = points.x[shown], points.y[shown]
         return Points(x, y, np.stack([x, x]), np.stack([y, y]))

@@ -20,7 +20,7 @@ PUBLISHED = "published search"
 
 @dataclass(frozen=True)
 class Results:
-    """A finished (or interrupted) search and what was measured for its report.
+    """Results of a finished (or interrupted) search, with the measurements for its report.
 
     >>> import searchkit
     >>> results = searchkit.run(study)  # doctest: +SKIP
@@ -39,32 +39,32 @@ class Results:
 
     @cached_property
     def evaluations(self) -> tuple[Trial, ...]:
-        """The trials without those that a constraint turned down before the model saw them."""
+        """Trials without those that a constraint turned down before the model ran."""
         return tuple(trial for trial in self.trials if trial.is_evaluation)
 
     @cached_property
     def front(self) -> Front:
-        """The front on the search split, which the search saw."""
+        """Front on the search split."""
         return Front.of(self.trials, self.objectives)
 
     @property
     def unreduced(self) -> Trial | None:
-        """The model with nothing dropped, on the report split."""
+        """Unreduced model on the report split."""
         return next(iter(self.baselines.get(UNREDUCED, ())), None)
 
     @cached_property
     def on_report(self) -> tuple[Trial, ...]:
-        """Everything that was measured on the report split: the front, then the baselines."""
+        """Trials on the report split: the front, then the baselines."""
         return (*self.report.values(), *(trial for trials in self.baselines.values() for trial in trials))
 
     @property
     def all_objectives(self) -> tuple[Objective, ...]:
-        """The searched ones, then those of the front only."""
+        """Objectives of the search, then those of the front only."""
         return (*self.objectives, *self.front_objectives)
 
     @property
     def measured_apart(self) -> tuple[Objective, ...]:
-        """Those of the front only that at least one member was measured in."""
+        """Objectives of the front only in which at least one member was measured."""
         return tuple(
             objective
             for objective in self.front_objectives
@@ -73,26 +73,26 @@ class Results:
 
     @property
     def quality(self) -> Objective:
-        """The vertical axis of plots: the first objective that is better when higher, otherwise the second."""
+        """Objective on the vertical axis of plots: the first that is better when higher, otherwise the second."""
         higher = (objective for objective in self.objectives if objective.better == "higher")
         return next(higher, self.objectives[min(1, len(self.objectives) - 1)])
 
     @property
     def cost(self) -> Objective:
-        """The horizontal axis of plots: the first that is better when lower, else one other than quality."""
+        """Objective on the horizontal axis: the first that is better when lower, else one other than quality."""
         lower = (objective for objective in self.objectives if objective.better == "lower")
         others = (objective for objective in self.objectives if objective != self.quality)
         return next(lower, next(others, self.quality))
 
     def accounting(self, objective: Objective) -> str | None:
-        """The accounting of a cost, where known: a ratio with the papers' padded one beside it counts no pads."""
+        """Accounting of a cost, where known: a ratio with the papers' padded one beside it counts no pads."""
         rows = measured([*self.front, *self.on_report], [objective])
         unpadded = any("ratio_of_padded" in row[objective.name].beside for row in rows)
         return "pads counted on neither side" if unpadded else None
 
 
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
-    """The estimates of a trial that was measured in all of the objectives, else None."""
+    """Estimates of a trial that was measured in all of the objectives, else None."""
     if trial is None or not isinstance(trial.outcome, Measured):
         return None
     found = trial.outcome.estimates
@@ -100,5 +100,5 @@ def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[s
 
 
 def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:
-    """The estimates of those that have them all."""
-    return [found for trial in trials if (found := estimates(trial, objectives)) is not None]
+    """Estimates of the trials that were measured in all of the objectives."""
+    return [row for trial in trials if (row := estimates(trial, objectives)) is not None]

@@ -19,7 +19,7 @@ from searchkit.report.verdict import Verdict, verdicts
 
 
 def summary(results: Results) -> dict[str, Any]:
-    """The summary; numbers that JSON cannot hold (NaN, infinity) are None."""
+    """Make the summary; numbers that JSON cannot hold (NaN, infinity) are None."""
     data = {
         "study": results.study.get("name"),
         "fingerprint": results.study.get("fingerprint"),
@@ -46,7 +46,7 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def outcome(trial: Trial | None) -> dict[str, Any] | None:
-    """Estimates by objective with their intervals, resamples left to the store, or what came instead."""
+    """Outcome as JSON: estimates by objective with their intervals, without resamples, or the reason for their lack."""
     if trial is None:
         return None
     if isinstance(trial.outcome, Measured):
@@ -60,12 +60,12 @@ def _shown(estimate: Estimate) -> Estimate:
 
 
 def _described(objective: Objective, results: Results) -> dict[str, Any]:
-    told = results.accounting(objective)
-    return {**objective.describe(), **({"accounting": told} if told else {})}
+    accounting = results.accounting(objective)
+    return {**objective.describe(), **({"accounting": accounting} if accounting else {})}
 
 
 def reference(results: Results) -> dict[str, float]:
-    """The reference point of the hypervolume in the units of the objectives; empty where nothing was measured."""
+    """Reference point of the hypervolume in the units of the objectives; empty where nothing was measured."""
     rows = measured(results.trials, results.objectives)
     if not rows:
         return {}
@@ -74,19 +74,22 @@ def reference(results: Results) -> dict[str, float]:
 
 
 def against_baselines(results: Results) -> dict[str, Any]:
-    """Every family of baselines: its trials on the report split and, where the study has a quality and a cost, at how
+    """Comparison with each family of baselines: its trials on the report split and, with a quality and a cost, at how
     many of its `points` the front is `better` and `worse`, and whether it is `beaten` (see `Verdict`).
     """
-    found = verdicts(results)
+    by_family = verdicts(results)
     return {
-        name: {"trials": [_told(trial) for trial in trials], **(_counts(found[name]) if name in found else {})}
+        name: {
+            "trials": [_trial_json(trial) for trial in trials],
+            **(_counts(by_family[name]) if name in by_family else {}),
+        }
         for name, trials in results.baselines.items()
     }
 
 
-def _told(trial: Trial) -> dict[str, Any]:
-    told = {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
-    return told | {"environment": {"report": fingerprint_of(trial)}}
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    content = {"key": trial.key, "candidate": trial.ask.candidate.to_json(), "report": outcome(trial)}
+    return content | {"environment": {"report": fingerprint_of(trial)}}
 
 
 def _counts(verdict: Verdict) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _counts(verdict: Verdict) -> dict[str, Any]:
 
 
 def against_constant_ratio(results: Results) -> dict[str, Any]:
-    """Front members against the constant-ratio baseline, both on the report split, by the point estimates.
+    """Comparison of front members with the constant-ratio baseline on the report split, by the point estimates.
 
     `dominated` of its `points` are dominated by a member, `members_dominated` of the `members` by one of its points;
     `beaten` is the verdict of `against_baselines`. The hypervolumes share a reference point, the worst of both and of
@@ -121,7 +124,7 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
 
 
 def _dominated(rows: front.Array, by: front.Array) -> int:
-    """Number of of (N, M) losses are dominated by one of (K, M)."""
+    """Number of (N, M) losses that are dominated by one of (K, M)."""
     return sum(bool(((by <= row).all(axis=1) & (by < row).any(axis=1)).any()) for row in rows)
 
 
@@ -132,7 +135,7 @@ def _hypervolume(results: Results) -> dict[str, Any]:
 
 
 def _members(results: Results) -> list[dict[str, Any]]:
-    """The front; `against_unreduced` is the paired difference on the report split, with its 95 % interval."""
+    """Front as JSON; `against_unreduced` is the paired difference on the report split, with its 95 % interval."""
     chances = front_probabilities(results)
     return [
         {
@@ -141,9 +144,9 @@ def _members(results: Results) -> list[dict[str, Any]]:
             "search": outcome(trial),
             "report": outcome(results.report.get(trial.key)),
             "against_unreduced": {
-                objective.name: asdict(found)
+                objective.name: asdict(paired)
                 for objective in results.objectives
-                if (found := difference(results, trial, objective))
+                if (paired := difference(results, trial, objective))
             },
             "front_probability": chances.get(trial.key),
             "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},
@@ -153,7 +156,7 @@ def _members(results: Results) -> list[dict[str, Any]]:
 
 
 def finite(value: Any) -> Any:
-    """The same JSON with None for numbers that JSON does not know."""
+    """Replace numbers that JSON cannot hold by None."""
     if isinstance(value, Mapping):
         return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

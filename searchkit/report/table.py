@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._checks.plain_texts import is_converted
 from searchkit._files import replace_whole
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["baselines_frame", "front_frame", "summary", "trials_frame", "write"]
 
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs
-SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters of a text that a spreadsheet runs as a formula
+SHOWN_DECIMALS: Final = 3  # decimals in the terminal; the files hold all
 
 
 def front_frame(results: Results) -> pd.DataFrame:
-    """One row per member of the front, cheapest first.
+    """Table of the front: one row per member, cheapest first.
 
     Columns: key, the candidate (lengths_1, ...), `<objective>_<split>` with `_se` (standard error), `_n` (examples),
     `_low` and `_high` (95 % interval) for both splits, `<objective>_optimism` (search minus report, of objectives that
@@ -40,21 +41,25 @@ def front_frame(results: Results) -> pd.DataFrame:
 
 
 def trials_frame(results: Results) -> pd.DataFrame:
-    """One row per trial on the search split, by ask number; failed and pruned ones with their reason."""
+    """Table of the trials on the search split: one row each, by ask number; failed and pruned ones with the reason."""
     members = {trial.key for trial in results.front}
     rows = [_trial_row(trial, results.objectives, trial.key in members) for trial in results.trials]
     return _frame(rows, ["number", "key", "status", "on_front", *_OUTCOME_COLUMNS])
 
 
 def baselines_frame(results: Results) -> pd.DataFrame:
-    """One row per baseline, all on the report split; columns as in the front, after the name of the family."""
+    """Table of the baselines on the report split: one row each; columns as in the front, after the family."""
     every = [(family, trial) for family, trials in results.baselines.items() for trial in trials]
-    told = dict.fromkeys(name for _, trial in every for name in _candidate(trial.ask.candidate) if name != "baseline")
-    return _frame([{"family": family, **_baseline_row(results, trial, told)} for family, trial in every], ["family"])
+    dimensions = dict.fromkeys(
+        name for _, trial in every for name in _candidate(trial.ask.candidate) if name != "baseline"
+    )
+    return _frame(
+        [{"family": family, **_baseline_row(results, trial, dimensions)} for family, trial in every], ["family"]
+    )
 
 
 def write(results: Results, folder: Path) -> None:
-    """front and baselines as .csv and .parquet, trials.parquet and summary.json; StoreError if unwritable."""
+    """Write front and baselines as .csv and .parquet, trials.parquet and summary.json; StoreError if unwritable."""
     front, trials, baselines = front_frame(results), trials_frame(results), baselines_frame(results)
     replace_whole(folder / "front.csv", csv_of(front))
     replace_whole(folder / "front.parquet", _parquet(front))
@@ -66,17 +71,24 @@ def write(results: Results, folder: Path) -> None:
 
 
 def csv_of(frame: pd.DataFrame) -> bytes:
-    """The table for spreadsheets: texts that these would run as formulas begin with an apostrophe; numbers stay."""
+    """The table for pandas and spreadsheets: texts that these would run as formulas, or turn into numbers, dates, flags
+    or gaps, begin with an apostrophe; numbers stay.
+    """
 
-    def inert(text: Any) -> Any:
-        return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+    texts = {str(name): frame[name].map(_inert) for name in frame.select_dtypes(["str", "object"])}
+    return frame.assign(**texts).rename(columns=_no_formula).to_csv(index=False).encode()
 
-    texts = {str(name): frame[name].map(inert) for name in frame.select_dtypes(["str", "object"])}
-    return frame.assign(**texts).rename(columns=inert).to_csv(index=False).encode()
+
+def _no_formula(text: Any) -> Any:
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text
+
+
+def _inert(text: Any) -> Any:
+    return f"'{text}" if isinstance(text, str) and is_converted(text) else _no_formula(text)
 
 
 def plus_minus(estimate: Estimate | None) -> str:
-    """`0.874 ± 0.011`: the error with one digit or two, the value as far as it reaches; tiny errors are left out."""
+    """Format `0.874 ± 0.011`: the error with one digit or two, the value to match; tiny errors are left out."""
     if estimate is None:
         return "-"
     digits = decimals(estimate.standard_error)
@@ -86,14 +98,14 @@ def plus_minus(estimate: Estimate | None) -> str:
 
 
 def decimals(error: float | None) -> int | None:
-    """Decimals that a standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
+    """Number of decimals that a standard error leaves meaningful: it is 3 to 30 of the last one. None without error."""
     if error is None or not math.isfinite(error) or error <= 0:
         return None
     return min(9, max(0, -math.floor(math.log10(error / 3))))
 
 
 def with_interval(difference: Difference | None) -> str:
-    """`-0.021 (-0.034, -0.008)`, as far as the interval reaches; without one `-0.0210`."""
+    """Format `-0.021 (-0.034, -0.008)`, with the interval's decimals; without one `-0.0210`."""
     if difference is None:
         return "-"
     if difference.low is None or difference.high is None:
@@ -104,18 +116,18 @@ def with_interval(difference: Difference | None) -> str:
 
 
 def shown_difference(results: Results) -> list[Objective]:
-    """The objective whose difference to the unreduced model is shown to readers: the quality, where there is one."""
+    """Objective whose difference to the unreduced model is shown to readers: the quality, where there is one."""
     known = results.quality in objectives_with_optimism(results) and results.baselines.get(UNREDUCED)
     return [results.quality] if known else []
 
 
 def values(results: Results, measured: Trial | None) -> list[str]:
-    """One cell for each objective, of a trial on the report split."""
+    """Cells of a trial on the report split, one for each objective."""
     return [plus_minus(estimate_of(measured, item)) for item in results.all_objectives]
 
 
 def objectives_with_optimism(results: Results) -> list[Objective]:
-    """The objectives whose search value is chosen for being good, on few examples: those better when higher."""
+    """Objectives whose search value is optimistic, being selected on few examples: those better when higher."""
     return [objective for objective in results.objectives if objective.better == "higher"]
 
 
@@ -130,11 +142,11 @@ def estimate_of(trial: Trial | None, objective: Objective) -> Estimate | None:
 
 
 def _candidate(candidate: Candidate) -> dict[str, Scalar]:
-    """One column per scalar; those of a tuple are numbered from 1."""
+    """Columns of a candidate, one per scalar; those of a tuple are numbered from 1."""
     row: dict[str, Scalar] = {}
     for dimension, value in candidate.items:
         if isinstance(value, tuple):
-            row |= {f"{dimension}_{place}": scalar for place, scalar in enumerate(value, start=1)}
+            row |= {f"{dimension}_{index}": scalar for index, scalar in enumerate(value, start=1)}
         else:
             row[dimension] = value
     return row
@@ -158,10 +170,10 @@ def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> 
     return row | {"environment_search": _environment(trial), "environment_report": _environment(measured)}
 
 
-def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> dict[str, Any]:
+def _baseline_row(results: Results, trial: Trial, dimensions: Mapping[str, None]) -> dict[str, Any]:
     """told: names of the candidate's columns"""
     candidate = _candidate(trial.ask.candidate)
-    row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in told}}
+    row: dict[str, Any] = {"key": trial.key, **{name: candidate.get(name) for name in dimensions}}
     objectives = results.all_objectives
     for objective in objectives:
         row |= _columns(f"{objective.name}_report", estimate_of(trial, objective))
@@ -171,12 +183,12 @@ def _baseline_row(results: Results, trial: Trial, told: Mapping[str, None]) -> d
 
 
 def _environment(trial: Trial | None) -> str | None:
-    """In words, since a fingerprint of digits alone would be read as a number; `summary.json` has all of it."""
+    """Environment as text, since a fingerprint of digits alone reads as a number; `summary.json` has all of it."""
     return in_short(trial.environment) if trial and trial.environment else None
 
 
 def _front_columns(results: Results) -> list[str]:
-    """The columns that stand even without a row."""
+    """Columns of the front, also without a row."""
     splits = [f"{objective.name}_{split}" for objective in results.objectives for split in ("search", "report")]
     return ["key", *(column for name in splits for column in _columns(name, None))]
 
@@ -201,7 +213,7 @@ def _against(name: str, found: Difference | None) -> dict[str, float | None]:
 
 
 def beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:
-    """Figures beside a value, named after its objective where they do not begin with it already."""
+    """Further figures of a value, named after its objective where they do not begin with it already."""
     figures = estimate.beside if estimate else {}
     prefix = f"{objective.name}_"
     return {name if name.startswith(prefix) else prefix + name: value for name, value in figures.items()}
@@ -237,7 +249,7 @@ def _trial_row(trial: Trial, objectives: Sequence[Objective], on_front: bool) ->
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Columns in the order in which rows name them; whole numbers stay whole where some are missing."""
+    """Make a frame with columns in the order of the rows; integers stay integers where some are missing."""
     import pandas as pd
 
     every = list(dict.fromkeys(name for row in rows for name in row)) or list(columns)
@@ -245,7 +257,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.Data
 
 
 def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
-    """A column of one kind: numbers widened to floats where one is; of other mixtures every value as JSON text."""
+    """Make a column of one type: floats where one is a float; of other mixtures every value is JSON text."""
     import pandas as pd
 
     kinds = {_kind(value) for value in values if value is not None} or {"str" if name in _TEXTS else "float64"}
@@ -258,12 +270,12 @@ def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
 
 
 def _utf8(text: Any) -> Any:
-    """The text; halves of characters, which no file can hold, spelt out."""
+    """Text in which lone surrogates, which no file can hold, are spelt out."""
     return text if text is None else text.encode(errors="backslashreplace").decode()
 
 
 def _kind(value: Scalar) -> str:
-    """The type of a column that holds the value and gaps."""
+    """Type of a column that holds the value and gaps."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int) and abs(value) < 2**63:

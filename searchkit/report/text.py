@@ -1,4 +1,4 @@
-"""The report in words, as Markdown: whether the baselines are beaten, the front, the baselines."""
+"""Report as Markdown: the verdicts on the baselines, the front, the baselines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from searchkit._files import replace_whole
 from searchkit.errors import one_line
 from searchkit.records import Candidate, Trial
-from searchkit.report.columns import named, short, spoken
+from searchkit.report.columns import in_words, named, short
 from searchkit.report.notes import notes
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import Results
@@ -16,16 +16,16 @@ from searchkit.report.table import shown_difference, values, with_interval
 
 
 def write(results: Results, folder: Path) -> None:
-    """report.md in the folder; StoreError if unwritable."""
+    """Write report.md to the folder; StoreError if unwritable."""
     replace_whole(folder / "report.md", markdown(results).encode())
 
 
 def markdown(results: Results) -> str:
-    """Values are those of the report split."""
-    objectives = [f"{spoken(objective.name)} ({objective.unit})" for objective in results.all_objectives]
+    """Make the Markdown text; values are those of the report split."""
+    objectives = [f"{in_words(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
     front = [_member(results, trial, chances) for trial in results.front]
-    differences = [f"{spoken(each.name)} against unreduced" for each in shown_difference(results)]
+    differences = [f"{in_words(each.name)} against unreduced" for each in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
         for family, trials in results.baselines.items()
@@ -38,7 +38,7 @@ def markdown(results: Results) -> str:
         "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
         *map(_escaped, notes(results)),
         "![quality over cost](pareto.png)",
-        *(f"![quality over {spoken(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
+        *(f"![quality over {in_words(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
         "## Front",
         _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
         "## Baselines",
@@ -48,7 +48,7 @@ def markdown(results: Results) -> str:
 
 
 def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> list[str]:
-    """`chances` to be on the front have a column where they are known."""
+    """Row of a member; `chances` to be on the front have a column where they are known."""
     return [
         *values(results, results.report.get(trial.key)),
         *(with_interval(difference(results, trial, objective)) for objective in shown_difference(results)),
@@ -58,7 +58,7 @@ def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> lis
 
 
 def _candidate(candidate: Candidate) -> str:
-    return ", ".join(f"{spoken(name)} {short(candidate, name)}" for name, _ in candidate.items)
+    return ", ".join(f"{in_words(name)} {short(candidate, name)}" for name, _ in candidate.items)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -67,6 +67,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Marks of Markdown and HTML shown as they are, on one line."""
+    """Escape marks of Markdown and HTML, on one line."""
     plain = " ".join(one_line(text).split())
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in plain)

@@ -16,7 +16,7 @@ Found = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The front against one family of baselines.
+    """Verdict on the front against one family of baselines.
 
     At each of the `points` the front sends the member that a user would choose at that cost: of those that cost no more
     on the report split, the best on the search split. The front is `better` where this member's quality is higher than
@@ -36,39 +36,43 @@ class Verdict:
 
     @property
     def beaten(self) -> bool:
-        """Better somewhere, and worse nowhere."""
+        """Return whether the front is better somewhere, and worse nowhere."""
         return self.better > 0 and self.worse == 0
 
 
 def verdicts(results: Results) -> dict[str, Verdict]:
-    """Family -> verdict, of those that were measured; none where the study has no quality or no cost."""
+    """Verdicts by family that was measured; none where the study has no quality or no cost."""
     axes = quality_and_cost(results.objectives)
     if axes is None:
         return {}
     judge = _Judge(*axes, _members(results, axes))
-    found = {}
+    by_family = {}
     for name, trials in results.baselines.items():
         met = judge.unreduced if name == UNREDUCED else judge.point
         outcomes = [met(point) for point in measured(trials, axes)]
         if outcomes:
             signs = [outcome.sign for outcome in outcomes]
             unpaired = sum(not outcome.paired for outcome in outcomes)
-            found[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
-    return found
+            by_family[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
+    return by_family
 
 
 def sentences(results: Results) -> list[str]:
-    """One for each family, one on how they were compared, and one if the search has seen texts of the report split."""
-    found = verdicts(results)
+    """Sentences for each family, on the comparison, and if the search has seen texts of the report split."""
+    by_family = verdicts(results)
     shared = results.duplicates.get("search/report", 0)
     warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
-    return [*(_sentence(name, verdict) for name, verdict in found.items()), *_measure_of(found.values()), *warned]
+    return [
+        *(_sentence(name, verdict) for name, verdict in by_family.items()),
+        *_measure_of(by_family.values()),
+        *warned,
+    ]
 
 
-def _measure_of(found: Collection[Verdict]) -> list[str]:
-    """The sentence that defines better and worse."""
-    points, unpaired = sum(each.points for each in found), sum(each.unpaired for each in found)
-    if not found:
+def _measure_of(compared: Collection[Verdict]) -> list[str]:
+    """Sentence that defines better and worse."""
+    points, unpaired = sum(verdict.points for verdict in compared), sum(verdict.unpaired for verdict in compared)
+    if not compared:
         return []
     paired = "the 95 % interval of the paired difference is above or below 0"
     combined = "the difference exceeds the combined standard error"
@@ -80,7 +84,7 @@ def _measure_of(found: Collection[Verdict]) -> list[str]:
 
 
 def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Objective] | None:
-    """The first objective that is better when higher and the first that is better when lower; None without both."""
+    """First objective that is better when higher and first that is better when lower; None without both."""
     firsts = {objective.better: objective for objective in reversed(objectives)}
     return (firsts["higher"], firsts["lower"]) if len(firsts) == 2 else None
 
@@ -95,14 +99,14 @@ def _sentence(name: str, verdict: Verdict) -> str:
 
 
 def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, Found]]:
-    """(search, report) estimates of the members that were measured on both splits."""
+    """Estimates (search, report) of the members that were measured on both splits."""
     both = ((estimates(trial, axes), estimates(results.report.get(trial.key), axes)) for trial in results.front)
     return [(search, report) for search, report in both if search is not None and report is not None]
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """1 (the front is better), 0 or -1 (worse), and whether that is by a paired difference, where anything was met."""
+    """Outcome of a comparison: 1 (the front is better), 0 or -1, and whether it is by a paired difference, if any."""
 
     sign: int
     paired: bool = True
@@ -122,16 +126,16 @@ class _Judge:
         cheapest = min((report for _, report in self.members), key=self._cost, default=None)
         if cheapest is None:
             return _Outcome(0)
-        found = self._compared(cheapest, point)
-        return replace(found, sign=min(0, found.sign))
+        outcome = self._compared(cheapest, point)
+        return replace(outcome, sign=min(0, outcome.sign))
 
     def unreduced(self, point: Found) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) < limit])
         if chosen is None:
             return _Outcome(0)
-        found = self._compared(chosen, point)
-        return replace(found, sign=-1 if found.sign < 0 else 1)
+        outcome = self._compared(chosen, point)
+        return replace(outcome, sign=-1 if outcome.sign < 0 else 1)
 
     def _chosen(self, members: Sequence[tuple[Found, Found]]) -> Found | None:
         """The best of them on the search split: its values on the report split."""
@@ -140,11 +144,11 @@ class _Judge:
 
     def _compared(self, own: Found, other: Found) -> _Outcome:
         a, b = own[self.quality.name], other[self.quality.name]
-        found = between(a, b)
-        if found.low is not None and found.high is not None:
-            return _Outcome(int(found.low > 0) - int(found.high < 0))
+        difference = between(a, b)
+        if difference.low is not None and difference.high is not None:
+            return _Outcome(int(difference.low > 0) - int(difference.high < 0))
         error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
-        return _Outcome(int(found.value > error) - int(found.value < -error), paired=False)
+        return _Outcome(int(difference.value > error) - int(difference.value < -error), paired=False)
 
     def _cost(self, found: Found) -> float:
         return found[self.cost.name].value

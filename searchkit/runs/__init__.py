@@ -1,1 +1,1 @@
-"""One study, executed in one folder."""
+"""Execution of one study in one folder."""

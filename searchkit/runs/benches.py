@@ -14,11 +14,11 @@ from searchkit.runs.calibration import calibrated
 from searchkit.runs.session import Session
 from searchkit.training.supernet import load_tokenizer
 
-SPLIT_OF: Final = {"published": "search"}  # whose baseline is searched on that split, without races and constraints
+SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 
 
 def workbench(session: Session, split: str) -> Workbench:
-    """The trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
+    """Workbench of the trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
     from searchkit.evaluate.workbench import SupernetWorkbench
 
     step(f"loading the supernet and encoding the {split} split")
@@ -39,7 +39,7 @@ def workbench(session: Session, split: str) -> Workbench:
 
 
 def evaluator(session: Session, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
-    """Inline, or on Ray where workers were asked for; never more workers than asks."""
+    """Make the evaluator: inline, or on Ray where workers were requested; never more workers than asks."""
     conditions = session.conditions
     if not conditions.workers:
         from searchkit.evaluate.inline import Inline

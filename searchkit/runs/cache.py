@@ -1,4 +1,4 @@
-"""What a supernet keeps for all its studies: JSON files beside its folder, each for one setting of a process."""
+"""JSON cache beside a supernet, one file per content and setting, shared by all its studies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SupernetCache(Generic[T]):
-    """One such file. `parsed` makes of its JSON what it holds, and raises where it cannot."""
+    """File of the cache; `parsed` converts its JSON, and raises where it cannot."""
 
     path: Path
     parsed: Callable[[Any], T]
@@ -30,12 +30,12 @@ class SupernetCache(Generic[T]):
     def beside(
         cls, trained: Trained, what: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]
     ) -> SupernetCache[T]:
-        """depends: all that its content depends on, apart from the supernet and searchkit's version."""
+        """Choose the file by `depends`: all that its content depends on beside the supernet and searchkit's version."""
         setting = {**depends, "searchkit": __version__}
         return cls(trained.folder.with_name(f"{trained.folder.name}-{what}-{digest(setting)}.json"), parsed)
 
     def read(self) -> T | None:
-        """None where nothing is kept, or nothing that can be used, which the log says."""
+        """Read the content; None where there is no file, or, with a warning in the log, a damaged one."""
         try:
             return self.parsed(json.loads(self.path.read_text()))
         except FileNotFoundError:

@@ -17,7 +17,7 @@ CALIBRATED: Final = 24  # candidates that are timed for a modelled objective; a 
 
 
 def calibrated(session: Session, build: Callable[[], Any]) -> dict[str, Any]:
-    """The table of each modelled objective by name, from the run's folder or measured now on the bench of `build`."""
+    """Table of each modelled objective by name, from the run's folder or measured now on the bench of `build`."""
     modelled = _modelled(session)
     if not modelled:
         return {}
@@ -36,7 +36,7 @@ def calibrated(session: Session, build: Callable[[], Any]) -> dict[str, Any]:
 def _modelled(session: Session) -> list[Objective]:
     study = session.study
     objectives = (*study.objectives, *(constraint.objective for constraint in study.constraints))
-    return list({each.name: each for each in objectives if each.modelled}.values())
+    return list({objective.name: objective for objective in objectives if objective.modelled}.values())
 
 
 def _stored(session: Session, modelled: Sequence[Objective]) -> dict[str, Any]:

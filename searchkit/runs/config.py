@@ -1,4 +1,4 @@
-"""The options of a run, as they are asked for."""
+"""Options of a run, as requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from searchkit.evaluate.ray import DEADLINE_S
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and with what a study runs; nothing here changes what is searched.
+    """Conditions of a run: devices, threads, folders and the like; none of them changes what is searched.
 
     workers: Ray actors, 0 for this process; threads: of training and of each worker, 0 for torch's own choice and for
     the machine's cores over the workers; gpus_per_worker: None shares this machine's GPUs among the workers; custom:
@@ -58,7 +58,7 @@ class Conditions:
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
 
     def _refuse_without_workers(self) -> None:
-        """Raise StudyError for an option that only workers follow, where there are none."""
+        """Raise StudyError for an option of workers alone, where there are none."""
         given = {
             "--ray-address": self.ray_address is not None,
             "--cpus-per-worker": self.cpus_per_worker != 1,

@@ -1,4 +1,4 @@
-"""The folder of a run, `runs/<study>/`: which file is which, whose it is, and what ran there."""
+"""Folder of a run, `runs/<study>/`: its files, its lock, and the record of its study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from searchkit._files import lock, replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
 
-RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
+log = logging.getLogger(__name__)
+
+RECORD: Final[dict[str, type | UnionType]] = {  # fields of study.json
     "description": dict,
     "fingerprint": str,
     "file": str | None,  # None: the study was made in Python
@@ -31,7 +33,7 @@ IDENTIFIED: Final = "code_identified"  # true: the description holds the identit
 
 @dataclass(frozen=True)
 class Folder:
-    """`runs/<study>/`: which file is which."""
+    """Paths of the files in `runs/<study>/`."""
 
     path: Path
 
@@ -49,15 +51,15 @@ class Folder:
 
     @property
     def calibration(self) -> Path:
-        """What modelled objectives know of the device."""
+        """Path of the calibration tables of modelled objectives."""
         return self.path / "calibration.json"
 
     def seconds(self, phase: str) -> Path:
-        """Where the time of a phase is kept."""
+        """Path of the file with a phase's seconds."""
         return self.path / f".{phase}_seconds"
 
     def read(self) -> dict[str, Any]:
-        """The study that was run here; StudyError where there is none."""
+        """Read the record of the study that was run here; StudyError where there is none."""
         try:
             data = json.loads(self.study.read_text())
         except FileNotFoundError:
@@ -69,8 +71,11 @@ class Folder:
         for name, kind in RECORD.items():
             if not isinstance(data.get(name), kind):
                 raise StoreError(f"{self.study}: not written by searchkit: {name!r} is {data.get(name)!r}")
-        if not all(isinstance(text, str) for text in (data["description"].get("name"), *data["parameters"].values())):
-            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts")
+        if not all(
+            isinstance(text, str)
+            for text in (data["description"].get("name"), data.get("cwd", ""), *data["parameters"].values())
+        ):
+            raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts, and cwd is")
         engine = data["description"].get("engine", {})
         if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
             raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")
@@ -80,21 +85,24 @@ class Folder:
     def claimed(
         self, record: Mapping[str, Any], prepare: Callable[[], object] = lambda: None, mended: bool = False
     ) -> Iterator[None]:
-        """Hold the folder for this process and the study of `record`, and log to it; StudyError if another ran here.
+        """Lock the folder for this process and the study of `record`, and log to it; StudyError if another ran here.
 
         The record of an earlier run is replaced after `prepare`, which may refuse. mended: other code of the user's own
         is no other study.
         """
         with self.held():
             self._refuse_another(record["description"], mended)
+            unknown = code_unknown(self, record["description"]) if self.study.exists() else None
             prepare()
             replace_whole(self.study, json.dumps({**record, IDENTIFIED: True}, indent=2).encode())
             with _logging_to(self.log):
+                if unknown:
+                    log.warning("%s", unknown)
                 yield
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the folder for this process; StoreError where it cannot be written or another process holds it."""
+        """Lock the folder for this process; StoreError where it cannot be written or another process holds it."""
         for file in (self.path / ".lock", self.log, self.journal):  # what is appended to; all else is replaced whole
             if file.is_symlink():
                 raise StoreError(f"{file} is a link to {file.readlink()}, where no run writes; remove the link")
@@ -112,7 +120,7 @@ class Folder:
                     self._leave()
 
     def _leave(self) -> None:
-        """Remove what holding made of a folder in which nothing has begun."""
+        """Remove the lock and log from a folder in which nothing has begun."""
         with suppress(OSError):
             if [file.name for file in self.path.iterdir()] == [".lock"]:
                 (self.path / ".lock").unlink()
@@ -123,15 +131,15 @@ class Folder:
             return
         before = self.read()
         if not same_study(before, description) and not (mended and only_code_differs(before, description)):
-            changed = ", ".join(differences(before["description"], description))
+            code = "values of both would be mixed: " if only_code_differs(before, description) else ""
             raise StudyError(
-                f"{self.path} holds a run of another study (different: {changed}); "
-                "rename the study or choose another folder with --runs"
+                f"{self.path} holds a run of another study (different: {changes(before, description)}); "
+                f"{code}rename the study or choose another folder with --runs"
             )
 
 
 def same_study(record: Mapping[str, Any], description: Mapping[str, Any]) -> bool:
-    """Return whether a run's record is of the study described; one from before code was identified is of any code."""
+    """Return whether a run's record is of the described study; old records without identity of code match any code."""
     before = record["description"]
     return bool(before == description or (not record.get(IDENTIFIED) and before == without_code(description)))
 
@@ -141,7 +149,24 @@ def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any])
     return bool(without_code(record["description"]) == without_code(description))
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
+    """Sentence where the study has code of the user's own, and the folder's run is from before code was kept."""
+    owners = {name for part in description for name in _codes(description[part], part)}
+    if folder.read().get(IDENTIFIED) or not owners:
+        return None
+    return (
+        f"{folder.path} was begun before the user's own code was kept with a run: whether that of "
+        f"{', '.join(sorted(owners))} is still the same is not known"
+    )
+
+
+def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
+    """Differences to the study of a record, and the folder of its relative paths, if that was another."""
+    changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
+    return changed if home == str(Path.cwd()) else f"{changed}; relative paths were those of {home}"
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """The parts of a study that have changed: `space`, or `objectives: the code of cost`."""
     for name in sorted(now):
         old, new = before.get(name), now[name]
@@ -150,12 +175,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         changed = sorted(_codes(new, name).items() ^ _codes(old, name).items())
         if changed and without_code(old) == without_code(new):
             yield f"{name}: the code of {', '.join(dict.fromkeys(owner for owner, _ in changed))}"
+        elif isinstance(old, Mapping) and [part for part in new if old.get(part) != new[part]] in (["data"], ["model"]):
+            yield f"{name}: its {'data' if 'data' in new else 'model'}"
         else:
             yield name
 
 
 def without_code(description: Any) -> Any:
-    """A description without the identities of the user's code in it."""
+    """Description without the identities of the user's code."""
     if isinstance(description, Mapping):
         return {name: without_code(value) for name, value in description.items() if name != "code"}
     return [without_code(value) for value in description] if isinstance(description, list) else description
@@ -166,7 +193,8 @@ def _codes(description: Any, owner: str) -> dict[str, Any]:
     if isinstance(description, list):
         parts = [_codes(value, owner) for value in description]
     elif isinstance(description, Mapping):
-        named = description.get("name") or description.get("recipe")
+        named = description.get("name") or _name_of(description.get("objective"))
+        named = "the recipe" if isinstance(description.get("recipe"), str) else named  # with those that it starts from
         owner = str(named) if isinstance(named, str) else owner
         parts = [_codes(value, owner) for value in description.values()]
         parts += [{owner: description["code"]}] if "code" in description else []
@@ -175,8 +203,13 @@ def _codes(description: Any, owner: str) -> dict[str, Any]:
     return {name: code for part in parts for name, code in part.items()}
 
 
+def _name_of(objective: Any) -> Any:
+    """The name of a constraint's objective."""
+    return objective.get("name") if isinstance(objective, Mapping) else None
+
+
 def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...], tuple[Objective, ...]]:
-    """The objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
+    """Objectives of a run folder's record, to read trials by: searched ones, and those of the front only."""
     try:
         searched, front_only = (
             tuple(map(Objective.described, record[kind])) for kind in ("objectives", "front_objectives")
@@ -189,7 +222,7 @@ def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...],
 
 
 class _RunLog(logging.FileHandler):
-    """Handler of the run's log. Lines that a full disk does not take are lost: what stops the run is shown anyway."""
+    """Handler of the run's log. Lines that a full disk refuses are lost: the error that stops the run is shown."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
         if not isinstance(sys.exc_info()[1], OSError):

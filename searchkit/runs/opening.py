@@ -1,10 +1,11 @@
-"""The opening of a run: everything that can be refused beforehand is checked, then the folder is claimed."""
+"""Opening of a run: everything that can be refused beforehand is checked, then the folder is claimed."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from searchkit.errors import DataError, NothingStoredError, StudyError
@@ -49,7 +50,7 @@ def opened(session: Session) -> Iterator[None]:
 
 
 def record_of(session: Session) -> dict[str, Any]:
-    """The study.json of a run: what identifies it, where it came from, and what readers of its trials need."""
+    """Content of study.json: the identity of the study, its origin, and the objectives that readers of trials need."""
     study, conditions = session.study, session.conditions
     return {
         "description": session.description,
@@ -66,11 +67,12 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
+        "cwd": str(Path.cwd()),  # base of relative paths of data and models when the run is reopened
     }
 
 
 def _origin(session: Session) -> dict[str, Any]:
-    """The study's file and parameters; those of the same run before, where the study was made in Python this time."""
+    """File and parameters of the study; those of the earlier run, where the study is made in Python this time."""
     loaded, folder = session.loaded, session.folder
     if loaded.file is None and folder.study.exists():
         before = folder.read()
@@ -79,7 +81,7 @@ def _origin(session: Session) -> dict[str, Any]:
 
 
 def _check_workers(session: Session) -> None:
-    """Raise StudyError for what would keep workers from starting, which would else be known after the training."""
+    """Raise StudyError, before the training, for what would keep workers from starting."""
     study, conditions = session.study, session.conditions
     objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
     searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
@@ -93,7 +95,7 @@ def _check_labels(session: Session) -> None:
     """Raise DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
     searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
     for split, objectives in (("search", searched), ("report", session.report_objectives)):
-        for objective in (each for each in objectives if each.undefined):
+        for objective in (item for item in objectives if item.undefined):
             labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
             reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None
             if reason:
@@ -101,7 +103,7 @@ def _check_labels(session: Session) -> None:
 
 
 def _check_storage(session: Session) -> None:
-    """Raise StudyError if the folder's trials are in another storage: the search would begin anew."""
+    """Raise StudyError if the folder's trials are in another storage, where the search would begin anew."""
     folder, storage = session.folder, session.conditions.storage
     behind = left_behind(folder, storage) if folder.study.exists() else None
     if behind:
@@ -113,7 +115,7 @@ def _check_storage(session: Session) -> None:
 
 
 def _failed_by_other_code(session: Session) -> bool:
-    """Whether nothing but the user's code has changed since the run in the folder, and that has measured nothing."""
+    """Return whether only the user's code has changed since the run in the folder, which has measured nothing."""
     folder = session.folder
     if not folder.study.exists():
         return False

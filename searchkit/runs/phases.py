@@ -1,10 +1,11 @@
-"""The phases of a run in order: train, search, report. Each goes on where it was stopped."""
+"""Phases of a run in order: train, search, report. Each resumes where it was stopped."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 
+from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step, steps_shown
 from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
@@ -28,7 +29,7 @@ def execute(
     progress: Progress = silent,
     interrupt: Interrupt | None = None,
 ) -> Results:
-    """Train, search and report; returns what was written to `runs/<study>/`.
+    """Train, search and report; returns the results that were written to `runs/<study>/`.
 
     With `interrupt` one Ctrl-C lets the search finish what is in flight; KeyboardInterrupt in any case.
     """
@@ -38,7 +39,7 @@ def execute(
 
 def _executed(session: Session, interrupt: Interrupt | None) -> Results:
     with opened(session):
-        _ = session.supernet  # trained before the splits are compared and the search's seconds begin
+        trained(session)  # before the splits are compared and the search's seconds begin
         count_duplicates(session)
         search(session, interrupt)
         results = report(session)
@@ -53,11 +54,18 @@ def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = sile
     """Train the study's supernet, or find it in the cache."""
     session = Session(loaded, conditions, progress)
     with opened(session):
-        return session.supernet
+        return trained(session)
+
+
+def trained(session: Session) -> Trained:
+    """The supernet, trained now or from the cache; the run keeps how long its training took."""
+    supernet = session.supernet
+    replace_whole(session.folder.seconds("train"), str(supernet.train_s).encode())
+    return supernet
 
 
 def count_duplicates(session: Session) -> Mapping[str, int]:
-    """Number of texts the splits share, pair by pair; counted once for each run, and kept in its store."""
+    """Count the texts that splits share, pair by pair; done once for each run, and kept in its store."""
     store = session.store("search")
     shared = counts(store.note(DUPLICATES))
     if shared is None:

@@ -1,4 +1,4 @@
-"""The choice of a member from the front of a run's folder, by its stored results or another setting's."""
+"""Choice of a member from the front of a run's folder, by its stored results or another setting's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bo
 
 
 def in_setting(folder: Folder, results: Results, name: str) -> Results:
-    """The results with the values on the report split as they were measured in another setting, by its fingerprint."""
+    """Results with the values on the report split as measured in another setting, given by its fingerprint."""
     from searchkit.storage.store import Store
 
     record = folder.read()
@@ -40,13 +40,13 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
     if name not in kept:
         raise StudyError(f"--measured: {unknown('setting', name, kept)}; `searchkit measure` adds one")
     stored = Store.open(storage, start + name, kept[name], create=False).trials()
-    found = {trial.key: trial for trial in stored}
+    by_key = {trial.key: trial for trial in stored}
     objectives, unreduced = {each.name: each for each in kept[name]}, Candidate.of(baseline=UNREDUCED).key
     searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(
         results,
         objectives=searched,
         front_objectives=tuple(objectives.values()),
-        report={member.key: found[member.key] for member in results.front if member.key in found},
-        baselines={UNREDUCED: (found[unreduced],)} if unreduced in found else {},
+        report={member.key: by_key[member.key] for member in results.front if member.key in by_key},
+        baselines={UNREDUCED: (by_key[unreduced],)} if unreduced in by_key else {},
     )

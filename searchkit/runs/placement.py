@@ -18,7 +18,7 @@ from searchkit.runs.config import Conditions
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a run computes.
+    """Devices, number format, threads and Ray resources of a run.
 
     driver_device, driver_threads: of training, and of evaluation where there are no workers; worker_device, threads: of
     each process that evaluates, threads being 0 where torch chooses on another machine; dtype: "auto" takes each
@@ -34,7 +34,7 @@ class Placement:
 
     @classmethod
     def of(cls, conditions: Conditions) -> Placement:
-        """Raise StudyError in one line where a device, a number format or a GPU that is asked for cannot be had."""
+        """Resolve the options; StudyError in one line where a device, a number format or a GPU is not available."""
         driver, driver_threads = device_of(conditions.device), conditions.threads or torch.get_num_threads()
         if not conditions.workers:
             dtype_of(conditions.dtype, driver)
@@ -54,7 +54,7 @@ class Placement:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """torch with the driver's threads; with its own again afterwards."""
+        """Set torch's number of threads to the driver's, and restore it afterwards."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.driver_threads)
         try:
@@ -64,7 +64,7 @@ class Placement:
 
     @property
     def environment(self) -> dict[str, Scalar]:
-        """The environment of numbers that this process measures."""
+        """Environment of numbers that this process measures."""
         device = device_of(self.worker_device)
         return {**environment(device, dtype_of(self.dtype, device)), "threads": self.threads}
 

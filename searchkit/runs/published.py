@@ -1,4 +1,4 @@
-"""The published search as a baseline: LAT's engine and accounting, on the supernet and the search split of a study.
+"""Published search as a baseline: LAT's engine and accounting, on the supernet and the search split of a study.
 
 It minimises what its authors did, the MACs of one input of the maximum length, pads and all, and maximises the study's
 quality. Its front is then held against that of the study, on the report split and without pads.
@@ -44,20 +44,20 @@ COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _c
 
 
 def published_front(session: Session, lat: PublishedSearch) -> Found:
-    """The front of the published search, cheapest first.
+    """Front of the published search, cheapest first.
 
     It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
     """
     report, described = session.store("report"), lat.describe()
-    found = noted(report, described)
-    if found is None:
-        found = _front(session, lat)
-        report.set_note(_name(described), [candidate.to_json() for candidate in found])
-    return found
+    front = noted(report, described)
+    if front is None:
+        front = _front(session, lat)
+        report.set_note(_name(described), [candidate.to_json() for candidate in front])
+    return front
 
 
 def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
-    """The front that a run has kept for these settings; None where there is none. StoreError: the note is damaged."""
+    """Front that a run has kept for these settings, None where there is none; StoreError where the note is damaged."""
     note = report.note(_name(described))
     try:
         return None if note is None else _candidates(note)
@@ -76,36 +76,36 @@ def _candidates(data: Any) -> Found:
 
 
 def _front(session: Session, lat: PublishedSearch) -> Found:
-    """The front from the cache beside the supernet, or by searching."""
+    """Front from the cache beside the supernet, or by searching."""
     study, tokens = session.study, session.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
     # every length counts as published, also where the last layer makes no use of what it drops
     space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=session.slots))
     axes = [quality, COST]
     cache = None
-    if not session.conditions.workers:  # whose setting is their own
+    if not session.conditions.workers:  # workers have settings of their own
         measured = [study.identity(quality), COST.describe()]
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": measured}
         # the supernet's name stands for the splits of the task, too
         cache = session.cache("published", settings, functools.partial(_candidates_of, space))
-    found = cache.read() if cache else None
-    if found is None:
+    candidates = cache.read() if cache else None
+    if candidates is None:
         trials = _searched(session, lat, space, axes)
-        found = tuple(member.ask.candidate for member in Front.of(trials, axes))
+        candidates = tuple(member.ask.candidate for member in Front.of(trials, axes))
         if cache:
-            cache.write([candidate.to_json() for candidate in found])
-    return found
+            cache.write([candidate.to_json() for candidate in candidates])
+    return candidates
 
 
 def _candidates_of(space: Space, data: Any) -> Found:
-    found = _candidates(data)
-    for candidate in found:
+    candidates = _candidates(data)
+    for candidate in candidates:
         space.encode(candidate)
-    return found
+    return candidates
 
 
 def _searched(session: Session, lat: PublishedSearch, space: Space, axes: Sequence[Objective]) -> list[Trial]:
-    """All trials of the search, without races and constraints; it goes on where it was stopped."""
+    """Run the search without races and constraints, resumed where it was stopped, and return all trials."""
     from searchkit.storage.store import Store
 
     study, name = session.study, _name(lat.describe())

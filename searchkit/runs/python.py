@@ -1,4 +1,4 @@
-"""Runs from Python, without a study file and without the command line."""
+"""Functions to run a study from Python, without a study file and without the command line."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(
 
 
 def open(folder: str | Path) -> Run:
-    """The run of a folder such as `runs/quickstart`; StudyError where there is none.
+    """Open the run of a folder such as `runs/quickstart`; StudyError where there is none.
 
     >>> import searchkit
     >>> searchkit.open("nowhere")

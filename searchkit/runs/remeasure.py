@@ -1,4 +1,4 @@
-"""A front measured again on another device, in another number format, at another batch size: both are kept."""
+"""Remeasurement of a front on another device, in another number format, at another batch size; both are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
-from searchkit.report.environment import fingerprint
+from searchkit.report.environment import fingerprint, former_fingerprint
 from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
@@ -34,7 +34,7 @@ TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
 
 @dataclass(frozen=True)
 class Remeasured:
-    """The unreduced model and the members of a front, as they are in one setting.
+    """Unreduced model and members of a front, measured in one setting.
 
     setting: what the numbers depend on beside the candidate: the environment, batch size and length
     """
@@ -46,11 +46,11 @@ class Remeasured:
 
     @property
     def fingerprint(self) -> str:
-        """8 hex digits of the setting. Numbers of different fingerprints are not compared."""
+        """Fingerprint of the setting, 8 hex digits. Numbers of different fingerprints are not compared."""
         return fingerprint(self.setting)
 
     def frame(self) -> pd.DataFrame:
-        """One row per candidate: key, candidate, and every estimate with all that stands beside it."""
+        """Table of one row per candidate: key, candidate, and every estimate with its further columns."""
         import pandas as pd
 
         return pd.DataFrame([self._row(trial) for trial in self.trials])
@@ -70,7 +70,7 @@ class Remeasured:
         return row
 
     def write(self, folder: Path) -> Path:
-        """`measured/<fingerprint>.csv`, and .json with the setting and the date; the path of the table."""
+        """Write `measured/<fingerprint>.csv`, and .json with the setting and the date; return the table's path."""
         where = folder / "measured"
         try:
             where.mkdir(exist_ok=True)
@@ -109,11 +109,11 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
     wanted = [Candidate.of(baseline="unreduced")]
     searched = session.store("search", create=False).trials()
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
-    store = _store(session, objectives, fingerprint(setting))
+    store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}
-    missing = [Ask(number, one) for number, one in enumerate(wanted) if one.key not in done]
-    timed = [one for one in objectives if one.exclusive]
-    plain = [with_resamples(one) for one in objectives if not one.exclusive]
+    missing = [Ask(number, candidate) for number, candidate in enumerate(wanted) if candidate.key not in done]
+    timed = [candidate for candidate in objectives if candidate.exclusive]
+    plain = [with_resamples(candidate) for candidate in objectives if not candidate.exclusive]
     for start in range(0, len(missing), TOGETHER):
         session.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]
@@ -121,22 +121,27 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
             store.append(trial)
             done[trial.key] = trial
     session.progress("measure", len(missing), len(missing))
-    trials = tuple(done[one.key] for one in wanted)
+    trials = tuple(done[candidate.key] for candidate in wanted)
     return Remeasured(session.study.name, setting, objectives, trials)
 
 
 def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[Objective, ...]:
     every = (*session.study.objectives, *session.study.front_objectives)
-    if not any(one.with_batch for one in every):
+    if not any(objective.with_batch for objective in every):
         raise StudyError(
             f"{session.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
             "and then measure"
         )
-    return tuple(one.with_batch(batch_size=batch_size, length=length) if one.with_batch else one for one in every)
+    return tuple(
+        objective.with_batch(batch_size=batch_size, length=length) if objective.with_batch else objective
+        for objective in every
+    )
 
 
-def _store(session: Session, objectives: tuple[Objective, ...], fingerprint: str) -> Any:
+def _store(session: Session, objectives: tuple[Objective, ...], setting: Mapping[str, Scalar]) -> Any:
     from searchkit.storage.store import Store
 
-    name = f"{session.study.name}-measured-{fingerprint}"
+    former = f"{session.study.name}-measured-{former_fingerprint(setting)}"
+    held = former in Store.held(session.storage)
+    name = former if held else f"{session.study.name}-measured-{fingerprint(setting)}"
     return Store.open(session.storage, name, objectives, fingerprint=session.fingerprint)

@@ -1,4 +1,4 @@
-"""The report of a run: front and baselines are measured on the report split, and gathered."""
+"""Report phase of a run: front and baselines are measured on the report split, and gathered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Families = dict[str, tuple[Candidate, ...]]  # baselines by name
 
 
 def report(session: Session) -> Results:
-    """Measure the front and the baselines on the report split, and gather everything a report is made from."""
+    """Measure the front and the baselines on the report split, and gather the results."""
     study, store = session.study, session.store("search")
     trials, compared = store.trials(), families(session)
     wanted = [candidate for family in compared.values() for candidate in family]
@@ -45,14 +45,14 @@ def report(session: Session) -> Results:
 
 
 def families(session: Session) -> Families:
-    """The baselines by family; where the study asks for the published search, it is made now unless it is known."""
+    """Baselines by family; the published search, where the study has one, is run now unless it is stored."""
     study = session.study
     known = baselines(study.supernet.layers, session.slots)
     return known | ({PUBLISHED: published_front(session, study.published)} if study.published else {})
 
 
 def _measured(session: Session, candidates: Sequence[Candidate], compared: Families) -> dict[str, Trial]:
-    """Key -> trial on the report split; what was measured before, here or by another study, is not measured again.
+    """Measure on the report split, except what this or another study measured before: key -> trial.
 
     Candidates that failed are measured again, in the objectives that they lack and those that are timed with them.
     """
@@ -83,24 +83,24 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
                 done[trial.key] = whole
                 tell("report", count := count + 1, len(missing))
     watch.write()
-    kept_baselines.add([done[each.key] for each in missing])  # what was stored before may be of another setting
+    kept_baselines.add([done[each.key] for each in missing])  # trials stored before may be of another setting
     return done
 
 
 def _earlier(session: Session) -> dict[str, Trial]:
-    """What was measured before objectives were added to the study, or their code was changed."""
+    """Trials that were measured before objectives were added to the study, or their code was changed."""
     return measured_before(session.storage, session.study.name, session.report_identities)
 
 
 def _is_whole(trial: Trial | None) -> bool:
-    """Return whether nothing is to be measured any more."""
+    """Return whether nothing is left to be measured."""
     return trial is not None and not isinstance(trial.outcome, Failed)
 
 
 def _by_lacking(
     session: Session, candidates: Sequence[Candidate], known: Mapping[str, Trial]
 ) -> Iterator[tuple[list[Objective], list[Candidate]]]:
-    """The candidates by the objectives that they lack, with the timed ones, whose values age; in order."""
+    """Group candidates, in order, by the objectives that they lack, with the timed ones, whose values age."""
     groups: dict[tuple[str, ...], list[Candidate]] = {}
     every = {objective.name: objective for objective in session.report_objectives}
     for candidate in candidates:
@@ -112,7 +112,7 @@ def _by_lacking(
 
 
 class _Baselines:
-    """The baselines on the report split that some study of this supernet has measured in this setting.
+    """Cache of baselines on the report split that some study of this supernet has measured in this setting.
 
     None are kept for workers, whose setting is their own, nor where something is timed: times age.
     """
@@ -128,11 +128,11 @@ class _Baselines:
         return self._session.cache("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
 
     def read(self) -> dict[str, Trial]:
-        """By key."""
+        """Read the trials by key."""
         return (self._applies and self._cache().read()) or {}
 
     def add(self, trials: Sequence[Trial]) -> None:
-        """Keep those of the trials that are measured baselines."""
+        """Add those of the trials that are measured baselines."""
         measured = {each.key: each for each in trials if each.key in self._keys and each.status == "measured"}
         known = self.read()
         if self._applies and measured.keys() - known.keys():

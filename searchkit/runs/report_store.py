@@ -1,4 +1,4 @@
-"""Trials of the report split: one store for each set of objectives, so that later ones can be added to a run."""
+"""Stores of the report split, one for each set of objectives, so that later ones can be added to a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Identities = Sequence[Mapping[str, Any]]  # of objectives
 
 
 def report_name(storage: str, study: str, wanted: Identities) -> str:
-    """`<study>-report`; where that was made for other objectives, with 8 hex digits of the wanted ones."""
+    """Name of the report's store: `<study>-report`, with 8 hex digits of the objectives where that has other ones."""
     held = _identities(storage, study).get(f"{study}-report")
     if held is None or _same(held, wanted):
         return f"{study}-report"
@@ -26,7 +26,7 @@ def report_name(storage: str, study: str, wanted: Identities) -> str:
 
 
 def measured_before(storage: str, study: str, wanted: Identities) -> dict[str, Trial]:
-    """Key -> what other reports of the run have measured of the wanted objectives: all of them, or failed without some.
+    """Trials with values of these objectives from other reports of the run: key -> measured, or failed without some.
 
     Values of an objective whose definition or code was another one are left out.
     """
@@ -44,13 +44,13 @@ def measured_before(storage: str, study: str, wanted: Identities) -> dict[str, T
 
 
 def estimates_of(trial: Trial | None) -> Mapping[str, Estimate]:
-    """What was measured of a candidate, also where some objective failed."""
+    """Estimates of a candidate, also where some objective failed."""
     outcome = trial.outcome if trial else None
     return outcome.estimates if isinstance(outcome, Measured | Failed) else {}
 
 
 def merged(trial: Trial, known: Mapping[str, Estimate]) -> Trial:
-    """The trial with estimates of other objectives that were measured before."""
+    """Merge into the trial the estimates of other objectives that were measured before."""
     outcome = trial.outcome
     if not known or not isinstance(outcome, Measured | Failed):
         return trial
@@ -68,7 +68,7 @@ def _with(trial: Trial, estimates: Mapping[str, Estimate], wanted: Sequence[str]
 
 
 def _identities(storage: str, study: str) -> dict[str, Identities]:
-    """The reports of a run in a storage, by name; of one from before, what its objectives say of themselves."""
+    """Objectives of each report of a run in a storage, by name; older reports lack the identity of code."""
     from searchkit.storage.store import Store
 
     own = re.compile(re.escape(study) + r"-report(-[0-9a-f]{8})?")
@@ -76,11 +76,13 @@ def _identities(storage: str, study: str) -> dict[str, Identities]:
         held = {name: objectives for name, objectives in Store.held(storage).items() if own.fullmatch(name)}
     except NothingStoredError:
         return {}
-    found: dict[str, Identities] = {}
+    reports: dict[str, Identities] = {}
     for name, objectives in held.items():
         note = Store.open(storage, name, objectives, create=False).note(IDENTITIES)
-        found[name] = note if isinstance(note, list) else [{**one.describe(), "code": ANY} for one in objectives]
-    return found
+        reports[name] = (
+            note if isinstance(note, list) else [{**objective.describe(), "code": ANY} for objective in objectives]
+        )
+    return reports
 
 
 def _same(before: Identities, now: Identities) -> bool:

@@ -1,4 +1,4 @@
-"""The results of a run: gathered from its records, and written into its folder."""
+"""Results of a run: gathered from its records, and written into its folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gathered(
     measured: Mapping[str, Trial],
     duplicates: Mapping[str, int],
 ) -> Results:
-    """The results of a run; objectives: those searched, those of the front only; measured: by key, on the report."""
+    """Gather results; objectives: those searched, those of the front only; measured: by key, on the report split."""
     front = Front.of(trials, objectives[0])
     return Results(
         study={"fingerprint": digest(description), **description},
@@ -35,7 +35,7 @@ def gathered(
         front_objectives=objectives[1],
         trials=tuple(trials),
         report={member.key: measured[member.key] for member in front.members},
-        baselines={name: tuple(measured[each.key] for each in family) for name, family in baselines.items()},
+        baselines={name: tuple(measured[candidate.key] for candidate in family) for name, family in baselines.items()},
         environment=common([trial.environment for trial in trials if trial.environment]),
         seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
         duplicates=duplicates,
@@ -43,11 +43,18 @@ def gathered(
 
 
 def write(results: Results, folder: Folder) -> None:
-    """Tables, summary, text and plots."""
-    from searchkit.report import plots, table, text
+    """Write tables, summary, text and figures."""
+    from searchkit.report import table, text
 
     table.write(results, folder.path)
     text.write(results, folder.path)
+    draw(results, folder)
+
+
+def draw(results: Results, folder: Folder) -> None:
+    """Draw the figures."""
+    from searchkit.report import plots
+
     plots.pareto(results, folder.path)
     for objective in results.measured_apart:
         plots.quality_over(results, objective, folder.path)
@@ -55,6 +62,6 @@ def write(results: Results, folder: Folder) -> None:
 
 
 def counts(note: Any) -> dict[str, int] | None:
-    """The note on shared texts as it was written; None for anything else."""
+    """Read the note on shared texts; None for anything else."""
     written = isinstance(note, dict) and all(type(count) is int for count in note.values())
     return note if written else None

@@ -1,4 +1,4 @@
-"""A run opened from Python: how far it is, its tables as pandas frames, its figures, and the choice of a candidate."""
+"""Run opened from Python: its status, its tables as pandas frames, its figures, and the choice of a candidate."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from searchkit.report.results import Results
 from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.pick import picked
 from searchkit.runs.results import write
+from searchkit.runs.status import latest
 from searchkit.runs.verify import stored_results
 from searchkit.search.budget import ENDED
 from searchkit.storage.address import with_password
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is: evaluations made and wanted, trials that failed, candidates measured on the report split.
+    """Status of a run: evaluations made and planned, trials that failed, candidates measured on the report split.
 
     ended: the clause that says what ended the search, None while it goes on
     """
@@ -43,7 +44,7 @@ class Status:
 
 
 class Run:
-    """A run's folder, `runs/<study>`, read from its records alone: no model is loaded, and no code of the study runs.
+    """Run in its folder `runs/<study>`, read from its records alone: no model is loaded, no code of the study runs.
 
     Frames and results are read once; open the run again to see how it went on. StudyError where the folder holds no
     run, or for results of one that is not finished; StoreError for damaged records.
@@ -66,7 +67,7 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """How far it is now, also while it is running."""
+        """Status of the run now, also while it is running."""
         from searchkit.storage.store import Store
 
         searched, front_only = stored_objectives(self._record)
@@ -78,35 +79,36 @@ class Run:
             store = Store.open(storage, f"{name}-search", searched, create=False)
             trials, ended = store.trials(), store.note(ENDED)
             reported = str(self._record.get("report", f"{name}-report"))  # absent in runs from before
-            on_report = len(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
+            report = latest(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
+            on_report = sum(trial.status == "measured" for trial in report)
         except NothingStoredError:
-            pass  # not begun yet
+            pass  # the search has not begun yet
         failed = sum(trial.status == "failed" for trial in trials)
         evaluations = sum(trial.is_evaluation for trial in trials)
         return Status(name, evaluations, self._record["evaluations"], failed, on_report, ended)
 
     @cached_property
     def results(self) -> Results:
-        """The records of a finished run."""
+        """Results of a finished run."""
         return stored_results(self._folder)
 
     @cached_property
     def front(self) -> pd.DataFrame:
-        """One row per member of the front, cheapest first: the columns of `front.csv`."""
+        """Table of the front, one row per member, cheapest first: the columns of `front.csv`."""
         from searchkit.report.table import front_frame
 
         return front_frame(self.results)
 
     @cached_property
     def baselines(self) -> pd.DataFrame:
-        """One row per baseline on the report split: the columns of `baselines.csv`."""
+        """Table of the baselines on the report split, one row each: the columns of `baselines.csv`."""
         from searchkit.report.table import baselines_frame
 
         return baselines_frame(self.results)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per trial on the search split, by ask number: the columns of `trials.parquet`."""
+        """Table of the trials on the search split, one row each, by ask number: the columns of `trials.parquet`."""
         from searchkit.report.table import trials_frame
 
         return trials_frame(self.results)
@@ -117,7 +119,7 @@ class Run:
         return {file.stem: file for file in sorted(self.path.glob("*.png"))}
 
     def candidate(self, key: str) -> Candidate:
-        """The candidate of a key, of the search or a baseline; StudyError for an unknown key."""
+        """Candidate of a key, of the search or a baseline; StudyError for an unknown key."""
         trials = (*self.results.trials, *self.results.on_report)
         known = {trial.key: trial.ask.candidate for trial in trials}
         if key not in known:
@@ -125,14 +127,14 @@ class Run:
         return known[key]
 
     def report(self) -> Path:
-        """Write tables, figures and text of a finished run again; the path of `report.md`. Nothing is measured."""
+        """Write tables, figures and text of a finished run again, without measuring; return the path of `report.md`."""
         write(self.results, self._folder)
         return self.path / "report.md"
 
     def pick(
         self, *where: str, best: str | None = None, confident: bool = False, measured: str | None = None
     ) -> Picked:
-        """One member of the front, by limits such as "accuracy >= unreduced - 0.01" and the study's own constraints.
+        """Pick a member of the front by limits such as "accuracy >= unreduced - 0.01" and the study's own constraints.
 
         best: the objective that decides among those within the limits, or "knee"; confident: limits hold on the whole
         95 % interval; measured: the setting of `searchkit measure` whose values count. StudyError where no member keeps

@@ -1,4 +1,4 @@
-"""The search of a run: until the study's budget is spent, from where an earlier process stopped."""
+"""Search phase of a run, resumed where an earlier process stopped, until the study's budget is spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from searchkit.storage.one_environment import OneSetting
 log = logging.getLogger(__name__)
 
 FOUND: Final = "found"  # the note with what training found: thresholds and lengths to start from
-KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
+KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # kinds of trials in progress lines
 
 
 def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Trial]:
@@ -33,7 +33,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     if store.note(SUPERNET) is None:  # trained before the search's seconds begin
         store.set_note(SUPERNET, session.supernet.fingerprint)
     if store.note(FOUND) is None:
-        store.set_note(FOUND, session.supernet.found)
+        store.set_note(FOUND, session.supernet.notes)
     watch, kept = Stopwatch(session.folder.seconds("search")), OneSetting(store, study.objectives)
     tell, wanted = watch.watching(session.progress), study.budget.evaluations
     account = Account(
@@ -76,7 +76,7 @@ def _loop(
     account: Account,
     seen: Callable[[Trial], None],
 ) -> dict[str, Trial]:
-    """The engine's own loop, steady or generational."""
+    """Run the engine's loop, steady or generational."""
     study = session.study
     population, is_steady = study.engine.population, study.engine.steady
     in_flight = _in_flight(session, kept) if is_steady else population
@@ -117,7 +117,7 @@ def _loop(
 
 
 def _in_flight(session: Session, kept: OneSetting) -> int:
-    """Number of asks of a steady engine are open: two per worker, fixed for good when the search begins."""
+    """Number of open asks of a steady engine: two per worker, fixed when the search begins."""
     workers = session.conditions.workers
     if not kept.trials() and kept.store.note(steady.IN_FLIGHT) is None:
         kept.store.set_note(steady.IN_FLIGHT, 2 * workers or 1)
@@ -128,7 +128,7 @@ def _in_flight(session: Session, kept: OneSetting) -> int:
 
 
 def _kind(trial: Trial) -> str:
-    """The word for its outcome in progress lines."""
+    """Word for a trial's outcome in progress lines."""
     if not trial.is_evaluation:
         return "turned down"
     return "stopped early" if isinstance(trial.outcome, Pruned) else trial.status

@@ -1,4 +1,4 @@
-"""One execution of a study: its folder, its stores, its data and its supernet, which all phases share."""
+"""Session of a study: its folder, its stores, its data and its supernet, which all phases share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._checks.code import digest
-from searchkit._files import replace_whole
 from searchkit._progress import Progress, silent, step
 from searchkit.errors import NothingStoredError
 from searchkit.objective import Objective
@@ -28,7 +27,7 @@ SUPERNET: Final = "supernet"  # the note in the store of a search
 
 
 class Session:
-    """A study under the given conditions, in its folder; data and supernet are made once and kept here.
+    """Study under given conditions, in its folder; data and supernet are made once and kept here.
 
     folder: of the run, where it is not `<runs>/<study>`
     """
@@ -43,26 +42,26 @@ class Session:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What identifies the search, as JSON; reads the model's config and the data."""
+        """Identity of the search as JSON; reads the model's config and the data."""
         step("reading the model's configuration and the data")
         return self.study.describe()
 
     @cached_property
     def slots(self) -> int:
-        """Places where tokens may be dropped: the layers, and the input where the recipe reduces it."""
+        """Number of slots: the layers, and the input where the recipe reduces it."""
         return self.study.supernet.slots
 
     @cached_property
     def tables(self) -> Tables:
-        """The three splits."""
+        """Tables of the three splits."""
         step("reading the data")
         return self.study.task.tables(self.study.seed)
 
     @cached_property
     def supernet(self) -> Trained:
-        """The trained supernet: from the cache, or trained at the first access."""
+        """Trained supernet: from the cache, or trained at the first access."""
         step("loading the model and encoding the train split")
-        trained = train(
+        return train(
             self.study.supernet,
             self.study.task,
             self.tables,
@@ -74,12 +73,10 @@ class Session:
             began_with=self._began_with,
             progress=self.progress,
         )
-        replace_whole(self.folder.seconds("train"), str(trained.train_s).encode())
-        return trained
 
     @property
     def _began_with(self) -> str:
-        """The fingerprint of the supernet that the search began with, whatever number format is asked for by now."""
+        """Fingerprint of the supernet that the search began with, whatever number format is requested now."""
         try:
             noted = self.store("search", create=False).note(SUPERNET)
         except NothingStoredError:
@@ -88,22 +85,22 @@ class Session:
 
     @cached_property
     def space(self) -> Space:
-        """The study's space for this encoder; it starts from the thresholds and lengths that training ended with."""
-        return self.study.bound_space.started(self.supernet.found)
+        """Space of the study for this encoder; it starts from the thresholds and lengths that training ended with."""
+        return self.study.bound_space.started(self.supernet.notes)
 
     @property
     def storage(self) -> str:
-        """The address of the run's trials."""
+        """Storage address of the run's trials."""
         return self.conditions.storage or str(self.folder.journal)
 
     @property
     def report_objectives(self) -> tuple[Objective, ...]:
-        """The objectives of the report split: the searched ones as they are finally measured, then the front's own."""
-        return (*(each.final for each in self.study.objectives), *self.study.front_objectives)
+        """Objectives of the report split: the searched ones in their final form, then those of the front only."""
+        return (*(objective.final for objective in self.study.objectives), *self.study.front_objectives)
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the description."""
+        """Fingerprint of the description, 16 hex digits."""
         return digest(self.description)
 
     @cached_property
@@ -117,7 +114,7 @@ class Session:
         return [self.study.identity(objective) for objective in self.report_objectives]
 
     def store(self, split: str, create: bool = True, mended: bool = False) -> Store:
-        """Trials of one split; the splits are two studies of one storage. Without `create` nothing is written.
+        """Open the store of one split; the splits are two studies of one storage. Without `create` nothing is written.
 
         mended: it starts anew where code from before its last change has failed all trials
         """
@@ -132,7 +129,7 @@ class Session:
         return store
 
     def cache(self, content: str, depends: Mapping[str, Any], parsed: Callable[[Any], T]) -> SupernetCache[T]:
-        """The cache beside the supernet of content that depends on this, and on the environment of this process."""
+        """Cache beside the supernet for content that depends on `depends` and the environment of this process."""
         return SupernetCache.beside(
             self.supernet, content, {**depends, "environment": self.placement.environment}, parsed
         )

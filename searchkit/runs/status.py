@@ -1,20 +1,25 @@
-"""How far a search is, in lines: from its record, its trials and its notes alone, also while it is running."""
+"""Status of a search as lines of text, from its record, trials and notes alone, also while it is running."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from searchkit.records import Trial
 from searchkit.search.failures import grouped
 
 
-def told(
+def latest(trials: Iterable[Trial]) -> list[Trial]:
+    """Last trial of each candidate: one that failed and was tried again counts by its later outcome."""
+    return list({trial.key: trial for trial in trials}.values())
+
+
+def status_lines(
     record: Mapping[str, Any], trials: Sequence[Trial], *, ended: str | None, in_flight: int | None, seconds: float
 ) -> Iterator[str]:
-    """What the search does, how far it is, what ended it, and how its trials came out.
+    """Lines on the search: its state, its progress, the limit that ended it, and the outcomes of its trials.
 
     record: of the run's folder; ended, in_flight: notes of its store; seconds: of the search so far
     """

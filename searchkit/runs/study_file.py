@@ -1,4 +1,4 @@
-"""A study file: its function `study` and the parameters that are given as text."""
+"""Study file: its function `study`, and parameters that are given as text."""
 
 from __future__ import annotations
 
@@ -8,42 +8,51 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from searchkit._checks.paths import relative_to
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.study import Study
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A study, and the file and parameters that it came from; one that was made in Python has none."""
+    """Study with the file and parameters that it came from; a study that was made in Python has none."""
 
     study: Study
     file: Path | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def required_file(self, command: str) -> Path:
-        """The study's file; StudyError where there is none, and `command` needs it."""
+        """File of the study; StudyError where there is none, and `command` needs it."""
         if self.file is None:
             raise StudyError(f"{self.study.name} was made in Python: `searchkit {command}` needs a study file")
         return self.file
 
 
-def load(file: str | Path, parameters: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    file: str | Path,
+    parameters: Mapping[str, str] | None = None,
+    ran_in: Sequence[Path] = (),
+    last: Sequence[Path] = (),
+) -> Loaded:
     """Call the function `study` of a Python file, its parameters given as text and converted by their annotations.
 
-    The file may import modules that lie beside it.
+    The file may import modules that lie beside it. Relative paths of data and models are looked for in `ran_in`, the
+    current folder, the file's own, and `last`.
 
     Raises StudyError in one line for a missing file, a file without `study`, an unknown or malformed parameter, and
     whatever the file itself raises.
     """
     path, given = Path(file), dict(parameters or {})
+    with relative_to(*ran_in, Path(), path.resolve().parent, *last):
+        return _loaded(path, given)
+
+
+def _loaded(path: Path, given: dict[str, str]) -> Loaded:
     define = _function(path)
     arguments = _arguments(define, given, path)
     try:
@@ -84,7 +93,7 @@ def _function(path: Path) -> Callable[..., Any]:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """':12' for the last line of the study file that the error passed through."""
+    """Line suffix such as ':12', of the study file's last line that the error passed through."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     lines, trace = [], error.__traceback__

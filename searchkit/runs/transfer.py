@@ -1,4 +1,4 @@
-"""A run in another storage: its trials, its notes, and what its folder holds beside them."""
+"""Copy of a run to another storage, and back: its trials, its notes, and further files of its folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from searchkit._checks.code import digest
 from searchkit._files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
-from searchkit.runs.folder import Folder, differences, same_study
+from searchkit.runs.folder import Folder, changes, same_study
 from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
 
-_NOTE: Final = "run"  # of the search: the record of the folder, and its small files
+_NOTE: Final = "run"  # note of the search: the folder's record and its small files
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
 def copy_run(folder: Folder, to: str) -> int:
-    """Copy the run of a folder into a storage, with what `restore_run` needs; the number of trials that are new there.
+    """Copy the run of a folder into a storage, with the files that `restore_run` needs; returns the trials added.
 
     Whole or not at all: StoreError, and nothing is written, where the storage holds other trials of the study. An
     interrupted copy is refused by all readers until the same command finishes it.
@@ -35,7 +35,7 @@ def copy_run(folder: Folder, to: str) -> int:
 
 
 def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) -> tuple[Folder, int]:
-    """Make the folder of a run that a storage holds, its trials in the folder's journal or in the storage `to`.
+    """Make the folder of a run from a storage, with its trials in the folder's journal or in the storage `to`.
 
     The study is the user's own file: what a storage says is data, and no path in it is opened. StudyError where it was
     run with other parameters, or is another study; StoreError as for `copy_run`, or if the storage holds no such run.
@@ -48,10 +48,9 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
     description = loaded.study.describe()
     if not same_study(record, description):
-        changed = ", ".join(differences(record["description"], description))
         raise StudyError(
             f"{loaded.file} describes another study than the {name!r} that {StorageAddress(source)} holds "
-            f"(different: {changed})"
+            f"(different: {changes(record, description)})"
         )
     target = to or str(folder.journal)
     _ = [pair.lacks for pair in _pairs(source, target, name)]  # before the folder is made
@@ -59,6 +58,7 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         "description": description,
         "fingerprint": digest(description),
         "file": str(loaded.required_file("restore").resolve()),
+        "cwd": str(Path.cwd()),
     }
     mine |= {"storage": StorageAddress(to).kept if to else None}
     with folder.claimed(record | mine):
@@ -70,7 +70,7 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
 
 
 def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, int] | None:
-    """Where the folder's trials are, and how many of them another storage lacks; None where that loses none."""
+    """Storage of the folder's trials, and how many of them another storage lacks; None where that loses none."""
     record, own = folder.read(), str(folder.journal)
     source, target = with_password(record.get("storage") or own), storage or own
     if StorageAddress(source).kept == StorageAddress(target).kept:
@@ -89,7 +89,7 @@ def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, in
 
 @dataclass(frozen=True)
 class _Pair:
-    """One study in both storages; `there` is None where the target has nothing of it yet."""
+    """Study in both storages; `there` is None where the target does not have it yet."""
 
     name: str
     objectives: tuple[Objective, ...]
@@ -98,12 +98,12 @@ class _Pair:
 
     @property
     def lacks(self) -> int:
-        """Number of trials a copy would add; StoreError where the target holds others."""
+        """Number of trials that a copy would add; StoreError where the target holds others."""
         return self.there.lacks(self.here) if self.there else len(self.here.appended())
 
 
 def _pairs(source: str, target: str, name: str) -> list[_Pair]:
-    """The studies of a run; its search comes last. Nothing is written."""
+    """Studies of a run in both storages, its search last; nothing is written."""
     pairs = []
     for study, objectives in _studies(source, name).items():
         here, there = Store.open(source, study, objectives, create=False), None
@@ -114,7 +114,7 @@ def _pairs(source: str, target: str, name: str) -> list[_Pair]:
 
 
 def _copy(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
-    """Copy all studies of a run; the number of trials that were not there yet. Onto itself: the note alone."""
+    """Copy all studies of a run, and return the number of new trials; onto itself only the note is written."""
     if StorageAddress(source).kept == StorageAddress(target).kept:
         search = f"{name}-search"
         Store.open(source, search, _studies(source, name)[search], create=False).set_note(_NOTE, dict(note))
@@ -132,7 +132,7 @@ def _copy(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
 
 
 def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
-    """The studies of a run in a storage, by name, with their objectives; its search comes last."""
+    """Studies of a run in a storage, by name, with their objectives; its search comes last."""
     own = re.compile(re.escape(name) + r"-(search|report(-[0-9a-f]{8})?|(measured|published)-[0-9a-f]{8})")
     held = {study: objectives for study, objectives in Store.held(storage).items() if own.fullmatch(study)}
     if f"{name}-search" not in held:
@@ -141,7 +141,7 @@ def _studies(storage: str, name: str) -> dict[str, tuple[Objective, ...]]:
 
 
 def _note(source: str, name: str) -> dict[str, Any]:
-    """What `copy_run` wrote beside the trials, checked."""
+    """Read and check the note that `copy_run` wrote beside the trials."""
     search = f"{name}-search"
     note = Store.open(source, search, _studies(source, name)[search], create=False).note(_NOTE)
     if note is None:
@@ -162,7 +162,7 @@ def _note(source: str, name: str) -> dict[str, Any]:
 
 
 def _files(folder: Folder) -> dict[str, Path]:
-    """What a run keeps beside its trials and goes on with."""
+    """Files of a run that it needs to be resumed, trials aside."""
     return {"calibration": folder.calibration} | {
         phase: folder.seconds(phase) for phase in ("train", "search", "report")
     }

@@ -1,7 +1,8 @@
-"""A run looked at again: its stored results, its replay, its values measured once more."""
+"""Verification of a run: its stored results, its replay, and values measured again."""
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from searchkit.records import Measured, Trial
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import IDENTIFIED, Folder, differences, same_study, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, changes, code_unknown, same_study, stored_objectives
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.search_phase import FOUND
@@ -32,9 +33,11 @@ from searchkit.storage.address import with_password
 from searchkit.storage.store import Store
 from searchkit.training.cache import RECORD, fingerprint
 
+log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
+
 
 def stored_results(folder: Folder) -> Results:
-    """What a finished run left in its storage, measured nothing anew; StudyError if the report phase is missing.
+    """Results of a finished run from its storage, without measuring; StudyError if the report phase is missing.
 
     Made of records alone: the study's file, whatever it is by now, is not run, and its model and data are not read.
     """
@@ -43,13 +46,13 @@ def stored_results(folder: Folder) -> Results:
     for size in ("layers", "places"):
         check_count(f"{folder.study}: {size}", record.get(size), MOST_LAYERS)
     compared = baselines(record["layers"], record["places"])
-    place, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
+    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
     try:
         fingerprint = record["fingerprint"] if record.get(IDENTIFIED) else None
-        store = Store.open(place, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
+        store = Store.open(storage, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
         reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        store = Store.open(place, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
+        store = Store.open(storage, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
         report, asked = store.trials(), record.get("published")  # absent in runs from before
         published = noted(store, asked) if asked else ()
     except NothingStoredError:
@@ -64,20 +67,23 @@ def stored_results(folder: Folder) -> Results:
 
 
 def _command(folder: Folder, record: Mapping[str, Any]) -> str:
-    """The whole command that goes on with a run."""
+    """Command line that resumes a run."""
     if record["file"] is None:
         return "searchkit.run(study)"
-    words = ["searchkit", "run", record["file"]]
+    words, runs = ["searchkit", "run", record["file"]], folder.path.parent
+    home = record.get("cwd", str(Path.cwd()))  # absent in runs from before
+    elsewhere = home != str(Path.cwd())
     for name, value in record["parameters"].items():
         words += ["-p", f"{name}={value}"]
-    words += [] if folder.path.parent == Path("runs") else ["--runs", str(folder.path.parent)]
+    if elsewhere or runs != Path("runs"):
+        words += ["--runs", str(runs.absolute() if elsewhere else runs)]
     words += ["--storage", record["storage"]] if record["storage"] else []
     words += ["--workers", str(record["workers"])] if record.get("workers") else []  # absent in runs from before
-    return shlex.join(words)
+    return (f"cd {shlex.quote(home)} && " if elsewhere else "") + shlex.join(words)
 
 
 def replayed(folder: Folder) -> int:
-    """Feed the engine the stored outcomes; the number of asks, all equal to the stored ones, or StoreError."""
+    """Replay the stored outcomes, and return the number of asks, all equal to the stored ones; else StoreError."""
     session = reopened(folder, Conditions(runs=folder.path.parent))
     study, store = session.study, session.store("search", create=False)
     trials = store.appended()
@@ -87,12 +93,12 @@ def replayed(folder: Folder) -> int:
         return len(trials)
     done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
     while len(met) < len(done):
-        asked = engine.ask(study.engine.population)
-        check_replay(asked, stored)
-        met |= {ask.key for ask in asked} & done.keys()
-        if not asked or any(ask.key not in done for ask in asked):
+        asks = engine.ask(study.engine.population)
+        check_replay(asks, stored)
+        met |= {ask.key for ask in asks} & done.keys()
+        if not asks or any(ask.key not in done for ask in asks):
             break
-        engine.tell([done[ask.key] for ask in asked])
+        engine.tell([done[ask.key] for ask in asks])
     if len(met) < len(done):
         raise StoreError(
             f"{folder.path}: the storage holds {len(done) - len(met)} trials that the engine never asks for"
@@ -101,15 +107,15 @@ def replayed(folder: Folder) -> int:
 
 
 def _space(session: Session, store: Store) -> Space:
-    """The space of the search as its store keeps its start; nothing is trained to look at a run.
+    """Space of the search, with the start that its store keeps; nothing is trained.
 
     In runs from before, the start of a cached supernet; where there is none, that of recipes which give none.
     """
-    found = store.note(FOUND)
+    start = store.note(FOUND)
     name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
-    if found is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
+    if start is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
         return session.space
-    starts = found if isinstance(found, dict) else {}
+    starts = start if isinstance(start, dict) else {}
     values = {key: tuple(value) for key, value in starts.items() if isinstance(value, list)}
     return session.study.bound_space.started(values)
 
@@ -143,7 +149,7 @@ def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
 
 
 def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:
-    """The run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+    """Reopen the run of a folder, its study loaded from its file; StudyError if that describes another study now."""
     record = folder.read()
     storage = record["storage"] and with_password(record["storage"])
     if record["file"] is None:
@@ -151,12 +157,15 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
             f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
             "load it from a file: write one that defines study(), and `searchkit run` it once"
         )
-    loaded = load(record["file"], record["parameters"])
+    ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
+    loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
     # the folder itself, also where it was renamed or copied since
     session = Session(loaded, replace(conditions, storage=storage), progress, folder)
     if not same_study(record, session.description):
-        changed = ", ".join(differences(record["description"], session.description))
+        changed = changes(record, session.description)
         raise StudyError(
             f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
         )
+    if unknown := code_unknown(folder, session.description):
+        log.warning("%s", unknown)
     return session

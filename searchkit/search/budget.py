@@ -105,7 +105,7 @@ class Account:
             self.add(trial)
         whole = len(stored) if generation == 1 else _unbroken(stored) // generation * generation
         for start in range(0, whole, generation):
-            self.told(stored[start : start + generation])
+            self.judge_plateau(stored[start : start + generation])
 
     def add(self, trial: Trial) -> None:
         """Count a stored trial, in any order."""
@@ -114,7 +114,7 @@ class Account:
         if isinstance(trial.outcome, Failed):
             self._failed.append(trial)
 
-    def told(self, trials: Sequence[Trial]) -> None:
+    def judge_plateau(self, trials: Sequence[Trial]) -> None:
         """Judge the plateau, after the engine was told these trials in this order; a search that was killed in between
         judges at the same places."""
         if self._curve:
@@ -202,7 +202,7 @@ class _Curve:
 
 def _unbroken(stored: Sequence[Trial]) -> int:
     """Number of asks, without gap from number 0 on, that have their trial."""
-    return next((place for place, trial in enumerate(stored) if trial.ask.number != place), len(stored))
+    return next((index for index, trial in enumerate(stored) if trial.ask.number != index), len(stored))
 
 
 def _is_number(value: Any) -> bool:

@@ -48,7 +48,7 @@ def search(
     `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
-    leaders: list[str] = []  # keys of the front of all told trials, in a race
+    leaders: list[str] = []  # keys of the front of all told trials, for races
     stored = {trial.ask.number: trial for trial in done.values()}
 
     def goes_on() -> bool:
@@ -56,13 +56,13 @@ def search(
 
     account.refuse_failures()
     while goes_on():
-        asked = engine.ask(population)
-        if not asked:
+        asks = engine.ask(population)
+        if not asks:
             check_allowed(done, account.evaluations, whole=True)
             account.exhausted()
             break
-        check_replay(asked, stored)
-        fresh = waiting = list({ask.key: ask for ask in asked if ask.key not in done}.values())
+        check_replay(asks, stored)
+        fresh = waiting = list({ask.key: ask for ask in asks if ask.key not in done}.values())
         if race is not None and fresh:
             done |= with_examples(race, [done[key] for key in leaders], evaluator)
             race = race.against([done[key] for key in leaders if done[key].examples])
@@ -75,17 +75,17 @@ def search(
                 seen(trial)
                 account.refuse_failures()
                 if account.left and not goes_on():
-                    evaluator.halt()  # what is in flight still comes
+                    evaluator.halt()  # outcomes of asks in flight still arrive
         check_allowed(done, account.evaluations)
-        if any(ask.key not in done for ask in asked):
+        if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it
-        trials = [done[ask.key] for ask in asked]
+        trials = [done[ask.key] for ask in asks]
         stop_if_nothing_works(trials, len(done))
         engine.tell(trials)
         if fresh:
-            account.told(trials)
+            account.judge_plateau(trials)
         if race is not None:
-            keys = dict.fromkeys([*leaders, *(ask.key for ask in asked)])
+            keys = dict.fromkeys([*leaders, *(ask.key for ask in asks)])
             leaders, beaten = leading(race, [done[key] for key in keys])
             done |= beaten
     return done

@@ -39,7 +39,7 @@ class OpenAsks:
 
     def __init__(self, engine: Engine, in_flight: int) -> None:
         self._engine = engine
-        self._waiting = {ask.number: ask for ask in engine.ask(in_flight)}  # not started
+        self._waiting = {ask.number: ask for ask in engine.ask(in_flight)}  # asks that are not started
         self._running: dict[int, Ask] = {}
 
     @property
@@ -110,7 +110,7 @@ def search_steadily(
             stop_if_nothing_works(list(done.values()), population)
         check_allowed(done, account.evaluations)
         asks.tell(trial)
-        account.told([trial])
+        account.judge_plateau([trial])
     if account.ended is None and not halted():
         check_allowed(done, account.evaluations, whole=True)
         account.exhausted()

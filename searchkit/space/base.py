@@ -74,5 +74,5 @@ def power_law(most: int, rng: np.random.Generator) -> int:
 def blend(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
     """Blend two parents to two children between (or, rounded, around) them; the sum is preserved."""
     weight = rng.random()
-    one = np.floor(weight * a + (1 - weight) * b + 0.5).astype(np.int64)
-    return one, a + b - one
+    first = np.floor(weight * a + (1 - weight) * b + 0.5).astype(np.int64)
+    return first, a + b - first

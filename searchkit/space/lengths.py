@@ -166,8 +166,8 @@ class Lengths:
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Exchange the deeper layers, blend, or take the upper and the lower envelope."""
         mate = MATINGS[rng.integers(len(MATINGS))]
-        one, other = mate(a, b, rng)
-        return self.repair(one), self.repair(other)
+        first, second = mate(a, b, rng)
+        return self.repair(first), self.repair(second)
 
     def repair(self, genome: Genome) -> Genome:
         inner = _nearest_nonincreasing(genome[self._free].tolist())

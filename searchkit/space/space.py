@@ -116,10 +116,10 @@ class Space:
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Two children (W,), mixed dimension by dimension."""
-        one, other = self._checked(a).copy(), self._checked(b).copy()
+        first, second = self._checked(a).copy(), self._checked(b).copy()
         for dimension, block in self._blocks:
-            one[block], other[block] = dimension.crossover(a[block], b[block], rng)
-        return one, other
+            first[block], second[block] = dimension.crossover(a[block], b[block], rng)
+        return first, second
 
     def repair(self, genome: Genome) -> Genome:
         """(W,) the nearest legal genome."""
@@ -183,12 +183,12 @@ class Space:
     @cached_property
     def _implied(self) -> tuple[slice, slice] | None:
         """Blocks of lengths and thresholds where one token is among the lengths; None: nothing is implied."""
-        found = {type(own): (own, block) for own, block in self._blocks}
-        if Lengths not in found or Thresholds not in found:
+        blocks = {type(own): (own, block) for own, block in self._blocks}
+        if Lengths not in blocks or Thresholds not in blocks:
             return None
-        lengths, block = found[Lengths]
+        lengths, block = blocks[Lengths]
         one_token = isinstance(lengths, Lengths) and lengths.basis == "tokens" and lengths.values[0] == 1
-        return (block, found[Thresholds][1]) if one_token else None
+        return (block, blocks[Thresholds][1]) if one_token else None
 
     def _candidate(self, genome: Genome) -> Candidate:
         self._checked(genome)

@@ -1,1 +1,1 @@
-"""Where trials and runs are kept: journal files, databases, remote folders."""
+"""Storage of trials and runs: journal files, databases, remote folders."""

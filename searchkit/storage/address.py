@@ -1,4 +1,4 @@
-"""Where trials are stored, as messages and records may show it."""
+"""Address of a storage, without passwords for messages and records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRIVERS: Final = {"postgres": "postgresql"}  # database, as URLs begin -> the e
 
 
 class StorageAddress:
-    """The place of a storage, as messages may show it: without passwords."""
+    """Address of a storage; messages show it without passwords."""
 
     def __init__(self, storage: str) -> None:
         self.storage = storage
@@ -36,7 +36,7 @@ class StorageAddress:
 
     @property
     def kept(self) -> str:
-        """The place as it is written down: without passwords, the same from any folder; StoreError if it is unclear."""
+        """Address as records keep it: without passwords, the same from any folder; StoreError if it is unclear."""
         if not self.is_url:
             return _absolute(self.storage)
         if self.storage.count("@") > 1:
@@ -52,7 +52,7 @@ class StorageAddress:
 
     @contextmanager
     def stop(self, what: str) -> Iterator[None]:
-        """Whatever goes wrong inside becomes a StoreError of one line. A URL's error is not chained: it may show it."""
+        """Convert errors inside to a StoreError of one line; a URL's error is not chained: it may show a password."""
         try:
             yield
         except SearchkitError:
@@ -66,13 +66,13 @@ class StorageAddress:
 
     @property
     def _driver(self) -> str:
-        """How to get the driver of this database."""
+        """Instruction to install the driver of this database."""
         extra = next((name for start, name in _DRIVERS.items() if self.storage.startswith(start)), None)
         return f"pip install 'searchkit[{extra}]'" if extra else "install the driver of this database"
 
 
 def with_password(kept: str) -> str:
-    """The storage that was written down as `kept`: with its password where the environment holds that."""
+    """Restore the URL that was written as `kept`, with its password where the environment holds that."""
     given = os.environ.get(ENVIRONMENT, "")
     return given if given and StorageAddress(given).kept == kept else kept
 
@@ -82,13 +82,13 @@ def _absolute(path: str) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    """The passwords in a URL, before the @ or in a query, as written and unquoted; the longest first."""
-    found = [match[2] for match in _PASSWORD.finditer(url)] + [match[3] for match in _PARAMETER.finditer(url)]
-    return sorted({*found, *map(unquote, found)}, key=len, reverse=True)
+    """Passwords in a URL, before the @ or in a query, as written and unquoted; the longest first."""
+    passwords = [match[2] for match in _PASSWORD.finditer(url)] + [match[3] for match in _PARAMETER.finditer(url)]
+    return sorted({*passwords, *map(unquote, passwords)}, key=len, reverse=True)
 
 
 def root_of(error: BaseException) -> BaseException:
-    """What was raised first: Optuna and SQLAlchemy wrap the error that says something."""
+    """Root cause of an error, which Optuna and SQLAlchemy wrap."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

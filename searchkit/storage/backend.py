@@ -1,4 +1,4 @@
-"""Optuna storages of an address, and the study of a name in one: made, checked, or refused."""
+"""Optuna storages of an address, and the named studies in them: made, checked, or refused."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from searchkit.storage.journal import Journal
 logger = logging.getLogger(__name__)
 
 OBJECTIVES: Final = "searchkit:objectives"
-FINGERPRINT: Final = "searchkit:fingerprint"  # of the study that the trials belong to; absent in stores from before
+FINGERPRINT: Final = "searchkit:fingerprint"  # fingerprint of the trials' study; absent in older stores
 COPYING: Final = "searchkit:copying"  # true while a copy is under way, or was interrupted
-_METRIC_NAMES: Final = "study:metric_names"  # where Optuna's Study.set_metric_names puts them
+_METRIC_NAMES: Final = "study:metric_names"  # key of Optuna's Study.set_metric_names
 _DIRECTIONS: Final = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
 
 
 class _Lines(BaseJournalBackend):
-    """A `Journal` in the words of Optuna."""
+    """Adapter of a `Journal` to Optuna's journal backend."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -80,7 +80,7 @@ def _open_sql(where: StorageAddress, create: bool) -> BaseStorage:
 
 @dataclass(frozen=True)
 class StudyInStorage:
-    """A study as it is opened: its name, its objectives, the fingerprint of the searchkit study it belongs to.
+    """Study in a storage: its name, its objectives, and the fingerprint of the searchkit study that it belongs to.
 
     fingerprint: None compares none. create: make it where it is missing. copying: also an unfinished copy.
     mended: start it anew where it belongs to another fingerprint, or to none, and no trial in it was measured
@@ -94,15 +94,15 @@ class StudyInStorage:
     mended: bool = False
 
     def open(self, storage: BaseStorage, where: StorageAddress) -> int:
-        """The study's number in its storage; StoreError where it is another one."""
+        """Open or create the study, and return its number in the storage; StoreError where it is another one."""
         study = self._found(storage, where)
         held = storage.get_study_user_attrs(study)
         if held.get(COPYING) and not self.copying:
             raise StoreError(f"study {self.name!r} in {where} is an unfinished copy: copy or restore it again")
         if self.mended and held.get(FINGERPRINT) != self.fingerprint and _all_failed(storage, study):
-            logger.warning(
-                "%s: every trial of %s failed, by code that was changed since: it starts anew", where, self.name
-            )
+            if storage.get_n_trials(study):
+                text = "%s: every trial of %s failed, by code that was changed since: it starts anew"
+                logger.warning(text, where, self.name)
             storage.delete_study(study)
             study = self._found(storage, where)
             held = storage.get_study_user_attrs(study)

@@ -1,4 +1,4 @@
-"""A log of JSON records, one per line, that survives a kill: on disk when `append` returns, mended when torn.
+"""Log of JSON records, one per line, that survives a kill: on disk when `append` returns, mended when torn.
 
 The format is that of Optuna's journal files, so that Optuna and optuna-dashboard read them; this file knows no Optuna.
 Every line begins with a checksum of its rest, `{"crc":"0a1b2c3d","op_code":...}`, a field that Optuna ignores. Lines
@@ -28,7 +28,7 @@ _BODY: Final = len(_SIGNED) + 10  # behind the digits, a quotation mark and a co
 
 
 class Journal:
-    """The records of one file, in order, counted from 0.
+    """Journal of the records of one file, in order, counted from 0.
 
     * Only a kill in the middle of `append` leaves a torn end: a last line without its end, or with blocks of zeros that
       the system had no time to fill. `read` does not hand it out, and the next `append` cuts it off with a warning. At
@@ -46,7 +46,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path) -> Journal:
-        """Open the file for appending, made with its folders where it is missing; OSError where that cannot be."""
+        """Open the file for appending, made with its folders where it is missing; OSError where that fails."""
         path.parent.mkdir(parents=True, exist_ok=True)
         missing = not path.exists()
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
@@ -55,7 +55,7 @@ class Journal:
         return cls(path)
 
     def read(self, start: int) -> Iterator[dict[str, Any]]:
-        """The whole records from number `start` to the end of the file as it is now."""
+        """Read the whole records from number `start` to the end of the file as it is now."""
         if start != self.line:
             self.line = self._offset = 0
         for record, size in self._unread():
@@ -75,7 +75,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def _unread(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Each whole record after those handed out, with its size in bytes."""
+        """Iterate over the whole records after those that were read, with their sizes in bytes."""
         with self.path.open("rb") as file:
             file.seek(self._offset)
             for number, line in enumerate(file, start=self.line + 1):
@@ -91,7 +91,7 @@ class Journal:
                 yield record, len(line)
 
     def _mend(self, file: int) -> None:
-        """Cut off a torn end. Whole records that were not read yet stay."""
+        """Cut off a torn end; whole records that were not read yet stay."""
         size = os.fstat(file).st_size
         if size < self._offset:
             raise StoreError(f"{self.path} is shorter than what was read from it: something else has rewritten it")
@@ -109,7 +109,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """The record of a whole line, the one that was written; None where it is not."""
+    """Parse the record of a whole line; None where it is not as it was written."""
     if not line.endswith(b"\n") or not line.startswith((_SIGNED, _UNSIGNED)):
         return None
     if line.startswith(_SIGNED) and line[_DIGITS] != b"%08x" % crc32(line[_BODY:]):
@@ -122,7 +122,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _torn(end: bytes) -> bool:
-    """Whether an interrupted append can have left this end of the file: part of one line, or zeros in its place."""
+    """Return whether an interrupted append can have left this end of the file: part of a line, or zeros."""
     line = end.rstrip(b"\n")
     if b"\n" in line or (len(line) < len(end) and not line.startswith(b"\0") and not line.endswith(b"\0")):
         return False
@@ -131,7 +131,7 @@ def _torn(end: bytes) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the entry of a new file durable."""
+    """Make the directory entry of a new file durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,7 +140,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _Lease:
-    """The right of this process to write one file; ends with the last journal that holds it, or with the process."""
+    """Exclusive write lock of this process on one file, until its last journal is gone, or the process ends."""
 
     def __init__(self, path: Path) -> None:
         self.handle = os.open(path, os.O_RDWR)
@@ -151,7 +151,7 @@ _LEASES: Final[weakref.WeakValueDictionary[tuple[int, int], _Lease]] = weakref.W
 
 
 def _lease(path: Path) -> _Lease:
-    """The lease on the file, shared by all journals of this process; StoreError while another process has it."""
+    """Lease on the file, shared by all journals of this process; StoreError while another process has it."""
     status = path.stat()
     lease = _LEASES.get((status.st_dev, status.st_ino))
     if lease is None:

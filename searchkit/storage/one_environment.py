@@ -1,4 +1,4 @@
-"""Numbers of one setting: device, threads, number format, versions."""
+"""Stores of times from one environment: device, threads, number format, versions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class OneSetting:
-    """A store, read once, that refuses times of another setting than those it holds: they do not compare."""
+    """Store, read once, that refuses times of another setting than those it holds, since they do not compare."""
 
     def __init__(self, store: Store, objectives: Sequence[Objective]) -> None:
         self.store = store
         self._kept = store.appended()
         self._timed = [objective.name for objective in objectives if objective.exclusive]
-        self._setting = next((one.environment for one in self.trials() if one.environment), None)
+        self._setting = next((trial.environment for trial in self.trials() if trial.environment), None)
 
     def trials(self) -> list[Trial]:
         return sorted(self._kept, key=lambda trial: trial.ask.number)
@@ -33,10 +33,11 @@ class OneSetting:
         before = self._setting = self._setting or trial.environment
         differs = sorted(name for name, value in trial.environment.items() if before.get(name) != value)
         if self._timed and differs:
-            told = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
+            changes = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
             raise StudyError(
-                f"{self._timed[0]} was measured in another setting before ({told}), and times of different settings do "
-                "not compare: go on as before, or start a new run; `searchkit measure` measures a finished front anew"
+                f"{self._timed[0]} was measured in another setting before ({changes}), and times of "
+                "different settings do not compare: go on as before, or start a new run; "
+                "`searchkit measure` measures a finished front anew"
             )
         self.store.append(trial)
         self._kept.append(replace(trial, examples={}) if trial.examples else trial)

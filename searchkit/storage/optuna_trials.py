@@ -1,4 +1,4 @@
-"""Trials as Optuna shows them.
+"""Conversion of trials to Optuna's, for optuna-dashboard and the like.
 
 Every trial is stored whole, as the JSON of `Trial.to_json`, in the user attribute `searchkit`; that record alone is
 read back. Parameters, values, state, constraints and the other attributes mirror it for optuna-dashboard and Optuna's
@@ -23,7 +23,7 @@ _LONGEST: Final = 500  # characters of a parameter's name
 
 @dataclass
 class Shown:
-    """Trials as Optuna shows them. It may leave a parameter out (as an attribute), never refuse a trial.
+    """Converter of trials to Optuna's; it may move a parameter to an attribute, but never refuses a trial.
 
     Optuna's SQL storage insists that a parameter keeps its kind, and a category its choices: the first one counts.
     """
@@ -62,7 +62,7 @@ class Shown:
         )
 
     def outcome(self, trial: Trial) -> tuple[TrialState, list[float] | None, dict[str, Any]]:
-        """State, values in the order of the objectives, and what explains a state without values."""
+        """State, values in the order of the objectives, and attributes that explain a state without values."""
         match trial.outcome:
             case Failed(kind, message):
                 return TrialState.FAIL, None, {"failure_kind": kind, "failure_message": message}
@@ -76,7 +76,7 @@ class Shown:
                 return TrialState.COMPLETE, [float(estimates[name].value) for name in self.objectives], {}
 
     def _parameters(self, trial: Trial) -> Iterator[tuple[str, Scalar, BaseDistribution | None]]:
-        """One parameter per scalar of the candidate; those of a tuple are numbered from 1: lengths_1, lengths_2, ..."""
+        """Parameters, one per scalar of the candidate; those of a tuple are numbered: lengths_1, lengths_2, ..."""
         for dimension, value in trial.ask.candidate.items:
             if not dimension.isprintable() or len(dimension) > _LONGEST:
                 continue  # databases have no such names
@@ -84,12 +84,12 @@ class Shown:
             if not isinstance(value, tuple):
                 yield dimension, value, _distribution(value, choices)
                 continue
-            for place, scalar in enumerate(value, start=1):
-                yield f"{dimension}_{place}", scalar, _distribution(scalar, choices)
+            for index, scalar in enumerate(value, start=1):
+                yield f"{dimension}_{index}", scalar, _distribution(scalar, choices)
 
 
 def _distribution(value: Scalar, choices: Sequence[Scalar]) -> BaseDistribution | None:
-    """A distribution that contains the value; None for one of unknown choices."""
+    """Distribution that contains the value; None for one of unknown choices."""
     if value in choices:
         return CategoricalDistribution(tuple(choices))
     if isinstance(value, bool):
@@ -102,7 +102,7 @@ def _distribution(value: Scalar, choices: Sequence[Scalar]) -> BaseDistribution 
 
 
 def _limits(trial: Trial) -> dict[str, Any]:
-    """How far beyond its limits a candidate is, as Optuna has it, and as optuna-dashboard reads it."""
+    """Excess of a candidate beyond its limits, under the keys of Optuna and of optuna-dashboard."""
     excess = {} if isinstance(trial.outcome, Failed) else trial.outcome.excess
     named = {f"constraints:{name}": value for name, value in excess.items()}
     return {"constraints": list(excess.values()), **named} if excess else {}

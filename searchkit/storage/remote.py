@@ -1,4 +1,4 @@
-"""A run at a URL (s3://, gs://, file://, ...): worked on in a local folder, mirrored there every minute, fetched whole.
+"""Runs at a URL (s3://, gs://, file://, ...): a local folder is mirrored there every minute, and fetched whole.
 
 Beside the files of a run stands a list of them, written after them: what it does not name was not complete.
 """
@@ -32,14 +32,14 @@ DEAD_AFTER_S: Final = 30.0  # a lease that has not changed for so long is of a p
 
 
 class Remote:
-    """The files below a URL, by their names relative to it. What fails is a StoreError of one line."""
+    """Files below a URL, by their names relative to it; failures are a StoreError of one line."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._files, self._root = _filesystem(url)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """Read the content of a file; None where there is none."""
         try:
             with self._telling("read", name), self._files.open(f"{self._root}/{name}", "rb") as file:
                 content: bytes = file.read()
@@ -48,7 +48,7 @@ class Remote:
             return None
 
     def write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
-        """Put the file there whole: under another name first, which is moved."""
+        """Write the file whole: under another name first, which is moved."""
         path = f"{self._root}/{name}"
         partial = f"{path}.partial"
         with self._telling("write", name, FileNotFoundError):
@@ -58,7 +58,7 @@ class Remote:
             self._files.mv(partial, path)
 
     def download(self, name: str, to: Path) -> None:
-        """FileNotFoundError where there is no such file."""
+        """Download a file; FileNotFoundError where there is none."""
         with self._telling("read", name), self._files.open(f"{self._root}/{name}", "rb") as source:
             to.parent.mkdir(parents=True, exist_ok=True)
             with to.open("wb") as file:
@@ -70,7 +70,7 @@ class Remote:
 
     @contextmanager
     def _telling(self, what: str, name: str, *also: type[Exception]) -> Iterator[None]:
-        """FileNotFoundError passes, unless it is among those that are told too."""
+        """Convert errors to StoreError; FileNotFoundError passes, unless it is among those to convert."""
         try:
             yield
         except Exception as error:  # every kind of file system raises its own
@@ -82,7 +82,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Part:
-    """Files whose names begin with `prefix`, and the name of the list of them."""
+    """Part of a folder: the files whose names begin with `prefix`, and the name of their list."""
 
     prefix: str
     listing: str
@@ -94,11 +94,11 @@ class Part:
 
     @classmethod
     def supernet(cls, fingerprint: str) -> Part:
-        """The trained model, its unfinished training, and what was measured of it: other studies find it there too."""
+        """Part of a supernet: the trained model, its unfinished training, and its caches, shared by studies."""
         return cls(f"supernets/{fingerprint}", f"supernets/{fingerprint}.mirror.json", needed=False)
 
     def names(self, remote: Remote) -> list[str]:
-        """The files that are there; none where there is no list yet."""
+        """Names of the files that are there; none where there is no list yet."""
         content = remote.read(self.listing)
         try:
             names = [] if content is None else list(json.loads(content)["files"])
@@ -110,7 +110,7 @@ class Part:
         return names
 
     def local(self, folder: Path) -> dict[str, tuple[int, int]]:
-        """Name -> (bytes, time of change) of the files below a folder; locks and files being written are left out."""
+        """Files below a folder, without locks and files being written: name -> (bytes, time of change)."""
         found = {}
         for path, _, files in os.walk(folder / self.prefix.partition("/")[0]):
             for file in (Path(path, name) for name in files if not _passing(name)):
@@ -126,15 +126,15 @@ class Part:
 
 
 class Mirror:
-    """A local folder of runs and the same parts of it at a URL."""
+    """Mirror of parts of a local folder of runs at a URL."""
 
     def __init__(self, remote: Remote, local: Path, parts: tuple[Part, ...]) -> None:
         self._remote, self._local, self._parts = remote, local, parts
-        self._there: dict[str, tuple[int, int]] = {}  # what was pushed or pulled, and as what
+        self._there: dict[str, tuple[int, int]] = {}  # files pushed or pulled: name -> (bytes, time of change)
         self._listed: dict[Part, list[str]] = {}
 
     def pull(self) -> None:
-        """Everything that is there."""
+        """Download all files."""
         for part in self._parts:
             try:
                 self._listed[part] = copied(self._remote, part, self._local)
@@ -147,7 +147,7 @@ class Mirror:
             self._there |= {name: state for name, state in part.local(self._local).items() if name in listed}
 
     def push(self) -> None:
-        """What changed since, then the list, and only then remove what is gone."""
+        """Upload changed files, then the list, and only then remove files that are gone."""
         for part in self._parts:
             now = part.local(self._local)
             names = [name for name, state in now.items() if self._there.get(name) == state or self._upload(name, state)]
@@ -161,7 +161,7 @@ class Mirror:
             self._listed[part] = names
 
     def _upload(self, name: str, state: tuple[int, int]) -> bool:
-        """False if it is gone meanwhile."""
+        """Upload a file; False if it is gone meanwhile."""
         try:
             source = (self._local / name).open("rb")
         except FileNotFoundError:
@@ -173,14 +173,14 @@ class Mirror:
 
 
 class Lease:
-    """Says at the URL that a process works there, so that no second one does; a lost process leaves it unchanged."""
+    """Lease at the URL, renewed by the process that works there, so that no second one does."""
 
     def __init__(self, remote: Remote, study: str) -> None:
         self._remote, self._study, self._name = remote, study, f"{study}/mirror.lease"
         self._owner, self._beats = uuid.uuid4().hex, 0
 
     def take(self) -> None:
-        """Raise StoreError if another process is alive there."""
+        """Take the lease; StoreError if another process is alive there."""
         before = self._remote.read(self._name)
         if before is not None:
             log.warning("another process wrote to %s; waiting to see whether it still does", self._remote.url)
@@ -194,7 +194,7 @@ class Lease:
         self._write()
 
     def mine(self) -> bool:
-        """Renew it; False if another process has taken over, which one does when this one was away for long."""
+        """Renew the lease; False if another process has taken over, since this one was away for long."""
         now = self._remote.read(self._name)
         if now is not None and self._owner.encode() not in now:
             return False
@@ -203,7 +203,7 @@ class Lease:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Take it, and leave it to nobody at the end."""
+        """Hold the lease, and release it at the end."""
         self.take()
         try:
             yield
@@ -219,7 +219,7 @@ class Lease:
 
 @contextmanager
 def mirrored(url: str, study: str, fingerprint: str) -> Iterator[Path]:
-    """A local folder of runs that holds what is at `url` of this study and its supernet, and is mirrored there.
+    """Fetch a study and its supernet from `url` into a local folder of runs, and mirror it there.
 
     What is done goes there every minute and at the end, whatever ends it; SIGTERM ends it as Ctrl-C does.
     """
@@ -238,7 +238,7 @@ def mirrored(url: str, study: str, fingerprint: str) -> Iterator[Path]:
             mirror.push()
 
     with lease.held():
-        mirror.pull()  # where it fails nothing is pushed
+        mirror.pull()  # where this fails nothing is pushed
         try:
             with _sigterm_as_ctrl_c(), _every(BEAT_EVERY_S, beat), _every(PUSH_EVERY_S, push):
                 yield local
@@ -253,7 +253,7 @@ def mirrored(url: str, study: str, fingerprint: str) -> Iterator[Path]:
 
 
 def copied(remote: Remote, part: Part, into: Path) -> list[str]:
-    """Copy a part whole and return its names. A mirror may be replacing files: its list is read again if one is gone.
+    """Copy a part whole and return its names; where a mirror replaces files meanwhile, its list is read again.
 
     StoreError if a file is listed and stays away.
     """
@@ -272,7 +272,7 @@ def copied(remote: Remote, part: Part, into: Path) -> list[str]:
 
 @contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """What a node sends before it goes ends the work in good order."""
+    """Treat SIGTERM, which a node sends before it goes, as Ctrl-C."""
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
@@ -282,7 +282,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
-    """Meanwhile, in a thread; what fails is logged and tried again the next time."""
+    """Call an action regularly in a thread; failures are logged and tried again the next time."""
     stop = threading.Event()
 
     def work() -> None:
@@ -303,9 +303,9 @@ def _every(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 def refuse_credentials(what: str, text: str) -> None:
     """Raise StudyError if a URL or an argument holds a password: command lines and logs would show it."""
-    place = StorageAddress(text)
-    if str(place) != text:
-        raise StudyError(f"{what}: {place} holds a password, which others would see; keep it where the job finds it")
+    address = StorageAddress(text)
+    if str(address) != text:
+        raise StudyError(f"{what}: {address} holds a password, which others would see; keep it where the job finds it")
 
 
 def _passing(name: str) -> bool:
@@ -313,7 +313,7 @@ def _passing(name: str) -> bool:
 
 
 def provider(url: str) -> str:
-    """The name of the package that reaches a URL; StudyError for a kind that is not known, or not installed here."""
+    """Name of the package that reaches a URL; StudyError for a kind that is unknown, or not installed here."""
     import fsspec
 
     protocol = url.partition("://")[0]
@@ -329,7 +329,7 @@ def provider(url: str) -> str:
 
 
 def _package(message: str) -> str:
-    """What fsspec's 'Install s3fs to access S3' asks for."""
+    """Package that fsspec's message 'Install s3fs to access S3' names."""
     words = message.replace('"', "").split()
     return next((after for word, after in pairwise(words) if word.lower() in ("install", "requires")), "it")
 

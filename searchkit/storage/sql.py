@@ -1,4 +1,4 @@
-"""Databases that hold a store: their drivers, and patience with one that went away. SQLAlchemy appears here only."""
+"""Databases that hold a store: their drivers, and retries while one is away. SQLAlchemy appears here only."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-PATIENCE_S: Final = 60.0  # for a database that answered this process before
-BUSY_S: Final = 5.0  # that SQLite waits for a lock before it says so
+PATIENCE_S: Final = 60.0  # retry limit for a database that answered this process before
+BUSY_S: Final = 5.0  # SQLite waits so long for a lock before it fails
 _PAUSES_S: Final = (0.1, 5.0)  # between two tries, doubling from the first to the second
 _ANSWERED: Final[set[str]] = set()  # storages
 _DRIVER: Final = "postgresql+psycopg"  # psycopg 3, whatever SQLAlchemy would take
@@ -29,15 +29,15 @@ _TURNED_AWAY: Final = re.compile(r"password|authentication|pg_hba|does not exist
 
 
 class AwayError(Exception):
-    """The database does not answer or something holds a lock; that passes. The cause says what."""
+    """Temporary failure: the database does not answer, or something holds a lock; the cause has the details."""
 
 
 class RefusedError(Exception):
-    """The database refused, and would again. The cause says why."""
+    """Permanent failure: the database refused, and would again; the cause has the reason."""
 
 
 def address(where: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
-    """The URL with our driver, and how to connect; StoreError where a file cannot be or, without `create`, is not."""
+    """URL with our driver, and connection options; StoreError where a file cannot be made, or is missing."""
     from sqlalchemy import make_url
 
     url = make_url(where.storage)
@@ -55,7 +55,7 @@ def address(where: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
 
 
 def has_tables(url: str, options: dict[str, Any]) -> bool:
-    """Return whether some store was ever made in the database."""
+    """Return whether a store was ever made in the database."""
     from sqlalchemy import create_engine, inspect
 
     engine = create_engine(url, connect_args=options)
@@ -67,7 +67,7 @@ def has_tables(url: str, options: dict[str, Any]) -> bool:
 
 @contextmanager
 def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
-    """Wait while another process makes tables in the same SQLite file: two at once would break each other's."""
+    """Lock an SQLite file while tables are made in it: two processes at once would break each other's."""
     from sqlalchemy import make_url
 
     url = make_url(where.storage)
@@ -85,7 +85,7 @@ def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
 
 
 def tell_apart(engine: Any) -> None:
-    """From now on the engine raises AwayError for what passes and RefusedError for what does not.
+    """Make the engine raise AwayError for temporary failures and RefusedError for permanent ones.
 
     Optuna would try both again, blindly: a row that was committed just before the connection broke would come twice.
     """
@@ -112,19 +112,19 @@ def passes(error: BaseException) -> bool:
 
 
 def answered(where: StorageAddress) -> bool:
-    """Return whether the database was of use to this process before."""
+    """Return whether the database has answered this process before."""
     return where.storage in _ANSWERED
 
 
 def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
-    """What `act` returns, called again while the database is away. It gets the number of the try, from 0.
+    """Call `act`, with the number of the try from 0, again while the database is away, and return its result.
 
     A database that never answered this process gets one try: its address is wrong more often than it restarts.
     """
     pause, deadline = _PAUSES_S[0], time.monotonic() + PATIENCE_S
     for attempt in range(2**31):
         try:
-            found = act(attempt)
+            result = act(attempt)
         except Exception as error:
             away = isinstance(error, AwayError) or passes(root_of(error))
             if not away or not answered(where) or time.monotonic() + pause > deadline:
@@ -138,5 +138,5 @@ def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
             if attempt:
                 logger.warning("%s is back", where)
             _ANSWERED.add(where.storage)
-            return found
+            return result
     raise AssertionError("the deadline comes first")

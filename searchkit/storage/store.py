@@ -1,4 +1,4 @@
-"""Trials in and out of an Optuna storage, the only state of a search. Optuna appears in this package only."""
+"""Store of trials in an Optuna storage, the only state of a search. Optuna appears in this package only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """The trials of one study.
+    """Trials and notes of one study.
 
     * `append` returns when the trial is on disk (journal) or committed (SQL): a kill afterwards loses nothing, a kill
       during it loses at most that trial. Its cost does not grow with the number of trials on a journal.
@@ -61,7 +61,7 @@ class Store:
         fingerprint: str | None = None,
         mended: bool = False,
     ) -> Store:
-        """The study `name` in `storage`: the path of a journal file, or a URL (sqlite:///run.db, postgresql://...).
+        """Open the study `name` in `storage`: a path of a journal file, or a URL (sqlite:///run.db, postgresql://...).
 
         Without `create` nothing is made and nothing written. `choices` lists the legal values of dimensions that are
         not numbers, by dimension, so that Optuna shows them as categories. `copying` is for who fills it by `copy`.
@@ -87,7 +87,7 @@ class Store:
 
     @classmethod
     def held(cls, storage: str) -> dict[str, tuple[Objective, ...]]:
-        """The studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
+        """Studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
         where = StorageAddress(storage)
         with where.stop("cannot read"):
             backend = sql.patiently(lambda attempt: open_storage(where, create=False), where)
@@ -98,7 +98,7 @@ class Store:
             return {name: tuple(map(Objective.described, held)) for name, held in sorted(studies.items()) if held}
 
     def append(self, trial: Trial) -> None:
-        """Store the trial for good."""
+        """Append the trial durably."""
         known = self._known or self._read()[0]
         known.refuse(trial.ask.number, trial.key, self._where)
         row = self._shown.frozen(trial)
@@ -106,15 +106,15 @@ class Store:
         known.add(trial.ask.number, trial.key, row.state)
 
     def trials(self) -> list[Trial]:
-        """Every trial, by ask number."""
+        """Trials by ask number."""
         return sorted(self.appended(), key=lambda trial: trial.ask.number)
 
     def appended(self) -> list[Trial]:
-        """Every trial, in the order in which they were appended."""
+        """Trials in the order in which they were appended."""
         return self._read()[1]
 
     def lacks(self, source: Store) -> int:
-        """Number of trials a copy of the source would add; StoreError unless those here are the first ones there."""
+        """Number of trials that a copy of the source would add; StoreError unless those here are its first ones."""
         here, there = self._rows(), source._rows()
         if self.fingerprint and source.fingerprint and self.fingerprint != source.fingerprint:
             raise StoreError(
@@ -129,7 +129,7 @@ class Store:
         return len(there) - len(here)
 
     def copy(self, source: Store) -> None:
-        """Add what the source holds and this store does not: trials as they are, and notes.
+        """Copy the trials and notes that the source has and this store lacks.
 
         Until `copied` is called nobody can open this study but to go on copying, also after a kill.
         """
@@ -145,7 +145,7 @@ class Store:
         self._known = None
 
     def copied(self) -> None:
-        """The copy is whole."""
+        """Mark the copy as complete."""
         self._set(COPYING, False)
 
     def set_note(self, name: str, value: Any) -> None:
@@ -155,16 +155,16 @@ class Store:
         self._set(name, value)
 
     def note(self, name: str) -> Any:
-        """The note of that name as JSON gives it back (lists for tuples), None where there is none."""
+        """Read the note of that name from JSON (lists for tuples); None where there is none."""
         return self.notes().get(name)
 
     def notes(self) -> dict[str, Any]:
-        """All notes, by name."""
+        """Notes by name."""
         return {name: value for name, value in self._attributes().items() if not name.startswith(RECORD)}
 
     @property
     def fingerprint(self) -> str | None:
-        """That of the searchkit study the trials belong to; None in stores from before it was kept."""
+        """Fingerprint of the searchkit study that the trials belong to; None in older stores."""
         return self._attributes().get(FINGERPRINT)
 
     def _attributes(self) -> dict[str, Any]:
@@ -176,11 +176,11 @@ class Store:
             sql.patiently(lambda attempt: self._storage.set_study_user_attr(self._study, name, value), self._where)
 
     def _add(self, row: FrozenTrial, known: _Known, what: str) -> None:
-        """Store the row as the next one, once, whatever happens to the connection."""
+        """Add the row as the next one, exactly once, whatever happens to the connection."""
 
         def put(attempt: int) -> bool:
             there = self._row(known.rows)
-            if there is not None:  # by an earlier try, whose answer never came, or by something else
+            if there is not None:  # written by an earlier try whose answer was lost, or by another process
                 return attempt > 0 and _text(there) == _text(row)
             made = self._storage.create_new_trial(self._study, row)
             return self._storage.get_trial_id_from_study_id_trial_number(self._study, known.rows) == made
@@ -202,7 +202,7 @@ class Store:
         return self._storage.get_trial(row)
 
     def _rows(self) -> list[FrozenTrial]:
-        """Every row, in order; they are the storage's own, not to be changed."""
+        """Rows in order; they are the storage's own, not to be changed."""
         with self._where.stop("cannot read"):
             return sql.patiently(lambda attempt: self._storage.get_all_trials(self._study, deepcopy=False), self._where)
 
@@ -215,7 +215,7 @@ class Store:
         known, trials = _Known(rows=len(rows)), []
         for row in rows:
             trial = self._trial(row)
-            number, key = trial.ask.number, row.user_attrs["key"]
+            number, key = trial.ask.number, trial.key
             if known.keys.get(number) == key:
                 logger.warning("%s holds ask %d twice: the first counts", self._where, number)
                 continue
@@ -231,7 +231,8 @@ class Store:
             trial = Trial.from_json(row.user_attrs[RECORD])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"trial {row.number} in {self._where} is no record of searchkit: {error!r}") from None
-        if row.user_attrs.get("key") != trial.key or row.values != self._shown.outcome(trial)[1]:
+        keys = (trial.key, trial.ask.candidate.former_key)
+        if row.user_attrs.get("key") not in keys or row.values != self._shown.outcome(trial)[1]:
             raise StoreError(
                 f"trial {row.number} in {self._where} is damaged: its record says something else than what stands "
                 "beside it. Restore the storage from a copy"
@@ -241,7 +242,7 @@ class Store:
 
 @dataclass
 class _Known:
-    """What a store knows to be in its study: the number of rows, and which asks and candidates they hold."""
+    """Index of the rows of a study: their number, their asks and their candidates."""
 
     rows: int
     keys: dict[int, str] = field(default_factory=dict)  # by ask number
@@ -261,13 +262,13 @@ class _Known:
 
 
 def _text(row: FrozenTrial) -> str:
-    """The record of a row, to compare."""
+    """Text of a row's record, to compare."""
     return json.dumps(row.user_attrs.get(RECORD), sort_keys=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna announces every new study on the terminal; not while we make ours."""
+    """Silence Optuna, which announces every new study on the terminal."""
     optuna = logging.getLogger("optuna")
     level = optuna.level
     optuna.setLevel(logging.WARNING)
@@ -279,7 +280,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Reading a store makes millions of objects and no cycles: the collector would look at them over and over."""
+    """Pause the garbage collector: reading a store makes millions of objects and no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit._progress import step
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -54,13 +55,14 @@ class TextClassification:
     label: str = "label"
     max_length: int = 128  # tokens, special ones included
     limit: Limit = None
-    search_fraction: float = 0.1  # of the train rows
+    search_fraction: float = 0.1  # share of the train rows
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source, self._columns  # both check what they are made of
 
     @property
@@ -105,8 +107,8 @@ class Classes:
         listed = f"{len(names)} classes in the column {column!r}: {', '.join(map(repr, names[:SHOWN]))}"
         log.info("%s", listed)
         step(listed)
-        for name, other in columns.lookalikes(names):
-            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, other)
+        for name, lookalike in columns.lookalikes(names):
+            log.warning("two classes differ by blanks or capital letters only: %r and %r", name, lookalike)
         return cls(column, known, names)
 
     @property

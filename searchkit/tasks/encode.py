@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,10 @@ def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_le
             pairs[chunk] if pairs is not None else None,
             truncation="longest_first",
             max_length=max_length,
-            return_token_type_ids=True,
             return_attention_mask=False,
         )
         ids += out["input_ids"]
-        types += out["token_type_ids"]
+        types += segments(out)
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int32)
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     check_first(flat, offsets, tokenizer)
@@ -57,6 +57,11 @@ def labels_of(table: pd.DataFrame) -> Labels:
     """(N,) class indices, or numbers where the column holds fractions."""
     dtype = np.float32 if table["label"].dtype.kind == "f" else np.int64
     return table["label"].to_numpy(dtype=dtype, copy=True)
+
+
+def segments(out: Mapping[str, Any]) -> list[list[int]]:
+    """The segments of a tokenizer's texts; all 0 where its `model_input_names` leave them out, as in a stock model."""
+    return out.get("token_type_ids") or [[0] * len(text) for text in out["input_ids"]]
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import pandas as pd
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.formats import format_of, read
 
@@ -64,7 +65,10 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     split (`save_to_disk` of a DatasetDict).
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give a folder with train.parquet (or arrow, csv, tsv, json, jsonl)")
+        raise DataError(
+            f"{folder} is not a folder{looked_in(folder)}; give a folder with train.parquet (or arrow, csv, tsv, json, "
+            "jsonl)"
+        )
     splits = _named(folder) or _saved(folder) or _named(folder / "data")
     if not splits:
         raise DataError(f"{folder}: no file is named by its split, like train.parquet; {_reason(folder)}")
@@ -102,8 +106,8 @@ def _named(folder: Path) -> dict[str, list[Path]]:
     named = [path for path in files if format_of(path)]
     if odd := [path.name for path in named if not NAME.fullmatch(_stem(path))]:
         raise DataError(f"{folder}: not the name of a split: {', '.join(odd)}; rename to train, validation or test")
-    if other := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
-        raise DataError(f"{folder}: the format of {', '.join(other)} is not read; {READ}")
+    if unread := [path.name for path in files if not format_of(path) and OTHER_DATA.fullmatch(path.suffix.lower())]:
+        raise DataError(f"{folder}: the format of {', '.join(unread)} is not read; {READ}")
     formats = sorted({format_of(path) or "" for path in named})
     if len(formats) > 1:
         raise DataError(f"{folder}: several formats ({', '.join(formats)}); keep the files of one of them")

@@ -125,8 +125,8 @@ def _row(line: int, row: list[str], header: list[str]) -> list[str]:
 
 def _check_delimiter(header: list[str], delimiter: str) -> None:
     """Raise ValueError for a header of one field that holds another separator."""
-    for other, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
-        if len(header) == 1 and other != delimiter and other in header[0]:
+    for separator, ending in {",": ".csv", "\t": ".tsv", ";": None, "|": None}.items():
+        if len(header) == 1 and separator != delimiter and separator in header[0]:
             way = f"rename the file to {ending}" if ending else "save it with commas"
             raise ValueError(f"fields are separated by {delimiter!r}, but the header is {header[0][:80]!r}: {way}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
+from searchkit._checks.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.files import ALIASES, Part
 
@@ -20,7 +22,8 @@ def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, l
     except Exception as error:  # whatever the network, the cache and the hub raise, the user acts the same way
         raise DataError(
             f"the data set {name!r} could not be loaded from the hub ({type(error).__name__}: {error}). Check the name "
-            f"and the connection, or download it and give a folder: a local path starts with '.', '~' or '/'"
+            f"and the connection, or download it and give a folder: a local path starts with '.', '~' "
+            f"or '/'{looked_in(Path(name))}"
         ) from error
     known = {split: ALIASES[str(split)] for split in loaded if str(split) in ALIASES}
     if ignored := [str(split) for split in loaded if split not in known]:

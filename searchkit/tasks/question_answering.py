@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from searchkit._checks import check_fields
+from searchkit._checks.paths import located
 from searchkit.errors import DataError
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
@@ -23,7 +24,7 @@ from searchkit.tasks.windows import SPECIALS, encode_questions
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GUESSED: Final = "heuristic"  # in the column start_source: where the answer stands is a guess
+GUESSED: Final = "heuristic"  # value of the column start_source: the position of the answer is a guess
 NO_ANSWER: Final = ("",)
 
 
@@ -54,7 +55,7 @@ class QuestionAnswering:
     stride: int = 128  # tokens of the context that neighbouring windows share
     question_length: int = 64  # tokens of the longest question
     limit: Limit = None
-    search_fraction: float = 0.1  # of the train rows
+    search_fraction: float = 0.1  # share of the train rows
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None
@@ -62,6 +63,7 @@ class QuestionAnswering:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "data", located(self.data))
         _ = self._source  # checks what it is made of
         if self.stride < 0 or self.question_length < 1:
             raise ValueError(f"stride and question_length must not be less, got {self.stride=} {self.question_length=}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from searchkit.errors import DataError
 from searchkit.tasks.answers import Answers
 from searchkit.tasks.base import Encoded
-from searchkit.tasks.encode import CHUNK, check_first, check_tokenizer
+from searchkit.tasks.encode import CHUNK, check_first, check_tokenizer, segments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,10 +94,13 @@ def _windows(
             stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
-            return_token_type_ids=True,
             return_attention_mask=False,
         )
-        windows = [_window(start + row, out, number) for number, row in enumerate(out["overflow_to_sample_mapping"])]
+        types = segments(out)
+        windows = [
+            _window(start + row, out, number, types[number])
+            for number, row in enumerate(out["overflow_to_sample_mapping"])
+        ]
         _check_cover(windows, contexts, tokenizer)
         yield from windows
 
@@ -129,11 +132,12 @@ def _characters(spans: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
     return covered
 
 
-def _window(question: int, out: Any, number: int) -> Window:
+def _window(question: int, out: Any, number: int, types: list[int]) -> Window:
     segment = np.array(out.sequence_ids(number), dtype=np.float32)  # (L,) 0 question, 1 context, nan special
     spans = np.array(out["offset_mapping"][number], dtype=np.int32)  # (L, 2)
-    ids, types = (np.array(out[name][number], dtype=np.int32) for name in ("input_ids", "token_type_ids"))
-    return Window(question, ids, types, np.where(segment[:, None] == 1, spans, np.int32(-1)), segment == 0)
+    ids = np.array(out["input_ids"][number], dtype=np.int32)
+    inside = np.where(segment[:, None] == 1, spans, np.int32(-1))
+    return Window(question, ids, np.array(types, dtype=np.int32), inside, segment == 0)
 
 
 def _shortened(questions: list[str], tokenizer: PreTrainedTokenizerBase, limit: int) -> list[str]:
@@ -157,7 +161,7 @@ def _labels(table: pd.DataFrame, windows: list[Window]) -> NDArray[np.int64]:
     starts = table["start"].tolist()
     stops = [start + len(answers[0]) for start, answers in zip(starts, table["answers"], strict=True)]
     labels = np.zeros((len(windows), 2), dtype=np.int64)
-    # by characters, since a tokenizer that cuts on the left begins with the end of the context
+    # sorted by characters, since a tokenizer that cuts on the left begins with the end of the context
     begins: dict[int, int] = {}
     ends: dict[int, int] = {}
     for window in windows:

@@ -39,6 +39,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],  # pairs are told apart by segments
     )
 
 

@@ -78,7 +78,7 @@ def candidates(recipe: Recipe, model: AdaptiveModel) -> list[Candidate]:
     """Lengths, what training found, and, where there is a scale, thresholds and both together."""
     count = slots(recipe, LAYERS)
     lengths = tuple(0.9 - 0.3 * place for place in range(count))
-    found = [Candidate.of(**{key: tuple(model.found[key])}) for key in ("lengths", "thresholds") if key in model.found]
+    found = [Candidate.of(**{key: tuple(model.notes[key])}) for key in ("lengths", "thresholds") if key in model.notes]
     if recipe.scale is None:
         return [Candidate.of(lengths=lengths), *found]
     medium = {"relative": 0.8, "probability": 0.4}[recipe.scale]
@@ -166,7 +166,7 @@ class RecipeContract:
         tokens = as_tokens(self.data().take(range(5)))
         model.save(tmp_path)
         loaded = AdaptiveModel.load(str(tmp_path)).eval()
-        assert loaded.found == model.found
+        assert loaded.notes == model.notes
         for candidate in (Candidate.of(), *candidates(self.recipe, model)):
             reduced = plan(self.recipe, candidate, LAYERS)
             with torch.no_grad():  # a product with one output may sum in another order where its weights lie elsewhere
@@ -206,7 +206,7 @@ class RecipeContract:
                 continue
         rough = self.trained(tmp_path)
         assert torch.equal(weights(rough), weights(model))
-        assert rough.found == model.found
+        assert rough.notes == model.notes
 
     def test_thresholds_without_a_score_to_turn_are_refused(self) -> None:
         recipe = self.recipe

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS: Final = ("bf16", "fp32")  # of training; fp16 would need its losses scaled
+FORMATS: Final = ("bf16", "fp32")  # number formats of training; fp16 would need loss scaling
 RECORD: Final = "searchkit.json"  # beside the weights, and the last file that is written
-CONDITIONS: Final = "conditions.json"  # in the folder of a training: what it began with
+CONDITIONS: Final = "conditions.json"  # file in the folder of a training: the conditions it began with
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Trained:
     train_s: float
 
     @property
-    def found(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any]:
         """Notes of the recipe in the checkpoint's config: thresholds, lengths and predictors' settings."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
-            return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+            notes: dict[str, Any] = json.loads((self.folder / "config.json").read_text()).get("searchkit", {})
+            return {name: tuple(value) if isinstance(value, list) else value for name, value in notes.items()}
         except (OSError, ValueError, AttributeError) as error:
             raise _damaged(self.folder / "config.json", error) from error
 
@@ -139,7 +139,7 @@ def _candidates(cache: Path, base: str, dtype: str, wanted: str) -> list[Path]:
     if dtype == "auto":
         return [of_auto, own]
     if wanted not in FORMATS:
-        return [of_auto, *(cache / f"{base}-{other}" for other in FORMATS)]
+        return [of_auto, *(cache / f"{base}-{number_format}" for number_format in FORMATS)]
     return [own, of_auto] if (of_auto / RECORD).is_file() and _record(of_auto).get("dtype") == wanted else [own]
 
 
@@ -157,13 +157,13 @@ def _origin(folder: Path) -> str:
 
 def _waiting(name: str, progress: Progress) -> Callable[[], None]:
     """Report that another process trains this supernet: in the log once, to progress each time."""
-    said = False
+    reported = False
 
     def waiting() -> None:
-        nonlocal said
-        if not said:
+        nonlocal reported
+        if not reported:
             log.info("another process trains supernet %s: waiting for it", name)
-            said = True
+            reported = True
         progress("train", 0, 1, "another process trains this supernet: waiting for it")
 
     return waiting
@@ -171,7 +171,7 @@ def _waiting(name: str, progress: Progress) -> Callable[[], None]:
 
 @dataclass(frozen=True, eq=False)
 class _Untrained:
-    """Inputs of a training, checked and in memory, before anything is written."""
+    """Inputs of a training, checked and in memory before anything is written."""
 
     supernet: Supernet
     tokenizer: PreTrainedTokenizerBase
@@ -219,10 +219,10 @@ def _conditions(partial: Path, device: torch.device, dtype: str) -> dict[str, An
         log.warning("the training began in %s on another device and goes on in it", before)
         dtype = before
     threads += [count for count in [torch.get_num_threads()] if count not in threads]
-    found = {"device": device.type, "dtype": dtype, "threads": threads}
-    replace_whole(file, json.dumps(found).encode())
+    conditions = {"device": device.type, "dtype": dtype, "threads": threads}
+    replace_whole(file, json.dumps(conditions).encode())
     log.info("training in %s with %d threads on %s", dtype, threads[-1], device)
-    return found
+    return conditions
 
 
 @contextmanager

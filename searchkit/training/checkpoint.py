@@ -15,9 +15,10 @@ import torch
 
 from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
+from searchkit.reduction.families import FAMILIES
 from searchkit.reduction.heads import SETTING, Head, is_class_of, set_head
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.training.label_names import order_of, suggestion
+from searchkit.training.label_names import order_of, plain, suggestion
 
 if TYPE_CHECKING:
     from searchkit.training.recipe import Recipe
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAY_ON: Final = "; begin with start=FineTune(...), which trains a head"
+# heads of pre-training, which stay in files of fine-tuned models, and poolers that the new head does not read
+UNUSED: Final = ("cls.", "lm_head.", "generator_", "discriminator_", "vocab_", "mlm_", "head.", "decoder.", "pooler.")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     checkpoint does not fit, StudyError for a `label_map` that has nothing to map.
     """
     config = load_config(source)
+    _check_own_code(source, config, wanted.trained)
     names, resized = _names(config), config.num_labels != len(wanted.labels)
     if not wanted.trained:
         _check_head(source, config, wanted)
@@ -63,11 +67,13 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if resized:
         config.num_labels = len(wanted.labels)
     if attention_dropout is not None:  # the families have two names for it
-        name = "attention_dropout" if hasattr(config, "attention_dropout") else "attention_probs_dropout_prob"
-        setattr(config, name, attention_dropout)
+        for name in ("attention_dropout", "attention_probs_dropout_prob"):
+            if hasattr(config, name):  # a config may hold both, of which its family reads one
+                setattr(config, name, attention_dropout)
     stock, weights = read_stock(source, config, wanted.head.auto_class, new_outputs=resized)
     if not wanted.trained:
         weights.check_complete(source, WAY_ON)
+        _check_read(source, weights)
     model = AdaptiveModel.of_stock(stock, source)
     new = _is_new(model, weights)
     order = None if new else order
@@ -77,7 +83,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if order is not None:
         _permute(source, model, names, order, wanted)
     elif wanted.head.named_outputs and not new:
-        pairs = ", ".join(f"{name} as {label}" for name, label in zip(names, wanted.labels, strict=True))
+        pairs = ", ".join(f"{name} as {label}" for name, label in zip(names, wanted.labels, strict=False))
         log.warning("%s: its labels do not match the data's; the head is trained on from: %s", source, pairs)
     name_outputs(model, _saved_names(names, order, wanted), wanted.head)
     return model
@@ -103,6 +109,8 @@ def _architecture(config: Any) -> str:
 def _check_head(source: str, config: Any, wanted: Wanted) -> None:
     """Refuse a head of another kind or size where none is trained; one without architecture is known by its weights."""
     architecture, count = _architecture(config), len(wanted.labels)
+    if not architecture and FAMILIES[config.model_type].dense_reader:  # whose heads have the same names of weights
+        raise DataError(f"{source}: its config names no architecture, so the kind of its head is unknown{WAY_ON}")
     if architecture and not is_class_of(architecture, wanted.head):
         kind = wanted.head.name.replace("_", " ")
         raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
@@ -112,9 +120,38 @@ def _check_head(source: str, config: Any, wanted: Wanted) -> None:
         raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{WAY_ON}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
         raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
-    activation = str((getattr(config, "sentence_transformers", None) or {}).get("activation_fn", "Identity"))
+    activation = str(
+        (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+        or getattr(config, "sbert_ce_default_activation_function", None)  # its name before version 4
+        or "Identity"
+    )
     if wanted.head.name == "regression" and not activation.endswith("Identity"):
         raise DataError(f"{source}: its number is the output after {activation}, which is not computed here{WAY_ON}")
+
+
+def _check_own_code(source: str, config: Any, trained: bool) -> None:
+    """Tell of a model whose code is not transformers', whose weights may mean another function; refuse it as it is."""
+    import transformers
+
+    architecture = _architecture(config)
+    known = getattr(getattr(transformers, architecture, None), "config_class", None) if architecture else None
+    remote = [name for name in (getattr(config, "auto_map", None) or {}) if name.startswith("AutoModel")]
+    if not remote and (not architecture or getattr(known, "model_type", None) == config.model_type):
+        return
+    line = f"{source}: its model is {architecture or remote[0]}, which is not transformers' own {config.model_type}"
+    if not trained:
+        raise DataError(f"{line}: what it computes is not known here{WAY_ON}")
+    log.warning("%s: its weights are read as those of transformers' class", line)
+
+
+def _check_read(source: str, weights: Weights) -> None:
+    """Refuse a head with parts that the stock class does not read."""
+    if unread := [name for name in weights.unread if not _is_unused(name)]:
+        raise DataError(f"{source}: weights of the file have no place in transformers' head: {listed(unread)}{WAY_ON}")
+
+
+def _is_unused(name: str) -> bool:
+    return name.startswith(UNUSED) or ".pooler." in name or name.endswith(".position_ids")
 
 
 def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> tuple[int, ...] | None:
@@ -137,9 +174,11 @@ def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> 
 
 
 def _agree(config: Any, names: tuple[str, ...]) -> bool:
-    """Return whether `label2id` agrees with `id2label`, as far as it has the names."""
-    numbers = config.label2id or {}
-    return all(int(numbers.get(name, number)) == number for number, name in enumerate(names))
+    """Return whether `label2id` agrees with `id2label`, as far as it has the names, in any spelling."""
+    exact = {str(name): str(number) for name, number in (config.label2id or {}).items()}
+    alike = {plain(name): number for name, number in exact.items()}
+    numbers = [exact.get(name, alike.get(plain(name), str(number))) for number, name in enumerate(names)]
+    return numbers == [str(number) for number in range(len(names))]
 
 
 def _is_new(model: AdaptiveModel, weights: Weights) -> bool:

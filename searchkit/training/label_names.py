@@ -22,7 +22,7 @@ def order_of(
     """
     if label_map is not None:
         return _mapped(checkpoint, data, {name: str(label) for name, label in label_map.items()})
-    for key in (str, _plain):
+    for key in (str, plain):
         names, wanted = [key(name) for name in checkpoint], [key(name) for name in data]
         if len(set(names)) == len(names) and len(set(wanted)) == len(wanted) and set(names) == set(wanted):
             return tuple(names.index(name) for name in wanted)
@@ -35,7 +35,12 @@ def suggestion(checkpoint: Sequence[str], data: Sequence[str]) -> str:
     return f"Supernet(label_map={{{pairs}}}) if that is what they mean"
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """The name without capital letters and needless blanks, by which names are compared.
+
+    >>> plain(" Very  GOOD")
+    'very good'
+    """
     return " ".join(name.split()).casefold()
 
 

@@ -83,8 +83,8 @@ class LTP(Schedule):
         rates = {"learned.thresholds": self.threshold_rate}
         fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, where, finish)
         if self.hard_epochs:
-            found = plan(self, Candidate.of(thresholds=tuple(model.found["thresholds"])), layers)
-            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(found), where)
+            trained_plan = plan(self, Candidate.of(thresholds=tuple(model.notes["thresholds"])), layers)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan), where)
 
     def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)

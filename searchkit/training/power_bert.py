@@ -80,8 +80,8 @@ class PowerBert(Schedule):
         rates = {"learned.soft_extract": self.soft_rate}
         fit(model, data, stage_of("power-search", self, rates=rates), self._search, where, finish)
         if self.retrain_epochs:
-            found = plan(self, Candidate.of(lengths=tuple(model.found["lengths"])), layers)
-            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(found), where)
+            trained_plan = plan(self, Candidate.of(lengths=tuple(model.notes["lengths"])), layers)
+            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(trained_plan), where)
 
     def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]

@@ -46,8 +46,8 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
     model.eval()
     for number, rows in enumerate(batches, start=1):
         batch = batch_of(data, torch.as_tensor(rows), where.device)
-        found = saliency(model, batch, gold=gold).cpu().numpy()
-        written[token_rows(data, rows)] = found
+        values = saliency(model, batch, gold=gold).cpu().numpy()
+        written[token_rows(data, rows)] = values
         where.progress("train saliency", number, len(batches))
     written.flush()
     partial.rename(path)
@@ -66,13 +66,13 @@ def saliency(model: AdaptiveModel, batch: Batch, *, gold: bool) -> Tensor:
         logits = model(batch.tokens, ReductionPlan.unreduced(model.shape.layers), embedded=embedded).logits
         explained = model.head.evidence(logits, batch.labels if gold else None, batch.layout).sum()
         (gradient,) = torch.autograd.grad(explained, embedded)
-    found: Tensor = torch.linalg.vector_norm((gradient * embedded.detach()).float(), dim=1)
-    return found
+    norms: Tensor = torch.linalg.vector_norm((gradient * embedded.detach()).float(), dim=1)
+    return norms
 
 
 def token_rows(data: Encoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices in `data` of the tokens of these examples, packed."""
     lengths = data.lengths[rows]
     ends = np.cumsum(lengths)
-    found: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)
-    return found
+    indices: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(data.offsets[rows] - (ends - lengths), lengths)
+    return indices

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from searchkit._checks import check_count, check_fields
+from searchkit._checks.paths import located
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
 from searchkit.reduction.plugins import with_plug_ins
 from searchkit.space import Space, Thresholds
@@ -79,6 +80,8 @@ class Supernet:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", located(self.model))
         self._check_label_map()
         if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
             raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,28 +20,18 @@ from searchkit.testing.evaluators import by_number
 from searchkit.testing.formula import OBJECTIVES, QUALITY, FormulaWorkbench, Point, asks
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One local cluster for all tests of this file: starting one takes seconds."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
 class TestInline(EvaluatorContract):
     def make(self, workbench: Workbench, objectives: Sequence[Objective]) -> Evaluator:
         return Inline(workbench, objectives)
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("local_ray")
 class TestTwoRayWorkers(EvaluatorContract):
     def make(self, workbench: Workbench, objectives: Sequence[Objective]) -> Evaluator:
         return Ray(workbench, objectives, workers=2)
 
 
-def test_one_worker_gives_the_same_trials_as_this_process(cluster: None) -> None:
+def test_one_worker_gives_the_same_trials_as_this_process(local_ray: None) -> None:
     workbench = FormulaWorkbench({0.5: "raise", 2 / 6: "memory"})
     with Ray(workbench, OBJECTIVES, workers=1) as one_worker, Inline(workbench, OBJECTIVES) as inline:
         found, expected = (dict(by_number(evaluator.run(asks()))) for evaluator in (one_worker, inline))
@@ -51,7 +41,7 @@ def test_one_worker_gives_the_same_trials_as_this_process(cluster: None) -> None
     ]
 
 
-def test_a_worker_that_dies_once_costs_no_trial(cluster: None, tmp_path: Path) -> None:
+def test_a_worker_that_dies_once_costs_no_trial(local_ray: None, tmp_path: Path) -> None:
     with Ray(FormulaWorkbench({2 / 6: "die once"}, str(tmp_path)), OBJECTIVES, workers=2) as evaluator:
         found = by_number(evaluator.run(asks()))
     assert [ask for ask, _ in found] == asks()
@@ -59,7 +49,7 @@ def test_a_worker_that_dies_once_costs_no_trial(cluster: None, tmp_path: Path) -
     assert list(tmp_path.iterdir()), "no worker died, so nothing was shown"
 
 
-def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(cluster: None) -> None:
+def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(local_ray: None) -> None:
     chosen = [ask for ask in asks() if Point(ask.candidate).lengths != (0.5, 0.5, 0.5)][:8]
     killer = next(ask for ask in asks() if Point(ask.candidate).lengths[0] == 2 / 6)
     todo = [ask for ask in chosen if Point(ask.candidate).lengths[0] != 2 / 6] + [killer]
@@ -72,7 +62,7 @@ def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(c
     assert all(isinstance(found[ask.key], Measured) for ask in todo if ask is not killer)
 
 
-def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(cluster: None) -> None:
+def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(local_ray: None) -> None:
     with pytest.raises(StudyError, match=r"a worker cannot start: .*weights.bin is not here"):
         Ray(FormulaWorkbench({}, broken=True), (QUALITY,), workers=1)
 

@@ -20,8 +20,8 @@ from searchkit.reduction.plugins import registry
 from searchkit.reduction.scorers import SCORERS
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.scorers.untrained import Position
-from searchkit.training import FineTune, Supernet
-from searchkit.training.supernet import Scratch
+from searchkit.training import FineTune
+from searchkit.training.supernet import Scratch, Supernet
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```python title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)

@@ -17,7 +17,7 @@ from searchkit.evaluate.racing import RaceState
 from searchkit.front import hypervolume_curve, losses, reference_point
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Measured, Pruned
-from searchkit.runs.status import told
+from searchkit.runs.status import status_lines
 from searchkit.search.budget import HOUR_S, Account
 from searchkit.search.failures import grouped
 from searchkit.search.generational import search
@@ -108,7 +108,7 @@ def test_the_plateau_is_that_of_the_whole_curve(dimensions: int, seed: int) -> N
     for place, trial in enumerate(trials):
         assert one_by_one.ended is None
         one_by_one.add(trial)
-        one_by_one.told([trial])
+        one_by_one.judge_plateau([trial])
         if place == expected:
             break
     assert one_by_one.ended == "the hypervolume grew by less than 0.2 % over 30 evaluations"
@@ -250,7 +250,7 @@ def test_the_status_tells_mode_progress_and_failures_with_an_example() -> None:
     trials = [replace(trial, seconds=360.0) for trial in drawn(10, 2, seed=1)]
     trials[7] = Trial(Ask(7, Candidate.of(x=7)), Failed("timeout", "took\ntoo long"), 360.0)
     missing = [trial for trial in trials if trial.ask.number != 9]
-    lines = list(told(record, missing, ended=None, in_flight=None, seconds=1800.0))
+    lines = list(status_lines(record, missing, ended=None, in_flight=None, seconds=1800.0))
     assert lines[:3] == [
         "generation by generation: 2 done, of 4 candidates each",
         "until 9 evaluations",
@@ -258,10 +258,10 @@ def test_the_status_tells_mode_progress_and_failures_with_an_example() -> None:
     ]
     assert '  1 x timeout: took too long; the first was ask 7, {"x": 7}' in lines
     record["description"]["engine"]["steady"] = True
-    lines = list(told(record, trials, ended="2 hours are spent", in_flight=6, seconds=0.0))
+    lines = list(status_lines(record, trials, ended="2 hours are spent", in_flight=6, seconds=0.0))
     assert lines[0] == "steady state, 6 candidates in flight: 10 are done"
     assert "ended: 2 hours are spent" in lines
     assert (
-        next(told(record, [], ended=None, in_flight=None, seconds=0.0))
+        next(status_lines(record, [], ended=None, in_flight=None, seconds=0.0))
         == "steady state, no candidates in flight: 0 are done"
     )

@@ -265,18 +265,18 @@ def test_variables_of_launchers_and_trackers_change_nothing(
 
 def test_a_supernet_given_as_model_brings_no_thresholds_of_its_own_recipe(tmp_path: Path) -> None:
     first = trained(tmp_path, Supernet(SCRATCH, LTP(epochs=1, hard_epochs=0, start=None)))
-    assert "thresholds" in first.found
+    assert "thresholds" in first.notes
     again = trained(tmp_path, Supernet(str(first.folder), LengthDrop(epochs=1, start=None)))
-    assert again.found == {}
+    assert again.notes == {}
 
 
 def test_predictors_that_a_recipe_does_not_train_are_dropped_with_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = trained(tmp_path, Supernet(SCRATCH, LengthDrop(epochs=1, start=None, input=InputReducer(hidden=4))))
-    assert first.found["predictors"] == {"input": {"hidden": 4}}
+    assert first.notes["predictors"] == {"input": {"hidden": 4}}
     plain = trained(tmp_path, Supernet(str(first.folder), FineTune(epochs=1)))
-    assert plain.found == {}
+    assert plain.notes == {}
     assert not (plain.folder / "predictors.safetensors").exists()
     assert "FineTune: the model's input of an earlier training are dropped" in caplog.text
 
@@ -287,7 +287,7 @@ def test_predictors_of_other_settings_begin_anew_with_a_line(tmp_path: Path, cap
 
     first = gates(SCRATCH, 4)
     wider = gates(str(first.folder), 6)
-    assert wider.found["predictors"] == {"gate": {"hidden": 6, "bias": 2.0}}
+    assert wider.notes["predictors"] == {"gate": {"hidden": 6, "bias": 2.0}}
     assert {tuple(weight.shape) for name, weight in load_file(wider.folder / "predictors.safetensors").items()} >= {
         (6, 8)
     }

@@ -209,11 +209,16 @@ def _dense_head(stock: Any, activation: Callable[[Tensor], Tensor]) -> Head:
     return classify
 
 
+def _no_padding(config: Any) -> str | None:
+    """RoBERTa's position ids begin after that of the padding token."""
+    return None if config.pad_token_id is not None else "its config has no pad_token_id, from which positions count"
+
+
 def _as_it_is(hidden: Tensor) -> Tensor:
     return hidden
 
 
 BERT: Final = Family(bert)
 DISTILBERT: Final = Family(distilbert)
-ROBERTA: Final = Family(roberta)
+ROBERTA: Final = Family(roberta, refuse=_no_padding)
 ELECTRA: Final = Family(electra)
