@@ -1,1 +1,1 @@
-"""One claim per file; each prints its figures and keeps them in `results/`. Run as `python -m benchmarks.NAME`."""
+"""Benchmarks, one claim per file; each prints its figures and keeps them in `results/`: `python -m benchmarks.NAME`."""

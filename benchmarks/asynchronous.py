@@ -97,7 +97,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Search:
-    """What one simulated search came to: utilisation until its end and until its last start, and its curve."""
+    """Result of one simulated search: utilisation until its end and until its last start, and its curve."""
 
     whole: float
     fed: float

@@ -37,7 +37,7 @@ Row = dict[str, str | int]
 
 @dataclass
 class Tally:
-    """What became of the trials of one fault."""
+    """Counts of the trials of one fault, by what became of them."""
 
     fault: str
     tried: int = 0
@@ -47,7 +47,7 @@ class Tally:
     wrong: int = 0
 
     def add(self, expected: Sequence[Trial], found: Sequence[Trial] | None, spare: int = 0) -> None:
-        """One try: the trials that were reported, and those found afterwards (None: a clear refusal).
+        """Add one try: the trials that were reported, and those stored afterwards (None: a clear refusal).
 
         spare: how many of the last ones may be missing.
         """

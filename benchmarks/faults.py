@@ -1,4 +1,4 @@
-"""What searchkit survives: kills of every process there is, poisonous candidates, storages that fail.
+"""Benchmark of faults that searchkit survives: kills of every process, poisonous candidates, storages that fail.
 
 A longer soak of what tests/faults shows. Every row counts how often a fault was tried and survived, and over all tries
 the trials that were lost, there twice, or wrong: different from those of an undisturbed search. Real processes, real
@@ -107,7 +107,7 @@ def _outcome(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def cluster_faults(times: int) -> Iterator[Row]:
-    """Of workers, raylets and nodes in turn, while two workers measure the same candidates over and over."""
+    """Kill workers, raylets and nodes in turn, while two workers measure the same candidates over and over."""
     chance = random.Random(0)
     with cluster() as nodes:
 

@@ -1,4 +1,4 @@
-"""How far latencies can be believed: repeatability, intervals, the modelled latency, and what it all costs.
+"""Benchmark of latency measurement: repeatability, intervals, the modelled latency, and their cost.
 
 Needs real data and a real model beside the checkout: MiniLM on SST-2's sentences, at batch 1. agreement: of pairs of
 measurements of one plan, one after the other, those whose intervals meet (or that say the machine was busy), on an idle
@@ -77,7 +77,7 @@ def repeatability(bench: SupernetBench, repetitions: int) -> dict[str, Any]:
 
 
 def beside_a_neighbour(bench: SupernetBench, repetitions: int) -> dict[str, Any]:
-    """The same next to a process that uses all cores."""
+    """Measure next to a process that uses all cores."""
     timed, plan = latency(), constant(bench, 0.8)
     with neighbour():
         pairs = [(measured(bench, timed, plan), measured(bench, timed, plan)) for _ in range(repetitions)]
@@ -117,7 +117,7 @@ def modelled(bench: SupernetBench) -> dict[str, Any]:
 
 
 def phase(bench: SupernetBench) -> dict[str, Any]:
-    """What latency adds to a generation of new candidates."""
+    """Cost that latency adds to a generation of new candidates."""
     space, rng = Space(Lengths()).bound(bench.model.shape.layers), np.random.default_rng(1)
     candidates = [space.decode(genome) for genome in space.sample(GENERATION, rng)]
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the search itself costs per evaluation: engine, store and evaluator with an objective that is free."""
+"""Benchmark of the search's own cost per evaluation: engine, store and evaluator with a free objective."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Free:
         return self
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
-        """Nothing is shared, nothing stopped."""
+        """Prepare nothing: no prefix is shared, no candidate stopped."""
         return {}
 
     def subject(self, candidate: Candidate) -> Candidate:

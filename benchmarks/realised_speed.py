@@ -1,4 +1,4 @@
-"""How much of the saved computation is saved time: measured speed-up over the MACs ratio.
+"""Benchmark of realised speed: the measured speed-up over the MACs ratio.
 
 Needs a real model beside the checkout, and SST-2 for the mix of lengths. Every pass of a plan is timed next to passes
 of the unreduced model, in turns. The unreduced side is the faster of two: ours (packed, fused attention) and the stock
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def plans(layers: int) -> dict[str, tuple[float, ...]]:
-    """By name; searched ones from the table that benchmarks.family leaves."""
+    """Plans by name; searched ones from the table that benchmarks.family leaves."""
     found = {f"constant ratio {kept}": tuple(kept**layer for layer in range(1, layers + 1)) for kept in (0.9, 0.8)}
     table = Path(__file__).parent / "results" / "family.json"
     for row in json.loads(table.read_text())["figures"]["rows"] if table.exists() else ():

@@ -1,4 +1,4 @@
-"""How every benchmark ends: one line `NAME {json}`, and with machine, versions and date in `results/NAME.json`."""
+"""Result of a benchmark: one line `NAME {json}`, and with machine, versions and date in `results/NAME.json`."""
 
 from __future__ import annotations
 

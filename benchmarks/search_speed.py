@@ -1,4 +1,4 @@
-"""How fast a search evaluates its candidates, against the published way and the best straightforward one.
+"""Benchmark of search speed, against the published way and the best straightforward one.
 
 Needs real data and a real model beside the checkout. The candidates are those of a recorded search, in its order and
 generations; every generation is evaluated by each way in turn, in one run, so that all meet the same machine. The two
@@ -85,7 +85,7 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
         figures: dict[str, Any] = {}
 
         def found(**more: Any) -> None:
-            """Told at once: the next part may take long."""
+            """Print a result at once, since the next part may take long."""
             figures.update(more)
             print(task, more, flush=True)
 
@@ -119,7 +119,7 @@ def recorded(task: str, evaluations: int, runs: Path) -> Session:
 
 
 def workbench_of(run: Session, **changes: Any) -> SupernetWorkbench:
-    """With the documents that are timed, which may be more than the search itself looked at."""
+    """Workbench with the documents that are timed, which may be more than the search uses."""
     bench, task = workbench(run, "search"), run.study.task
     assert isinstance(bench, SupernetWorkbench)
     assert isinstance(task, TextClassification)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 LONGEST: Final = 1000  # characters of a message
-QUOTED: Final = 400  # of what another library says in it
+QUOTED: Final = 400  # characters quoted of another library's message
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:
@@ -40,7 +40,7 @@ class SearchkitError(Exception):
 
 
 class StudyError(SearchkitError):
-    """The author of the study has to change something: the study file, a parameter, an option.
+    """Error that the author of the study has to mend: in the study file, a parameter, an option.
 
     >>> from searchkit import NSGA2, StudyError
     >>> try:
@@ -52,7 +52,7 @@ class StudyError(SearchkitError):
 
 
 class DataError(SearchkitError):
-    """Data or a checkpoint is missing, malformed, or does not fit the study.
+    """Error of data or a checkpoint that is missing, malformed, or does not fit the study.
 
     >>> from searchkit import DataError, SearchkitError
     >>> issubclass(DataError, SearchkitError)
@@ -61,7 +61,7 @@ class DataError(SearchkitError):
 
 
 class TrialError(SearchkitError):
-    """One candidate could not be measured. It is recorded as `Failed` of this `kind` and the search goes on.
+    """Error of a candidate that could not be measured: it is recorded as `Failed` of this `kind`, the search goes on.
 
     >>> from searchkit import TrialError
     >>> TrialError("objective 'loss' is nan", kind="nan").kind
@@ -74,7 +74,7 @@ class TrialError(SearchkitError):
 
 
 class StoreError(SearchkitError):
-    """The record of the run cannot be read, written or trusted: stop now.
+    """Error of a run's record that cannot be read, written or trusted, which stops the run.
 
     >>> from searchkit import SearchkitError, StoreError
     >>> issubclass(StoreError, SearchkitError)
@@ -83,11 +83,11 @@ class StoreError(SearchkitError):
 
 
 class NothingStoredError(StoreError):
-    """There is no store yet, or it does not hold the study: not damage, nothing was written so far."""
+    """Error of a store that does not exist yet, or does not hold the study: nothing is damaged."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for an unknown name: what it is, the closest known names first, then the others."""
+    """Message for an unknown name, on one line: the closest known names first, then the others."""
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -21,7 +21,7 @@ Z_95: Final = 1.959963984540054  # standard errors to either side that hold 95 %
 
 @dataclass(frozen=True)
 class Candidate:
-    """One point of the space in user terms: dimension name -> value, names sorted, values in canonical form.
+    """Candidate: a point of the space in user terms, dimension name -> value, names sorted, values in canonical form.
 
     Build it with `Candidate.of(lengths=(1.0, 0.5))`. Two candidates that run the same computation have the same `key`,
     because a space only hands out canonical candidates.

@@ -19,7 +19,7 @@ _CONVERTED: Final = re.compile(rf"\s*({_NUMBER}|{_DATE}|{_WORD}|)\s*", re.IGNORE
 
 
 def is_converted(text: str) -> bool:
-    """Whether a reader with default settings may turn the text into something else: "1e5", "007", "nan", "1/2", ""."""
+    """Return whether default settings of a reader may convert the text: "1e5", "007", "nan", "1/2", ""."""
     return len(text) <= LONGEST and bool(_CONVERTED.fullmatch(text))
 
 

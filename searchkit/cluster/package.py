@@ -20,13 +20,13 @@ from searchkit.errors import StudyError
 if TYPE_CHECKING:
     from searchkit.runs.study_file import Loaded
 
-LIMIT_MIB: Final = 100  # of one package, for a Ray head
+LIMIT_MIB: Final = 100  # limit of one package of a Ray head
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}
 # of files that Ray would leave out without a word
 IGNORES: Final = {".gitignore", ".rayignore"}
 SENT: Final = ("searchkit", "objectives")
 NEEDS: Final = "needs.json"
-MUST_MATCH: Final = ("searchkit", "torch")  # whose versions decide values; others have to be there
+MUST_MATCH: Final = ("searchkit", "torch")  # their versions decide values; other packages only have to be installed
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,10 @@ class Asks:
         self._space = space
         self._rng = rng
         self._first = deque(known(space, first))
-        self._seen: set[tuple[int, ...]] = set()  # in a generation, or told
+        self._seen: set[tuple[int, ...]] = set()  # genomes of generations or told trials
         self._told: set[tuple[int, ...]] = set()
         self._waiting: deque[Genome] = deque()
-        self._open: dict[str, Genome] = {}  # asked and not told, by key
+        self._open: dict[str, Genome] = {}  # open asks by key: asked and not told
         self._asked = 0
 
     def ask(self, n: int, generation: Callable[[], Iterable[Genome]]) -> list[Ask]:

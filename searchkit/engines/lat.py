@@ -103,7 +103,7 @@ class LAT:
 
 
 class _Evolution:
-    """The running engine. One iteration is one generation: its children depend on chance alone once it has begun."""
+    """Running engine. An iteration is a generation, whose children depend on randomness alone once it has begun."""
 
     def __init__(self, config: LAT, space: Space, objectives: Sequence[Objective], seed: int, cost: Cost) -> None:
         self._config, self._space = config, space

@@ -1,12 +1,12 @@
 """Racing: the sequential test that stops candidates which a front member beats.
 
-A candidate and a rival are compared on the same examples, shard by shard, in an order that is random with respect to
-the outcomes. N examples make up the split; after n of them the differences d = candidate - rival are known. The claim
-on trial is that over all N they sum to zero or more, in other words that the candidate is at least as good on the whole
-split, which is what the search without racing would see. Evidence against the claim is the wealth of a gambler who bets
-that the next difference falls below what the claim demands on average of those that are left (Waudby-Smith and Ramdas,
-"Estimating means of bounded random variables by betting", 2023, sampling without replacement). If the claim is true the
-wealth ever exceeds 1 / a with probability at most a (Ville), so it may be looked at after every shard.
+A candidate and an incumbent are compared on the same examples, shard by shard, in an order that is random with respect
+to the outcomes. N examples make up the split; after n of them the differences d = candidate - incumbent are known. The
+claim on trial is that over all N they sum to zero or more, in other words that the candidate is at least as good on the
+whole split, which is what the search without racing would see. Evidence against the claim is the wealth of a gambler
+who bets that the next difference falls below what the claim demands on average of those that are left (Waudby-Smith and
+Ramdas, "Estimating means of bounded random variables by betting", 2023, sampling without replacement). If the claim is
+true the wealth ever exceeds 1 / a with probability at most a (Ville), so it may be looked at after every shard.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class RaceState:
     cost: Objective
     error: float
     looks: int
-    rivals: tuple[Incumbent, ...] = ()
+    incumbents: tuple[Incumbent, ...] = ()
 
     @classmethod
     def of(cls, racing: Racing | None, objectives: Sequence[Objective]) -> RaceState | None:
@@ -99,24 +99,24 @@ class RaceState:
 
     def against(self, trials: Iterable[Trial]) -> RaceState:
         """Copy of the race against these trials, whose examples are known."""
-        rivals = (
+        incumbents = (
             Incumbent(trial.key, trial.examples[self.quality.name], trial.examples[self.cost.name]) for trial in trials
         )
-        return replace(self, rivals=tuple(rivals))
+        return replace(self, incumbents=tuple(incumbents))
 
 
 class SequentialTest:
     """Sequential test of one candidate, shard by shard; `costs` are those of all examples, where known beforehand.
 
-    It has one rival, so that the error is spent once: the best in quality of those that cost no more. Where costs are
-    known only as the examples come, the first shard chooses it, and bets begin with the second; then half of the error
-    is left to the quality, and half to the cost, of which every look takes its share.
+    It has one incumbent, so that the error is spent once: the best in quality of those that cost no more. Where costs
+    are known only as the examples come, the first shard chooses it, and bets begin with the second; then half of the
+    error is left to the quality, and half to the cost, of which every look takes its share.
     """
 
     def __init__(self, race: RaceState, costs: Floats | None = None) -> None:
         self._race, self._exact = race, costs is not None
         self._share = race.error if self._exact else race.error / 2
-        self._rival = None if costs is None else self._best(lambda rival: float((costs - rival.cost).sum()) >= 0)
+        self._incumbent = None if costs is None else self._best(lambda member: float((costs - member.cost).sum()) >= 0)
         self._start = 0
         self._quality = self._cost = np.zeros(0)
         self._units = self._rows = np.zeros(0, dtype=np.int64)
@@ -124,41 +124,41 @@ class SequentialTest:
     def stops(self, subject: Any, units: NDArray[np.int64], rows: NDArray[np.int64]) -> Pruned | None:
         """Verdict after one more shard: `units` and `rows` of the split that its qualities and costs belong to."""
         race = self._race
-        if self._exact and self._rival is None:
+        if self._exact and self._incumbent is None:
             return None
         outcomes = race.outcomes(subject)
         self._quality = np.concatenate([self._quality, outcomes[race.quality.name]])
         self._units = np.concatenate([self._units, units])
         self._cost = np.concatenate([self._cost, outcomes[race.cost.name]])
         self._rows = np.concatenate([self._rows, rows])
-        if self._rival is None:
-            self._rival, self._start = self._best(self._costs_more), len(self._units)
+        if self._incumbent is None:
+            self._incumbent, self._start = self._best(self._costs_more), len(self._units)
             return None
-        rival, behind = self._rival, self._rival.quality[self._units] - self._quality
-        if evidence(-behind, len(rival.quality), 0.0, self._start) <= -math.log(self._share):
+        incumbent, behind = self._incumbent, self._incumbent.quality[self._units] - self._quality
+        if evidence(-behind, len(incumbent.quality), 0.0, self._start) <= -math.log(self._share):
             return None
-        if not self._exact and not self._costs_more(rival):
+        if not self._exact and not self._costs_more(incumbent):
             return None
-        low, high = betting_interval(behind, len(rival.quality), race.error, self._start)
+        low, high = betting_interval(behind, len(incumbent.quality), race.error, self._start)
         return Pruned(
-            f"{race.quality.name} {self._quality.mean():.3f}, behind {rival.key} by {behind.mean():.3f} "
+            f"{race.quality.name} {self._quality.mean():.3f}, behind {incumbent.key} by {behind.mean():.3f} "
             f"({low:.3f} to {high:.3f} at {100 * (1 - race.error):g} %), which costs no more",
             len(self._units),
         )
 
     def _best(self, cheaper: Callable[[Incumbent], bool]) -> Incumbent | None:
-        able = (rival for rival in self._race.rivals if cheaper(rival))
-        return max(able, key=lambda rival: float(rival.quality.mean()), default=None)
+        able = (incumbent for incumbent in self._race.incumbents if cheaper(incumbent))
+        return max(able, key=lambda incumbent: float(incumbent.quality.mean()), default=None)
 
-    def _costs_more(self, rival: Incumbent) -> bool:
+    def _costs_more(self, incumbent: Incumbent) -> bool:
         """Return whether the candidate costs more than the incumbent, by the examples seen so far.
 
         Student's bound on the mean with the correction for a finite population: costs vary little from their pattern
         over lengths, and are exact at the end.
         """
-        from scipy.special import stdtrit  # not as the module is imported: it takes a tenth of a second
+        from scipy.special import stdtrit  # imported on use: it takes a tenth of a second
 
-        excess, population = self._cost - rival.cost[self._rows], len(rival.cost)
+        excess, population = self._cost - incumbent.cost[self._rows], len(incumbent.cost)
         n = len(excess)
         if n < 2:
             return False

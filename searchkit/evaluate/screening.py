@@ -67,7 +67,7 @@ def raced(
     subjects: Sequence[SupernetSubject], shards: Sequence[Shard], race: RaceState | None, run: Run
 ) -> list[list[Passes] | Pruned]:
     """Passes of each subject, made shard by shard, or the verdict of the race that it lost."""
-    tests = [_test(race, subject) for subject in subjects] if race is not None and race.rivals else []
+    tests = [_test(race, subject) for subject in subjects] if race is not None and race.incumbents else []
     results: list[list[Passes] | Pruned] = [[] for _ in subjects]
     going = list(range(len(subjects)))
     for shard in shards:

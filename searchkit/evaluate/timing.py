@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took
 
 RESAMPLES: Final = 400
-SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones was disturbed
 PAUSES: Final = (
     20  # times `min_round_interval_s` that a measurement waits in all: small models would wait for hundreds of rounds
 )
@@ -85,7 +85,7 @@ class Ratio:
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """times: (R, S, J) seconds of the rounds that count; rejected: rounds that do not; contended: too few were left
+    """Measured times: (R, S, J) seconds of the rounds that count; rejected: others; contended: too few were left
     without them, so that all of them count after all; spent_s: what the measurement took
     """
 

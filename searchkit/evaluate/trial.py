@@ -35,7 +35,7 @@ def measure_together(
         return
     start = time.perf_counter()
     prepared, error = _prepared(asks, bench, race)
-    if error and len(asks) > 1:  # of one of them or of all at once: alone, each has its own outcome
+    if error and len(asks) > 1:  # one ask may have failed all: measured alone, each has its own outcome
         log.warning("%d candidates cannot be computed together; now one by one\n%s", len(asks), error.trace)
         for ask in asks:
             yield from measure_together([ask], bench, objectives, race)

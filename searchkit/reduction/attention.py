@@ -231,7 +231,7 @@ def _scaled_products(query: Tensor, key: Tensor) -> Tensor:
 
 
 def weighted_softmax(logits: Tensor, weights: Tensor, real: Tensor | None = None) -> Tensor:
-    """w_j exp(z_j) / sum_k w_k exp(z_k) over the last axis, for weights in [0, 1] that broadcast to the logits.
+    """Softmax w_j exp(z_j) / sum_k w_k exp(z_k) over the last axis, for weights in [0, 1] that broadcast to the logits.
 
     A key of weight 0 gets exactly 0 at any scale of the logits, and still a finite gradient with respect to its weight
     (straight-through estimators need it): its exponential is cut at that of the strongest present key. Rows without any

@@ -16,11 +16,11 @@ from torch import Tensor
 from searchkit.reduction.ragged import Layout
 
 BLOCK: Final = 64  # queries and keys that a program of the kernel looks at together
-HEAD_WIDTHS: Final = (16, 32, 64, 128)  # that the kernel's products take; others are summed by torch
+HEAD_WIDTHS: Final = (16, 32, 64, 128)  # head widths of the kernel's products; others are summed by torch
 
 
 def takes(rows: Tensor, width: int) -> bool:
-    """Whether the fused kernel takes what is projected from these: half precision on a GPU, heads of this width."""
+    """Return whether the fused kernel takes these states: half precision on a GPU, heads of this width."""
     if width % 8 or width > 256:
         return False
     return rows.is_cuda and (rows.element_size() == 2 or torch.is_autocast_enabled("cuda"))

@@ -48,7 +48,7 @@ class Node:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.used = 0  # the generation that last asked for it
+        self.used = 0  # generation that last used the node
         self.kept = False
         self._made = torch.zeros_like(state.layout.positions, dtype=torch.bool)  # (T,)
         self._ranked: dict[Hashable, Ranked] = {}

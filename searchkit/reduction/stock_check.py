@@ -20,7 +20,7 @@ from searchkit.reduction.ragged import Layout, Tokens
 
 LENGTHS: Final = (2, 9, 24)  # tokens of the texts, so few that the comparison costs a second at most
 BEYOND: Final = 16  # tokens that local attention does not see of the longest text, from its other end
-TOLERANCE: Final = 2e-4  # of the largest value, or of 1 where all are smaller; measured: at most 1e-5
+TOLERANCE: Final = 2e-4  # share of the largest value, or of 1 where all are smaller; measured: at most 1e-5
 
 
 class StockBacked(Protocol):

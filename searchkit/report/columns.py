@@ -22,7 +22,7 @@ NAME: Final = 20  # characters of a name in narrow tables; longer ones are numbe
 STRIP: Final = 3  # values of a dimension from which on letters save room
 BETWEEN: Final = " | "  # two dimensions
 ASCII: Final = {"±": "+-", "…": "...", "—": "-"}
-_LEFT: Final = (True, False, False, True, False)  # of the parts of a number, which stand left of a decimal point
+_LEFT: Final = (True, False, False, True, False)  # the parts of a number that are padded on the left
 _NUMBER: Final = re.compile(r"([-+]?\d+)(\.\d+)?(?:( (?:±|\+-) )(\d+)(\.\d+)?)?|-|")
 
 

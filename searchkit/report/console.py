@@ -23,7 +23,7 @@ from searchkit.report.table import (
 )
 
 ROWS: Final = 12  # members of the front
-POINTS: Final = 3  # of a family of baselines
+POINTS: Final = 3  # points shown of a family of baselines
 
 
 def console_text(results: Results, width: int, *, ascii_only: bool = False) -> str:

@@ -106,7 +106,7 @@ def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, F
 
 @dataclass(frozen=True)
 class _Outcome:
-    """1 (the front is better), 0 or -1 (worse), and whether that is by a paired difference, where anything was met."""
+    """Outcome of a comparison: 1 (the front is better), 0 or -1, and whether it is by a paired difference, if any."""
 
     sign: int
     paired: bool = True

@@ -18,7 +18,7 @@ from searchkit.objective import Objective
 
 log = logging.getLogger(__name__)
 
-RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
+RECORD: Final[dict[str, type | UnionType]] = {  # fields of study.json
     "description": dict,
     "fingerprint": str,
     "file": str | None,  # None: the study was made in Python
@@ -150,7 +150,7 @@ def only_code_differs(record: Mapping[str, Any], description: Mapping[str, Any])
 
 
 def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
-    """A sentence where the study has code of the user's own, and the folder's run is from before code was kept."""
+    """Sentence where the study has code of the user's own, and the folder's run is from before code was kept."""
     owners = {name for part in description for name in _codes(description[part], part)}
     if folder.read().get(IDENTIFIED) or not owners:
         return None
@@ -161,7 +161,7 @@ def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
 
 
 def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
-    """What differs from the study of a record, and where that looked for relative paths, if that was elsewhere."""
+    """Differences to the study of a record, and the folder of its relative paths, if that was another."""
     changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
     return changed if home == str(Path.cwd()) else f"{changed}; relative paths were those of {home}"
 

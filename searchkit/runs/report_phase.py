@@ -83,7 +83,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
                 done[trial.key] = whole
                 tell("report", count := count + 1, len(missing))
     watch.write()
-    kept_baselines.add([done[each.key] for each in missing])  # what was stored before may be of another setting
+    kept_baselines.add([done[each.key] for each in missing])  # trials stored before may be of another setting
     return done
 
 

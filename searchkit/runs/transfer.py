@@ -18,7 +18,7 @@ from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
 
-_NOTE: Final = "run"  # of the search: the record of the folder, and its small files
+_NOTE: Final = "run"  # note of the search: the folder's record and its small files
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 

@@ -33,7 +33,7 @@ from searchkit.storage.address import with_password
 from searchkit.storage.store import Store
 from searchkit.training.cache import RECORD, fingerprint
 
-log = logging.getLogger("searchkit.runs.folder")  # whose warnings are shown
+log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
 
 
 def stored_results(folder: Folder) -> Results:

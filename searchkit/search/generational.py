@@ -48,7 +48,7 @@ def search(
     `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
-    leaders: list[str] = []  # keys of the front of all told trials, in a race
+    leaders: list[str] = []  # keys of the front of all told trials, for races
     stored = {trial.ask.number: trial for trial in done.values()}
 
     def goes_on() -> bool:
@@ -75,7 +75,7 @@ def search(
                 seen(trial)
                 account.refuse_failures()
                 if account.left and not goes_on():
-                    evaluator.halt()  # what is in flight still comes
+                    evaluator.halt()  # outcomes of asks in flight still arrive
         check_allowed(done, account.evaluations)
         if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GUESSED: Final = "heuristic"  # in the column start_source: where the answer stands is a guess
+GUESSED: Final = "heuristic"  # value of the column start_source: the position of the answer is a guess
 NO_ANSWER: Final = ("",)
 
 
@@ -58,7 +58,7 @@ class QuestionAnswering:
     stride: int = 128  # tokens of the context that neighbouring windows share
     question_length: int = 64  # tokens of the longest question
     limit: Limit = None
-    search_fraction: float = 0.1  # of the train rows
+    search_fraction: float = 0.1  # share of the train rows
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None

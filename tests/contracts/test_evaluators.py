@@ -21,16 +21,6 @@ from tests.analytic import COST, OBJECTIVES, QUALITY, FormulaWorkbench, Point, a
 Make = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One local cluster for all tests of this file: starting one takes seconds."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
 EVALUATORS: dict[str, Make] = {
     "inline": lambda workbench, objectives: Inline(workbench, objectives),
     "ray, two workers": lambda workbench, objectives: Ray(workbench, objectives, workers=2),
@@ -38,7 +28,7 @@ EVALUATORS: dict[str, Make] = {
 
 
 @pytest.fixture(params=sorted(EVALUATORS))
-def make(request: pytest.FixtureRequest, cluster: None) -> Make:
+def make(request: pytest.FixtureRequest, local_ray: None) -> Make:
     return EVALUATORS[request.param]
 
 
@@ -46,7 +36,7 @@ def by_number(trials: Iterator[Trial]) -> list[Any]:
     return [(trial.ask, trial.outcome) for trial in sorted(trials, key=lambda trial: trial.ask.number)]
 
 
-def test_one_worker_gives_the_same_trials_as_this_process(cluster: None) -> None:
+def test_one_worker_gives_the_same_trials_as_this_process(local_ray: None) -> None:
     workbench = FormulaWorkbench({0.5: "raise", 2 / 6: "memory"})
     with Ray(workbench, OBJECTIVES, workers=1) as one_worker, Inline(workbench, OBJECTIVES) as inline:
         found, expected = (dict(by_number(evaluator.run(asks()))) for evaluator in (one_worker, inline))
@@ -171,7 +161,7 @@ def test_timed_objectives_are_measured_alone(make: Make) -> None:
         assert not [other for other in spans if other[2] != number and other[0] < stop and start < other[1]]
 
 
-def test_a_worker_that_dies_once_costs_no_trial(cluster: None, tmp_path: Path) -> None:
+def test_a_worker_that_dies_once_costs_no_trial(local_ray: None, tmp_path: Path) -> None:
     with Ray(FormulaWorkbench({2 / 6: "die once"}, str(tmp_path)), OBJECTIVES, workers=2) as evaluator:
         found = by_number(evaluator.run(asks()))
     assert [ask for ask, _ in found] == asks()
@@ -179,7 +169,7 @@ def test_a_worker_that_dies_once_costs_no_trial(cluster: None, tmp_path: Path) -
     assert list(tmp_path.iterdir()), "no worker died, so nothing was shown"
 
 
-def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(cluster: None) -> None:
+def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(local_ray: None) -> None:
     chosen = [ask for ask in asks() if Point(ask.candidate).lengths != (0.5, 0.5, 0.5)][:8]
     killer = next(ask for ask in asks() if Point(ask.candidate).lengths[0] == 2 / 6)
     todo = [ask for ask in chosen if Point(ask.candidate).lengths[0] != 2 / 6] + [killer]
@@ -192,7 +182,7 @@ def test_a_candidate_that_kills_every_worker_fails_and_the_others_are_measured(c
     assert all(isinstance(found[ask.key], Measured) for ask in todo if ask is not killer)
 
 
-def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(cluster: None) -> None:
+def test_a_worker_that_cannot_start_stops_the_study_with_its_own_error(local_ray: None) -> None:
     with pytest.raises(StudyError, match=r"a worker cannot start: .*weights.bin is not here"):
         Ray(FormulaWorkbench({}, broken=True), (QUALITY,), workers=1)
 

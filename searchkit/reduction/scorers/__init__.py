@@ -30,7 +30,7 @@ __all__ = [
     "settings_of",
 ]
 
-_PARTS: Final = ("scale", "read", "needs_values", "score", "macs")  # of a scorer
+_PARTS: Final = ("scale", "read", "needs_values", "score", "macs")  # parts of a scorer
 
 SCORERS: Final[Registry[Scorer]] = Registry(
     "scorer",
@@ -90,7 +90,7 @@ def scorer_of(scorer: str | Scorer, layer: int, predictors: Predictors | None) -
 
 
 def is_trained(scorer: str | Scorer) -> TypeGuard[str]:
-    """Whether it is the name of a predictor."""
+    """Return whether it is the name of a predictor."""
     return isinstance(scorer, str) and scorer not in SCORERS and scorer in PREDICTORS
 
 
@@ -101,12 +101,12 @@ def scale_of(scorer: str | Scorer) -> Scale | None:
 
 
 def reads_nothing(scorer: str | Scorer) -> bool:
-    """Whether it needs neither the attention map, nor values, nor training."""
+    """Return whether it needs neither the attention map, nor values, nor training."""
     return not is_trained(scorer) and settings_of(scorer).read is None and not settings_of(scorer).needs_values
 
 
 def cost_is_placed(scorer: str | Scorer) -> bool:
-    """Whether its cost depends on which tokens are there, not on their number alone: its attribute `placed`."""
+    """Return whether its cost depends on which tokens are there, not on their number alone: its attribute `placed`."""
     return bool(getattr(settings_of(scorer), "placed", False))
 
 

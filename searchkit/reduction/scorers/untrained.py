@@ -14,7 +14,7 @@ from searchkit.reduction.scorers.base import Scale, Seen
 
 @dataclass(frozen=True)
 class AttentionReceived:
-    """s_j = sum over heads h and real queries i of A[h, i, j] (LAT sec. 3.1; the diagonal counts, as in its code).
+    """Score s_j = sum over heads h and real queries i of A[h, i, j] (LAT sec. 3.1; with the diagonal, as in its code).
 
     Without `diagonal` the tokens' attention to themselves is left out (PoWER-BERT). With `mean` the sum is
     divided by heads and queries, so that the scores of an example are shares (LTP, on real tokens only).
