@@ -151,8 +151,8 @@ def _values(name: Name) -> str:
 
 
 def in_words(name: str) -> str:
-    """Identifier with spaces instead of underscores."""
-    return name.replace("_", " ")
+    """Identifier with spaces instead of underscores; one of a record may be any text, so it is made printable."""
+    return one_line(name.replace("_", " "))
 
 
 def named(family: str, candidate: Candidate) -> str:
@@ -239,7 +239,7 @@ def _dimensions(names: Sequence[Name]) -> list[str]:
 
 
 def _heading(dimensions: Sequence[str]) -> str:
-    return BETWEEN.join(one_line(in_words(dimension)) for dimension in dimensions) or "candidate"
+    return BETWEEN.join(in_words(dimension) for dimension in dimensions) or "candidate"
 
 
 def _letters(names: Sequence[Name], dimension: str) -> dict[str, str] | None:
