@@ -104,12 +104,12 @@ def pins(found: Mapping[str, str]) -> list[str]:
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Differences that stop a study on a node: missing packages, other versions of those that decide values."""
     missing = [f"has no {name}" for name in wanted if wanted[name] and not found.get(name)]
-    other = [
+    differing = [
         f"has {name} {found[name]}, and the study was submitted with {wanted[name]}"
         for name in MUST_MATCH
         if found.get(name) and found[name] != wanted.get(name)
     ]
-    return missing + other
+    return missing + differing
 
 
 def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:

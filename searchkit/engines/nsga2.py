@@ -95,7 +95,7 @@ class _Evolution:
         self._samples: deque[Genome] = deque()  # steady state: samples are drawn together and asked one by one
 
     def ask(self, n: int) -> list[Ask]:
-        return self._asks.ask(n, self._one if self._steady else self._generation)
+        return self._asks.ask(n, self._next if self._steady else self._generation)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
@@ -115,7 +115,7 @@ class _Evolution:
         bred = self._breed(min(self._survivors, self._population)) if self._survivors else []
         return bred + self._asks.fresh(self._population - len(bred))
 
-    def _one(self) -> list[Genome]:
+    def _next(self) -> list[Genome]:
         """Next genome in steady state: initial ones and samples until the population is full, then a child."""
         if self._told >= self._enough and self._rng.integers(self._population) < self._survivors:
             bred = self._breed(1)

@@ -209,11 +209,11 @@ def _ratios(times: Floats, confidence: float) -> list[Ratio]:
     weights = weights / weights.sum()  # (J,)
     tail = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    found = []
+    ratios = []
     for side in range(logs.shape[1]):
         own = logs[:, side]  # (R, J)
         resampled = np.exp(np.median(own[draws], 1)) @ weights  # (RESAMPLES,)
         value = float(np.exp(np.median(own, 0)) @ weights)
         low, high = np.quantile(resampled, [tail, 1 - tail]).tolist()
-        found.append(Ratio(value, min(low, value), max(high, value)))
-    return found
+        ratios.append(Ratio(value, min(low, value), max(high, value)))
+    return ratios

@@ -289,7 +289,9 @@ def _made(
     def of(index: Tensor | None, part: Tensor) -> Tensor:
         return part if index is None or index is rows else part[index if indices is None else indices[index]]
 
-    return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
+    return [
+        (of(wanted_rows, made), None if projected is None else of(wanted_rows, projected)) for wanted_rows in wanted
+    ]
 
 
 def _union(wanted: Sequence[Tensor | None], hidden: Tensor) -> tuple[Tensor | None, Tensor | None]:

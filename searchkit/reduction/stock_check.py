@@ -51,8 +51,8 @@ def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = 
     try:
         with torch.no_grad():
             pairs = zip(_stock(model, texts), _packed(model, texts), ("states", "outputs"), strict=True)
-            for expected, found, values in pairs:
-                difference = float((expected - found).abs().max())
+            for expected, packed, values in pairs:
+                difference = float((expected - packed).abs().max())
                 allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
                 if not difference <= allowed:  # nan is a difference
                     raise DataError(

@@ -71,8 +71,8 @@ def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Tri
         for objective in results.all_objectives
     ]
     columns += [
-        Numbers(in_words(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
-        for each in objectives_with_optimism(results)
+        Numbers(in_words(axis.name), "optimism", [*(_optimism(results, trial, axis) for trial in members), *gaps])
+        for axis in objectives_with_optimism(results)
     ]
     columns += [
         Numbers(

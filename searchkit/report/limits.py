@@ -137,7 +137,7 @@ def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) ->
 
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """
-    known = {(each.name, each.unit) for each in objectives}
+    known = {(axis.name, axis.unit) for axis in objectives}
     limits, untold = [], []
     for constraint in _constraints(description):
         objective = constraint.objective

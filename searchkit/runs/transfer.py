@@ -44,8 +44,8 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
     folder, note = Folder(runs / name), _note(source, name)
     record, parameters = note["record"], dict(loaded.parameters)
     if record["parameters"] != parameters:
-        asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
-        raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
+        required = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
+        raise StudyError(f"{name} in {StorageAddress(source)} was run with {required}: give the same parameters")
     description = loaded.study.describe()
     if not same_study(record, description):
         raise StudyError(

@@ -53,8 +53,8 @@ def stored_results(folder: Folder) -> Results:
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
         reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
         store = Store.open(storage, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
-        report, asked = store.trials(), record.get("published")  # absent in runs from before
-        published = noted(store, asked) if asked else ()
+        report, with_published = store.trials(), record.get("published")  # absent in runs from before
+        published = noted(store, with_published) if with_published else ()
     except NothingStoredError:
         trials, report, duplicates, published = [], [], {}, None
     compared |= {PUBLISHED: published} if published else {}
@@ -91,7 +91,8 @@ def replayed(folder: Folder) -> int:
     if study.engine.steady:
         steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
         return len(trials)
-    done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
+    done, met = {trial.key: trial for trial in trials}, set[str]()
+    stored = {trial.ask.number: trial for trial in trials}
     while len(met) < len(done):
         asks = engine.ask(study.engine.population)
         check_replay(asks, stored)

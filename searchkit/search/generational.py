@@ -106,9 +106,9 @@ def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluato
     return {trial.key: replace(trial, examples=examples.get(trial.key, trial.examples)) for trial in leaders}
 
 
-def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
+def check_replay(asks: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
     """Raise StoreError where a stored ask differs from the replayed one: study or code has changed since."""
-    for ask in asked:
+    for ask in asks:
         trial = stored.get(ask.number)
         if trial is not None and trial.key != ask.key:
             raise StoreError(

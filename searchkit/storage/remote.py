@@ -111,7 +111,7 @@ class Part:
 
     def local(self, folder: Path) -> dict[str, tuple[int, int]]:
         """Files below a folder, without locks and files being written: name -> (bytes, time of change)."""
-        found = {}
+        sizes = {}
         for path, _, files in os.walk(folder / self.prefix.partition("/")[0]):
             for file in (Path(path, name) for name in files if not _passing(name)):
                 name = file.relative_to(folder).as_posix()
@@ -121,8 +121,8 @@ class Part:
                     state = file.stat()
                 except FileNotFoundError:  # training removes old checkpoints
                     continue
-                found[name] = (state.st_size, state.st_mtime_ns)
-        return found
+                sizes[name] = (state.st_size, state.st_mtime_ns)
+        return sizes
 
 
 class Mirror:
