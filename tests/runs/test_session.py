@@ -123,7 +123,7 @@ def test_a_report_can_be_written_again_from_the_store(home: Path) -> None:
     assert csv.read_text() == before
 
 
-def test_texts_that_splits_share_are_counted_once_and_told(
+def test_texts_that_splits_share_are_counted_once_and_reported(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert set(json.loads((folder_of(home).path / "summary.json").read_text())["duplicates"].values()) == {0}

@@ -52,7 +52,7 @@ def test_a_head_with_more_outputs_than_names_is_trained_on(tmp_path: Path, caplo
         ({"architectures": ["RobertaForSequenceClassification"]}, "RobertaForSequenceClassification"),
     ],
 )
-def test_weights_of_another_class_are_refused_as_they_are_and_told_where_they_are_trained(
+def test_weights_of_another_class_are_refused_as_they_are_and_reported_where_they_are_trained(
     tmp_path: Path, settings: dict[str, Any], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, _ = saved(tmp_path, **settings)
