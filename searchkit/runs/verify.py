@@ -85,7 +85,7 @@ def _command(folder: Folder, record: Mapping[str, Any]) -> str:
 def replayed(folder: Folder) -> int:
     """Replay the stored outcomes, and return the number of asks, all equal to the stored ones; else StoreError."""
     session = reopened(folder, Conditions(runs=folder.path.parent))
-    study, store = session.study, session.store("search", create=False)
+    study, store = session.study, session.stores.open("search", create=False)
     trials = store.appended()
     engine = study.engine.start(_space(session, store), study.objectives, study.seed)
     if study.engine.steady:
@@ -127,7 +127,9 @@ def measured_again(folder: Folder, count: int, conditions: Conditions, progress:
     """
     session = reopened(folder, conditions, progress)
     exact = [objective for objective in session.study.objectives if not objective.exclusive]
-    trials = [trial for trial in session.store("search", create=False).trials() if isinstance(trial.outcome, Measured)]
+    trials = [
+        trial for trial in session.stores.open("search", create=False).trials() if isinstance(trial.outcome, Measured)
+    ]
     chosen = trials[:: max(1, len(trials) // count)][:count]
     before = {trial.key: trial for trial in chosen}
     with session.placement.in_force(), evaluator(session, "search", exact, len(chosen)) as workers:
