@@ -23,9 +23,9 @@ from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.reopen import reopened
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_identities
-from searchkit.runs.verify import reopened
 
 if TYPE_CHECKING:
     import pandas as pd

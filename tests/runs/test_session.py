@@ -27,11 +27,13 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.opening import opened
 from searchkit.runs.phases import execute
+from searchkit.runs.reopen import reopened
 from searchkit.runs.results import write
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
-from searchkit.runs.verify import measured_again, reopened, replayed, stored_results
+from searchkit.runs.verify import measured_again, replayed
 from searchkit.search.budget import ENDED
 from searchkit.search.steady import IN_FLIGHT
 from searchkit.stats import RESAMPLES
