@@ -15,7 +15,7 @@ from searchkit.reduction.device import synchronize
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.tasks.base import Encoded
 
-MOST_EXAMPLES: Final = 100_000  # of a batch, and batches
+MOST_EXAMPLES: Final = 100_000  # upper limit of a batch, and of batches
 SHORTEST: Final = 3  # tokens: one beside [CLS] and [SEP]
 
 

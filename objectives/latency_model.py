@@ -122,9 +122,9 @@ def work_of(trace: Trace) -> Floats:
     """(K,) the work of one batch, in the units of `PRICES`."""
     attended = trace.attention.double()
     scores = trace.scoring.sum(0) > 0  # (N,) layers that score anything
-    places = (attended * trace.queries).sum()
+    pairs = (attended * trace.queries).sum()
     tokens, maps = attended[:, scores].sum(), (attended * trace.queries)[:, scores].sum()
-    counts = (1.0, attended.sum(), trace.feed_forward.sum(), places, scores.sum(), tokens, maps)
+    counts = (1.0, attended.sum(), trace.feed_forward.sum(), pairs, scores.sum(), tokens, maps)
     return np.array([float(count) for count in counts])
 
 

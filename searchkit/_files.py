@@ -36,7 +36,7 @@ def replace_whole(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # of a process of the same number that was killed
+        partial.unlink(missing_ok=True)  # left by a killed process of the same number
         with partial.open("xb") as file:  # a new file, never one that a link of this name leads to
             file.write(content)
             file.flush()

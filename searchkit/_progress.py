@@ -27,7 +27,7 @@ def silent(phase: str, done: int, total: int, note: str = "") -> None:
     """Progress that is shown nowhere."""
 
 
-_listeners: list[Callable[[str], None]] = []  # of this process, the innermost last
+_listeners: list[Callable[[str], None]] = []  # listeners of this process, the innermost last
 
 
 def step(text: str) -> None:
@@ -76,7 +76,7 @@ class Stopwatch:
         self._written = self._start
         try:
             self.before = float(file.read_text())
-        except (OSError, ValueError):  # not started yet; a time that is lost is not worth a run
+        except (OSError, ValueError):  # no earlier time; a lost time must not stop the run
             self.before = 0.0
 
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 LONGEST: Final = 1000  # characters of a message
-QUOTED: Final = 400  # of what another library says in it
+QUOTED: Final = 400  # characters quoted of another library's message
 
 
 def one_line(text: object, longest: int = LONGEST) -> str:
@@ -91,5 +91,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    ordered = close + [other for other in names if other not in close]
+    ordered = close + [candidate for candidate in names if candidate not in close]
     return f"unknown {kind} {name!r}{hint} (known: {', '.join(ordered) or 'none'})"

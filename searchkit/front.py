@@ -82,7 +82,7 @@ def hypervolume(losses: Array, reference: Sequence[float] | Array) -> float:
     limit = np.asarray(reference, dtype=np.float64)
     if losses.ndim != 2 or limit.shape != losses.shape[1:]:
         raise ValueError(f"losses (N, M) need a reference (M,), got {losses.shape=}, {limit.shape=}")
-    import moocore  # not as the module is imported: it takes half a second
+    import moocore  # imported on use: it takes half a second
 
     return float(moocore.hypervolume(losses, ref=limit))
 

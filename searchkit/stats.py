@@ -30,7 +30,7 @@ def evidence(differences: Floats, population: int, claimed: float = 0.0, start: 
     """
     known = np.concatenate([[0.0], np.cumsum(differences)])
     left = population - np.arange(len(differences) + 1)
-    missing = claimed * population - known  # what the examples that are left must sum to, at least
+    missing = claimed * population - known  # lower bound of the sum over the remaining examples
     if (missing > left + 1e-9).any():
         return np.inf
     if len(differences) <= start:

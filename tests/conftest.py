@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import postgresql as own_postgresql
+from tests.figures import without_figures
+from tests.supernets import Supernets
 
 # several processes with as many threads as cores each wait for one another; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,8 +44,36 @@ def postgresql() -> Iterator[own_postgresql.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def with_trained(tmp_path_factory: pytest.TempPathFactory) -> Supernets:
+    """Puts the trained supernet of a study where its run looks; trained once for all tests, also beside each other."""
+    base = tmp_path_factory.getbasetemp()
+    return Supernets((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "supernets")
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A local cluster of two cores for a module's tests, started as a run with workers does; that takes seconds."""
+    ray = importlib.import_module("searchkit.evaluate.ray_cluster").connect(None, 2)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_figures() -> Iterator[None]:
+    """Runs in this process write no figures, which take a second, but within `with_figures()`."""
+    with without_figures():
+        yield
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is timed without pauses between rounds: for runs whose times nobody believes."""
-    module = importlib.import_module("objectives.latency")
-    monkeypatch.setattr(module, "in_turns", partial(module.in_turns, wait=lambda seconds: None))
+    """Latency is timed in few rounds without pauses: for runs whose times nobody believes."""
+    for name in ("objectives.latency", "objectives.latency_model"):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "in_turns", partial(_in_few_turns, module.in_turns))
+
+
+def _in_few_turns(in_turns: Callable[..., Any], *given: Any) -> Any:
+    *what, protocol = given
+    return in_turns(*what, replace(protocol, budget_s=0.02), wait=lambda seconds: None)

@@ -9,6 +9,7 @@ import pytest
 from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
+from tests.figures import with_figures
 
 STUDIES = Path(__file__).parents[1] / "studies"
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("hurried")
 
 def test_the_quickstart_runs(tmp_path: Path) -> None:
     small = {"documents": "200", "finetune_epochs": "1", "evaluations": "24"}
-    results = execute(load(STUDIES / "quickstart.py", small), Conditions(runs=tmp_path, threads=1))
+    with with_figures():
+        results = execute(load(STUDIES / "quickstart.py", small), Conditions(runs=tmp_path, threads=1))
     assert len(results.trials) == 24
     assert (tmp_path / "quickstart" / "pareto.png").is_file()
 

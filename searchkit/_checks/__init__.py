@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from searchkit.errors import StudyError, unknown
 
-LARGEST: Final = 2**53  # of whole numbers: what JSON and a float hold exactly
+LARGEST: Final = 2**53  # largest integer that JSON and a float hold exactly
 
 
 def _is_whole(value: Any) -> bool:

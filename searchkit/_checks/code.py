@@ -305,8 +305,8 @@ def _is_text(body: Sequence[ast.stmt]) -> bool:
 def _targets(node: ast.stmt) -> set[str]:
     """The names that an assignment binds."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    found = chain.from_iterable(ast.walk(target) for target in targets if target is not None)
-    return {name.id for name in found if isinstance(name, ast.Name)}
+    nodes = chain.from_iterable(ast.walk(target) for target in targets if target is not None)
+    return {name.id for name in nodes if isinstance(name, ast.Name)}
 
 
 def _imported(tree: ast.AST, package: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasu
 from searchkit.errors import StoreError
 from searchkit.runs.folder import Folder
 
-LAST_LINES: Final = 10  # of a job's log, in its status
+LAST_LINES: Final = 10  # lines of a job's log in its status
 
 
 def status(

@@ -26,7 +26,7 @@ PHASE_WIDTH: Final = 18  # characters
 COUNT_WIDTH: Final = 9
 WITH_BAR: Final = 68  # columns of a terminal that has room for a bar, and for the time that remains
 WITH_REMAINING: Final = 52
-INDENT: Final = "  "  # of a note below its bar
+INDENT: Final = "  "  # indent of a note below its bar
 
 EVERY_S: Final = 5.0  # seconds from line to line in the first minute of a phase, and later
 LATER_EVERY_S: Final = 30.0

@@ -100,8 +100,8 @@ def show_status(folder: Folder) -> None:
     if shown:
         say(f"front on the search split, {len(shown)} of {len(members)} candidates:")
         columns = [
-            Numbers(in_words(each.name), each.unit, [plus_minus(estimate_of(member, each)) for member in shown])
-            for each in objectives
+            Numbers(in_words(axis.name), axis.unit, [plus_minus(estimate_of(member, axis)) for member in shown])
+            for axis in objectives
         ]
         names = [Name("", member.ask.candidate) for member in shown]
         show_text(tables(names, columns, out.width, ascii_only=ascii_only()))

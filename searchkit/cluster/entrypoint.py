@@ -29,8 +29,8 @@ def check(needs: Needs) -> None:
             raise StudyError(f"{path}: the cluster does not see it; put it where all its nodes do, or --include it")
     if needs.runs:
         _check_shared(needs, Path(needs.runs, needs.study))
-    for node, found in on_every_node(installed, list(needs.versions)).items():
-        for difference in differences(needs.versions, found):
+    for node, versions_there in on_every_node(installed, list(needs.versions)).items():
+        for difference in differences(needs.versions, versions_there):
             raise StudyError(
                 f"the node {node} {difference}: install the same on every node, or submit with --environment pip"
             )

@@ -22,7 +22,7 @@ OVER: Final = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}  # state -> exit cod
 STOP_S: Final = 120  # until a job that is stopped is killed; it writes what it has first
 
 
-PENDING_S: Final = 5.0  # in which a job starts as a rule; then it is said what it waits for
+PENDING_S: Final = 5.0  # usual time of a job's start; after it the reason for waiting is shown
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def waits_for(client: Any, submitted: Submitted) -> str:
     from ray.util.state.exception import RayStateApiException
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # that there may be more than what was asked for
+        with warnings.catch_warnings(action="ignore"):  # warning that there may be more results than requested
             nodes = list_nodes(submitted.address, [("state", "=", "ALIVE")], detail=True, timeout=int(ANSWER_S))
             name = f"_ray_internal_job_actor_{submitted.job}"
             actors = list_actors(submitted.address, [("name", "=", name)], detail=True, timeout=int(ANSWER_S))

@@ -20,13 +20,13 @@ from searchkit.errors import StudyError
 if TYPE_CHECKING:
     from searchkit.runs.study_file import Loaded
 
-LIMIT_MIB: Final = 100  # of one package, for a Ray head
+LIMIT_MIB: Final = 100  # limit of one package of a Ray head
 LEFT_OUT: Final = {".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", "runs"}
 # of files that Ray would leave out without a word
 IGNORES: Final = {".gitignore", ".rayignore"}
 SENT: Final = ("searchkit", "objectives")
 NEEDS: Final = "needs.json"
-MUST_MATCH: Final = ("searchkit", "torch")  # whose versions decide values; others have to be there
+MUST_MATCH: Final = ("searchkit", "torch")  # their versions decide values; other packages only have to be installed
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ def pins(found: Mapping[str, str]) -> list[str]:
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
     """Differences that stop a study on a node: missing packages, other versions of those that decide values."""
     missing = [f"has no {name}" for name in wanted if wanted[name] and not found.get(name)]
-    other = [
+    differing = [
         f"has {name} {found[name]}, and the study was submitted with {wanted[name]}"
         for name in MUST_MATCH
         if found.get(name) and found[name] != wanted.get(name)
     ]
-    return missing + other
+    return missing + differing
 
 
 def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:

@@ -103,7 +103,7 @@ def _refuse_twice(folders: Iterable[Path]) -> None:
         before = Submitted.read(folder)
         try:
             job_state = state(before)
-        except StudyError:  # that cluster is gone, and the job with it
+        except StudyError:  # the cluster is gone, and the job with it
             continue
         if job_state.code is None:
             raise StudyError(

@@ -73,11 +73,11 @@ class Asks:
     def __init__(self, space: Space, rng: np.random.Generator, first: Iterable[Candidate] = ()) -> None:
         self._space = space
         self._rng = rng
-        self._first = deque(known(space, first))
-        self._seen: set[tuple[int, ...]] = set()  # in a generation, or told
+        self._first = deque(initial_genomes(space, first))
+        self._seen: set[tuple[int, ...]] = set()  # genomes of generations or told trials
         self._told: set[tuple[int, ...]] = set()
         self._waiting: deque[Genome] = deque()
-        self._open: dict[str, Genome] = {}  # asked and not told, by key
+        self._open: dict[str, Genome] = {}  # open asks by key: asked and not told
         self._asked = 0
 
     def ask(self, n: int, generation: Callable[[], Iterable[Genome]]) -> list[Ask]:
@@ -144,7 +144,7 @@ class Asks:
         return self.admit((np.array(genome, dtype=np.int64) for genome in chosen), n)
 
 
-def known(space: Space, first: Iterable[Candidate]) -> list[Genome]:
+def initial_genomes(space: Space, first: Iterable[Candidate]) -> list[Genome]:
     """Genomes of initial candidates; a dimension that one leaves out is neutral. StudyError for an illegal one."""
     genomes = []
     for candidate in first:

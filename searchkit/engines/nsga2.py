@@ -92,10 +92,10 @@ class _Evolution:
         self._parents: list[Genome] = []  # measured since the last generation
         self._estimates: list[dict[str, Estimate]] = []
         self._told, self._enough = 0, max(config.population, len(config.first))  # outcomes, before children are bred
-        self._samples: deque[Genome] = deque()  # in steady state: drawn together, handed out one by one
+        self._samples: deque[Genome] = deque()  # steady state: samples are drawn together and asked one by one
 
     def ask(self, n: int) -> list[Ask]:
-        return self._asks.ask(n, self._one if self._steady else self._generation)
+        return self._asks.ask(n, self._next if self._steady else self._generation)
 
     def tell(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
@@ -115,7 +115,7 @@ class _Evolution:
         bred = self._breed(min(self._survivors, self._population)) if self._survivors else []
         return bred + self._asks.fresh(self._population - len(bred))
 
-    def _one(self) -> list[Genome]:
+    def _next(self) -> list[Genome]:
         """Next genome in steady state: initial ones and samples until the population is full, then a child."""
         if self._told >= self._enough and self._rng.integers(self._population) < self._survivors:
             bred = self._breed(1)
@@ -139,7 +139,7 @@ class _Evolution:
         algorithm = self._algorithm
         if algorithm.is_initialized:
             every = Population.merge(algorithm.pop, born)
-        # what `algorithm.tell` does, without looking for the optimum, which takes as long again
+        # the steps of `algorithm.tell` without its search for the optimum, which doubles the time
         needed = algorithm.pop_size if algorithm.is_initialized else len(born)
         chance = algorithm.random_state
         algorithm.pop = algorithm.survival.do(
@@ -152,7 +152,7 @@ class _Evolution:
         """Children of the survivors; where too few are new, mutants of the front."""
         new: list[Genome] = []
         for attempt in range(ROUNDS):
-            if len(new) < n:  # in steady state most children of a converged front are known: try more at a time
+            if len(new) < n:  # steady state: most children of a converged front are known, so more are tried at a time
                 new += self._asks.admit(
                     self._children(2 << attempt if self._steady else self._population), n - len(new)
                 )

@@ -12,7 +12,7 @@ from searchkit.training.plans import plan
 from searchkit.training.recipe import Recipe
 
 DROPS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)  # share of the tokens that every layer drops
-SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # of the tokens, that stay before the first layer
+SHARES: Final = (0.8, 0.6, 0.45, 0.3, 0.2)  # shares of the tokens kept before the first layer
 SCORERS: Final = {"truncation": "position", "random tokens": "random"}
 
 

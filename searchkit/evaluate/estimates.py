@@ -11,7 +11,7 @@ from typing import Any, Final
 from searchkit.errors import TrialError
 from searchkit.records import Estimate
 
-ROUNDING: Final = 1e-9  # how far outside its interval a value may lie, as a share of its magnitude
+ROUNDING: Final = 1e-9  # a value may lie outside its interval by this share of its magnitude
 
 
 def checked_estimate(name: str, result: Any) -> Estimate:

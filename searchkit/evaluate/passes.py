@@ -52,13 +52,13 @@ def passes_over(
 
     def on_batch(tokens: Tokens, cache: Cache) -> list[Passes]:
         step(f"{len(plans)} candidates: batch {next(number)} of {len(split.batches)}")
-        with torch.inference_mode():  # which is the thread's own
+        with torch.inference_mode():  # the mode is set per thread
             cache.begin(wanted)
             walked = iter(Walk(model, tokens, together, reducer_template, cache).predicted())
             every = (next(walked) if can else model(tokens, plan) for plan, can in zip(plans, shared, strict=True))
             passes = [Passes(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
         if cache.budget and split.device.type == "cpu":
-            give_back_memory()  # from between the nodes that are kept, half as much as these take
+            give_back_memory()  # memory between the kept nodes, about half of theirs
         return passes
 
     batches = [(tokens, cache) for (_, tokens), cache in zip(split.batches, split.caches, strict=True)]

@@ -156,7 +156,7 @@ class SequentialTest:
         Student's bound on the mean with the correction for a finite population: costs vary little from their pattern
         over lengths, and are exact at the end.
         """
-        from scipy.special import stdtrit  # not as the module is imported: it takes a tenth of a second
+        from scipy.special import stdtrit  # imported on use: it takes a tenth of a second
 
         excess, population = self._cost - incumbent.cost[self._rows], len(incumbent.cost)
         n = len(excess)

@@ -38,7 +38,7 @@ IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker t
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 REPORT_EVERY_S: Final = 2.0  # while workers measure
 WARN_EVERY_S: Final = 60.0  # while no worker can start
-STARTED_S: Final = 600.0  # by when a worker must have started, on a cluster that may still grow
+STARTED_S: Final = 600.0  # time limit of a worker's start, on a cluster that may still grow
 
 
 class _Worker:
@@ -99,7 +99,7 @@ class _WorkerSlot:
     starting: Any  # the reference that is ready when the worker is; None afterwards
     jobs: dict[Any, _Job] = field(default_factory=dict)
     since: float = 0.0
-    deaths: int = 0  # in a row, while it started
+    deaths: int = 0  # consecutive deaths while it started
 
 
 class Ray:

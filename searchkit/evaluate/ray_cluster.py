@@ -20,7 +20,7 @@ from searchkit.errors import QUOTED, StudyError, one_line
 
 log = logging.getLogger(__name__)
 
-RUNTIME_ENV_VARS: Final[Mapping[str, str]] = {}  # of every worker process, here and on other machines
+RUNTIME_ENV_VARS: Final[Mapping[str, str]] = {}  # environment of every worker process, here and on other machines
 # Ray's hook for `uv run` sends the current folder along, and takes `uv run` for the workers' python
 NO_HOOKS: Final = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 # of the enclosing Ray job or of the user, with files and a python that a cluster of our own does not have
@@ -31,9 +31,9 @@ PYTHON: Final = """bash -c 'p="${0%/lib*/python*}/bin/python"; [ -x "$p" ] || p=
 ON_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: no node but this one, so that nothing else may listen in
 SOCKET_BYTES: Final = 107  # the longest name of a Unix socket
 SOCKET: Final = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-ANSWER_S: Final = 10.0  # for the head of a cluster
+ANSWER_S: Final = 10.0  # timeout of the head of a cluster
 SMALLEST: Final = 1e-4  # part of a resource that Ray counts
-STUDY: Final = "searchkit_study_"  # how the modules of study files begin
+STUDY: Final = "searchkit_study_"  # prefix of the module names of study files
 OURS: Final = ("searchkit", "objectives", "studies")
 
 
@@ -84,7 +84,7 @@ def check_workers(workers: int, address: str | None, resources: Resources, sent:
     for name, thing in sent.items():
         try:
             ray.cloudpickle.dump(thing, io.BytesIO())
-        except Exception as error:  # of the user's own classes too
+        except Exception as error:  # errors of the user's own classes too
             raise StudyError(
                 f"{name} cannot be sent to workers: {one_line(error, QUOTED)}; keep files, locks and connections out "
                 "of it, or search without --workers"

@@ -29,7 +29,7 @@ def with_resamples(objective: Objective) -> Objective:
 def _measure(subject: Subject, *, objective: Objective) -> Estimate:
     estimate: Any = objective.measure(subject)
     if not isinstance(estimate, Estimate) or not math.isfinite(estimate.value):
-        return estimate  # type: ignore[no-any-return]  # which whoever measures refuses
+        return estimate  # type: ignore[no-any-return]  # the caller refuses it
     units = int(subject.units.max()) + 1
     values = resampled(partial(_checked, objective, subject), units)
     return replace(estimate, resamples=tuple(_short(value) for value in values.tolist()))

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Visit = Callable[[int, int], float]  # (side, input) -> seconds that one pass took
 
 RESAMPLES: Final = 400
-SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones met something else
+SLOW: Final = 1.5  # a round that takes so many times as long as the faster ones was disturbed
 PAUSES: Final = (
     20  # times `min_round_interval_s` that a measurement waits in all: small models would wait for hundreds of rounds
 )
@@ -209,11 +209,11 @@ def _ratios(times: Floats, confidence: float) -> list[Ratio]:
     weights = weights / weights.sum()  # (J,)
     tail = norm.cdf(-math.sqrt(n / (n - 1)) * t.ppf((1 + confidence) / 2, n - 1))
     draws = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    found = []
+    ratios = []
     for side in range(logs.shape[1]):
         own = logs[:, side]  # (R, J)
         resampled = np.exp(np.median(own[draws], 1)) @ weights  # (RESAMPLES,)
         value = float(np.exp(np.median(own, 0)) @ weights)
         low, high = np.quantile(resampled, [tail, 1 - tail]).tolist()
-        found.append(Ratio(value, min(low, value), max(high, value)))
-    return found
+        ratios.append(Ratio(value, min(low, value), max(high, value)))
+    return ratios

@@ -35,7 +35,7 @@ def measure_together(
         return
     start = time.perf_counter()
     prepared, error = _prepared(asks, bench, race)
-    if error and len(asks) > 1:  # of one of them or of all at once: alone, each has its own outcome
+    if error and len(asks) > 1:  # one ask may have failed all: measured alone, each has its own outcome
         log.warning("%d candidates cannot be computed together; now one by one\n%s", len(asks), error.trace)
         for ask in asks:
             yield from measure_together([ask], bench, objectives, race)
@@ -68,7 +68,10 @@ def add(trials: Sequence[Trial], bench: Bench, objectives: Sequence[Objective]) 
     for objective in objectives:
         measured = [trial for trial in done if _can_go_on(trial.outcome)]
         extended = _together(measured, bench, objective) if len(measured) > 1 else {}
-        done = [extended.get(one.key) or measure(one.ask, bench, [objective], one) for one in done]
+        done = [
+            extended.get(measured_trial.key) or measure(measured_trial.ask, bench, [objective], measured_trial)
+            for measured_trial in done
+        ]
     return done
 
 
@@ -78,8 +81,8 @@ def _together(trials: Sequence[Trial], bench: Bench, objective: Objective) -> di
         return {}
     start = time.perf_counter()
     try:
-        found = objective.together([bench.subject(trial.ask.candidate) for trial in trials])
-        estimates = [checked_estimate(objective.name, result) for result in found]
+        added = objective.together([bench.subject(trial.ask.candidate) for trial in trials])
+        estimates = [checked_estimate(objective.name, result) for result in added]
     except StudyError:
         raise
     except Exception:
@@ -224,7 +227,7 @@ def _without(failures: Mapping[str, Failed], estimates: Mapping[str, Estimate], 
     shared = len(set(reasons.values())) == 1 and not estimates
     named = [why if "objective" in why else f"objective {name!r}: {why}" for name, why in reasons.items()]
     message = first.message if shared else "; ".join(named)
-    kind = "out-of-memory" if any(one.kind == "out-of-memory" for one in failures.values()) else first.kind
+    kind = "out-of-memory" if any(failed.kind == "out-of-memory" for failed in failures.values()) else first.kind
     return Failed(kind, message, first.trace, reasons=reasons, estimates=estimates)
 
 

@@ -126,7 +126,7 @@ def _clock(folder: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
         preference and f"preference {preference}",
         highest.isdigit() and f"up to {int(highest) // 1000} MHz",
     ]
-    return ", ".join(str(one) for one in governors if one) or "unknown"
+    return ", ".join(str(value) for value in governors if value) or "unknown"
 
 
 def _gpu_clock(device: torch.device) -> str:

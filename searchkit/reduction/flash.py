@@ -16,7 +16,7 @@ from torch import Tensor
 from searchkit.reduction.ragged import Layout
 
 BLOCK: Final = 64  # queries and keys that a program of the kernel looks at together
-HEAD_WIDTHS: Final = (16, 32, 64, 128)  # that the kernel's products take; others are summed by torch
+HEAD_WIDTHS: Final = (16, 32, 64, 128)  # head widths of the kernel's products; others are summed by torch
 
 
 def takes(rows: Tensor, width: int) -> bool:

@@ -131,7 +131,7 @@ class Reducer:
         key = ("wanted", self.keep, self.protect)
         if key not in whole.memo:
             wanted = self.keep.wanted(whole.lengths).clamp(min=1)
-            if self.protect != ("cls",):  # which is one token
+            if self.protect != ("cls",):  # [CLS] is one token
                 protected = self.protected(whole, whole).long()
                 wanted = wanted.maximum(torch.zeros_like(whole.lengths).index_add_(0, whole.examples, protected))
             whole.memo[key] = wanted

@@ -7,6 +7,7 @@ A study file registers its own when it is loaded; an installed package names its
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -131,10 +132,9 @@ def with_plug_ins(description: Mapping[str, Any], user: Any, *things: Any) -> di
 def _settings(thing: Any) -> dict[str, Any]:
     fields = {} if isinstance(thing, type) else getattr(thing, "__dataclass_fields__", {})
     plain = {name: getattr(thing, name) for name in fields}
-    return {
-        "code": _origin(thing)[1],
-        **{name: value for name, value in plain.items() if isinstance(value, str | int | float | tuple | None)},
-    }
+    settings = {name: value for name, value in plain.items() if isinstance(value, str | int | float | tuple | None)}
+    as_stored: dict[str, Any] = json.loads(json.dumps({"code": _origin(thing)[1], **settings}, default=repr))
+    return as_stored
 
 
 def registered() -> tuple[PlugIn, ...]:

@@ -48,7 +48,7 @@ class Node:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.used = 0  # the generation that last asked for it
+        self.used = 0  # generation that last used the node
         self.kept = False
         self._made = torch.zeros_like(state.layout.positions, dtype=torch.bool)  # (T,)
         self._ranked: dict[Hashable, Ranked] = {}
@@ -289,7 +289,9 @@ def _made(
     def of(index: Tensor | None, part: Tensor) -> Tensor:
         return part if index is None or index is rows else part[index if indices is None else indices[index]]
 
-    return [(of(one, made), None if projected is None else of(one, projected)) for one in wanted]
+    return [
+        (of(wanted_rows, made), None if projected is None else of(wanted_rows, projected)) for wanted_rows in wanted
+    ]
 
 
 def _union(wanted: Sequence[Tensor | None], hidden: Tensor) -> tuple[Tensor | None, Tensor | None]:

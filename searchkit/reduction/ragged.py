@@ -231,7 +231,7 @@ class Tokens:
     layout: Layout
 
     def __post_init__(self) -> None:
-        self.layout.memo["ids"] = self.ids  # for scorers
+        self.layout.memo["ids"] = self.ids  # read by scorers
 
     @classmethod
     def of_examples(cls, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> Tokens:

@@ -60,7 +60,7 @@ class State:
         self._hidden, self._layout, self._whole = hidden, layout, layout
         self._predictors, self._fewest = predictors, fewest
         self._projected: Tensor | None = None  # query, key and value of the next attention, where they are known
-        self._values: Tensor | None = None  # of the last attention, where a scorer needs them
+        self._values: Tensor | None = None  # values of the last attention, where a scorer needs them
         self._read: Tensor | None = None  # the scorer's part of the last attention's map
         self._attended = torch.zeros_like(layout.lengths)  # (B,) tokens that entered the last attention
         self._buffer = hidden if restore else None

@@ -22,7 +22,7 @@ NAME: Final = 20  # characters of a name in narrow tables; longer ones are numbe
 STRIP: Final = 3  # values of a dimension from which on letters save room
 BETWEEN: Final = " | "  # two dimensions
 ASCII: Final = {"±": "+-", "…": "...", "—": "-"}
-_LEFT: Final = (True, False, False, True, False)  # of the parts of a number, which stand left of a decimal point
+_LEFT: Final = (True, False, False, True, False)  # the parts of a number that are padded on the left
 _NUMBER: Final = re.compile(r"([-+]?\d+)(\.\d+)?(?:( (?:±|\+-) )(\d+)(\.\d+)?)?|-|")
 
 
@@ -85,10 +85,10 @@ def in_full(names: Sequence[Name], *, listed: bool = False) -> Layout:
         slots = max(map(len, rows), default=0)
         widths[dimension] = [max(len(row[slot]) for row in rows if slot < len(row)) for slot in range(slots)]
 
-    shares = any(brief(value).startswith(".") for name in names for each in dimensions for value in name.of(each))
+    shares = any(brief(value).startswith(".") for name in names for axis in dimensions for value in name.of(axis))
 
     def member(name: Name) -> str:
-        values = {each: zip(map(brief, name.of(each)), widths[each], strict=False) for each in dimensions}
+        values = {axis: zip(map(brief, name.of(axis)), widths[axis], strict=False) for axis in dimensions}
         texts = (" ".join(_padded(value, width, shares) for value, width in of) for of in values.values())
         return BETWEEN.join(text or "-" for text in texts)
 
@@ -151,8 +151,8 @@ def _values(name: Name) -> str:
 
 
 def in_words(name: str) -> str:
-    """Identifier with spaces instead of underscores."""
-    return name.replace("_", " ")
+    """Identifier with spaces instead of underscores; one of a record may be any text, so it is made printable."""
+    return one_line(name.replace("_", " "))
 
 
 def named(family: str, candidate: Candidate) -> str:
@@ -239,7 +239,7 @@ def _dimensions(names: Sequence[Name]) -> list[str]:
 
 
 def _heading(dimensions: Sequence[str]) -> str:
-    return BETWEEN.join(one_line(in_words(dimension)) for dimension in dimensions) or "candidate"
+    return BETWEEN.join(in_words(dimension) for dimension in dimensions) or "candidate"
 
 
 def _letters(names: Sequence[Name], dimension: str) -> dict[str, str] | None:

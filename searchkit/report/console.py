@@ -23,7 +23,7 @@ from searchkit.report.table import (
 )
 
 ROWS: Final = 12  # members of the front
-POINTS: Final = 3  # of a family of baselines
+POINTS: Final = 3  # points shown of a family of baselines
 
 
 def console_text(results: Results, width: int, *, ascii_only: bool = False) -> str:
@@ -71,8 +71,8 @@ def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Tri
         for objective in results.all_objectives
     ]
     columns += [
-        Numbers(in_words(each.name), "optimism", [*(_optimism(results, trial, each) for trial in members), *gaps])
-        for each in objectives_with_optimism(results)
+        Numbers(in_words(axis.name), "optimism", [*(_optimism(results, trial, axis) for trial in members), *gaps])
+        for axis in objectives_with_optimism(results)
     ]
     columns += [
         Numbers(

@@ -16,7 +16,7 @@ from searchkit.report.results import UNREDUCED
 
 EXAMPLE: Final = 'such as "macs <= 0.4" or "accuracy >= unreduced - 0.01"'
 
-_KINDS: Final = ("at_most", "at_least", "within")  # of a constraint
+_KINDS: Final = ("at_most", "at_least", "within")  # kinds of constraints
 _NUMBER: Final = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?"
 _LIMIT: Final = re.compile(
     rf"\s*(?P<name>\w+)\s*(?P<sense><=|>=)\s*"
@@ -137,7 +137,7 @@ def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) ->
 
     description: what the run's record says of the study; StoreError where its constraints are not searchkit's.
     """
-    known = {(each.name, each.unit) for each in objectives}
+    known = {(axis.name, axis.unit) for axis in objectives}
     limits, untold = [], []
     for constraint in _constraints(description):
         objective = constraint.objective

@@ -73,14 +73,14 @@ def timing_notes(results: Results) -> list[str]:
     for."""
     objectives = results.all_objectives
     searched = [timing_note(objective, results.trials, "search split") for objective in results.objectives]
-    reported = [timing_note(each, results.on_report, "report split") for each in objectives]
+    reported = [timing_note(axis, results.on_report, "report split") for axis in objectives]
     return [note for note in (*searched, *reported) if note]
 
 
 def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> str | None:
     """Sentence on `objective`; None where every value was timed as exactly as asked for, or nothing was timed."""
-    found = [row[objective.name] for row in measured(trials, [objective])]
-    timed = [estimate for estimate in found if "settled" in estimate.beside]
+    timed_values = [row[objective.name] for row in measured(trials, [objective])]
+    timed = [estimate for estimate in timed_values if "settled" in estimate.beside]
     busy, wide = sum(map(contended, timed)), sum(not settled(estimate) for estimate in timed)
     if not busy and not wide:
         return None

@@ -134,8 +134,8 @@ class _Member:
 
 def figures_of(trial: Trial | None, objectives: Sequence[Objective]) -> dict[str, Estimate]:
     """Figures that a limit may name: the objectives, and the columns beside them, named as in `front.csv`."""
-    found = trial.outcome.estimates if trial and isinstance(trial.outcome, Measured) else {}
-    own = {objective.name: found[objective.name] for objective in objectives if objective.name in found}
+    values = trial.outcome.estimates if trial and isinstance(trial.outcome, Measured) else {}
+    own = {objective.name: values[objective.name] for objective in objectives if objective.name in values}
     others = {
         name: Estimate(value, None, own[objective.name].n)
         for objective in objectives
@@ -164,7 +164,11 @@ def pick(
     if aim not in {KNEE, *(objective.name for objective in objectives)}:
         raise StudyError(f"--best: {unknown('objective', aim, [KNEE, *(objective.name for objective in objectives)])}")
     measured = (results.report.get(trial.key) for trial in results.front)
-    members = [_Member.of(each, results, limits) for each in measured if each and estimates(each, results.objectives)]
+    members = [
+        _Member.of(measured_trial, results, limits)
+        for measured_trial in measured
+        if measured_trial and estimates(measured_trial, results.objectives)
+    ]
     if not members:
         why = "" if results.front.members else f" {empty_front(results.trials)}"
         raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split.{why}")
@@ -219,7 +223,7 @@ def _best(meeting: Sequence[_Member], aim: str, results: Results) -> _Member:
         figures = [(objective, member.figures.get(objective.name)) for objective in every]
         return [math.inf if own is None else float(losses_of(objective, [own.value])[0]) for objective, own in figures]
 
-    if all(aim not in each.figures for each in meeting):
+    if all(aim not in candidate.figures for candidate in meeting):
         raise StudyError(f"--best {aim}: no member that keeps the limits was measured in it")
     return min(meeting, key=lambda member: (losses(member), member.trial.key))
 
@@ -236,7 +240,8 @@ def _why(aim: str, objectives: Sequence[Objective], meeting: int, members: int, 
 def _nothing(members: Sequence[_Member], limits: Sequence[Limit], confident: bool) -> str:
     """Explanation of an empty choice: the limit that excludes most, and the nearest member by scaled excess."""
     excluded = [
-        sum(not kept for kept in of_limit) for of_limit in zip(*(each.kept(confident) for each in members), strict=True)
+        sum(not kept for kept in of_limit)
+        for of_limit in zip(*(candidate.kept(confident) for candidate in members), strict=True)
     ]
     worst = max(range(len(limits)), key=excluded.__getitem__)
     scales = [_scale([member.held[index] for member in members]) for index in range(len(limits))]

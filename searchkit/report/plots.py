@@ -249,16 +249,16 @@ def _title(results: Results) -> str:
 def _conditions(results: Results) -> str:
     """Environment of the measurements, of either split where they differ."""
     splits = {"search": environments(results.trials), "report": environments(results.on_report)}
-    texts = {split: _in_short(found) for split, found in splits.items() if found}
+    texts = {split: _in_short(settings) for split, settings in splits.items() if settings}
     if len(set(texts.values())) == 1:
         return f"measured on {next(iter(texts.values()))}"
     return "\n".join(f"{split} split measured on {where}" for split, where in texts.items())
 
 
-def _in_short(found: Mapping[str, Mapping[str, Scalar]]) -> str:
-    if len(found) == 1:
-        return in_short(next(iter(found.values())))
-    return one_line(f"{len(found)} environments: {', '.join(found)}", 200)
+def _in_short(settings: Mapping[str, Mapping[str, Scalar]]) -> str:
+    if len(settings) == 1:
+        return in_short(next(iter(settings.values())))
+    return one_line(f"{len(settings)} environments: {', '.join(settings)}", 200)
 
 
 def _examples(trials: Iterable[Trial], quality: Objective) -> int:

@@ -95,8 +95,8 @@ def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[s
     """Estimates of a trial that was measured in all of the objectives, else None."""
     if trial is None or not isinstance(trial.outcome, Measured):
         return None
-    found = trial.outcome.estimates
-    return found if all(objective.name in found for objective in objectives) else None
+    values = trial.outcome.estimates
+    return values if all(objective.name in values for objective in objectives) else None
 
 
 def measured(trials: Iterable[Trial | None], objectives: Sequence[Objective]) -> list[Mapping[str, Estimate]]:

@@ -106,20 +106,20 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
     verdict = verdicts(results).get(CONSTANT_RATIO)
     objectives = results.objectives
     own = front.losses(measured((results.report.get(trial.key) for trial in results.front), objectives), objectives)
-    other = front.losses(measured(results.baselines.get(CONSTANT_RATIO, ()), objectives), objectives)
+    baseline = front.losses(measured(results.baselines.get(CONSTANT_RATIO, ()), objectives), objectives)
     unreduced = front.losses(measured(results.baselines.get(UNREDUCED, ()), objectives), objectives)
-    dominated = _dominated(other, own)
+    dominated = _dominated(baseline, own)
     counts = {
-        "points": len(other),
+        "points": len(baseline),
         "dominated": dominated,
         "beaten": verdict is not None and verdict.beaten,
         "members": len(own),
-        "members_dominated": _dominated(own, other),
+        "members_dominated": _dominated(own, baseline),
     }
     if not counts["points"] or not counts["members"]:
         return counts
-    limit = front.reference_point(np.concatenate([own, other, unreduced]))
-    volumes = {"hypervolume": front.hypervolume(other, limit), "hypervolume_of_front": front.hypervolume(own, limit)}
+    limit = front.reference_point(np.concatenate([own, baseline, unreduced]))
+    volumes = {"hypervolume": front.hypervolume(baseline, limit), "hypervolume_of_front": front.hypervolume(own, limit)}
     return counts | volumes
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["baselines_frame", "front_frame", "summary", "trials_frame", "write"]
 
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet runs
-SHOWN_DECIMALS: Final = 3  # in the terminal; the files hold everything
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters of a text that a spreadsheet runs as a formula
+SHOWN_DECIMALS: Final = 3  # decimals in the terminal; the files hold all
 
 
 def front_frame(results: Results) -> pd.DataFrame:

@@ -25,7 +25,7 @@ def markdown(results: Results) -> str:
     objectives = [f"{in_words(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
     front = [_member(results, trial, chances) for trial in results.front]
-    differences = [f"{in_words(each.name)} against unreduced" for each in shown_difference(results)]
+    differences = [f"{in_words(axis.name)} against unreduced" for axis in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
         for family, trials in results.baselines.items()

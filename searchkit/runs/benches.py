@@ -14,7 +14,7 @@ from searchkit.runs.calibration import calibrated
 from searchkit.runs.session import Session
 from searchkit.training.supernet import load_tokenizer
 
-SPLIT_OF: Final = {"published": "search"}  # whose baseline is searched on that split, without races and constraints
+SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 
 
 def workbench(session: Session, split: str) -> Workbench:

@@ -18,7 +18,7 @@ from searchkit.objective import Objective
 
 log = logging.getLogger(__name__)
 
-RECORD: Final[dict[str, type | UnionType]] = {  # what a study.json holds
+RECORD: Final[dict[str, type | UnionType]] = {  # fields of study.json
     "description": dict,
     "fingerprint": str,
     "file": str | None,  # None: the study was made in Python

@@ -68,7 +68,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
-        "cwd": str(Path.cwd()),  # where relative paths of data and models are looked for when it is opened again
+        "cwd": str(Path.cwd()),  # base of relative paths of data and models when the run is reopened
     }
 
 

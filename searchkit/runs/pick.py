@@ -22,12 +22,12 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bo
     """
     from searchkit.runs.stored import stored_results
 
-    asked = [Limit.parsed(text) for text in where]
+    parsed = [Limit.parsed(text) for text in where]
     results = stored_results(folder)
     if measured is not None:
         results = in_setting(folder, results, measured)
     limits, untold = of_study(results.study, (*results.objectives, *results.front_objectives))
-    return pick(results, [*limits, *asked], best=best, confident=confident, untold=untold)
+    return pick(results, [*limits, *parsed], best=best, confident=confident, untold=untold)
 
 
 def in_setting(folder: Folder, results: Results, name: str) -> Results:
@@ -36,12 +36,12 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
 
     record = folder.read()
     storage, start = with_password(record["storage"] or str(folder.journal)), f"{results.study['name']}-measured-"
-    kept = {study.removeprefix(start): one for study, one in Store.held(storage).items() if study.startswith(start)}
+    kept = {study.removeprefix(start): axes for study, axes in Store.held(storage).items() if study.startswith(start)}
     if name not in kept:
         raise StudyError(f"--measured: {unknown('setting', name, kept)}; `searchkit measure` adds one")
     stored = Store.open(storage, start + name, kept[name], create=False).trials()
     by_key = {trial.key: trial for trial in stored}
-    objectives, unreduced = {each.name: each for each in kept[name]}, Candidate.of(baseline=UNREDUCED).key
+    objectives, unreduced = {axis.name: axis for axis in kept[name]}, Candidate.of(baseline=UNREDUCED).key
     searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(
         results,

@@ -83,7 +83,7 @@ def _front(session: Session, lat: PublishedSearch) -> Found:
     space = Space(Lengths(range(2, tokens + 1), basis="tokens", layers=session.slots))
     axes = [quality, COST]
     cache = None
-    if not session.conditions.workers:  # whose setting is their own
+    if not session.conditions.workers:  # workers have settings of their own
         measured = [study.identity(quality), COST.describe()]
         settings = {"engine": lat.describe(), "seed": study.seed, "objectives": measured}
         # the supernet's name stands for the splits of the task, too

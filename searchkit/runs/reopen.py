@@ -14,7 +14,7 @@ from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.storage.address import with_password
 
-log = logging.getLogger("searchkit.runs.folder")  # whose warnings are shown
+log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
 
 
 def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:

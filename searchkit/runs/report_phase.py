@@ -67,7 +67,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
         if _is_whole(known.get(candidate.key)) and not _is_whole(done.get(candidate.key)):
             done[candidate.key] = replace(known[candidate.key], ask=Ask(next(numbers), candidate))
             store.append(done[candidate.key])
-    missing = list({each.key: each for each in unknown if not _is_whole(done.get(each.key))}.values())
+    missing = list({lacking.key: lacking for lacking in unknown if not _is_whole(done.get(lacking.key))}.values())
     if not missing:
         return done
     watch = Stopwatch(session.folder.seconds("report"))
@@ -84,7 +84,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
                 done[trial.key] = whole
                 tell("report", count := count + 1, len(missing))
     watch.write()
-    kept_baselines.add([done[each.key] for each in missing])  # what was stored before may be of another setting
+    kept_baselines.add([done[lacking.key] for lacking in missing])  # trials stored before may be of another setting
     return done
 
 
@@ -134,7 +134,7 @@ class _Baselines:
 
     def add(self, trials: Sequence[Trial]) -> None:
         """Add those of the trials that are measured baselines."""
-        measured = {each.key: each for each in trials if each.key in self._keys and each.status == "measured"}
+        measured = {trial.key: trial for trial in trials if trial.key in self._keys and trial.status == "measured"}
         known = self.read()
         if self._applies and measured.keys() - known.keys():
             self._cache().write([trial.to_json() for trial in {**measured, **known}.values()])

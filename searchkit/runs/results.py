@@ -43,11 +43,18 @@ def gathered(
 
 
 def write(results: Results, folder: Folder) -> None:
-    """Write tables, summary, text and plots."""
-    from searchkit.report import plots, table, text
+    """Write tables, summary, text and figures."""
+    from searchkit.report import table, text
 
     table.write(results, folder.path)
     text.write(results, folder.path)
+    draw(results, folder)
+
+
+def draw(results: Results, folder: Folder) -> None:
+    """Draw the figures."""
+    from searchkit.report import plots
+
     plots.pareto(results, folder.path)
     for objective in results.measured_apart:
         plots.quality_over(results, objective, folder.path)

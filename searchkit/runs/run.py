@@ -82,7 +82,7 @@ class Run:
             report = latest(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
             on_report = sum(trial.status == "measured" for trial in report)
         except NothingStoredError:
-            pass  # not begun yet
+            pass  # the search has not begun yet
         failed = sum(trial.status == "failed" for trial in trials)
         evaluations = sum(trial.is_evaluation for trial in trials)
         return Status(name, evaluations, self._record["evaluations"], failed, on_report, ended)

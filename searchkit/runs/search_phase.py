@@ -22,7 +22,7 @@ from searchkit.storage.one_environment import OneSetting
 log = logging.getLogger(__name__)
 
 FOUND: Final = "found"  # the note with what training found: thresholds and lengths to start from
-KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # of trials, as progress calls them
+KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # kinds of trials in progress lines
 
 
 def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Trial]:

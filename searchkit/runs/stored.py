@@ -37,8 +37,8 @@ def stored_results(folder: Folder) -> Results:
         trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
         reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
         store = Store.open(storage, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
-        report, asked = store.trials(), record.get("published")  # absent in runs from before
-        published = noted(store, asked) if asked else ()
+        report, with_published = store.trials(), record.get("published")  # absent in runs from before
+        published = noted(store, with_published) if with_published else ()
     except NothingStoredError:
         trials, report, duplicates, published = [], [], {}, None
     compared |= {PUBLISHED: published} if published else {}

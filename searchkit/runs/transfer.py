@@ -18,7 +18,7 @@ from searchkit.runs.study_file import Loaded
 from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
 
-_NOTE: Final = "run"  # of the search: the record of the folder, and its small files
+_NOTE: Final = "run"  # note of the search: the folder's record and its small files
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
@@ -44,8 +44,8 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
     folder, note = Folder(runs / name), _note(source, name)
     record, parameters = note["record"], dict(loaded.parameters)
     if record["parameters"] != parameters:
-        asked = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
-        raise StudyError(f"{name} in {StorageAddress(source)} was run with {asked}: give the same parameters")
+        required = " ".join(f"-p {key}={value}" for key, value in record["parameters"].items()) or "no -p"
+        raise StudyError(f"{name} in {StorageAddress(source)} was run with {required}: give the same parameters")
     description = loaded.study.describe()
     if not same_study(record, description):
         raise StudyError(

@@ -30,7 +30,8 @@ def replayed(folder: Folder) -> int:
     if study.engine.steady:
         steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
         return len(trials)
-    done, stored, met = {trial.key: trial for trial in trials}, {one.ask.number: one for one in trials}, set[str]()
+    done, met = {trial.key: trial for trial in trials}, set[str]()
+    stored = {trial.ask.number: trial for trial in trials}
     while len(met) < len(done):
         asks = engine.ask(study.engine.population)
         check_replay(asks, stored)

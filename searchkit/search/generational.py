@@ -48,7 +48,7 @@ def search(
     `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
     done = {trial.key: trial for trial in store.trials()}
-    leaders: list[str] = []  # keys of the front of all told trials, in a race
+    leaders: list[str] = []  # keys of the front of all told trials, for races
     stored = {trial.ask.number: trial for trial in done.values()}
 
     def goes_on() -> bool:
@@ -75,7 +75,7 @@ def search(
                 seen(trial)
                 account.refuse_failures()
                 if account.left and not goes_on():
-                    evaluator.halt()  # what is in flight still comes
+                    evaluator.halt()  # outcomes of asks in flight still arrive
         check_allowed(done, account.evaluations)
         if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it
@@ -106,9 +106,9 @@ def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluato
     return {trial.key: replace(trial, examples=examples.get(trial.key, trial.examples)) for trial in leaders}
 
 
-def check_replay(asked: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
+def check_replay(asks: Sequence[Ask], stored: Mapping[int, Trial]) -> None:
     """Raise StoreError where a stored ask differs from the replayed one: study or code has changed since."""
-    for ask in asked:
+    for ask in asks:
         trial = stored.get(ask.number)
         if trial is not None and trial.key != ask.key:
             raise StoreError(

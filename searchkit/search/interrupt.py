@@ -11,7 +11,7 @@ from typing import Any, Final
 
 log = logging.getLogger(__name__)
 
-GRACE_S: Final = 30.0  # what is in flight may take so long; then the first Ctrl-C counts as the second
+GRACE_S: Final = 30.0  # time limit of asks in flight; then the first Ctrl-C counts as the second
 MESSAGE: Final = "finishing what is in flight; press Ctrl-C again to stop now"
 
 

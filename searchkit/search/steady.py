@@ -39,7 +39,7 @@ class OpenAsks:
 
     def __init__(self, engine: Engine, in_flight: int) -> None:
         self._engine = engine
-        self._waiting = {ask.number: ask for ask in engine.ask(in_flight)}  # not started
+        self._waiting = {ask.number: ask for ask in engine.ask(in_flight)}  # asks that are not started
         self._running: dict[int, Ask] = {}
 
     @property

@@ -14,7 +14,7 @@ from searchkit.records import Value
 from searchkit.space.base import Dimension, Genome
 
 MOST_LAYERS: Final = 10_000
-MOST_LEVELS: Final = 100_000  # as a number: they are listed
+MOST_LEVELS: Final = 100_000  # upper limit, since all levels are listed
 
 Level = int | float
 

@@ -43,7 +43,7 @@ class StorageAddress:
             raise StoreError(f"{self} has more than one @: write those of the user or the password as %40")
         url = _PARAMETER.sub(r"\1", _PASSWORD.sub(r"\1@", self.storage))
         url = re.sub(r"(?<=[?&])&+|[?&]+$", "", url)
-        return re.sub(r"^(sqlite(?:\+\w+)?:///)(?!/|:|file:)(.+)", lambda found: found[1] + _absolute(found[2]), url)
+        return re.sub(r"^(sqlite(?:\+\w+)?:///)(?!/|:|file:)(.+)", lambda match: match[1] + _absolute(match[2]), url)
 
     def hide(self, text: str) -> str:
         for secret in self._secrets:

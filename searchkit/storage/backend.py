@@ -22,9 +22,9 @@ from searchkit.storage.journal import Journal
 logger = logging.getLogger(__name__)
 
 OBJECTIVES: Final = "searchkit:objectives"
-FINGERPRINT: Final = "searchkit:fingerprint"  # of the study that the trials belong to; absent in stores from before
+FINGERPRINT: Final = "searchkit:fingerprint"  # fingerprint of the trials' study; absent in older stores
 COPYING: Final = "searchkit:copying"  # true while a copy is under way, or was interrupted
-_METRIC_NAMES: Final = "study:metric_names"  # where Optuna's Study.set_metric_names puts them
+_METRIC_NAMES: Final = "study:metric_names"  # key of Optuna's Study.set_metric_names
 _DIRECTIONS: Final = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
 
 

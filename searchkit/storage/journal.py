@@ -126,8 +126,8 @@ def _torn(end: bytes) -> bool:
     line = end.rstrip(b"\n")
     if b"\n" in line or (len(line) < len(end) and not line.startswith(b"\0") and not line.endswith(b"\0")):
         return False
-    braces = (place for place, byte in enumerate(line[:-1], start=1) if byte == ord("}"))
-    return not any(_record(line[:place] + b"\n") for place in braces)  # else that record was written, and hurt later
+    braces = (stop for stop, byte in enumerate(line[:-1], start=1) if byte == ord("}"))
+    return not any(_record(line[:stop] + b"\n") for stop in braces)  # else that record was written, and hurt later
 
 
 def _sync_folder(folder: Path) -> None:

@@ -111,7 +111,7 @@ class Part:
 
     def local(self, folder: Path) -> dict[str, tuple[int, int]]:
         """Files below a folder, without locks and files being written: name -> (bytes, time of change)."""
-        found = {}
+        sizes = {}
         for path, _, files in os.walk(folder / self.prefix.partition("/")[0]):
             for file in (Path(path, name) for name in files if not _passing(name)):
                 name = file.relative_to(folder).as_posix()
@@ -121,8 +121,8 @@ class Part:
                     state = file.stat()
                 except FileNotFoundError:  # training removes old checkpoints
                     continue
-                found[name] = (state.st_size, state.st_mtime_ns)
-        return found
+                sizes[name] = (state.st_size, state.st_mtime_ns)
+        return sizes
 
 
 class Mirror:
@@ -130,7 +130,7 @@ class Mirror:
 
     def __init__(self, remote: Remote, local: Path, parts: tuple[Part, ...]) -> None:
         self._remote, self._local, self._parts = remote, local, parts
-        self._there: dict[str, tuple[int, int]] = {}  # what was pushed or pulled, and as what
+        self._there: dict[str, tuple[int, int]] = {}  # files pushed or pulled: name -> (bytes, time of change)
         self._listed: dict[Part, list[str]] = {}
 
     def pull(self) -> None:
@@ -238,7 +238,7 @@ def mirrored(url: str, study: str, fingerprint: str) -> Iterator[Path]:
             mirror.push()
 
     with lease.held():
-        mirror.pull()  # where it fails nothing is pushed
+        mirror.pull()  # where this fails nothing is pushed
         try:
             with _sigterm_as_ctrl_c(), _every(BEAT_EVERY_S, beat), _every(PUSH_EVERY_S, push):
                 yield local

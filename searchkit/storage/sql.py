@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 
-PATIENCE_S: Final = 60.0  # for a database that answered this process before
-BUSY_S: Final = 5.0  # that SQLite waits for a lock before it says so
+PATIENCE_S: Final = 60.0  # retry limit for a database that answered this process before
+BUSY_S: Final = 5.0  # SQLite waits so long for a lock before it fails
 _PAUSES_S: Final = (0.1, 5.0)  # between two tries, doubling from the first to the second
 _ANSWERED: Final[set[str]] = set()  # storages
 _DRIVER: Final = "postgresql+psycopg"  # psycopg 3, whatever SQLAlchemy would take

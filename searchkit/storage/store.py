@@ -180,7 +180,7 @@ class Store:
 
         def put(attempt: int) -> bool:
             there = self._row(known.rows)
-            if there is not None:  # by an earlier try, whose answer never came, or by something else
+            if there is not None:  # written by an earlier try whose answer was lost, or by another process
                 return attempt > 0 and _text(there) == _text(row)
             made = self._storage.create_new_trial(self._study, row)
             return self._storage.get_trial_id_from_study_id_trial_number(self._study, known.rows) == made

@@ -117,7 +117,7 @@ class Encoded:
         needed = len(self.batches(token_budget))
         allowed = min(needed + needed % 2, len(self))
         low, high = int(self.lengths.max(initial=1)), token_budget
-        while low < high:  # the lowest budget that makes do with so many, and holds the longest example
+        while low < high:  # search for the lowest budget that needs so few batches and holds the longest example
             middle = (low + high) // 2
             low, high = (low, middle) if len(self.batches(middle)) <= allowed else (middle + 1, high)
         return self.batches(high)

@@ -15,7 +15,7 @@ from searchkit.tasks.files import Part
 
 Class = int | str
 Where = tuple[Part, int]  # a file and a row of it
-UNLABELLED: Final = -1  # how GLUE marks the labels it keeps to itself
+UNLABELLED: Final = -1  # GLUE's mark of unpublished labels
 UNLABELLED_TEXTS: Final = ("-1", "-1.0")  # the same in csv
 # numbers as they are usually written; others that can be read as one are codes: 007, 1e5, +1
 PLAIN: Final = re.compile(r"(-?(?:0|[1-9]\d{0,99}))(\.\d+)?", re.ASCII)

@@ -28,6 +28,7 @@ ALIASES: Final = {
     "dev": "validation",
     "eval": "validation",
     "test": "test",
+    "testing": "test",
 }
 # train, train-00000-of-00002, train-00000-of-00002-0123456789abcdef (the names the hub writes)
 NAME: Final = re.compile(rf"({'|'.join(ALIASES)})(?:-(\d{{5}})-of-(\d{{5}})(?:-[0-9a-f]+)?)?")
@@ -36,6 +37,7 @@ SAVED: Final = re.compile(r"dataset|data-(\d{5})-of-(\d{5})")  # the files of a 
 OTHER_DATA: Final = re.compile(
     r"\.(te?xt|ndjson|xlsx?|ods|xml|ya?ml|zip|gz|bz2|xz|zst|7z|tar|feather|ftr|orc|avro|h5|hdf5|pkl|pickle|np[yz]|db)"
 )
+LISTED: Final = 8  # names in a warning
 READ: Final = "read are parquet, arrow, and csv, tsv, json or jsonl (also .gz)"
 
 
@@ -77,7 +79,21 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
 
 def read_folder(folder: Path) -> dict[str, list[Part]]:
     """Split -> its parts. Raises DataError naming the file that cannot be read."""
-    return {split: [_part(path, split) for path in paths] for split, paths in split_files(folder).items()}
+    splits = split_files(folder)
+    _tell_passed_over(folder, [path for paths in splits.values() for path in paths])
+    return {split: [_part(path, split) for path in paths] for split, paths in splits.items()}
+
+
+def _tell_passed_over(folder: Path, read: list[Path]) -> None:
+    """Warn of data files whose names mean no split, or that lie beside the layout which is read."""
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [path for place in (folder, *inside) for path in _files(place) if format_of(path) and path not in read]
+    # json may hold settings, and saved splits of other names are warned of by these
+    others = [path for path in files if format_of(path) != ".json" and not SAVED.fullmatch(path.stem)]
+    if others:
+        listed = ", ".join(path.relative_to(folder).as_posix() for path in others[:LISTED])
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        logger.warning("%s: files that are not read, as their names mean no split: %s%s", folder, listed, more)
 
 
 def digests(folder: Path) -> dict[str, str]:

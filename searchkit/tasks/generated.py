@@ -20,7 +20,7 @@ from searchkit.tasks.encode import encode_table
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION: Final = 1  # of the generator: raise it when the same parameters give other documents
+VERSION: Final = 1  # version of the generator: raise it when the same parameters give other documents
 EVIDENCE: Final = (3, 5)  # evidence words of a document, equally likely; odd, so that there is no tie
 AGREES: Final = 0.95  # chance that a piece of evidence speaks for the label, before a wrong majority is redrawn
 NEGATED: Final = 0.4  # chance that a negator precedes a piece of evidence

@@ -21,7 +21,7 @@ from searchkit.tasks.windows import encode_questions
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION: Final = 1  # of the generator: raise it when the same parameters give other contexts
+VERSION: Final = 1  # version of the generator: raise it when the same parameters give other contexts
 FACTS: Final = (2, 3)  # facts of a context, equally likely
 VALUE: Final = (1, 2)  # words of a value, equally likely
 KEYS: Final = 10

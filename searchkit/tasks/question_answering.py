@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,9 @@ from searchkit.tasks.windows import SPECIALS, encode_questions
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GUESSED: Final = "heuristic"  # in the column start_source: where the answer stands is a guess
+log = logging.getLogger(__name__)
+
+GUESSED: Final = "heuristic"  # value of the column start_source: the position of the answer is a guess
 NO_ANSWER: Final = ("",)
 
 
@@ -55,7 +58,7 @@ class QuestionAnswering:
     stride: int = 128  # tokens of the context that neighbouring windows share
     question_length: int = 64  # tokens of the longest question
     limit: Limit = None
-    search_fraction: float = 0.1  # of the train rows
+    search_fraction: float = 0.1  # share of the train rows
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None
@@ -84,8 +87,13 @@ class QuestionAnswering:
     def tables(self, seed: int) -> Tables:
         """Read and check the rows, carve missing splits, leave guessed answers out of train, apply limits."""
         published = self._source.read()
-        if "test" in published and all("answers" not in part.rows for part in published["test"]):
-            del published["test"]
+        for split in sorted({*published} - {"train"}):
+            if all(map(_is_hidden, published[split])):
+                where = f"{published[split][0].where} ({split} split)"
+                if split != "test":
+                    raise DataError(f"{where}: the column 'answers' holds no answer")
+                log.warning("%s: it has no answers and is left out", where)
+                del published[split]
         given = {split: _table(parts, self.group) for split, parts in published.items()}
         three = self._source.three(given, partial(carve_groups, column="group"), seed)
         three["train"] = three["train"][~three["train"]["guessed"]].reset_index(drop=True)
@@ -108,6 +116,15 @@ class QuestionAnswering:
             **self._source.describe(),
             **{name: getattr(self, name) for name in names},
         }
+
+
+def _is_hidden(part: Part) -> bool:
+    """Whether no row has an answer: no column, nothing in it, or empty lists, as some publishers hide them."""
+    values = part.rows["answers"].dropna().tolist() if "answers" in part.rows else []
+    try:
+        return all(_pairs(value, part.where)[0] == [] for value in values)
+    except DataError:  # said with its row, when the answers are read
+        return False
 
 
 def _table(parts: Sequence[Part], group: str) -> pd.DataFrame:

@@ -49,7 +49,7 @@ class TextRegression:
     label: str = "label"
     max_length: int = 128  # tokens, special ones included
     limit: Limit = None
-    search_fraction: float = 0.1  # of the train rows
+    search_fraction: float = 0.1  # share of the train rows
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None

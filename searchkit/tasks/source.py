@@ -35,7 +35,7 @@ class Source:
 
     data: str
     limit: Limit
-    search_fraction: float  # of the train rows
+    search_fraction: float  # share of the train rows
     report_fraction: float
     subset: str | None
     revision: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -12,6 +13,9 @@ from searchkit.tasks.base import Labels, Tables
 from searchkit.tasks.files import Part
 from searchkit.tasks.source import Carve, Source
 
+log = logging.getLogger(__name__)
+
+MANY: Final = 8  # rows of one label that are hardly so by chance
 SHORTEST: Final = 8  # tokens: a pair with its special tokens, and a word or two of each text
 
 
@@ -49,8 +53,13 @@ def text_tables(
 ) -> Tables:
     """Check the rows, carve missing splits, apply limits; the same seed gives the same rows on every machine."""
     if "test" in published and labels.absent(published["test"]):
+        log.warning("%s: the test split has no labels and is left out", published["test"][0].where)
         published = {split: parts for split, parts in published.items() if split != "test"}
     given = {split: _table(parts, texts, labels) for split, parts in published.items()}
+    for split in set(given) - {"train"}:
+        if len(given[split]) >= MANY and given[split]["label"].nunique() == 1:
+            where = f"{published[split][0].where} ({split} split)"
+            log.warning("%s: all %d labels are the same: are they hidden?", where, len(given[split]))
     return Tables(**source.limited(source.three(given, carve, seed), seed), labels=labels.outputs)
 
 

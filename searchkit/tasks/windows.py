@@ -161,7 +161,7 @@ def _labels(table: pd.DataFrame, windows: list[Window]) -> NDArray[np.int64]:
     starts = table["start"].tolist()
     stops = [start + len(answers[0]) for start, answers in zip(starts, table["answers"], strict=True)]
     labels = np.zeros((len(windows), 2), dtype=np.int64)
-    # by characters, since a tokenizer that cuts on the left begins with the end of the context
+    # sorted by characters, since a tokenizer that cuts on the left begins with the end of the context
     begins: dict[int, int] = {}
     ends: dict[int, int] = {}
     for window in windows:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 BETA = 0.1
-LOWEST, HIGHEST = 0.01, 1.0  # of eta
-FLOOR = -10_000.0  # of the additive mask term; exp of it is 0
+LOWEST, HIGHEST = 0.01, 1.0  # bounds of eta
+FLOOR = -10_000.0  # lowest value of the additive mask term; its exp is 0
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS: Final = ("bf16", "fp32")  # of training; fp16 would need its losses scaled
+FORMATS: Final = ("bf16", "fp32")  # number formats of training; fp16 would need loss scaling
 RECORD: Final = "searchkit.json"  # beside the weights, and the last file that is written
-CONDITIONS: Final = "conditions.json"  # in the folder of a training: what it began with
+CONDITIONS: Final = "conditions.json"  # file in the folder of a training: the conditions it began with
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class LengthDrop(Schedule):
 
     def _sandwich(self, model: AdaptiveModel, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
         passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens
-        # what all passes begin with is computed once; its gradient is gathered and passed on at the end
+        # the common start of all passes is computed once; its gradient is summed and passed on at the end
         common = model.embed(tokens)
         after_first_attention = (
             model.begin(common, tokens, self.reducer_template) if self._shares_attention(model) else None

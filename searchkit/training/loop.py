@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # of a training, in a checkpoint
+STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # files of a training's state in a checkpoint
 PARTS = {*STATE, "model.safetensors", "trainer_state.json", "training_args.bin"}
 
 

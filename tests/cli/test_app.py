@@ -1,4 +1,4 @@
-"""The command line as its users meet it: in a process of its own, with exit codes and one line per mistake."""
+"""The command line as its users meet it: exit codes, what it writes, and one line per mistake."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 import pytest
 import typer
 
+from searchkit.cli import app as cli
+from searchkit.runs.study_file import load
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 ROOT = Path(__file__).parents[2]
 LOCAL = """
@@ -40,7 +44,33 @@ def study(data: str = "data", model: str = "", text: str = "text", max_length: i
 """
 
 
-def searchkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+Written = subprocess.CompletedProcess[str]
+
+
+class Command(Protocol):
+    def __call__(self, folder: Path, *arguments: str) -> Written: ...
+
+
+@pytest.fixture
+def searchkit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line in this process, because a process for each call would take minutes."""
+
+    def call(folder: Path, *arguments: str) -> Written:
+        with monkeypatch.context() as patched:
+            patched.chdir(folder)
+            for name, value in {"COLUMNS": "200", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}.items():
+                patched.setenv(name, value)
+            patched.setattr(sys, "argv", ["searchkit", *arguments])
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        written = capsys.readouterr()
+        return Written(arguments, int(stopped.value.code or 0), written.out, written.err)
+
+    return call
+
+
+def in_a_process(folder: Path, *arguments: str) -> Written:
     environment = os.environ | {"COLUMNS": "200", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "searchkit", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -62,105 +92,13 @@ def rows(n: int = 40, labels: int = 2) -> pd.DataFrame:
     return pd.DataFrame({"text": [f"word{i % 7} and more" for i in range(n)], "label": [i % labels for i in range(n)]})
 
 
-def no_such_model(folder: Path) -> list[str]:
-    return ["-p", "model=./nowhere"]
-
-
-def model_without_config(folder: Path) -> list[str]:
-    (folder / "model").mkdir()
-    return ["-p", "model=./model"]
-
-
-def model_without_safetensors(folder: Path) -> list[str]:
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text('{"model_type": "bert"}')
-    (folder / "model" / "pytorch_model.bin").write_bytes(b"a pickle")
-    return ["-p", "model=./model"]
-
-
-def model_of_another_family(folder: Path) -> list[str]:
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text('{"model_type": "t5"}')
-    (folder / "model" / "model.safetensors").write_bytes(b"")
-    return ["-p", "model=./model"]
-
-
-def damaged_safetensors(folder: Path) -> list[str]:
-    model = _saved(folder)
-    (model / "model.safetensors").write_bytes(b"\x00" * 100)
-    return ["-p", "model=./model"]
-
-
 def a_hub_name_offline(folder: Path) -> list[str]:
     return ["-p", "model=nobody/nothing"]
-
-
-def no_such_column(folder: Path) -> list[str]:
-    return ["-p", "text=sentence"]
-
-
-def no_such_data(folder: Path) -> list[str]:
-    return ["-p", "data=./nowhere"]
-
-
-def a_label_outside_the_head(folder: Path) -> list[str]:
-    write_data(folder / "data", train=rows(), validation=rows(labels=3), test=rows())
-    return []
-
-
-def an_empty_split(folder: Path) -> list[str]:
-    write_data(folder / "data", train=rows(), validation=rows(0), test=rows())
-    return []
-
-
-def an_empty_file(folder: Path) -> list[str]:
-    (folder / "data" / "train.csv").write_text("")
-    return []
-
-
-def a_missing_text(folder: Path) -> list[str]:
-    table = rows()
-    table.loc[3, "text"] = None
-    write_data(folder / "data", train=table)
-    return []
 
 
 def too_long_for_the_encoder(folder: Path) -> list[str]:
     _saved(folder)
     return ["-p", "model=./model", "-p", "max_length=4096"]
-
-
-def a_misspelt_parameter(folder: Path) -> list[str]:
-    return ["-p", "modle=x"]
-
-
-def a_parameter_without_value(folder: Path) -> list[str]:
-    return ["-p", "model"]
-
-
-def an_unknown_device(folder: Path) -> list[str]:
-    return ["--device", "tpu"]
-
-
-def a_gpu_that_is_not_there(folder: Path) -> list[str]:
-    return ["--device", "cuda:99"]
-
-
-def an_unknown_dtype(folder: Path) -> list[str]:
-    return ["--dtype", "fp33"]
-
-
-def a_runs_folder_that_is_a_file(folder: Path) -> list[str]:
-    (folder / "file").touch()
-    return ["--runs", "file"]
-
-
-def a_storage_that_is_nowhere(folder: Path) -> list[str]:
-    return ["--storage", "nowhere://user:secret@host/db"]
-
-
-def ray_options_without_workers(folder: Path) -> list[str]:
-    return ["--ray-address", "auto"]
 
 
 def _saved(folder: Path) -> Path:
@@ -183,27 +121,8 @@ def _saved(folder: Path) -> Path:
 
 
 MISTAKES: dict[Callable[[Path], list[str]], str] = {
-    no_such_model: "./nowhere: there is no such model folder",
-    model_without_config: "it has no config.json",
-    model_without_safetensors: "no safetensors weights",
-    model_of_another_family: "model_type 't5' is not supported; supported families: bert, distilbert",
-    damaged_safetensors: "damaged",
     a_hub_name_offline: "without network access give a local folder",
-    no_such_column: "sentence",
-    no_such_data: "nowhere",
-    a_label_outside_the_head: "label",
-    an_empty_split: "validation",
-    an_empty_file: "train.csv",
-    a_missing_text: "train.csv",
     too_long_for_the_encoder: "40",
-    a_misspelt_parameter: "unknown parameter 'modle'; did you mean 'model'?",
-    a_parameter_without_value: "expected NAME=VALUE",
-    an_unknown_device: "expected auto, cpu, cuda or cuda:n",
-    a_gpu_that_is_not_there: "CUDA devices",
-    an_unknown_dtype: "unknown dtype 'fp33'; did you mean 'fp32'?",
-    a_runs_folder_that_is_a_file: "file",
-    a_storage_that_is_nowhere: "nowhere",
-    ray_options_without_workers: "needs --workers",
 }
 
 
@@ -214,9 +133,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In this process, because a process per mistake would take minutes; one of them is checked in a real one below."""
-    from searchkit.cli import app as cli
-
+    """Those that need a model; tests/faults has the others. In a process of its own one is checked below."""
     write_data(tmp_path / "data", train=rows(), validation=rows(12), test=rows(12))
     study = small_study(tmp_path, LOCAL)
     arguments = mistake(tmp_path)
@@ -238,7 +155,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
-    result = searchkit(tmp_path, "run", "nothing.py")
+    result = in_a_process(tmp_path, "run", "nothing.py")
     assert (result.returncode, result.stdout) == (2, "")
     assert without_loading(result.stderr) == ["error: nothing.py: there is no such study file"]
 
@@ -257,14 +174,14 @@ def test_a_read_only_runs_folder_is_one_line(tmp_path: Path) -> None:
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_misspelt_command_suggests_the_right_one(tmp_path: Path) -> None:
+def test_a_misspelt_command_suggests_the_right_one(tmp_path: Path, searchkit: Command) -> None:
     result = searchkit(tmp_path, "rnu", "x.py")
     assert result.returncode == 2
     assert "run" in result.stderr
     assert "Did you mean" in result.stderr or "did you mean" in result.stderr
 
 
-def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path) -> None:
+def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path, searchkit: Command) -> None:
     text = searchkit(tmp_path, "--help").stdout
     for command in ("train", "run", "status", "report", "pick", "verify", "copy", "restore"):
         assert re.search(rf"\b{command}\b", text)
@@ -274,7 +191,6 @@ def test_help_names_every_command_and_teaches_a_first_one(tmp_path: Path) -> Non
 @pytest.fixture
 def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """The command line in this process: exit code, output, errors."""
-    from searchkit.cli import app as cli
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["searchkit", *arguments])
@@ -314,8 +230,9 @@ def test_every_command_shows_an_example_that_its_own_options_allow(called: Call)
         group.commands[name].make_context(name, words[2:])
 
 
-def test_a_terminal_without_unicode_gets_plain_signs(tmp_path: Path) -> None:
+def test_a_terminal_without_unicode_gets_plain_signs(tmp_path: Path, with_trained: Supernets) -> None:
     study = small_study(tmp_path, SMALL)
+    with_trained(tmp_path / "runs", load(study).study)
     ascii_only = {"PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "60"}
     environment = os.environ | ascii_only | {"OMP_NUM_THREADS": "1"}
     for arguments in (["run", str(study), "-p", "evaluations=8", "--threads", "1"], ["status", "runs/small"]):
@@ -328,7 +245,7 @@ def test_a_terminal_without_unicode_gets_plain_signs(tmp_path: Path) -> None:
         assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
+def test_the_commands_work_one_after_the_other(tmp_path: Path, searchkit: Command) -> None:
     study = small_study(tmp_path, SMALL)
     for command, shown in {
         ("train", str(study)): "supernet runs/supernets/",
@@ -345,15 +262,15 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     assert "ended: 9 evaluations are made" in status
 
 
-def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path: Path) -> None:
+def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(
+    tmp_path: Path, searchkit: Command, with_trained: Supernets
+) -> None:
     stored = []
     for mib in ("0", "3"):
         home = tmp_path / mib
         home.mkdir()
         study = small_study(home, SMALL)
-        if stored:
-            (home / "runs").mkdir()
-            (home / "runs" / "supernets").symlink_to(tmp_path / "0" / "runs" / "supernets")
+        with_trained(home / "runs", load(study).study)
         result = searchkit(home, "run", str(study), "-p", "evaluations=16", "--threads", "1", "--cache-mib", mib)
         assert result.returncode == 0, result.stderr
         assert f"up to {mib} MiB per worker" in searchkit(home, "status", "runs/small").stdout
@@ -361,7 +278,7 @@ def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(tmp_path
     pd.testing.assert_frame_equal(*stored)
 
 
-QUICK = "batches=2, rounds=3, width=0.5, min_round_interval_s=0"
+QUICK = "batches=2, rounds=3, width=0.5, min_round_interval_s=0, budget_s=0.1"
 
 
 def timed_study(home: Path, latency: str) -> Path:
@@ -370,8 +287,12 @@ def timed_study(home: Path, latency: str) -> Path:
     return small_study(home, text.replace("[accuracy, macs]", latency))
 
 
-def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hurried")
+def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(
+    tmp_path: Path, searchkit: Command, with_trained: Supernets
+) -> None:
     study = timed_study(tmp_path, f"[accuracy, macs], front_objectives=[latency({QUICK})]")
+    with_trained(tmp_path / "runs", load(study).study)
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=9", "--threads", "1").returncode == 0
     before = (tmp_path / "runs" / "small" / "front.csv").read_bytes()
     for size in ("1", "4"):
@@ -394,8 +315,12 @@ def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(tmp_path
     assert again.returncode == 0
 
 
-def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hurried")
+def test_times_of_another_setting_do_not_join_a_run(
+    tmp_path: Path, searchkit: Command, with_trained: Supernets
+) -> None:
     study = timed_study(tmp_path, f"[accuracy, latency({QUICK})]")
+    with_trained(tmp_path / "runs", load(study).study)
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
     result = searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "2")
     assert result.returncode == 2
@@ -403,8 +328,12 @@ def test_times_of_another_setting_do_not_join_a_run(tmp_path: Path) -> None:
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "1").returncode == 0
 
 
-def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("hurried")
+def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(
+    tmp_path: Path, searchkit: Command, with_trained: Supernets
+) -> None:
     study = timed_study(tmp_path, f"[accuracy, latency({QUICK}, during_search='modelled')]")
+    with_trained(tmp_path / "runs", load(study).study)
     for evaluations in ("8", "16"):
         result = searchkit(tmp_path, "run", str(study), "-p", f"evaluations={evaluations}", "--threads", "1")
         assert result.returncode == 0, result.stderr
@@ -423,10 +352,12 @@ def test_a_modelled_latency_is_calibrated_once_and_the_front_is_measured(tmp_pat
     assert "calibration.json: not a table of latency" in " ".join(torn.stderr.split())
 
 
-def test_measuring_a_run_that_times_nothing_says_what_to_add(tmp_path: Path) -> None:
-    assert (
-        searchkit(tmp_path, "run", str(small_study(tmp_path)), "-p", "evaluations=8", "--threads", "1").returncode == 0
-    )
+def test_measuring_a_run_that_times_nothing_says_what_to_add(
+    tmp_path: Path, searchkit: Command, with_trained: Supernets
+) -> None:
+    study = small_study(tmp_path)
+    with_trained(tmp_path / "runs", load(study).study)
+    assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
     result = searchkit(tmp_path, "measure", "runs/small")
     assert result.returncode == 2
     assert "add latency() to its front_objectives" in " ".join(result.stderr.split())

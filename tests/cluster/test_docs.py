@@ -16,8 +16,10 @@ import pandas as pd
 import psutil
 import pytest
 
+from searchkit.runs.study_file import load
 from tests.cluster.head import ROOT, Head, cluster
 from tests.studies import SMALL
+from tests.supernets import Supernets
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # long enough to be stopped in the middle of its search, however fast the machine: every candidate takes a moment
@@ -73,13 +75,14 @@ def passed(command: str, folder: Path, head: Head) -> str:
     return result.stdout + result.stderr
 
 
-def test_the_page_does_what_it_says(head: Head, tmp_path: Path) -> None:
+def test_the_page_does_what_it_says(head: Head, tmp_path: Path, with_trained: Supernets) -> None:
     text = (ROOT / "docs" / "cluster.md").read_text()
     submit, status, stop, again, elsewhere = (
         block.replace("http://127.0.0.1:8265", head.url).replace("file:///mnt/shared", f"file://{tmp_path}/shared")
         for block in BLOCK.findall(text)
     )
     (tmp_path / "my_study.py").write_text(STUDY)
+    with_trained(tmp_path / "runs", load(tmp_path / "my_study.py").study)
     assert "submitted my-study-" in passed(submit, tmp_path, head)
     run_folder = tmp_path / "runs" / "my-study"
     note = json.loads((run_folder / "submitted.json").read_text())

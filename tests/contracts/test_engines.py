@@ -1,295 +1,37 @@
-"""What every engine promises to the search: the law of its asks, no candidate twice, and surviving failures."""
+"""Every engine under its contract, and what its description holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 
-from searchkit.engines import ENGINES, LAT, NSGA2, Engine, EngineConfig, Random
+from searchkit.engines import ENGINES, LAT, NSGA2, Random
 from searchkit.errors import StudyError
-from searchkit.objective import Objective
-from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Outcome, Pruned, Trial
-from searchkit.space import Choice, Integer, Lengths, Space
+from searchkit.testing import EndlessEngineContract, EngineContract
+from searchkit.testing.engines import POPULATION
+from tests.contracts import suites
+
+ENDLESS = [kind(POPULATION, steady=steady) for kind in (NSGA2, Random) for steady in (False, True)]
+
+globals().update(
+    suites(
+        EndlessEngineContract,
+        {
+            f"{type(engine).__name__} {engine.steady}": {"engine": engine, "learns": isinstance(engine, NSGA2)}
+            for engine in ENDLESS
+        },
+    )
+)
 
 
-def _unmeasurable(subject: Any) -> Estimate:
-    raise AssertionError("an engine never measures")
-
-
-OBJECTIVES = [
-    Objective("accuracy", "fraction", "higher", _unmeasurable),
-    Objective("flops", "share", "lower", _unmeasurable),
-]
-SMALL = Space(Lengths(6, layers=3))  # 56 candidates
-LARGE = Space(Lengths(16, layers=12))
-MIXED = Space(Lengths(4, layers=3), Integer("heads", 1, 4), Choice("fate", ("discard", "freeze")))
-POPULATION = 10
-
-
-ENDLESS: list[EngineConfig] = [kind(POPULATION, steady=steady) for kind in (NSGA2, Random) for steady in (False, True)]
-ENDING: list[EngineConfig] = [LAT(initial=8, mutations=5, crossovers=5)]
-
-
-@pytest.fixture(params=[*ENDING, *ENDLESS], ids=str)
-def config(request: pytest.FixtureRequest) -> EngineConfig:
-    """Every engine, with generations of 10."""
-    made: EngineConfig = request.param
-    return made
-
-
-@pytest.fixture(params=ENDLESS, ids=str)
-def endless(request: pytest.FixtureRequest) -> EngineConfig:
-    """Those that ask, told or not, until no candidate of the space is left."""
-    made: EngineConfig = request.param
-    return made
+class TestLAT(EngineContract):
+    engine = LAT(initial=8, mutations=5, crossovers=5)
+    ends = lengths_only = two_objectives = True
 
 
 def test_every_engine_is_held_to_its_promises() -> None:
-    assert {type(one) for one in (*ENDING, *ENDLESS)} == set(ENGINES.values())
-
-
-def measured(candidate: Candidate) -> Measured:
-    """Early layers matter most; all cost the same."""
-    kept = np.array(candidate["lengths"], dtype=float)
-    accuracy = float(1 - ((1 - kept) ** 2 / np.arange(1, len(kept) + 1)).sum() / len(kept))
-    return Measured({"accuracy": Estimate(accuracy, None, 1), "flops": Estimate(float(kept.mean()), None, 1)})
-
-
-def outcomes(asks: Sequence[Ask], judge: Callable[[Candidate], Outcome] = measured) -> list[Trial]:
-    return [Trial(ask, judge(ask.candidate), seconds=0.0) for ask in asks]
-
-
-def search(engine: Engine, generations: int, n: int = POPULATION) -> list[Trial]:
-    told: list[Trial] = []
-    for _ in range(generations):
-        trials = outcomes(engine.ask(n))
-        engine.tell(trials)
-        told += trials
-    return told
-
-
-def asked(trials: Sequence[Trial]) -> list[Ask]:
-    return [trial.ask for trial in trials]
-
-
-@pytest.mark.parametrize("space", [SMALL, LARGE, MIXED], ids=["small", "large", "mixed"])
-def test_asks_are_numbered_from_zero_and_never_repeat(config: EngineConfig, space: Space) -> None:
-    if space is MIXED and config in ENDING:
-        pytest.skip("LAT searches lengths alone")
-    asks = asked(search(config.start(space, OBJECTIVES, seed=0), generations=5))
-    wanted = 5 * POPULATION if config in ENDLESS or space is LARGE else len(asks)
-    assert [ask.number for ask in asks] == list(range(wanted))
-    assert len({ask.key for ask in asks}) == len(asks)
-    assert all(space.decode(space.encode(ask.candidate)) == ask.candidate for ask in asks)
-
-
-@pytest.mark.parametrize("space", [SMALL, LARGE, MIXED], ids=["small", "large", "mixed"])
-def test_the_same_seed_and_outcomes_give_the_same_asks(config: EngineConfig, space: Space) -> None:
-    if space is MIXED and config in ENDING:
-        pytest.skip("LAT searches lengths alone")
-    one, other = (search(config.start(space, OBJECTIVES, seed=3), generations=6) for _ in range(2))
-    assert asked(one) == asked(other)
-
-
-def test_another_seed_gives_other_asks(config: EngineConfig) -> None:
-    one, other = (search(config.start(LARGE, OBJECTIVES, seed=seed), generations=2) for seed in (0, 1))
-    assert asked(one) != asked(other)
-
-
-@pytest.mark.parametrize("space", [SMALL, LARGE], ids=["small", "large"])
-def test_global_random_numbers_are_neither_used_nor_touched(config: EngineConfig, space: Space) -> None:
-    runs = []
-    for seed in (1, 2):
-        np.random.seed(seed)  # noqa: NPY002
-        before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
-        runs.append(asked(search(config.start(space, OBJECTIVES, seed=0), generations=6)))
-        assert np.random.get_state()[1].tolist() == before  # type: ignore[index]  # noqa: NPY002
-    assert runs[0] == runs[1]
-
-
-def test_outcomes_read_back_from_json_replay_the_search(config: EngineConfig) -> None:
-    first = config.start(LARGE, OBJECTIVES, seed=0)
-    stored = [json.dumps(trial.to_json()) for trial in search(first, generations=4)]
-    second = config.start(LARGE, OBJECTIVES, seed=0)
-    trials = [Trial.from_json(json.loads(line)) for line in stored]
-    for start in range(0, len(trials), POPULATION):
-        generation = trials[start : start + POPULATION]
-        assert second.ask(POPULATION) == asked(generation)
-        second.tell(generation)
-    assert second.ask(POPULATION) == first.ask(POPULATION)
-
-
-def test_telling_piece_by_piece_equals_telling_at_once(config: EngineConfig) -> None:
-    whole, pieces = (config.start(LARGE, OBJECTIVES, seed=0) for _ in range(2))
-    for _ in range(4):
-        trials = outcomes(whole.ask(POPULATION))
-        assert pieces.ask(POPULATION) == asked(trials)
-        whole.tell(trials)
-        for trial in trials:
-            pieces.tell([trial])
-    assert whole.ask(POPULATION) == pieces.ask(POPULATION)
-
-
-@pytest.mark.parametrize("n", [1, 3, 4])
-def test_a_smaller_ask_is_the_beginning_of_a_larger_one(config: EngineConfig, n: int) -> None:
-    engine, in_parts = (config.start(LARGE, OBJECTIVES, seed=0) for _ in range(2))
-    for first in (engine, in_parts):
-        search(first, generations=2)
-    whole = engine.ask(POPULATION)
-    begun = in_parts.ask(n)
-    if not config.steady:  # a generation is made whole; a steady engine learns from every outcome
-        in_parts.tell(outcomes(begun))
-    assert begun + in_parts.ask(POPULATION - n) == whole
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 25])
-def test_every_ask_has_the_wanted_number_until_the_space_is_exhausted(endless: EngineConfig, n: int) -> None:
-    engine = endless.start(SMALL, OBJECTIVES, seed=0)
-    seen: list[str] = []
-    while len(seen) < SMALL.size:
-        asks = engine.ask(n)
-        assert len(asks) == min(n, SMALL.size - len(seen))
-        seen += [ask.key for ask in asks]
-        engine.tell(outcomes(asks))
-    assert set(seen) == {candidate.key for candidate in SMALL.all()}
-    assert engine.ask(n) == []
-    engine.tell([])
-    assert engine.ask(n) == []
-
-
-def test_a_space_too_large_to_list_is_exhausted_all_the_same(endless: EngineConfig, monkeypatch: Any) -> None:
-    monkeypatch.setattr("searchkit.engines.base.ENUMERABLE", 10)
-    trials = search(endless.start(SMALL, OBJECTIVES, seed=0), generations=6)
-    assert len({trial.key for trial in trials}) == SMALL.size
-
-
-def test_a_space_of_one_candidate_is_asked_once(config: EngineConfig) -> None:
-    engine = config.start(Space(Lengths(1, layers=3)), OBJECTIVES, seed=0)
-    assert [ask.candidate for ask in engine.ask(5)] == [Candidate.of(lengths=(1.0, 1.0, 1.0))]
-    assert engine.ask(5) == []
-
-
-def test_the_first_generation_is_full_and_holds_both_corners(endless: EngineConfig) -> None:
-    first = endless.start(SMALL, OBJECTIVES, seed=0).ask(POPULATION)
-    lengths = {ask.candidate["lengths"] for ask in first}
-    assert len(lengths) == POPULATION
-    assert {(1.0,) * 3, (1 / 6,) * 3} <= lengths
-
-
-def test_asking_on_without_telling_gives_new_candidates(endless: EngineConfig) -> None:
-    engine = endless.start(LARGE, OBJECTIVES, seed=0)
-    keys = [ask.key for _ in range(4) for ask in engine.ask(7)]
-    assert len(set(keys)) == 28
-
-
-def test_a_candidate_told_before_it_was_asked_is_never_asked(endless: EngineConfig) -> None:
-    known = [candidate for i, candidate in enumerate(SMALL.all()) if i % 2]
-    told = outcomes([Ask(1000 + i, candidate) for i, candidate in enumerate(known)])
-    engine = endless.start(SMALL, OBJECTIVES, seed=0)
-    begun = {ask.key for ask in engine.ask(1)}  # the rest of this generation is still waiting
-    engine.tell(told)
-    left = {ask.key for ask in engine.ask(SMALL.size)}
-    assert begun | left | {trial.key for trial in told} == {candidate.key for candidate in SMALL.all()}
-    assert left.isdisjoint(trial.key for trial in told)
-
-
-def test_a_candidate_told_twice_counts_once(config: EngineConfig) -> None:
-    once, twice = (config.start(LARGE, OBJECTIVES, seed=0) for _ in range(2))
-    for _ in range(3):
-        trials = outcomes(once.ask(POPULATION))
-        twice.ask(POPULATION)
-        once.tell(trials)
-        twice.tell(trials)
-        twice.tell(trials[::-1])
-    assert once.ask(POPULATION) == twice.ask(POPULATION)
-
-
-@pytest.mark.parametrize("outcome", [Failed("nan", "loss is NaN"), Pruned("dominated", 10)], ids=["failed", "pruned"])
-def test_a_generation_without_any_measurement_is_survived(config: EngineConfig, outcome: Outcome) -> None:
-    engine = config.start(LARGE, OBJECTIVES, seed=0)
-    keys = set()
-    for judge in (lambda _: outcome, lambda _: outcome, measured, lambda _: outcome, measured):
-        asks = engine.ask(POPULATION)
-        keys |= {ask.key for ask in asks}
-        engine.tell(outcomes(asks, judge))
-    assert len(keys) == 5 * POPULATION
-
-
-@pytest.mark.parametrize("keep", [1, 2, 3])
-def test_few_measurements_in_a_generation_are_enough(config: EngineConfig, keep: int) -> None:
-    engine = config.start(LARGE, OBJECTIVES, seed=0)
-    for _ in range(5):
-        asks = engine.ask(POPULATION)
-        assert len(asks) == POPULATION
-        failed = outcomes(asks[keep:], lambda _: Failed("timeout", "took too long"))
-        engine.tell(outcomes(asks[:keep]) + failed)
-
-
-@pytest.mark.parametrize("in_flight", [1, 3, 8, 25])
-def test_asks_that_overlap_with_tells_follow_from_their_order(endless: EngineConfig, in_flight: int) -> None:
-    """As a steady search does: some asks are open, outcomes come in any order, each is followed by one more ask."""
-    runs = []
-    for order in (1, 1, 2):
-        engine, chance = endless.start(LARGE, OBJECTIVES, seed=0), np.random.default_rng(order)
-        waiting = engine.ask(in_flight)
-        keys = [ask.key for ask in waiting]
-        for _ in range(60):
-            ask = waiting.pop(int(chance.integers(len(waiting))))
-            engine.tell(outcomes([ask]))
-            waiting += engine.ask(1)
-            keys.append(waiting[-1].key)
-        assert len(set(keys)) == in_flight + 60
-        assert len(waiting) == in_flight
-        runs.append(keys)
-    assert runs[0] == runs[1]
-    if endless.steady and in_flight > 1 and ENGINES["nsga2"] is type(endless):
-        assert runs[0] != runs[2]
-
-
-@pytest.mark.parametrize("objectives", [OBJECTIVES[:1], [*OBJECTIVES, Objective("sum", "1", "lower", _unmeasurable)]])
-def test_one_and_three_objectives_work_as_two_do(config: EngineConfig, objectives: list[Objective]) -> None:
-    def judge(candidate: Candidate) -> Measured:
-        values = dict(measured(candidate).estimates)
-        total = sum(estimate.value for estimate in values.values())
-        return Measured({**values, "sum": Estimate(total, None, 1)})
-
-    if len(objectives) < 2 and config in ENDING:
-        with pytest.raises(StudyError, match="LAT trades a quality for a cost"):
-            config.start(LARGE, objectives, seed=0)
-        return
-    engine = config.start(LARGE, objectives, seed=0)
-    for _ in range(4):
-        asks = engine.ask(POPULATION)
-        assert len(asks) == POPULATION
-        engine.tell(outcomes(asks, judge))
-
-
-def test_equal_measurements_everywhere_do_not_stall_an_engine(config: EngineConfig) -> None:
-    flat = Measured({"accuracy": Estimate(0.5, None, 1), "flops": Estimate(0.5, None, 1)})
-    engine = config.start(LARGE, OBJECTIVES, seed=0)
-    for _ in range(4):
-        asks = engine.ask(POPULATION)
-        assert len(asks) == POPULATION
-        engine.tell(outcomes(asks, lambda _: flat))
-
-
-def test_running_engines_of_one_configuration_share_nothing(config: EngineConfig) -> None:
-    alone = search(config.start(LARGE, OBJECTIVES, seed=0), generations=3)
-    one, other = config.start(LARGE, OBJECTIVES, seed=0), config.start(LARGE, OBJECTIVES, seed=9)
-    beside: list[Trial] = []
-    for _ in range(3):
-        beside += search(one, generations=1)
-        search(other, generations=1)
-    assert asked(beside) == asked(alone)
-
-
-def test_an_unbound_space_is_refused_at_the_start(config: EngineConfig) -> None:
-    with pytest.raises(StudyError, match="call bound"):
-        config.start(Space(Lengths(4)), OBJECTIVES, seed=0).ask(1)
+    assert {LAT, *map(type, ENDLESS)} == set(ENGINES.values())
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))

@@ -139,7 +139,7 @@ def test_true_front_members_survive_whole_searches(stated: float, known: bool) -
     assert stopped > (0.35 if known else 0.25) * 60 * 30  # it is worth it
 
 
-def test_only_a_rival_of_no_higher_cost_stops_a_candidate() -> None:
+def test_only_an_incumbent_of_no_higher_cost_stops_a_candidate() -> None:
     good, bad = np.ones(N), (np.arange(N) % 2).astype(float)
     for cost, beaten in ((0.5, True), (1.0, True), (1.5, False)):
         race = race_of(0.001, Incumbent("rival", good, np.full(N, cost)))

@@ -171,7 +171,7 @@ def held_in_moods(min_round_interval_s: float) -> float:
     return held / 80
 
 
-def test_rounds_keep_their_distance_so_that_a_mood_of_the_machine_is_seen_and_not_believed() -> None:
+def test_rounds_keep_their_distance_so_that_slow_drift_of_the_machine_widens_the_interval() -> None:
     """Only so far: intervals know nothing of what lasts longer than the measurement."""
     assert held_in_moods(min_round_interval_s=0.0) < 0.82
     assert held_in_moods(min_round_interval_s=1.0) >= 0.9
@@ -199,7 +199,7 @@ def test_a_round_with_a_busy_neighbour_does_not_count() -> None:
     assert not timed.contended
 
 
-def test_a_neighbour_that_never_rests_is_told() -> None:
+def test_a_machine_that_is_always_busy_is_reported_as_contended() -> None:
     machine, used = Machine(calm), [0.0]
 
     def others() -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from searchkit.runs.config import Conditions
+from searchkit.runs.phases import execute
+from searchkit.runs.study_file import load
 from tests.faults.malformed import Said, study_file
+from tests.supernets import Supernets
 
 
 @pytest.fixture
@@ -20,9 +23,11 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Path:
     """A folder with `small_study.py` and its finished run in `runs/small`; copy it before it is touched."""
     folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "searchkit", "run", str(study_file(folder)), "--threads", "1"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
+    loaded = load(study_file(folder))
+    with contextlib.chdir(folder):
+        with_trained(Path("runs"), loaded.study)
+        execute(loaded, Conditions(threads=1))
     return folder

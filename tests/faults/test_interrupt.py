@@ -12,7 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from searchkit.runs.study_file import load
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 STUDY = SMALL.replace("evaluations: int = 24", "evaluations: int = 56")
 
@@ -26,9 +28,9 @@ def searching(folder: Path) -> bool:
     return journal.exists() and journal.read_text(errors="replace").count('"searchkit"') > 4
 
 
-@pytest.mark.parametrize(("workers", "presses"), [(0, 1), (2, 1), (2, 2)])
-def test_ctrl_c_keeps_what_is_done(tmp_path: Path, workers: int, presses: int) -> None:
-    small_study(tmp_path, STUDY)
+@pytest.mark.parametrize(("workers", "presses"), [(0, 1), (2, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, with_trained: Supernets, workers: int, presses: int) -> None:
+    with_trained(tmp_path / "runs", load(small_study(tmp_path, STUDY)).study)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     how = command("--workers", str(workers))
     # a group of its own, as a shell gives it: Ctrl-C reaches the workers' processes too

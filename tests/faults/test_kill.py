@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +18,29 @@ import pytest
 
 from tests.studies import SMALL, small_study
 
-KILLS = 10
+EVALUATIONS = 50
 # longer phases than the small study's, so that kills land in all of them
-STUDY = SMALL.replace("documents: int = 320", "documents: int = 960").replace(
-    "evaluations: int = 24", "evaluations: int = 50"
+STUDY = (
+    SMALL.replace("documents: int = 320", "documents: int = 640")
+    .replace("LengthDrop(epochs=1", "LengthDrop(epochs=3")
+    .replace("evaluations: int = 24", f"evaluations: int = {EVALUATIONS}")
 )
+BASELINES = shutil.ignore_patterns("*-baselines-*")  # kept beside the supernet; with them a report takes no time
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run of the study that nothing stopped, and how long it took."""
+
+    folder: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("calm")
+    small_study(folder, STUDY)
+    return Undisturbed(folder, finish(folder))
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -44,36 +64,38 @@ def outcome(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return trials, front
 
 
+def stored(folder: Path) -> int:
+    """Trials in the journal, which exists with the names of its two studies before anything is trained."""
+    journal = folder / "runs" / "small" / "journal.log"
+    return journal.read_text(errors="replace").count('"searchkit":{') if journal.exists() else 0
+
+
 def phase(folder: Path) -> str:
     """How far a killed run had come."""
-    run = folder / "runs" / "small"
     if any((folder / "runs" / "supernets").glob("*.partial")) or not (folder / "runs" / "supernets").exists():
         return "training"
-    journal = (run / "journal.log").read_text() if (run / "journal.log").exists() else ""
-    return "report" if "small-report" in journal else "search"
+    return "report" if stored(folder) > EVALUATIONS else "search"
 
 
 @pytest.mark.timeout(900)
-def test_a_study_killed_ten_times_gives_what_an_undisturbed_one_gives(tmp_path: Path) -> None:
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    for folder in (calm, rough):
-        folder.mkdir()
-        small_study(folder, STUDY)
-    seconds = finish(calm)
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_study_killed_at_random_gives_what_an_undisturbed_one_gives(
+    calm: Undisturbed, tmp_path: Path, kills: int
+) -> None:
+    small_study(tmp_path, STUDY)
     chance, met = random.Random(0), []
-    for _ in range(KILLS):
-        process = start(rough)
+    for _ in range(kills):
+        process = start(tmp_path)
         # every start loads libraries and model again, so a kill is as likely to hit work already begun as not
-        time.sleep(chance.uniform(0.25, 0.9) * seconds)
+        time.sleep(chance.uniform(0.25, 0.9) * calm.seconds)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        met.append(phase(rough))
-    finish(rough)
-    for mine, other in zip(outcome(rough), outcome(calm), strict=True):
-        pd.testing.assert_frame_equal(mine, other)
-    assert len(outcome(rough)[0]) == 50
-    assert (rough / "runs" / "supernets").is_dir()
-    print(f"killed {KILLS} times: {', '.join(met)}")
+        met.append(phase(tmp_path))
+    finish(tmp_path)
+    assert_same_outcome(tmp_path, calm.folder)
+    assert len(outcome(tmp_path)[0]) == EVALUATIONS
+    assert (tmp_path / "runs" / "supernets").is_dir()
+    print(f"killed {kills} times: {', '.join(met)}")
 
 
 @pytest.mark.parametrize(
@@ -82,38 +104,37 @@ def test_a_study_killed_ten_times_gives_what_an_undisturbed_one_gives(tmp_path: 
     ids=("training", "search", "report", "search on workers"),
 )
 def test_a_study_killed_in_each_phase_gives_what_an_undisturbed_one_gives(
-    tmp_path: Path, cut: str, options: tuple[str, ...]
+    calm: Undisturbed, tmp_path: Path, cut: str, options: tuple[str, ...]
 ) -> None:
     """The random moments above may miss a phase; these do not. What it started ends with it."""
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    for folder in (calm, rough):
-        folder.mkdir()
-        small_study(folder, SMALL.replace("documents: int = 320", "documents: int = 640"))
-    finish(calm)
-    process = start(rough, *options)
+    small_study(tmp_path, STUDY)
+    if cut != "training":
+        shutil.copytree(calm.folder / "runs" / "supernets", tmp_path / "runs" / "supernets", ignore=BASELINES)
+    process = start(tmp_path, *options)
     deadline = time.monotonic() + 120
-    while phase_begun(rough) != cut and process.poll() is None and time.monotonic() < deadline:
+    while phase_begun(tmp_path) != cut and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
-    started = [one for one in children if "Agent" not in one.name()]  # Ray's agents leave a minute later
+    started = [child for child in children if "Agent" not in child.name()]  # Ray's agents leave a minute later
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert bool(options) == bool(started)
     assert not psutil.wait_procs(started, timeout=60)[1]
-    assert phase_begun(rough) == cut
-    assert not (rough / "runs" / "small" / "summary.json").exists()
-    finish(rough)
+    assert phase_begun(tmp_path) == cut
+    assert not (tmp_path / "runs" / "small" / "summary.json").exists()
+    finish(tmp_path)
+    assert_same_outcome(tmp_path, calm.folder)
+
+
+def assert_same_outcome(rough: Path, calm: Path) -> None:
     for mine, other in zip(outcome(rough), outcome(calm), strict=True):
         pd.testing.assert_frame_equal(mine, other)
 
 
 def phase_begun(folder: Path) -> str:
     """The phase of which something is already on disk."""
-    run = folder / "runs" / "small"
-    journal = (run / "journal.log").read_text(errors="replace") if (run / "journal.log").exists() else ""
-    if "small-report" in journal:
-        return "report" if journal.count('"searchkit"') > 26 else "opening the report"
-    if journal:
-        return "search" if journal.count('"searchkit"') > 5 else "opening the search"
+    if trials := stored(folder):
+        begun = "search" if trials <= EVALUATIONS else "report"
+        return begun if trials > 4 and trials not in (EVALUATIONS, EVALUATIONS + 1) else f"opening the {begun}"
     checkpoints = list((folder / "runs").glob("supernets/*.partial/lengthdrop/checkpoint-*"))
     return "training" if checkpoints else "nothing"

@@ -269,6 +269,7 @@ OPTIONS = {  # arguments after `searchkit run STUDY`, what is said
     "device meta": (["--device", "meta"], r"--device 'meta': expected auto"),
     "device cuda:99": (["--device", "cuda:99"], r"--device 'cuda:99': this machine has \d+ CUDA devices"),
     "dtype unknown": (["--dtype", "int8"], r"unknown dtype 'int8'"),
+    "dtype misspelt": (["--dtype", "fp33"], r"unknown dtype 'fp33'; did you mean 'fp32'\?"),
     "dtype empty": (["--dtype", ""], r"unknown dtype ''"),
     "dtype fp16 on a CPU": (["--dtype", "fp16", "--device", "cpu"], r"--dtype 'fp16' needs a GPU"),
     "runs a file": (["--runs", "small_study.py"], r"small_study.py/small: cannot write there"),

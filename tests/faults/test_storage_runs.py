@@ -15,8 +15,10 @@ import psutil
 import pytest
 
 from searchkit.cli import app as cli
+from searchkit.runs.study_file import load
 from tests.postgresql import Server
 from tests.studies import small_study
+from tests.supernets import Supernets
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ def searchkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return called
 
 
-def test_a_killed_database_and_no_word_of_its_password(postgresql: Server, tmp_path: Path, searchkit: Called) -> None:
-    small_study(tmp_path)
+def test_a_killed_database_and_no_word_of_its_password(
+    postgresql: Server, tmp_path: Path, searchkit: Called, with_trained: Supernets
+) -> None:
+    with_trained(tmp_path / "runs", load(small_study(tmp_path)).study)
     url, password = postgresql.new_database(), postgresql.password
     command = [sys.executable, "-m", "searchkit", "run", "small_study.py", "--threads", "1", "-p", "evaluations=16"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SEARCHKIT_STORAGE": url, "TMPDIR": str(tmp_path)}
@@ -84,8 +88,10 @@ def test_a_killed_database_and_no_word_of_its_password(postgresql: Server, tmp_p
         assert password not in text
 
 
-def test_a_run_goes_on_in_another_storage_once_it_was_copied(tmp_path: Path, searchkit: Called) -> None:
-    small_study(tmp_path)
+def test_a_run_goes_on_in_another_storage_once_it_was_copied(
+    tmp_path: Path, searchkit: Called, with_trained: Supernets
+) -> None:
+    with_trained(tmp_path / "runs", load(small_study(tmp_path)).study)
     run = ("run", "small_study.py", "--threads", "1")
     assert searchkit(*run, "-p", "evaluations=8").code == 0
     there = f"sqlite:///{tmp_path}/trials.db"
@@ -105,8 +111,8 @@ def test_a_run_goes_on_in_another_storage_once_it_was_copied(tmp_path: Path, sea
     assert "every one is the stored one" in verified.stdout, verified.stderr
 
 
-def test_a_damaged_store_is_no_empty_one(tmp_path: Path, searchkit: Called) -> None:
-    small_study(tmp_path)
+def test_a_damaged_store_is_no_empty_one(tmp_path: Path, searchkit: Called, with_trained: Supernets) -> None:
+    with_trained(tmp_path / "runs", load(small_study(tmp_path)).study)
     assert searchkit("run", "small_study.py", "-p", "evaluations=8").code == 0
     journal = tmp_path / "runs" / "small" / "journal.log"
     whole = journal.read_bytes()

@@ -47,7 +47,7 @@ def test_the_gate_is_the_published_predictor() -> None:
     torch.testing.assert_close(gate.logits(states), published(states), atol=1e-6, rtol=0)
 
 
-def test_a_fresh_gate_keeps_nearly_surely() -> None:
+def test_a_fresh_gate_keeps_with_probability_near_one() -> None:
     """The biases start around (-5, +5): sigmoid(10) = 0.99995."""
     torch.manual_seed(0)
     layout = Layout.of_lengths(torch.tensor([9]))

@@ -78,7 +78,7 @@ def test_the_published_protocols_integers_come_out_exactly(
 @settings(max_examples=10, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObject) -> None:
+def test_a_static_trace_is_the_trace_of_the_pass(name: str, data: st.DataObject) -> None:
     """Any family, head, scorer, site and protected tokens, with a reducer before the first attention or without."""
     model = MODELS[name]()
     scorers = [name for name in (*SCORERS, *PREDICTORS) if name != "input" and not cost_is_placed(name)]
@@ -109,7 +109,7 @@ def test_a_trace_foretold_is_the_trace_of_the_pass(name: str, data: st.DataObjec
         assert torch.equal(getattr(told, column.name), getattr(made, column.name)), column.name
 
 
-def test_what_the_content_decides_is_not_foretold() -> None:
+def test_a_plan_whose_cost_depends_on_content_has_no_static_trace() -> None:
     model, layout = classifier("bert"), tokens([[3] * 9]).layout
     by_threshold = ReductionPlan.of_slots(
         Reducer(threshold=0.5, scorer="attention_mean"), LAYERS, thresholds=(0.5,) * LAYERS

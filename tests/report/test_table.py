@@ -145,7 +145,7 @@ def test_the_terminal_shows_three_points_of_a_family_with_both_ends() -> None:
     assert re.findall(r"truncation (\.\d+)", text) == [".8", ".45", ".2"]
 
 
-def test_a_search_for_answers_is_told_by_its_own_objectives(tmp_path: Path) -> None:
+def test_the_tables_of_a_question_answering_search_have_its_own_objectives(tmp_path: Path) -> None:
     results = questions()
     table.write(results, tmp_path)
     write_text(results, tmp_path)

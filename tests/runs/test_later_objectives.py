@@ -72,7 +72,7 @@ NAIVE = "front_objectives=[Objective('first', 'share', 'lower', first)],"
 FIRST = "\nfrom searchkit import Estimate, Objective\n\ndef first(subject):\n    return Estimate({}, None, 10)\n"
 
 
-def test_a_mended_objective_of_the_front_is_measured_where_it_failed_and_told_right(tmp_path: Path) -> None:
+def test_a_mended_objective_of_the_front_is_measured_where_it_failed_and_reported_right(tmp_path: Path) -> None:
     naive = 'float(subject.candidate["lengths"][0])'  # baselines have none
     before = rerun(tmp_path, FIRST.format(naive) + with_front(NAIVE))
     folder = Folder(tmp_path / "runs/small")

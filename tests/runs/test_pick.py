@@ -26,6 +26,7 @@ from searchkit.report.results import Results
 from tests.faults.malformed import Said
 from tests.report.searches import ACCURACY, LATENCY, MACS, drawn, paired, staircase, trial
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 Point = tuple[float, float]  # accuracy, macs
 
@@ -285,7 +286,7 @@ def test_what_is_written_is_strict_json_without_resamples() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Iterator[Path]:
     """A finished run of the small study with a latency and a constraint, its study file gone."""
     from searchkit.runs.config import Conditions
     from searchkit.runs.folder import Folder
@@ -301,7 +302,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     study = small_study(home, text.replace("Budget, Lengths", "Budget, Constraint, Lengths"))
     conditions, threads = Conditions(runs=home / "runs", threads=1), torch.get_num_threads()
-    execute(load(study, {"evaluations": "24"}), conditions)
+    loaded = load(study, {"evaluations": "24"})
+    with_trained(conditions.runs, loaded.study)
+    execute(loaded, conditions)
     measure(Folder(home / "runs" / "small"), conditions, batch_size=4).write(home / "runs" / "small")
     study.unlink()
     yield home / "runs" / "small"

@@ -25,7 +25,9 @@ from searchkit.runs.study_file import load
 from searchkit.runs.transfer import copy_run
 from searchkit.runs.verify import replayed
 from searchkit.storage.store import Store
+from tests.figures import with_figures
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 LAT = "LAT(iterations=2, initial=4, mutations=4, crossovers=4, drop=0.5)"
 FAMILY = "published search"
@@ -40,11 +42,14 @@ LAYERS, TOKENS = 3, 28
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Iterator[Path]:
     """A folder in which a study that asks for the published search has run."""
     folder = tmp_path_factory.mktemp("published")
     threads = torch.get_num_threads()
-    execute(load(small_study(folder, ASKING)), Conditions(runs=folder / "runs", threads=1))
+    loaded = load(small_study(folder, ASKING))
+    with_trained(folder / "runs", loaded.study)
+    with with_figures():
+        execute(loaded, Conditions(runs=folder / "runs", threads=1))
     yield folder
     torch.set_num_threads(threads)
 

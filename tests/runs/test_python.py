@@ -37,6 +37,7 @@ from searchkit.runs.study_file import Loaded, load
 from searchkit.runs.verify import replayed
 from searchkit.tasks import Generated
 from searchkit.training import FineTune
+from tests.figures import with_figures
 from tests.studies import small_study
 
 STUDY = Study(
@@ -54,7 +55,8 @@ STUDY = Study(
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("python")
     threads = torch.get_num_threads()
-    searchkit.run(STUDY, runs=folder, threads=1)
+    with with_figures():
+        searchkit.run(STUDY, runs=folder, threads=1)
     assert torch.get_num_threads() == threads
     return folder
 

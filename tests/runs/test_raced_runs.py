@@ -23,6 +23,7 @@ from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.runs.verify import measured_again, replayed
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 CONFIDENCE = 0.7
 # a supernet that has learned something, enough examples to tell candidates apart, and verdicts that come early
@@ -37,10 +38,12 @@ STUDY = (
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("raced")
     threads = torch.get_num_threads()
-    execute(load(small_study(folder, STUDY)), Conditions(runs=folder / "runs", threads=1))
+    loaded = load(small_study(folder, STUDY))
+    with_trained(folder / "runs", loaded.study)
+    execute(loaded, Conditions(runs=folder / "runs", threads=1))
     yield folder
     torch.set_num_threads(threads)
 

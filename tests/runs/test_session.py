@@ -38,15 +38,20 @@ from searchkit.search.budget import ENDED
 from searchkit.search.steady import IN_FLIGHT
 from searchkit.stats import RESAMPLES
 from searchkit.storage.store import Store
+from tests.figures import with_figures
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Iterator[Path]:
     """A folder, with a space in its name, in which the small study has run."""
     folder = tmp_path_factory.mktemp("a run")
     threads = torch.get_num_threads()
-    execute(load(small_study(folder)), Conditions(runs=folder / "runs", threads=1))
+    loaded = load(small_study(folder))
+    with_trained(folder / "runs", loaded.study)
+    with with_figures():
+        execute(loaded, Conditions(runs=folder / "runs", threads=1))
     yield folder
     torch.set_num_threads(threads)
 
@@ -120,7 +125,7 @@ def test_a_report_can_be_written_again_from_the_store(home: Path) -> None:
     assert csv.read_text() == before
 
 
-def test_texts_that_splits_share_are_counted_once_and_told(
+def test_texts_that_splits_share_are_counted_once_and_reported(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert set(json.loads((folder_of(home).path / "summary.json").read_text())["duplicates"].values()) == {0}
@@ -233,7 +238,8 @@ QUESTIONS = (
 
 
 def test_a_study_of_questions_is_reported_by_its_own_objectives(tmp_path: Path) -> None:
-    results = execute(load(small_study(tmp_path, QUESTIONS)), Conditions(runs=tmp_path / "runs", threads=1))
+    with with_figures():
+        results = execute(load(small_study(tmp_path, QUESTIONS)), Conditions(runs=tmp_path / "runs", threads=1))
     path = folder_of(tmp_path).path
     assert all(trial.status == "measured" for family in results.baselines.values() for trial in family)
     assert {"exact_match_report", "f1_report", "macs_report"} <= set(pd.read_csv(path / "baselines.csv"))
@@ -285,7 +291,7 @@ def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
         folder.study.write_text(record)
 
 
-def test_ray_workers_give_the_same_trials_as_this_process(home: Path) -> None:
+def test_ray_workers_give_the_same_trials_as_this_process(home: Path, local_ray: None) -> None:
     """Same device, number format and threads per worker; whatever the number of workers."""
     loaded = load(home / "small_study.py")
     run = Session(loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
@@ -440,7 +446,7 @@ def test_a_steady_run_goes_on_replays_and_says_what_it_is(home: Path, tmp_path: 
 
 
 def test_a_steady_run_on_workers_replays_whatever_the_order_and_the_workers_of_its_parts(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, local_ray: None
 ) -> None:
     file = borrowing(home, tmp_path, SMALL.replace("population=8", "population=8, steady=True"))
     for evaluations, workers in (("12", 2), ("24", 0)):

@@ -83,7 +83,7 @@ def test_without_ctrl_c_nothing_happens_and_afterwards_it_interrupts_as_ever() -
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_error_of_the_search_is_not_hidden_by_the_wish_to_stop() -> None:
+def test_an_error_of_the_search_is_not_hidden_by_an_interrupt() -> None:
     interrupt = Interrupt(lambda text: None)
 
     def search() -> None:

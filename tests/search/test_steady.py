@@ -183,7 +183,7 @@ def test_what_a_constraint_turns_down_does_not_count() -> None:
         run(Memory(), 15, nothing)
 
 
-def test_a_wish_to_stop_finishes_what_is_in_flight_and_stores_it() -> None:
+def test_an_interrupt_finishes_what_is_in_flight_and_stores_it() -> None:
     store, evaluator = Memory(), Shuffled(0)
     run(store, 40, evaluator, halted=lambda: len(store.kept) >= 10)
     assert len(store.kept) == 14  # the tenth leaves four in flight

@@ -13,13 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from searchkit.errors import NothingStoredError, StoreError
-from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
 from searchkit.storage.store import Store
+from searchkit.testing import StorageContract
 from tests.storage.conftest import new_storage
 from tests.storage.samples import (
-    ACCURACY,
-    MACS,
     OBJECTIVES,
     STORAGES,
     failed,
@@ -28,20 +26,23 @@ from tests.storage.samples import (
     optuna_storage,
     optuna_study,
     pruned,
-    unmeasurable,
 )
 
 STUDIES = itertools.count()
 
 
-def test_trials_come_back_equal_and_by_ask_number(storage: str) -> None:
-    trials = [measured(7), failed(3), pruned(11), measured(0, lengths=(1, 0.5), scorer="random", merge=None, on=True)]
-    store = opened(storage)
-    for trial in trials:
-        store.append(trial)
-    expected = sorted(trials, key=lambda trial: trial.ask.number)
-    assert store.trials() == expected
-    assert opened(storage, create=False).trials() == expected
+class TestStorage(StorageContract):
+    @pytest.fixture(params=sorted(STORAGES))
+    def storage(self, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+        return new_storage(request, request.param, tmp_path)
+
+
+def test_optuna_shows_a_dimension_that_changes_its_kind(storage: str) -> None:
+    for trial in [measured(0, x=1), measured(1, x=0.5), measured(2, x="all"), measured(3, x=True)]:
+        opened(storage).append(trial)
+    rows = optuna_study(storage).trials
+    assert rows[0].params == {"x": 1}
+    assert [row.user_attrs["x"] for row in rows[1:]] == [0.5, "all", True]
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**70), 2**70)
@@ -87,47 +88,6 @@ def test_whatever_a_record_may_hold_comes_back(
     assert Store.open(shared_storage, name, OBJECTIVES).trials() == trials
 
 
-def test_a_search_goes_on_where_another_store_left_it(storage: str) -> None:
-    opened(storage).append(measured(0))
-    opened(storage).append(measured(1))
-    assert opened(storage).trials() == [measured(0), measured(1)]
-
-
-def test_an_ask_number_is_stored_once(storage: str) -> None:
-    opened(storage).append(measured(4))
-    store = opened(storage)
-    with pytest.raises(StoreError, match=r"already holds ask 4, candidate \w{16}; now came \w{16}"):
-        store.append(measured(4, heads=9))
-    assert store.trials() == [measured(4)]
-
-
-def test_a_candidate_is_stored_once(storage: str) -> None:
-    store = opened(storage)
-    store.append(measured(4, heads=9))
-    with pytest.raises(StoreError, match=r"already holds candidate \w{16}, ask 4; now came ask 5"):
-        store.append(measured(5, heads=9))
-    assert store.trials() == [measured(4, heads=9)]
-
-
-def test_a_second_writer_is_noticed(storage: str) -> None:
-    first, second = opened(storage), opened(storage)
-    first.append(measured(0))
-    second.append(measured(1))
-    with pytest.raises(StoreError, match="something else is appending"):
-        first.append(measured(2))
-    second.append(measured(2))
-    assert second.trials() == [measured(0), measured(1), measured(2)]  # who came second wrote nothing
-
-
-def test_a_reader_follows_a_writer(storage: str) -> None:
-    writer = opened(storage)
-    reader = opened(storage, create=False)
-    writer.append(measured(0))
-    assert reader.trials() == [measured(0)]
-    writer.append(measured(1))
-    assert reader.trials() == [measured(0), measured(1)]
-
-
 def test_of_an_ask_that_was_stored_twice_the_first_counts(storage: str, caplog: pytest.LogCaptureFixture) -> None:
     store = opened(storage)
     store.append(measured(0))
@@ -137,29 +97,6 @@ def test_of_an_ask_that_was_stored_twice_the_first_counts(storage: str, caplog: 
     study.add_trial(row)
     assert opened(storage).trials() == [measured(0)]
     assert "ask 0 twice" in caplog.text
-
-
-def test_notes_are_kept_and_replaced(storage: str) -> None:
-    store = opened(storage)
-    assert store.note("fingerprint") is None
-    store.set_note("fingerprint", "aa")
-    store.set_note("seconds", {"train": 1.5, "search": [1, None]})
-    store.set_note("fingerprint", "bb")
-    again = opened(storage, create=False)
-    assert again.note("fingerprint") == "bb"
-    assert again.note("seconds") == {"train": 1.5, "search": [1, None]}
-    with pytest.raises(ValueError, match="the store's own"):
-        store.set_note("searchkit:objectives", [])
-
-
-def test_other_objectives_are_refused_by_name(storage: str) -> None:
-    opened(storage)
-    latency = Objective("latency", "ms", "lower", unmeasurable)
-    with pytest.raises(StoreError, match=r"made for accuracy \(fraction, higher .*macs .*, not for accuracy .*latency"):
-        Store.open(storage, "demo", (ACCURACY, latency))
-    upside_down = Objective("macs", "of unreduced", "higher", unmeasurable)
-    with pytest.raises(StoreError, match=r"not for .*macs.*higher"):
-        Store.open(storage, "demo", (ACCURACY, upside_down))
 
 
 def test_a_study_of_optuna_itself_is_refused(storage: str) -> None:
@@ -202,16 +139,6 @@ def test_an_empty_database_stays_empty_without_create(tmp_path: Path) -> None:
     assert (tmp_path / "run.db").stat().st_size == 0
 
 
-def test_several_studies_share_a_storage(storage: str) -> None:
-    other = Store.open(storage, "other", (MACS,))
-    store = opened(storage)
-    other.append(measured(0))
-    store.append(measured(5))
-    other.append(measured(1))
-    assert other.trials() == [measured(0), measured(1)]
-    assert store.trials() == [measured(5)]
-
-
 def test_optuna_shows_the_search(storage: str) -> None:
     store = opened(storage, choices={"scorer": ("attention", "random")})
     store.append(measured(0, lengths=(1.0, 0.25), heads=3, scorer="random", exact=True))
@@ -244,16 +171,6 @@ def test_a_trial_without_a_value_for_an_objective_counts_as_failed_in_optuna(sto
     assert row.state is optuna.trial.TrialState.FAIL
     assert row.user_attrs["failure_message"] == "no value for accuracy"
     assert opened(storage).trials() == [trial]
-
-
-def test_a_dimension_that_changes_its_kind_is_stored_all_the_same(storage: str) -> None:
-    trials = [measured(0, x=1), measured(1, x=0.5), measured(2, x="all"), measured(3, x=True)]
-    for trial in trials:
-        opened(storage).append(trial)
-    assert opened(storage).trials() == trials
-    rows = optuna_study(storage).trials
-    assert rows[0].params == {"x": 1}
-    assert [row.user_attrs["x"] for row in rows[1:]] == [0.5, "all", True]
 
 
 def test_making_a_study_says_nothing_and_leaves_the_loggers_alone(storage: str) -> None:

@@ -215,7 +215,7 @@ def test_a_study_of_numbers_and_one_of_answers_have_no_names_to_match(tmp_path: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_head_under_another_name_is_refused_as_it_is_and_told_where_it_is_trained(
+def test_a_head_under_another_name_is_refused_as_it_is_and_reported_where_it_is_trained(
     tmp_path: Path, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, _ = saved(tmp_path, family=family)
@@ -278,7 +278,7 @@ def test_weights_that_are_not_finite_are_named_before_anything_is_trained(tmp_pa
         built(source, NAMES, FineTune())
 
 
-def test_layers_of_the_file_that_the_config_leaves_out_are_told_and_refused_as_they_are(
+def test_layers_of_the_file_that_the_config_leaves_out_are_reported_and_refused_as_they_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source, _ = saved(tmp_path, num_hidden_layers=2)

@@ -30,7 +30,7 @@ __all__ = [
     "settings_of",
 ]
 
-_PARTS: Final = ("scale", "read", "needs_values", "score", "macs")  # of a scorer
+_PARTS: Final = ("scale", "read", "needs_values", "score", "macs")  # parts of a scorer
 
 SCORERS: Final[Registry[Scorer]] = Registry(
     "scorer",

@@ -17,6 +17,7 @@ from searchkit.report.environment import fingerprint
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
 from searchkit.runs.results import write
+from tests.figures import with_figures
 from tests.report.searches import staircase
 
 HERE = {"device": "cpu", "device_name": "Abacus 3000", "threads": 2, "dtype": "bf16", "torch": "2.13"}
@@ -132,7 +133,8 @@ class Plots:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("told")
-    write(whole(), Folder(home))
+    with with_figures():
+        write(whole(), Folder(home))
     return home
 
 
