@@ -47,7 +47,7 @@ def report(run: RunFolder) -> None:
     """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
     with loading():
         from searchkit.runs.results import write
-        from searchkit.runs.verify import stored_results
+        from searchkit.runs.stored import stored_results
 
     folder = Folder(run)
     results = stored_results(folder)

@@ -52,6 +52,8 @@ def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = 
         with torch.no_grad():
             pairs = zip(_stock(model, texts), _packed(model, texts), ("states", "outputs"), strict=True)
             for expected, packed, values in pairs:
+                if not torch.isfinite(expected).all():
+                    raise DataError(f"{source}: {values} of the unreduced model are not finite: weights are too large")
                 difference = float((expected - packed).abs().max())
                 allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
                 if not difference <= allowed:  # nan is a difference

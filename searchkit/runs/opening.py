@@ -14,6 +14,7 @@ from searchkit.records import Failed
 from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.session import Session
+from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
@@ -38,7 +39,7 @@ def opened(session: Session) -> Iterator[None]:
 
     def prepare() -> None:
         for split in ("search", "report"):
-            session.store(split, mended=mended)
+            session.stores.open(split, mended=mended)
 
     with session.folder.claimed(record, prepare, mended), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])
@@ -58,7 +59,7 @@ def record_of(session: Session) -> dict[str, Any]:
         **_origin(session),
         "objectives": [objective.describe() for objective in study.objectives],
         "front_objectives": [objective.describe() for objective in study.front_objectives],
-        "report": session.report_study,
+        "report": session.stores.report_study,
         "published": study.published and study.published.describe(),
         "storage": conditions.storage and StorageAddress(conditions.storage).kept,
         "layers": study.supernet.layers,
@@ -83,7 +84,7 @@ def _origin(session: Session) -> dict[str, Any]:
 def _check_workers(session: Session) -> None:
     """Raise StudyError, before the training, for what would keep workers from starting."""
     study, conditions = session.study, session.conditions
-    objectives = {f"objective {objective.name!r}": objective for objective in session.report_objectives}
+    objectives = {f"objective {objective.name!r}": objective for objective in report_objectives(session.study)}
     searched = {f"objective {objective.name!r}": objective for objective in study.objectives}
     sent = {"the recipe": study.supernet.recipe, "the task": study.task, "the constraints": study.constraints}
     sent |= {f"the {kind} {name!r}": thing for kind, name, thing in registered()}
@@ -94,7 +95,7 @@ def _check_workers(session: Session) -> None:
 def _check_labels(session: Session) -> None:
     """Raise DataError for an objective that has no value on the labels of its split, whatever the model predicts."""
     searched = (*session.study.objectives, *(limit.objective for limit in session.study.constraints))
-    for split, objectives in (("search", searched), ("report", session.report_objectives)):
+    for split, objectives in (("search", searched), ("report", report_objectives(session.study))):
         for objective in (item for item in objectives if item.undefined):
             labels = session.tables[split].get("label")  # None for questions: the objective itself refuses them
             reason = objective.undefined(labels.to_numpy()) if objective.undefined and labels is not None else None

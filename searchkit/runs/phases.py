@@ -66,7 +66,7 @@ def trained(session: Session) -> Trained:
 
 def count_duplicates(session: Session) -> Mapping[str, int]:
     """Count the texts that splits share, pair by pair; done once for each run, and kept in its store."""
-    store = session.store("search")
+    store = session.stores.open("search")
     shared = counts(store.note(DUPLICATES))
     if shared is None:
         step("looking for texts that are in two splits")

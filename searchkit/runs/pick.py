@@ -20,7 +20,7 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bo
     measured: a setting that `searchkit measure` kept, whose values take the place of the run's own. StudyError where
     nothing meets the limits, or one of them cannot be told.
     """
-    from searchkit.runs.verify import stored_results
+    from searchkit.runs.stored import stored_results
 
     parsed = [Limit.parsed(text) for text in where]
     results = stored_results(folder)

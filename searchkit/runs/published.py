@@ -48,7 +48,7 @@ def published_front(session: Session, lat: PublishedSearch) -> Found:
 
     It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
     """
-    report, described = session.store("report"), lat.describe()
+    report, described = session.stores.open("report"), lat.describe()
     front = noted(report, described)
     if front is None:
         front = _front(session, lat)

@@ -23,8 +23,9 @@ from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.reopen import reopened
 from searchkit.runs.session import Session
-from searchkit.runs.verify import reopened
+from searchkit.runs.stores import report_identities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,10 +105,10 @@ def measure(
 def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
     bench = workbench(session, "report").build()
     setting = {**bench.environment, "batch_size": batch_size, "length": length}
-    codes = [identity["code"] for identity in session.report_identities if "code" in identity]
+    codes = [identity["code"] for identity in report_identities(session.study) if "code" in identity]
     setting |= {"code": digest(codes)} if codes else {}  # values of edited objectives are others
     wanted = [Candidate.of(baseline="unreduced")]
-    searched = session.store("search", create=False).trials()
+    searched = session.stores.open("search", create=False).trials()
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
     store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}

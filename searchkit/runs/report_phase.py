@@ -20,6 +20,7 @@ from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.runs.session import Session
+from searchkit.runs.stores import report_identities, report_objectives
 from searchkit.stats import RESAMPLES
 from searchkit.storage.one_environment import OneSetting
 
@@ -28,7 +29,7 @@ Families = dict[str, tuple[Candidate, ...]]  # baselines by name
 
 def report(session: Session) -> Results:
     """Measure the front and the baselines on the report split, and gather the results."""
-    study, store = session.study, session.store("search")
+    study, store = session.study, session.stores.open("search")
     trials, compared = store.trials(), families(session)
     wanted = [candidate for family in compared.values() for candidate in family]
     wanted += [member.ask.candidate for member in Front.of(trials, study.objectives).members]
@@ -56,7 +57,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
 
     Candidates that failed are measured again, in the objectives that they lack and those that are timed with them.
     """
-    store, kept_baselines = session.store("report"), _Baselines(session, compared)
+    store, kept_baselines = session.stores.open("report"), _Baselines(session, compared)
     done = {trial.key: trial for trial in store.trials()}
     # trials are stored in the order of completion, so numbers that an interrupted report left out stay unused
     numbers = itertools.count(1 + max((trial.ask.number for trial in done.values()), default=-1))
@@ -72,7 +73,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
     watch = Stopwatch(session.folder.seconds("report"))
     tell = watch.watching(session.progress)
     tell("report", 0, len(missing))
-    kept, count = OneSetting(store, session.report_objectives), 0
+    kept, count = OneSetting(store, report_objectives(session.study)), 0
     for objectives, group in _by_lacking(session, missing, known):
         asks = [Ask(next(numbers), candidate) for candidate in group]
         with evaluator(session, "report", objectives, len(asks)) as workers:
@@ -89,7 +90,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
 
 def _earlier(session: Session) -> dict[str, Trial]:
     """Trials that were measured before objectives were added to the study, or their code was changed."""
-    return measured_before(session.storage, session.study.name, session.report_identities)
+    return measured_before(session.storage, session.study.name, report_identities(session.study))
 
 
 def _is_whole(trial: Trial | None) -> bool:
@@ -102,7 +103,7 @@ def _by_lacking(
 ) -> Iterator[tuple[list[Objective], list[Candidate]]]:
     """Group candidates, in order, by the objectives that they lack, with the timed ones, whose values age."""
     groups: dict[tuple[str, ...], list[Candidate]] = {}
-    every = {objective.name: objective for objective in session.report_objectives}
+    every = {objective.name: objective for objective in report_objectives(session.study)}
     for candidate in candidates:
         have = estimates_of(known.get(candidate.key))
         lacks = tuple(name for name, objective in every.items() if name not in have or objective.exclusive)
@@ -120,11 +121,11 @@ class _Baselines:
     def __init__(self, session: Session, compared: Families) -> None:
         self._session = session
         self._keys = {candidate.key for family in compared.values() for candidate in family}
-        timed = any(objective.exclusive for objective in session.report_objectives)
+        timed = any(objective.exclusive for objective in report_objectives(session.study))
         self._applies = not session.conditions.workers and not timed
 
     def _cache(self) -> SupernetCache[dict[str, Trial]]:
-        objectives = self._session.report_identities
+        objectives = report_identities(self._session.study)
         return self._session.cache("baselines", {"objectives": objectives, "resamples": RESAMPLES}, _by_key)
 
     def read(self) -> dict[str, Trial]:

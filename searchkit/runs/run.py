@@ -15,7 +15,7 @@ from searchkit.runs.folder import Folder, stored_objectives
 from searchkit.runs.pick import picked
 from searchkit.runs.results import write
 from searchkit.runs.status import latest
-from searchkit.runs.verify import stored_results
+from searchkit.runs.stored import stored_results
 from searchkit.search.budget import ENDED
 from searchkit.storage.address import with_password
 

@@ -12,7 +12,8 @@ from searchkit._progress import Stopwatch
 from searchkit.errors import StudyError
 from searchkit.records import Pruned, Trial
 from searchkit.runs.benches import evaluator
-from searchkit.runs.session import SUPERNET, Session
+from searchkit.runs.session import Session
+from searchkit.runs.stores import SUPERNET
 from searchkit.search import generational, steady
 from searchkit.search.budget import ENDED, Account
 from searchkit.search.interrupt import Interrupt
@@ -29,7 +30,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
 
     KeyboardInterrupt after a Ctrl-C, once what was in flight is stored.
     """
-    study, store = session.study, session.store("search")
+    study, store = session.study, session.stores.open("search")
     if store.note(SUPERNET) is None:  # trained before the search's seconds begin
         store.set_note(SUPERNET, session.supernet.fingerprint)
     if store.note(FOUND) is None:

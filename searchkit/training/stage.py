@@ -114,6 +114,11 @@ def check_scheduled(recipe: Scheduled, least_epochs: int = 1) -> None:
     """Raise StudyError for the first field that is not of its type or breaks a rule of schedules."""
     check_fields(recipe)
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup, least_epochs)
+    if not 0 <= recipe.weight_decay * recipe.learning_rate < 1:
+        raise StudyError(
+            f"weight_decay must not be negative, and times the learning rate {recipe.learning_rate} less than 1, or "
+            f"weights change their sign, got weight_decay={recipe.weight_decay}"
+        )
 
 
 def check_schedule(epochs: int, batch_size: int, learning_rate: float, warmup: float, least_epochs: int = 1) -> None:

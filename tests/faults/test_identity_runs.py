@@ -16,9 +16,10 @@ from searchkit.errors import StoreError, StudyError
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute, train_only
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
 from searchkit.runs.transfer import copy_run, restore_run
-from searchkit.runs.verify import replayed, stored_results
+from searchkit.runs.verify import replayed
 from searchkit.training.cache import Trained
 from tests.studies import SMALL, small_study
 

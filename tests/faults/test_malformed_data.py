@@ -51,7 +51,7 @@ NESTED = b"[" * 200_000
 Files = dict[str, bytes | None]
 
 DATA: dict[str, tuple[str, Files, str]] = {  # the task, files beside or instead of good ones (None: not there), message
-    "no folder": ("TextClassification('./nowhere')", {}, r"nowhere is not a folder; give a folder with train.parquet"),
+    "no folder": ("TextClassification('./nowhere')", {}, r"nowhere is not a folder .*; give a folder with"),
     "a file": ("TextClassification('data/train.csv')", {}, r"train.csv is not a folder"),
     "no hub": ("TextClassification('nobody/nothing')", {}, r"'nobody/nothing' could not be loaded from the hub"),
     "no train": (TEXTS, {"train.csv": None}, r"data has no train split, only test, validation"),

@@ -14,8 +14,8 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
 from searchkit.runs.remeasure import measure
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
-from searchkit.runs.verify import stored_results
 from tests.studies import SMALL, small_study
 
 SHORT = SMALL.replace("evaluations: int = 24", "evaluations: int = 8").replace(

@@ -20,9 +20,10 @@ from searchkit.runs import published
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
 from searchkit.runs.transfer import copy_run
-from searchkit.runs.verify import replayed, stored_results
+from searchkit.runs.verify import replayed
 from searchkit.storage.store import Store
 from tests.figures import with_figures
 from tests.studies import SMALL, small_study

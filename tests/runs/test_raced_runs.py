@@ -54,7 +54,7 @@ def raced(folder: Path, runs: Path, **conditions: Any) -> Session:
 
 
 def stored(folder: Path) -> list[Trial]:
-    return raced(folder, folder / "runs").store("search", create=False).trials()
+    return raced(folder, folder / "runs").stores.open("search", create=False).trials()
 
 
 def beside(home: Path, tmp_path: Path) -> Path:

@@ -11,8 +11,9 @@ from searchkit.errors import DataError, StudyError
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
-from searchkit.runs.verify import measured_again, replayed, stored_results
+from searchkit.runs.verify import measured_again, replayed
 from tests.studies import SMALL, small_study
 
 OWN = (

@@ -27,11 +27,13 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.opening import opened
 from searchkit.runs.phases import execute
+from searchkit.runs.reopen import reopened
 from searchkit.runs.results import write
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
+from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
-from searchkit.runs.verify import measured_again, reopened, replayed, stored_results
+from searchkit.runs.verify import measured_again, replayed
 from searchkit.search.budget import ENDED
 from searchkit.search.steady import IN_FLIGHT
 from searchkit.stats import RESAMPLES
@@ -84,7 +86,7 @@ def test_a_run_leaves_tables_a_summary_and_plots(home: Path) -> None:
 def test_resamples_are_taken_on_the_report_split_alone_and_kept_in_the_store(home: Path) -> None:
     run = reopened(folder_of(home), Conditions(runs=home / "runs"))
     for split, count in (("search", 0), ("report", RESAMPLES)):
-        for trial in run.store(split, create=False).trials():
+        for trial in run.stores.open(split, create=False).trials():
             estimates = trial.outcome.estimates  # type: ignore[union-attr]
             assert {name: len(estimate.resamples) for name, estimate in estimates.items()} == {
                 "accuracy": count,
@@ -96,7 +98,7 @@ def test_resamples_are_taken_on_the_report_split_alone_and_kept_in_the_store(hom
 
 def test_the_front_is_the_front_of_all_trials(home: Path) -> None:
     run = reopened(folder_of(home), Conditions(runs=home / "runs"))
-    trials = run.store("search", create=False).trials()
+    trials = run.stores.open("search", create=False).trials()
     expected = [member.key for member in Front.of(trials, run.study.objectives).members]
     assert pd.read_parquet(folder_of(home).path / "front.parquet")["key"].tolist() == expected
 
@@ -257,7 +259,7 @@ def test_a_changed_value_in_the_store_is_found_out(home: Path) -> None:
     """By its checksum; without one, by what stands beside the record; and where all agree, by replay or measurement."""
     folder = folder_of(home)
     run = reopened(folder, Conditions(runs=home / "runs"))
-    trials = run.store("search", create=False).trials()
+    trials = run.stores.open("search", create=False).trials()
     best = max(trials, key=lambda trial: trial.outcome.estimates["accuracy"].value)  # type: ignore[union-attr]
     was = best.outcome.estimates["accuracy"]  # type: ignore[union-attr]
     whole, record = folder.journal.read_text(), folder.study.read_text()
@@ -293,7 +295,7 @@ def test_ray_workers_give_the_same_trials_as_this_process(home: Path, local_ray:
     """Same device, number format and threads per worker; whatever the number of workers."""
     loaded = load(home / "small_study.py")
     run = Session(loaded, Conditions(runs=home / "runs", threads=1, device="cpu"), progress=lambda *_: None)
-    asks = [trial.ask for trial in run.store("search", create=False).trials()][:12]
+    asks = [trial.ask for trial in run.stores.open("search", create=False).trials()][:12]
     bench, objectives = workbench(run, "search"), loaded.study.objectives
     with Inline(bench, objectives) as evaluator:
         inline = values(list(evaluator.run(asks)))
@@ -308,7 +310,7 @@ def test_a_larger_budget_continues_the_run(tmp_path: Path, home: Path) -> None:
     file, conditions = borrowing(home, tmp_path), Conditions(runs=tmp_path / "runs", threads=1)
     first = execute(load(file, {"evaluations": "10"}), conditions)
     second = execute(load(file), conditions)
-    reference = reopened(folder_of(home), Conditions(runs=home / "runs")).store("search", create=False).trials()
+    reference = reopened(folder_of(home), Conditions(runs=home / "runs")).stores.open("search", create=False).trials()
     assert values(list(second.trials)) == values(reference)
     assert values(list(first.trials)) == values(reference)[:10]
 
@@ -431,13 +433,15 @@ def test_a_steady_run_goes_on_replays_and_says_what_it_is(home: Path, tmp_path: 
     second = execute(load(file), conditions)
     assert values(list(second.trials))[:13] == values(list(first.trials))
     assert len(second.trials) == 24
-    store = reopened(folder_of(tmp_path), conditions).store("search", create=False)
+    store = reopened(folder_of(tmp_path), conditions).stores.open("search", create=False)
     assert (store.note(IN_FLIGHT), store.note(ENDED)) == (1, "24 evaluations are made")
     assert replayed(folder_of(tmp_path)) == 24
     log = folder_of(tmp_path).log.read_text()
     assert "racing is off: a steady engine has no generations to race against" in log
     assert "the search has ended: 13 evaluations are made" in log
-    generational = reopened(folder_of(home), Conditions(runs=home / "runs")).store("search", create=False).trials()
+    generational = (
+        reopened(folder_of(home), Conditions(runs=home / "runs")).stores.open("search", create=False).trials()
+    )
     assert values(generational)[:8] == values(list(second.trials))[:8]  # the first samples are the same
 
 
@@ -451,7 +455,7 @@ def test_a_steady_run_on_workers_replays_whatever_the_order_and_the_workers_of_i
         run = Session(loaded, conditions, progress=lambda *_: None)
         with opened(run):
             search(run)
-        assert run.store("search").note(IN_FLIGHT) == 4
+        assert run.stores.open("search").note(IN_FLIGHT) == 4
         assert replayed(folder_of(tmp_path)) == int(evaluations)
 
 

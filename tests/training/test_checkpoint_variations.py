@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification
 
-from searchkit.errors import DataError
+from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import load_config
-from searchkit.training import FineTune
+from searchkit.reduction.stock_check import compare_with_stock
+from searchkit.training import FineTune, LengthDrop
 from tests.training.test_checkpoint import NAMES, built, changed, logits, rewritten, saved
 
 
@@ -104,3 +105,17 @@ def test_a_roberta_without_padding_is_refused_by_name(tmp_path: Path) -> None:
     changed(tmp_path, pad_token_id=None)
     with pytest.raises(DataError, match="no pad_token_id"):
         load_config(source)
+
+
+@pytest.mark.parametrize("weight_decay", [-0.1, 1e9])
+def test_a_weight_decay_that_makes_weights_grow_is_refused(weight_decay: float) -> None:
+    for recipe in (FineTune, LengthDrop):
+        with pytest.raises(StudyError, match="weight_decay must not be negative, and times the learning rate"):
+            recipe(weight_decay=weight_decay)
+
+
+def test_outputs_that_overflow_are_named_as_what_they_are(tmp_path: Path) -> None:
+    source, _ = saved(tmp_path)
+    rewritten(tmp_path, lambda weights: {name: weight * 1e30 for name, weight in weights.items()})
+    with pytest.raises(DataError, match="of the unreduced model are not finite: weights are too large"):
+        compare_with_stock(built(source, NAMES), source)

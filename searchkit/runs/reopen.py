@@ -1,0 +1,40 @@
+"""The run of a folder opened again, its study loaded from its file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from searchkit._progress import Progress, silent
+from searchkit.errors import StudyError
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder, changes, code_unknown, same_study
+from searchkit.runs.session import Session
+from searchkit.runs.study_file import load
+from searchkit.storage.address import with_password
+
+log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
+
+
+def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:
+    """Reopen the run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+    record = folder.read()
+    storage = record["storage"] and with_password(record["storage"])
+    if record["file"] is None:
+        raise StudyError(
+            f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
+            "load it from a file: write one that defines study(), and `searchkit run` it once"
+        )
+    ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
+    loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
+    # the folder itself, also where it was renamed or copied since
+    session = Session(loaded, replace(conditions, storage=storage), progress, folder)
+    if not same_study(record, session.description):
+        changed = changes(record, session.description)
+        raise StudyError(
+            f"{record['file']} describes another study than the one that ran in {folder.path} (different: {changed})"
+        )
+    if unknown := code_unknown(folder, session.description):
+        log.warning("%s", unknown)
+    return session
