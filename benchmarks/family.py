@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.result import ROOT, finish
 from objectives import accuracy, latency, macs
-from searchkit._progress import Progress
+from searchkit._internal.progress import Progress
 from searchkit.engines import NSGA2
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.bench import SupernetBench
@@ -304,7 +304,7 @@ def value(trial: Trial, name: str) -> float:
 
 
 def seconds(run: Session) -> dict[str, float]:
-    from searchkit._progress import Stopwatch
+    from searchkit._internal.progress import Stopwatch
 
     spent = {phase: Stopwatch(run.folder.seconds(phase)).before for phase in ("train", "search")}
     return {phase: round(took, 1) for phase, took in spent.items()}

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "pymoo", "optuna", "ray", "numpy")

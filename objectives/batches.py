@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit._checks import check_count
+from searchkit._internal.checks import check_count
 from searchkit.errors import StudyError
 from searchkit.objective import Subject
 from searchkit.reduction.device import synchronize

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from objectives.batches import check_batches, real_batches, seconds
 from objectives.latency_model import modelled
-from searchkit._checks import check_count
+from searchkit._internal.checks import check_count
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.timing import Protocol, Timed, in_turns

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from searchkit._checks import lazy_names
+from searchkit._internal.checks import lazy_names
 
 if TYPE_CHECKING:
     from searchkit.engines import NSGA2, Random

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from searchkit._checks import check_fields
+from searchkit._internal.checks import check_fields
 from searchkit.errors import StudyError
 from searchkit.records import Candidate, Estimate, Pruned
 

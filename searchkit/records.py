@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from searchkit._checks import json_count, json_number, json_number_or_none, json_numbers, json_of
-from searchkit._checks.plain_texts import lettered
+from searchkit._internal.checks import json_count, json_number, json_number_or_none, json_numbers, json_of
+from searchkit._internal.plain_texts import lettered
 
 Scalar = int | float | str | bool | None
 Value = Scalar | tuple[Scalar, ...]

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks import check_fields
-from searchkit._checks.code import code_identity, with_code
+from searchkit._internal.checks import check_fields
+from searchkit._internal.code import code_identity, with_code
 from searchkit.errors import StudyError
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective

@@ -8,7 +8,7 @@ import pytest
 
 from objectives import accuracy, latency, macs
 from searchkit import NSGA2, Lengths, Space
-from searchkit._checks.code import code_identity
+from searchkit._internal.code import code_identity
 from searchkit.runs.study_file import load
 from searchkit.training import LengthDrop
 from tests.studies import SMALL, small_study

@@ -15,12 +15,12 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from searchkit._progress import PREPARE, steps_shown
+from searchkit._internal.progress import PREPARE, steps_shown
 from searchkit.cli.terminal import err
 from searchkit.errors import one_line
 
 if TYPE_CHECKING:
-    from searchkit._progress import Progress
+    from searchkit._internal.progress import Progress
 
 PHASE_WIDTH: Final = 18  # characters
 COUNT_WIDTH: Final = 9

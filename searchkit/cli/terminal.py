@@ -63,7 +63,7 @@ def ascii_only() -> bool:
 
 def show_status(folder: Folder) -> None:
     """Show the status of the run, and its front on the search split, thinned."""
-    from searchkit._progress import Stopwatch
+    from searchkit._internal.progress import Stopwatch
     from searchkit.front import Front
     from searchkit.report.columns import Name, Numbers, in_words, tables
     from searchkit.report.notes import lost, timing_note

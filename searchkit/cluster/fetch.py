@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.storage.remote import Part, Remote, copied
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import StoreError, StudyError
 
 RECORD: Final = "submitted.json"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.cluster.jobs import STOP_S, state
 from searchkit.cluster.package import Needs, mib, packed, paths, pins, versions
 from searchkit.cluster.server import check_address, server

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from searchkit._checks import check_count, check_fields
+from searchkit._internal.checks import check_count, check_fields
 from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
 from searchkit.errors import StudyError
 from searchkit.objective import Objective

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from searchkit._checks import check_count
+from searchkit._internal.checks import check_count
 from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
 from searchkit.objective import Objective
 from searchkit.records import Ask, Trial

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit._progress import step
+from searchkit._internal.progress import step
 from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.threads import side_by_side
 from searchkit.reduction.device import give_back_memory

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit._checks import check_fields
+from searchkit._internal.checks import check_fields
 from searchkit.errors import StudyError
 from searchkit.objective import Objective
 from searchkit.records import Pruned, Trial

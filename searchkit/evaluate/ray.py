@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from searchkit._progress import step
+from searchkit._internal.progress import step
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER

@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit._checks import check
-from searchkit._progress import step
+from searchkit._internal.checks import check
+from searchkit._internal.progress import step
 from searchkit.errors import StudyError
 
 Floats = NDArray[np.float64]

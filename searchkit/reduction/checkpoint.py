@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 
-from searchkit._checks.paths import looked_in
+from searchkit._internal.paths import looked_in
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.families import family_of
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, TypeVar
 
-from searchkit._checks.code import with_code
+from searchkit._internal.code import with_code
 from searchkit.errors import QUOTED, StudyError, one_line, unknown
 
 Thing = TypeVar("Thing")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from searchkit._checks.code import digest
-from searchkit._checks.plain_texts import lettered
+from searchkit._internal.code import digest
+from searchkit._internal.plain_texts import lettered
 from searchkit.errors import one_line
 from searchkit.records import Scalar, Trial
 

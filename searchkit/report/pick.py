@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import StudyError, unknown
 from searchkit.front import Front, losses_of
 from searchkit.objective import Objective

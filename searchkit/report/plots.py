@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from searchkit import front
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
 from searchkit.records import Scalar, Trial

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks.plain_texts import is_converted
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
+from searchkit._internal.plain_texts import is_converted
 from searchkit.objective import Objective
 from searchkit.records import Z_95, Candidate, Estimate, Failed, Measured, Pruned, Scalar, Trial
 from searchkit.report.environment import in_short

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import one_line
 from searchkit.records import Candidate, Trial
 from searchkit.report.columns import in_words, named, short

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from searchkit._progress import step
+from searchkit._internal.progress import step
 from searchkit.evaluate.base import Evaluator, Workbench
 from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective

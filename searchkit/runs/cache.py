@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from searchkit import __version__
-from searchkit._checks.code import digest
-from searchkit._files import replace_whole
+from searchkit._internal.code import digest
+from searchkit._internal.files import replace_whole
 from searchkit.training.cache import Trained
 
 T = TypeVar("T")

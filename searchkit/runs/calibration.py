@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
 from searchkit.runs.session import Session

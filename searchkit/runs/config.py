@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from searchkit._checks import check_count, check_fields
+from searchkit._internal.checks import check_count, check_fields
 from searchkit.errors import StudyError
 from searchkit.evaluate.ray import DEADLINE_S
 

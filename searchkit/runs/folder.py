@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final
 
-from searchkit._files import lock, replace_whole
+from searchkit._internal.files import lock, replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
 

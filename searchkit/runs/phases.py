@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from searchkit._files import replace_whole
-from searchkit._progress import Progress, silent, step, steps_shown
+from searchkit._internal.files import replace_whole
+from searchkit._internal.progress import Progress, silent, step, steps_shown
 from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
 from searchkit.runs.config import HERE, Conditions

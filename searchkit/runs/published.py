@@ -11,8 +11,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from searchkit._checks.code import digest
-from searchkit._progress import Stopwatch
+from searchkit._internal.code import digest
+from searchkit._internal.progress import Stopwatch
 from searchkit.errors import StoreError
 from searchkit.front import Front
 from searchkit.objective import Objective, Subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from searchkit._progress import Progress, silent
+from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StudyError
 from searchkit.report.results import Results
 from searchkit.runs.config import Conditions

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks.code import digest
-from searchkit._files import replace_whole
-from searchkit._progress import Progress, silent
+from searchkit._internal.code import digest
+from searchkit._internal.files import replace_whole
+from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, measure_together

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from searchkit._progress import Progress, silent
+from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StudyError
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, changes, code_unknown, same_study

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from searchkit._progress import Stopwatch
+from searchkit._internal.progress import Stopwatch
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.front import Front

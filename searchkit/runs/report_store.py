@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from searchkit._checks.code import digest
+from searchkit._internal.code import digest
 from searchkit.errors import NothingStoredError
 from searchkit.records import Estimate, Failed, Measured, Trial
 

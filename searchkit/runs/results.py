@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from searchkit._checks.code import digest
-from searchkit._progress import Stopwatch
+from searchkit._internal.code import digest
+from searchkit._internal.progress import Stopwatch
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Trial

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from searchkit._progress import Stopwatch
+from searchkit._internal.progress import Stopwatch
 from searchkit.errors import StudyError
 from searchkit.records import Pruned, Trial
 from searchkit.runs.benches import evaluator

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from searchkit._checks.code import digest
-from searchkit._progress import Progress, silent, step
+from searchkit._internal.code import digest
+from searchkit._internal.progress import Progress, silent, step
 from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from searchkit._checks import check_count
+from searchkit._internal.checks import check_count
 from searchkit.errors import NothingStoredError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front

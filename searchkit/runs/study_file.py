@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from searchkit._checks.paths import relative_to
+from searchkit._internal.paths import relative_to
 from searchkit.errors import SearchkitError, StudyError, unknown
 from searchkit.study import Study
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from searchkit._checks.code import digest
-from searchkit._files import replace_whole
+from searchkit._internal.code import digest
+from searchkit._internal.files import replace_whole
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.objective import Objective
 from searchkit.runs.folder import Folder, changes, same_study

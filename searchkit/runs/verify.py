@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from searchkit._progress import Progress, silent
+from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StoreError
 from searchkit.objective import Objective
 from searchkit.records import Measured, Trial

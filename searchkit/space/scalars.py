@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from searchkit._checks import check_fields
+from searchkit._internal.checks import check_fields
 from searchkit.errors import StudyError
 from searchkit.records import Candidate, Value
 from searchkit.space.base import Genome, blend, power_law

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from searchkit._files import lock
+from searchkit._internal.files import lock
 from searchkit.errors import StoreError
 
 logger = logging.getLogger(__name__)

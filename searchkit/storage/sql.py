@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from searchkit._files import turn
+from searchkit._internal.files import turn
 from searchkit.errors import NothingStoredError, StoreError
 from searchkit.storage.address import StorageAddress, root_of
 

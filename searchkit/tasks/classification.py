@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit._checks import check_fields
-from searchkit._checks.paths import located
-from searchkit._progress import step
+from searchkit._internal.checks import check_fields
+from searchkit._internal.paths import located
+from searchkit._internal.progress import step
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables
 from searchkit.tasks.encode import encode_table

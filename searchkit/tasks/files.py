@@ -13,7 +13,7 @@ from typing import Final
 
 import pandas as pd
 
-from searchkit._checks.paths import looked_in
+from searchkit._internal.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.formats import format_of, read
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from searchkit._checks import check_count, check_fields
+from searchkit._internal.checks import check_count, check_fields
 from searchkit.tasks.base import SPLITS, Encoded, Tables
 from searchkit.tasks.generated import Rng, word_forms
 from searchkit.tasks.windows import encode_questions

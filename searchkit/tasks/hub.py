@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from searchkit._checks.paths import looked_in
+from searchkit._internal.paths import looked_in
 from searchkit.errors import DataError
 from searchkit.tasks.files import ALIASES, Part
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from searchkit._checks import check_fields
-from searchkit._checks.paths import located
+from searchkit._internal.checks import check_fields
+from searchkit._internal.paths import located
 from searchkit.errors import DataError
 from searchkit.tasks import columns
 from searchkit.tasks.base import Encoded, Tables

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from searchkit._checks import check
+from searchkit._internal.checks import check
 from searchkit.errors import DataError, unknown
 from searchkit.tasks.base import SPLITS
 from searchkit.tasks.files import Part, digests, looks_local, read_folder

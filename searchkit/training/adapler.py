@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit._checks import check_count
+from searchkit._internal.checks import check_count
 from searchkit.errors import StudyError
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._checks.code import digest
-from searchkit._files import one_line_where_full, replace_whole, turn
-from searchkit._progress import Progress, Stopwatch, silent
+from searchkit._internal.code import digest
+from searchkit._internal.files import one_line_where_full, replace_whole, turn
+from searchkit._internal.progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.plugins import with_plug_ins
 from searchkit.training.plans import predictors_of

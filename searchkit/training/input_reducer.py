@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import torch
 from torch import Tensor
 
-from searchkit._checks import check_count, check_fields
+from searchkit._internal.checks import check_count, check_fields
 from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from searchkit._checks import check_fields
-from searchkit._progress import Progress
+from searchkit._internal.checks import check_fields
+from searchkit._internal.progress import Progress
 from searchkit.errors import StudyError
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan

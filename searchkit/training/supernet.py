@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchkit._checks import check_count, check_fields
-from searchkit._checks.paths import located
+from searchkit._internal.checks import check_count, check_fields
+from searchkit._internal.paths import located
 from searchkit.errors import QUOTED, DataError, StudyError, one_line
 from searchkit.reduction.plugins import with_plug_ins
 from searchkit.space import Space, Thresholds
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded, Tables
     from searchkit.training.recipe import Recipe
 
-FORMAT = (
-    2  # goes into the fingerprint; raise it when training changes so that cached supernets are not the same any more
-)
+# Part of the fingerprint; raised when the training or encoding of data changes, so that older supernets are not reused.
+FORMAT = 3  # 3: segments of pairs and questions are those of the tokenizer's own call
 
 
 @dataclass(frozen=True)

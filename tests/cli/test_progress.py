@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from searchkit._progress import PREPARE, step, steps_shown
+from searchkit._internal.progress import PREPARE, step, steps_shown
 from searchkit.cli import progress as drawn
 from searchkit.cli.progress import Lines, bars
 from searchkit.evaluate.timing import Protocol, in_turns

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from searchkit import Candidate, Estimate, Failed, Measured, Pruned, Trial
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 from searchkit.errors import StoreError, one_line
 from searchkit.evaluate.baselines import baselines
 from searchkit.objective import Objective

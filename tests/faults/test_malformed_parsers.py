@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from searchkit import Candidate, Choice, Estimate, Integer, Lengths, Space, Thresholds, Trial
-from searchkit._progress import silent
+from searchkit._internal.progress import silent
 from searchkit.cli.options import parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
 from searchkit.runs.calibration import calibrated

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from searchkit._checks.plain_texts import is_converted, lettered
+from searchkit._internal.plain_texts import is_converted, lettered
 from searchkit.records import Candidate
 from searchkit.report.environment import fingerprint
 from searchkit.report.table import csv_of

@@ -155,7 +155,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(
     def no_locks(handle: int, operation: int) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("searchkit._files.fcntl.flock", no_locks)
+    monkeypatch.setattr("searchkit._internal.files.fcntl.flock", no_locks)
     opened(journal).append(measured(0))
     assert "has no locks" in caplog.text
     assert opened(journal).trials() == [measured(0)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from searchkit._checks.code import digest
+from searchkit._internal.code import digest
 from searchkit.errors import NothingStoredError, StoreError, StudyError
 from searchkit.runs.folder import Folder
 from searchkit.runs.study_file import Loaded, load

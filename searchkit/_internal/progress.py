@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from searchkit._files import replace_whole
+from searchkit._internal.files import replace_whole
 
 PREPARE: Final = "prepare"  # the phase before the first one and between two
 STEP_EVERY_S: Final = 0.5  # between steps that differ after a colon alone: there may be thousands of them a second

@@ -1,0 +1,1 @@
+"""Private helpers: checks of settings, identity of user code, paths, files, progress."""
