@@ -43,7 +43,7 @@ from searchkit.runs.benches import evaluator, workbench
 from searchkit.runs.opening import opened
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
-from searchkit.search.generational import leading, rivals
+from searchkit.search.generational import leading, with_examples
 from searchkit.space import Lengths, Space
 from searchkit.tasks import TextClassification
 
@@ -193,11 +193,15 @@ class Searched:
 
     def generation(self, asks: Sequence[Ask]) -> None:
         if self.race is not None:
-            self.race = self.race.against(rivals(self.race, self._leaders, self.evaluator, self.done))
+            leaders = [self.done[key] for key in self._leaders]
+            self.done |= with_examples(self.race, leaders, self.evaluator)
+            self.race = self.race.against([self.done[key] for key in self._leaders if self.done[key].examples])
         for trial in self.evaluator.run(asks, self.race):
             self.done[trial.key] = trial
         if self.race is not None:
-            self._leaders = leading(self.race, [*self._leaders, *(ask.key for ask in asks)], self.done)
+            keys = dict.fromkeys([*self._leaders, *(ask.key for ask in asks)])
+            self._leaders, beaten = leading(self.race, [self.done[key] for key in keys])
+            self.done |= beaten
 
 
 def seconds(call: Callable[[], Any]) -> float:

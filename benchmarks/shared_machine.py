@@ -1,8 +1,8 @@
 """Training beside a busy process: what OpenMP's spinning costs, and what ending it costs on an idle machine.
 
-Trains the quickstart's supernet (3,000 documents) once per setting and load, in rounds that take turns, so that a slow
-minute of the machine meets all settings alike. The settings are in the environment before torch is loaded. Run it on a
-machine that does nothing else: `python -m benchmarks.shared_machine --rounds 5`.
+Trains a small supernet once per setting and load (by default one of the quickstart's size), in rounds that take turns,
+so that a slow minute of the machine meets all settings alike. The settings are in the environment before torch is
+loaded. Run it on a machine that does nothing else: `python -m benchmarks.shared_machine --rounds 5`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from benchmarks.result import ROOT, finish
 SETTINGS: Final[dict[str, dict[str, str]]] = {
     "default": {},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "spin 0": {"GOMP_SPINCOUNT": "0"},
+    "one thread": {"OMP_NUM_THREADS": "1"},
     "spin 100": {"GOMP_SPINCOUNT": "100"},
     "spin 1000": {"GOMP_SPINCOUNT": "1000"},
     "spin 10000": {"GOMP_SPINCOUNT": "10000"},
@@ -34,13 +34,19 @@ import json, sys, tempfile, time
 from pathlib import Path
 import torch
 from searchkit.training.cache import train
-from studies.quickstart import study
+from searchkit import Scratch, Supernet
+from searchkit.tasks import Generated
+from searchkit.training import FineTune, LengthDrop
 
-wanted = study(documents=int(sys.argv[1]))
-tables = wanted.task.tables(0)
+documents, layers, width = map(int, sys.argv[1:])
+scratch = Scratch(layers=layers, width=width, heads=width // 16, feed_forward=4 * width, dropout=0.0)
+start = FineTune(epochs=1, batch_size=64, learning_rate=1e-3)
+wanted = Supernet(scratch, LengthDrop(epochs=1, batch_size=64, learning_rate=5e-4, start=start))
+task = Generated(train=documents)
+tables = task.tables(0)
 with tempfile.TemporaryDirectory() as folder:
     start = time.monotonic()
-    train(wanted.supernet, wanted.task, tables, seed=0, cache=Path(folder), device=torch.device("cpu"))
+    train(wanted, task, tables, seed=0, cache=Path(folder), device=torch.device("cpu"))
     print(time.monotonic() - start, torch.get_num_threads())
 """
 BUSY: Final = "while True: pass"
@@ -50,6 +56,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--documents", type=int, default=3_000)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--name", default="shared_machine", help="of the file of results")
     parser.add_argument("--busy", type=int, default=1, help="processes that are busy beside the training")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one training")
     given = parser.parse_args()
@@ -60,18 +69,18 @@ def main() -> None:
         for load, of_load in seconds.items():
             with _busy(given.busy if load == "busy" else 0):
                 for name in order.sample(list(SETTINGS), len(SETTINGS)):
-                    took, threads = _train(SETTINGS[name], given.documents, given.timeout)
+                    took, threads = _train(SETTINGS[name], (given.documents, given.layers, given.width), given.timeout)
                     of_load[name].append(took)
                     print(f"round {number + 1} of {given.rounds}, {load}, {name}: {took:.1f} s", file=sys.stderr)
     figures = {load: {name: _summary(took) for name, took in of_load.items()} for load, of_load in seconds.items()}
-    about = {name: getattr(given, name) for name in ("rounds", "documents", "busy")}
-    finish("shared_machine", {**about, "threads_of_training": threads, **figures})
+    about = {name: getattr(given, name) for name in ("rounds", "documents", "layers", "width", "busy")}
+    finish(given.name, {**about, "threads_of_training": threads, **figures})
 
 
-def _train(setting: Mapping[str, str], documents: int, timeout_s: float) -> tuple[float, int]:
+def _train(setting: Mapping[str, str], size: Sequence[int], timeout_s: float) -> tuple[float, int]:
     """Seconds of the training, without imports and data, and the threads that torch had."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    command = [sys.executable, "-c", TRAINING, str(documents)]
+    command = [sys.executable, "-c", TRAINING, *map(str, size)]
     ended = subprocess.run(
         command,
         cwd=ROOT,
