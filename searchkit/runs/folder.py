@@ -161,9 +161,11 @@ def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
 
 
 def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
-    """Differences to the study of a record, and the folder of its relative paths, if that was another."""
-    changed, home = ", ".join(_differences(record["description"], description)), record.get("cwd", str(Path.cwd()))
-    return changed if home == str(Path.cwd()) else f"{changed}; relative paths were those of {home}"
+    """Differences to the study of a record; where data or model differ, the folder of its relative paths too."""
+    changed, here = ", ".join(_differences(record["description"], description)), str(Path.cwd())
+    home = record.get("cwd", here)
+    paths_matter = any(record["description"].get(part) != description.get(part) for part in ("task", "supernet"))
+    return f"{changed}; relative paths were those of {home}" if paths_matter and home != here else changed
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -90,7 +90,8 @@ class Store:
         """Studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
         where = StorageAddress(storage)
         with where.stop("cannot read"):
-            backend = sql.patiently(lambda attempt: open_storage(where, create=False), where)
+            with where.stop("cannot open"):
+                backend = sql.patiently(lambda attempt: open_storage(where, create=False), where)
             try:
                 studies = {study.study_name: study.user_attrs.get(OBJECTIVES) for study in backend.get_all_studies()}
             finally:

@@ -12,9 +12,9 @@ from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import Loaded
 from searchkit.tasks import Generated, GeneratedQuestions
-from searchkit.training import RECIPES, FineTune
+from searchkit.training import FineTune
 from searchkit.training.supernet import Supernet
-from tests.training.recipes import PAIRINGS, SCRATCH, SMALL
+from tests.training.recipes import PAIRINGS, RECIPES, SCRATCH, SMALL
 
 TASKS = {
     "classification": Generated(train=160, search=60, report=60),

@@ -220,7 +220,7 @@ PARTS = {  # part of the study, how it is written, what is said
 }
 
 RECIPES = {  # how the recipe is written, what is said
-    "epochs 0": ("FineTune(epochs=0)", r"epochs must be at least 1, got epochs=0"),
+    "epochs 0": ("FineTune(epochs=0)", r"Scratch has learnt nothing yet; FineTune\(epochs=0\) is for a model that has"),
     "epochs True": ("FineTune(epochs=True)", r"FineTune: epochs must be a whole number, got True"),
     "epochs a half": ("FineTune(epochs=1.5)", r"FineTune: epochs must be a whole number, got 1.5"),
     "batch a text": ("LengthDrop(batch_size='32')", r"LengthDrop: batch_size must be a whole number, got '32'"),

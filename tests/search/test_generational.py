@@ -140,7 +140,7 @@ def test_failures_are_outcomes_and_the_search_goes_on() -> None:
     assert all(trial.ask.candidate["lengths"][0] == 0.5 for trial in failed)  # type: ignore[index]
     assert failed[0].outcome.kind == "exception"  # type: ignore[union-attr]
     assert "ZeroDivisionError: a mishap" in failed[0].outcome.message  # type: ignore[union-attr]
-    assert "analytic.py" in failed[0].outcome.trace  # type: ignore[union-attr]
+    assert "formula.py" in failed[0].outcome.trace  # type: ignore[union-attr]
 
 
 def test_a_first_generation_in_which_everything_fails_stops_with_the_reason() -> None:
