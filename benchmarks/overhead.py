@@ -11,11 +11,11 @@ from pathlib import Path
 
 from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Candidate, Estimate, Lengths, Objective, Space
-from searchkit.evaluate.base import Evaluator
+from searchkit.evaluate.base import Evaluator, Prepared
 from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.ray import Ray
-from searchkit.records import Pruned, Scalar
+from searchkit.records import Scalar
 from searchkit.search.budget import Account
 from searchkit.search.generational import search
 from searchkit.storage.store import Store
@@ -28,8 +28,6 @@ POPULATION = 24
 class Free:
     """A bench, and its own workbench: a candidate is its own subject."""
 
-    constraints: tuple[()] = ()
-
     @property
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
@@ -37,9 +35,12 @@ class Free:
     def build(self) -> Free:
         return self
 
-    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Mapping[str, Pruned]:
+    def resolved_constraints(self) -> tuple[()]:
+        return ()
+
+    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """Prepare nothing: no prefix is shared, no candidate stopped."""
-        return {}
+        return Prepared({}, {candidate.key: candidate for candidate in candidates})
 
     def subject(self, candidate: Candidate) -> Candidate:
         return candidate
