@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from searchkit._internal.checks import check
+from searchkit._internal.processors import processor_time_of_others
 from searchkit._internal.progress import step
 from searchkit.errors import StudyError
 
@@ -166,17 +166,6 @@ def in_turns(
                 return timed
             look = math.ceil(look * 1.3)  # every look is a chance to stop by luck: few keep the intervals honest
         wait(max(0.0, protocol.min_round_interval_s - took))
-
-
-def processor_time_of_others() -> float | None:
-    """Seconds that the processors of this machine spent on other processes so far; None if unknown."""
-    try:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    except (OSError, ValueError, IndexError):
-        return None
-    user, nice, system, _, _, irq, softirq, steal = fields
-    own = os.times()
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own.user - own.system
 
 
 def _was_busy(before: float | None, after: float | None, took: float) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._internal.code import digest
 from searchkit._internal.files import one_line_where_full, replace_whole, turn
+from searchkit._internal.processors import spinning_warning
 from searchkit._internal.progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.plugins import with_plug_ins
@@ -187,9 +188,13 @@ class _Untrained:
         return cls(supernet, tokenizer, data, model)
 
     def train(self, where: Where) -> None:
+        import torch
+
         recipe = self.supernet.recipe
         for name in self.model.forget(keep=predictors_of(recipe)):
             log.warning("%s: the model's %s of an earlier training are dropped", type(recipe).__name__, name)
+        if where.device.type == "cpu" and (warning := spinning_warning(torch.get_num_threads())):
+            log.warning("%s", warning)
         recipe.train(self.model.to(where.device), self.data, where)
 
     def save(self, folder: Path, record: Mapping[str, Any]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from searchkit import StudyError
-from searchkit.evaluate.timing import Protocol, Timed, in_turns, processor_time_of_others
+from searchkit._internal.processors import processor_time_of_others
+from searchkit.evaluate.timing import Protocol, Timed, in_turns
 
 TRUTH = (1.0, 1.0, 0.97, 0.94, 0.7)  # of the reference's time; the reference comes first
 LENGTHS = np.array([0.004, 0.006, 0.010, 0.020])  # seconds of the reference on each input
