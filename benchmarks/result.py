@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,17 @@ def conditions() -> dict[str, Any]:
     return {
         **here,
         **libraries,
+        "commit": _commit(),
         "date": datetime.date.today().isoformat(),
         "load_average": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
     }
+
+
+def _commit() -> str:
+    """Short hash of the code that was measured, with a mark where files were changed since; "unknown" without git."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -39,5 +39,5 @@ def spinning_warning(threads: int) -> str | None:
     used = (after - before) / took
     return (
         f"other processes use {used:.1f} of the machine's {os.cpu_count()} processors: training with {threads} threads "
-        "may take several times as long; OMP_WAIT_POLICY=PASSIVE in the environment, or --threads 1, avoids most of that"
+        "may take several times as long; OMP_WAIT_POLICY=PASSIVE in the environment, or --threads 1, avoids most of it"
     )
