@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,14 +76,12 @@ class Run:
         storage = with_password(self._record["storage"] or str(self._folder.journal))
         trials: list[Trial] = []
         ended, on_report = None, 0
-        try:
+        with suppress(NothingStoredError):  # not begun yet
             store = Store.open(storage, f"{name}-search", searched, create=False)
             trials, ended = store.trials(), store.note(ENDED)
             reported = str(self._record.get("report", f"{name}-report"))  # absent in runs from before
             report = latest(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
             on_report = sum(trial.status == "measured" for trial in report)
-        except NothingStoredError:
-            pass  # the search has not begun yet
         failed = sum(trial.status == "failed" for trial in trials)
         evaluations = sum(trial.is_evaluation for trial in trials)
         return Status(name, evaluations, self._record["evaluations"], failed, on_report, ended)
