@@ -37,7 +37,7 @@ class EvaluatorContract:
     """Tests of the evaluator that `make` makes."""
 
     def make(self, workbench: Workbench, objectives: Sequence[Objective]) -> Evaluator:
-        raise NotImplementedError
+        raise NotImplementedError("override: return an evaluator of this workbench and these objectives")
 
     def test_every_ask_comes_back_once_with_the_values_of_the_formula(self) -> None:
         with self.make(FormulaWorkbench({}), OBJECTIVES) as evaluator:

@@ -47,7 +47,7 @@ class StorageContract:
     """Tests of the storage that `new` gives: a file or a database URL, which holds nothing yet."""
 
     def new(self, folder: Path) -> str:
-        raise NotImplementedError
+        raise NotImplementedError("override: return a file or a database URL that holds nothing yet")
 
     @pytest.fixture
     def storage(self, tmp_path: Path) -> str:
