@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ _PROBED: Final = 1 << 16  # bytes that a disk with room takes
 
 def replace_whole(path: Path, content: bytes) -> None:
     """Put `content` on disk under a temporary name beside `path`, then rename it; StoreError where that fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # several machines may share a folder, and in containers process numbers repeat
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)  # left by a killed process of the same number

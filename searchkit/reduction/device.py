@@ -13,6 +13,16 @@ import torch
 
 from searchkit.errors import StudyError, unknown
 
+# variables that choose among the ways in which a processor's libraries add up: other last digits, at one number format
+ARITHMETIC: Final = (
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+)
 DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -83,7 +93,10 @@ def give_back_memory() -> None:
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int]:
-    """Conditions of a measured number beside the candidate: device, its clock, threads, number format, versions."""
+    """Conditions of a measured number beside the candidate: device, its clock, threads, number format, versions.
+
+    On a CPU also those of the variables in `ARITHMETIC` that are set.
+    """
     import transformers
 
     return {
@@ -97,7 +110,13 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str | int
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "system": f"{platform.system()} {platform.machine()}",
+        **(arithmetic() if device.type == "cpu" else {}),
     }
+
+
+def arithmetic() -> dict[str, str]:
+    """Variables of `ARITHMETIC` that are set in this process, with their values."""
+    return {name: os.environ[name] for name in ARITHMETIC if os.environ.get(name)}
 
 
 @lru_cache(maxsize=1)

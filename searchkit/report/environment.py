@@ -12,10 +12,10 @@ from searchkit.records import Scalar, Trial
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:
     """Common values of all trials; `mixed` where a run was continued under other conditions."""
-    first = environments[0] if environments else {}
+    names = {name: None for environment in environments for name in environment}  # in order
+    values = {name: [environment.get(name) for environment in environments] for name in names}
     return {
-        name: value if all(environment.get(name) == value for environment in environments) else "mixed"
-        for name, value in first.items()
+        name: seen[0] if seen[0] is not None and set(seen) == {seen[0]} else "mixed" for name, seen in values.items()
     }
 
 

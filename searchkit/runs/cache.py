@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from searchkit import __version__
 from searchkit._internal.code import digest
-from searchkit._internal.files import replace_whole
+from searchkit._internal.files import replace_whole, turn
 from searchkit.training.cache import Trained
 
 T = TypeVar("T")
@@ -43,6 +43,13 @@ class SupernetCache(Generic[T]):
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             log.warning("%s is damaged (%s): what it kept is made again", self.path, error)
             return None
+
+    def update(self, changed: Callable[[T | None], Any | None]) -> None:
+        """Replace the content by `changed` of it, unless that is None; one process at a time reads and writes."""
+        with turn(self.path.with_name(f".{self.path.name}.lock"), lambda: None, every_s=0.05):
+            data = changed(self.read())
+            if data is not None:
+                self.write(data)
 
     def write(self, data: Any) -> None:
         replace_whole(self.path, (json.dumps(data) + "\n").encode())

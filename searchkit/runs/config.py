@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +56,15 @@ class Conditions:
         for name in ("ray_address", "storage"):
             if getattr(self, name) == "":
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
+
+    def words(self) -> list[str]:
+        """Options of the command line that differ from their defaults, other than folder, storage and workers."""
+        others = {"runs", "storage", "workers", "custom"}
+        words = [f"--resource={name}={amount:g}" for name, amount in self.custom.items()]
+        for each in (item for item in fields(self) if item.name not in others):
+            if (value := getattr(self, each.name)) != each.default:
+                words += [f"--{each.name.removesuffix('_s').replace('_', '-')}", str(value)]
+        return words
 
     def _refuse_without_workers(self) -> None:
         """Raise StudyError for an option of workers alone, where there are none."""

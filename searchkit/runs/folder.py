@@ -76,6 +76,11 @@ class Folder:
             for text in (data["description"].get("name"), data.get("cwd", ""), *data["parameters"].values())
         ):
             raise StoreError(f"{self.study}: not written by searchkit: name and parameters are texts, and cwd is")
+        words, numerics = data.get("options", []), data.get("numerics", {})  # absent in runs from before
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise StoreError(f"{self.study}: not written by searchkit: the options are {words!r}")
+        if not isinstance(numerics, dict):
+            raise StoreError(f"{self.study}: not written by searchkit: the numerics are {numerics!r}")
         engine = data["description"].get("engine", {})
         if not isinstance(engine, dict) or not isinstance(engine.get("population", 1), int):
             raise StoreError(f"{self.study}: not written by searchkit: the engine is {engine!r}")

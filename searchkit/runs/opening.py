@@ -13,6 +13,7 @@ from searchkit.evaluate.ray_cluster import check_workers
 from searchkit.records import Failed
 from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
+from searchkit.runs.numerics import check_numerics, numerics, options
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
@@ -34,6 +35,7 @@ def opened(session: Session) -> Iterator[None]:
         Store.held(session.storage)  # a typo in its address, too
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
     _check_storage(session)
+    check_numerics(session)
     _check_labels(session)
     mended = _failed_by_other_code(session)
 
@@ -68,6 +70,8 @@ def record_of(session: Session) -> dict[str, Any]:
         "budget": str(study.budget),
         "cache_mib": conditions.cache_mib,
         "workers": conditions.workers,
+        "options": options(session),
+        "numerics": numerics(session),
         "cwd": str(Path.cwd()),  # base of relative paths of data and models when the run is reopened
     }
 

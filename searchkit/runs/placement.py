@@ -12,7 +12,7 @@ import torch
 from searchkit.errors import StudyError
 from searchkit.evaluate.ray_cluster import Resources
 from searchkit.records import Scalar
-from searchkit.reduction.device import device_of, dtype_of, environment
+from searchkit.reduction.device import device_of, dtype_of, environment, name_of
 from searchkit.runs.config import Conditions
 
 
@@ -61,6 +61,13 @@ class Placement:
             yield
         finally:
             torch.set_num_threads(before)
+
+    @property
+    def dtype_name(self) -> str:
+        """Name of the number format of values that are measured on this machine."""
+        if self.dtype != "auto":
+            return self.dtype
+        return name_of(dtype_of(self.dtype, device_of(self.worker_device)))
 
     @property
     def environment(self) -> dict[str, Scalar]:

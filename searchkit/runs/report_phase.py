@@ -135,9 +135,13 @@ class _Baselines:
     def add(self, trials: Sequence[Trial]) -> None:
         """Add those of the trials that are measured baselines."""
         measured = {trial.key: trial for trial in trials if trial.key in self._keys and trial.status == "measured"}
-        known = self.read()
-        if self._applies and measured.keys() - known.keys():
-            self._cache().write([trial.to_json() for trial in {**measured, **known}.values()])
+
+        def joined(known: dict[str, Trial] | None) -> list[Any] | None:
+            every = {**measured, **(known or {})}
+            return [trial.to_json() for trial in every.values()] if len(every) > len(known or {}) else None
+
+        if self._applies and measured:
+            self._cache().update(joined)  # beside what another study has added meanwhile
 
 
 def _by_key(trials: Any) -> dict[str, Trial]:

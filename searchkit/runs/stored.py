@@ -63,4 +63,5 @@ def _command(folder: Folder, record: Mapping[str, Any]) -> str:
         words += ["--runs", str(runs.absolute() if elsewhere else runs)]
     words += ["--storage", record["storage"]] if record["storage"] else []
     words += ["--workers", str(record["workers"])] if record.get("workers") else []  # absent in runs from before
+    words += record.get("options", [])
     return (f"cd {shlex.quote(home)} && " if elsewhere else "") + shlex.join(words)

@@ -31,9 +31,10 @@ class OneSetting:
 
     def append(self, trial: Trial) -> None:
         before = self._setting = self._setting or trial.environment
-        differs = sorted(name for name, value in trial.environment.items() if before.get(name) != value)
+        now = trial.environment
+        differs = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
         if self._timed and differs:
-            changes = ", ".join(f"{name} was {before.get(name)} and is {trial.environment[name]}" for name in differs)
+            changes = ", ".join(f"{name} was {before.get(name)} and is {now.get(name)}" for name in differs)
             raise StudyError(
                 f"{self._timed[0]} was measured in another setting before ({changes}), and times of "
                 "different settings do not compare: go on as before, or start a new run; "

@@ -309,7 +309,7 @@ def refuse_credentials(what: str, text: str) -> None:
 
 
 def _passing(name: str) -> bool:
-    return name == ".lock" or name.endswith(".partial")
+    return name.endswith((".lock", ".partial"))
 
 
 def provider(url: str) -> str:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,9 @@ from searchkit.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+ROWS_AT_ONCE: Final = 128  # fewer lists than start a garbage collection
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +79,40 @@ def _text(path: Path) -> str:
 
 def _read_delimited(path: Path, delimiter: str) -> Content:
     with _endless_fields():
-        rows = _rows(_text(path), delimiter)
-        _, header = next(rows, (0, []))
+        text = _text(path)
+        _, header = next(_rows(text, delimiter), (0, []))
         if not header:
             raise ValueError("No columns to parse from file")
         _check_delimiter(header, delimiter)
-        table = [_row(line, row, header) for line, row in rows]
+        columns = _columns(text, delimiter, header)
     # columns without a name, such as the index of pandas, cannot be meant
-    named = {number: name for number, name in enumerate(header) if name}
-    _check_once(list(named.values()))
-    columns = {name: pd.Series([row[at] or None for row in table], dtype="str") for at, name in named.items()}
-    return Content(pd.DataFrame(columns), as_text=True)
+    named = [(name, column) for name, column in zip(header, columns, strict=True) if name]
+    _check_once([name for name, _ in named])
+    frame = {name: pd.Series([value or None for value in column], dtype="str") for name, column in named}
+    return Content(pd.DataFrame(frame), as_text=True)
+
+
+def _columns(text: str, delimiter: str, header: list[str]) -> list[list[str]]:
+    """Values of each column below the header; ValueError names the line of a row that does not fit it.
+
+    Rows are lists for a moment only: hundreds of thousands of lists would be walked by each garbage collection.
+    """
+    columns: list[list[str]] = [[] for _ in header]
+    rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    try:
+        next(rows)
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            if set(map(len, some)) != {len(header)}:
+                break
+            for column, values in zip(columns, zip(*some, strict=True), strict=True):
+                column += values
+        else:
+            return columns
+    except csv.Error:
+        pass
+    for line, row in _rows(text, delimiter):  # read again for the line, and raise
+        _check_row(line, row, header)
+    raise AssertionError("the row that does not fit was not found again")
 
 
 @contextmanager
@@ -113,14 +140,13 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             yield line, row
 
 
-def _row(line: int, row: list[str], header: list[str]) -> list[str]:
+def _check_row(line: int, row: list[str], header: list[str]) -> None:
     if len(row) != len(header):
         listed = ", ".join(map(repr, header[:8]))
         raise ValueError(
             f"Expected {len(header)} fields ({listed}) in line {line}, got {len(row)}: {row[0][:40]!r}...; put a field "
             "that holds the separator in quotes"
         )
-    return row
 
 
 def _check_delimiter(header: list[str], delimiter: str) -> None:

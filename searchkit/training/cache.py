@@ -97,7 +97,7 @@ def train(
     base = fingerprint(supernet, task, seed)
     dtype = {base: "auto", **{f"{base}-{own}": own for own in FORMATS}}.get(began_with, dtype)
     wanted = name_of(dtype_of(dtype, device))
-    if kept := _kept(cache, base, dtype, wanted, progress):
+    if kept := _kept(cache, base, dtype, wanted, device, progress):
         return kept
     if wanted not in FORMATS:
         raise StudyError(f"--dtype {wanted} is for the search alone: train first, with --dtype bf16 or fp32")
@@ -107,7 +107,7 @@ def train(
     untrained = _Untrained.of(supernet, task, tables, seed)
     _make_writable(cache)
     with turn(cache / f".{name}.lock", _waiting(name, progress)):
-        if kept := _kept(cache, base, dtype, wanted, progress):
+        if kept := _kept(cache, base, dtype, wanted, device, progress):
             return kept
         partial = cache / f"{name}.partial"
         _make_writable(partial)
@@ -123,15 +123,31 @@ def train(
     return _read(cache / name)
 
 
-def _kept(cache: Path, base: str, dtype: str, wanted: str, progress: Progress) -> Trained | None:
+def _kept(cache: Path, base: str, dtype: str, wanted: str, device: torch.device, progress: Progress) -> Trained | None:
     """First supernet in the cache that serves this number format; log and progress name it."""
     for folder in _candidates(cache, base, dtype, wanted):
         if (folder / RECORD).is_file():
+            _tell_other_arithmetic(folder, device)
             origin = f"from the cache, {_origin(folder)}"
             log.info("supernet %s %s", folder, origin)
             progress("train", 1, 1, f"supernet {origin}")
             return _read(folder)
     return None
+
+
+def _tell_other_arithmetic(folder: Path, device: torch.device) -> None:
+    """Warn where the weights would differ in their last digits if they were trained in this process."""
+    record, now = _record(folder), _arithmetic(device)
+    before = record.get("arithmetic", [""])
+    if record.get("device") == device.type and before != [now]:
+        settings = [str(setting) or "none" for setting in (before if isinstance(before, list) else [before])]
+        log.warning(
+            "supernet %s was trained with other settings of the processor's arithmetic (%s; here %s): weights that are "
+            "trained here would differ from its in their last digits",
+            folder.name,
+            ", then ".join(settings),
+            now or "none",
+        )
 
 
 def _candidates(cache: Path, base: str, dtype: str, wanted: str) -> list[Path]:
@@ -210,7 +226,7 @@ class _Untrained:
 def _conditions(partial: Path, device: torch.device, dtype: str) -> dict[str, Any]:
     """Device, number format and threads of a training, kept beside it; one that goes on keeps its format.
 
-    threads: every count that some stretch of it ran with, in order
+    threads, arithmetic: every one that some stretch of it ran with, in order
     """
     import torch
 
@@ -218,16 +234,25 @@ def _conditions(partial: Path, device: torch.device, dtype: str) -> dict[str, An
     try:
         begun = json.loads(file.read_text())
         before, threads = begun["dtype"], [int(count) for count in begun["threads"]]
+        settings = [str(setting) for setting in begun.get("arithmetic", [""])]
     except (OSError, ValueError, KeyError, TypeError):
-        before, threads = dtype, []
+        before, threads, settings = dtype, [], []
     if before in FORMATS and before != dtype:
         log.warning("the training began in %s on another device and goes on in it", before)
         dtype = before
     threads += [count for count in [torch.get_num_threads()] if count not in threads]
-    conditions = {"device": device.type, "dtype": dtype, "threads": threads}
+    settings += [setting for setting in [_arithmetic(device)] if setting not in settings]
+    conditions = {"device": device.type, "dtype": dtype, "threads": threads, "arithmetic": settings}
     replace_whole(file, json.dumps(conditions).encode())
     log.info("training in %s with %d threads on %s", dtype, threads[-1], device)
     return conditions
+
+
+def _arithmetic(device: torch.device) -> str:
+    """Settings of the processor's arithmetic in this process, such as "MKL_CBWR=COMPATIBLE"; mostly none."""
+    from searchkit.reduction.device import arithmetic
+
+    return " ".join(f"{name}={value}" for name, value in arithmetic().items() if device.type == "cpu")
 
 
 @contextmanager

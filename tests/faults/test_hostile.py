@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import shutil
+import socket
 import stat
 import xml.etree.ElementTree as ElementTree
 from itertools import chain
@@ -334,7 +335,7 @@ def test_a_run_folder_may_be_a_link(finished: Path, tmp_path: Path, said: Said) 
 def test_a_file_planted_under_a_temporary_name_is_not_written_through(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("precious")
-    (tmp_path / f".table.{os.getpid()}.partial").symlink_to(outside)
+    (tmp_path / f".table.{socket.gethostname()}.{os.getpid()}.partial").symlink_to(outside)
     replace_whole(tmp_path / "table", b"new")
     assert outside.read_text() == "precious"
     assert (tmp_path / "table").read_bytes() == b"new"

@@ -255,7 +255,7 @@ def test_the_command_that_goes_on_with_a_run_is_the_whole_one(
         raise KeyboardInterrupt
 
     file, storage = study(home), f"sqlite:///{tmp_path}/trials of mine.db"
-    conditions = Conditions(runs=home / "runs", threads=1, storage=storage)
+    conditions = Conditions(runs=home / "runs", device="cpu", dtype="fp32", threads=1, storage=storage)
     loaded = load(file, {"name": "second", "evaluations": "9"})
     with monkeypatch.context() as patched:
         patched.setattr("searchkit.runs.phases.report", stopped)
@@ -267,8 +267,9 @@ def test_the_command_that_goes_on_with_a_run_is_the_whole_one(
         stored_results(folder)
     command = shlex.split(str(refused.value).rpartition("go on with `")[2].removesuffix("`"))
     given = ["-p", "name=second", "-p", "evaluations=9", "--runs", str(home / "runs"), "--storage", storage]
-    assert command == ["searchkit", "run", str(file), *given, "--workers", "3"]
-    monkeypatch.setattr(sys, "argv", command[:-2])
+    same = ["--device", "cpu", "--dtype", "fp32", "--threads", "1"]
+    assert command == ["searchkit", "run", str(file), *given, "--workers", "3", *same]
+    monkeypatch.setattr(sys, "argv", [*command[: -len(same) - 2], *same])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code

@@ -1,4 +1,4 @@
-"""Settings of torch in a user's own code that would make float32 another format than its name says."""
+"""Settings that change what float32 means or how it is added up: refused, or named in the environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from searchkit.reduction.device import environment
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,11 @@ except StudyError as error:
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert reason in out
+
+
+def test_the_environment_names_settings_of_the_processors_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MKL_CBWR", "ATEN_CPU_CAPABILITY"):
+        monkeypatch.delenv(name, raising=False)
+    plain = environment(torch.device("cpu"), torch.float32)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert environment(torch.device("cpu"), torch.float32) == {**plain, "ATEN_CPU_CAPABILITY": "avx2"}

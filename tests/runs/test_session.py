@@ -368,6 +368,7 @@ def test_an_environment_that_changed_on_the_way_is_reported_as_mixed() -> None:
     assert common([same, same]) == same
     assert common([same, other, same]) == {"device": "cpu", "threads": "mixed"}
     assert common([]) == {}
+    assert common([same, {**same, "MKL_CBWR": "AVX2"}]) == {**same, "MKL_CBWR": "mixed"}
 
 
 def test_conditions_do_not_change_the_identity_of_a_study(home: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from searchkit.errors import DataError
 from searchkit.tasks import TextClassification, TextRegression
-from searchkit.tasks.formats import read
+from searchkit.tasks.formats import ROWS_AT_ONCE, read
 
 # numbers, codes, words for nothing, dates, quotes, separators, line breaks
 TRICKY = (
@@ -93,6 +93,17 @@ def test_a_row_of_more_or_fewer_fields_than_the_header_is_refused_by_its_line(
 ) -> None:
     with pytest.raises(DataError, match=rf"train\.csv .*Expected 2 fields \('text', 'label'\) in line {line}, got"):
         read(written(tmp_path / "train.csv", f"text,label\n{row}\n"))
+
+
+@pytest.mark.parametrize("rows", [ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 1])
+def test_every_row_of_a_long_file_is_read_and_a_late_one_that_does_not_fit_is_named(tmp_path: Path, rows: int) -> None:
+    body = "".join(f'"text, {number}",{number}\n\n' for number in range(rows))  # with blank lines between
+    found = read(written(tmp_path / "train.csv", f"text,label\n{body}")).rows
+    assert found["text"].tolist() == [f"text, {number}" for number in range(rows)]
+    assert found["label"].tolist() == [str(number) for number in range(rows)]
+    for last, reason in {"a,b,1": "got 3: 'a'", "a": "got 1: 'a'", '"a"b,1': "a quote within"}.items():
+        with pytest.raises(DataError, match=rf"line {2 * rows + 2}\b.*{reason}"):
+            read(written(tmp_path / "train.csv", f"text,label\n{body}{last}\n"))
 
 
 def test_an_index_that_pandas_wrote_moves_no_column(tmp_path: Path) -> None:

@@ -126,6 +126,19 @@ def test_a_training_that_goes_on_keeps_its_format_and_names_all_threads(tmp_path
     assert found["dtype"] == other
 
 
+def test_settings_of_the_processors_arithmetic_are_kept_and_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert record(trained(tmp_path))["arithmetic"] == ["MKL_CBWR=COMPATIBLE"]
+    trained(tmp_path)
+    assert "arithmetic" not in caplog.text
+    monkeypatch.delenv("MKL_CBWR")
+    trained(tmp_path)
+    assert "trained with other settings of the processor's arithmetic (MKL_CBWR=COMPATIBLE; here none)" in caplog.text
+
+
 def test_a_supernet_of_the_cache_says_when_it_was_trained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = record(trained(tmp_path, dtype="fp32"))
     lines: list[str] = []
