@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).parents[1].parent / "shared"  # real data sets and a real encoder, beside the repository
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist the hook does not exist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than cores: tests of clusters and of killed processes wait for others most of the time."""
     return 1 + (os.cpu_count() or 1)
