@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import dis
 import hashlib
 import json
-import linecache
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache, partial
-from importlib.machinery import PathFinder
-from importlib.util import resolve_name
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePath
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final
+
+from searchkit._internal.source import file_of, global_names, imported, parsed, source_of, targets, tree_of, unparsed
 
 OWN: Final = ("searchkit", "objectives")  # packages that a version number identifies
 _SCALARS: Final = (type(None), bool, int, float, complex, str, bytes)
-_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _GENERATED: Final = ("_abc_impl", "__annotate__", "__annotate_func__")  # entries of a class that Python makes
 _DESCRIPTORS: Final = ("member_descriptor", "getset_descriptor")
 
@@ -98,7 +95,7 @@ class _Walk:
         elif isinstance(value, type):
             self._class(value)
         elif isinstance(value, ModuleType):
-            self._module(value.__name__, _file_of(value.__name__))
+            self._module(value.__name__, file_of(value.__name__))
         elif isinstance(value, partial | MethodType | property | staticmethod | classmethod):
             self._each(_parts(value))
         elif isinstance(wrapped := getattr(value, "__wrapped__", getattr(value, "func", None)), FunctionType):
@@ -130,21 +127,21 @@ class _Walk:
     def _function(self, function: FunctionType) -> None:
         before, known = self._folder, function.__globals__
         self._folder = os.path.dirname(str(known.get("__file__") or "")) + os.sep if known.get("__file__") else ""
-        source = _source(function.__code__)
+        source = source_of(function.__code__)
         self.texts.append(source)
         self._each((function.__defaults__, function.__kwdefaults__, *_cells(function)))
-        for name in dict.fromkeys(_globals_of(function.__code__)):
+        for name in dict.fromkeys(global_names(function.__code__)):
             if name in known and not name.startswith("__"):
                 self._name(name, known[name], str(known.get("__file__") or ""))
-        if (tree := _parsed(source)) is not None:
+        if (tree := parsed(source)) is not None:
             self._imports(tree, str(known.get("__package__") or ""))
         self._folder = before
 
     def _name(self, name: str, value: Any, file: str) -> None:
         """Add a module-level name: its value, and the statements that bind it where the value is not enough."""
         self.texts.append(name)
-        if not isinstance(value, (*_SCALARS, FunctionType, type, ModuleType)) and (tree := _tree(file)):
-            self.texts += [_unparsed(node) for node in tree.body if name in _targets(node)]
+        if not isinstance(value, (*_SCALARS, FunctionType, type, ModuleType)) and (tree := tree_of(file)):
+            self.texts += [unparsed(node) for node in tree.body if name in targets(node)]
         self.users(value)
 
     def _class(self, cls: type) -> None:
@@ -160,18 +157,18 @@ class _Walk:
 
     def _module(self, name: str, file: str | None) -> None:
         """Add a module: in full with its local imports where it is beside the study, else by name."""
-        tree = _tree(file) if file and self._is_local(file, name) else None
+        tree = tree_of(file) if file and self._is_local(file, name) else None
         if tree is None or file is None:
             self.texts.append(f"module {name}")
             return
         self._files.add(file)
-        self.texts.append(_unparsed(tree))
+        self.texts.append(unparsed(tree))
         self._imports(tree, name if Path(file).name == "__init__.py" else name.rpartition(".")[0])
 
     def _imports(self, tree: ast.AST, package: str) -> None:
         """Local modules that are imported anywhere in the code, each once."""
-        for name in _imported(tree, package):
-            file = _file_of(name)
+        for name in imported(tree, package):
+            file = file_of(name)
             if file and file not in self._files and self._is_local(file, name):
                 self._module(name, file)
 
@@ -236,103 +233,6 @@ def _cells(function: FunctionType) -> tuple[Any, ...]:
         except ValueError:
             continue
     return tuple(cells)
-
-
-def _globals_of(code: CodeType) -> Iterator[str]:
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield str(step.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
-
-
-@cache
-def _source(code: CodeType) -> str:
-    """The source of a function as it was when this was first asked; bytecode where a file is missing or was edited."""
-    tree = _tree(code.co_filename)
-    if tree is None or code not in _codes(compile(tree, code.co_filename, "exec", dont_inherit=True)):
-        return repr((code.co_code.hex(), code.co_names, [_constant(item) for item in code.co_consts]))
-    nodes = [
-        node for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and _first_line(node) == code.co_firstlineno
-    ]
-    return "\n".join(_unparsed(node) for node in nodes if getattr(node, "name", "<lambda>") == code.co_name)
-
-
-def _constant(item: Any) -> str:
-    return _source(item) if isinstance(item, CodeType) else repr(item)
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
-def _first_line(node: ast.AST) -> int:
-    return min(getattr(part, "lineno", 0) for part in (node, *getattr(node, "decorator_list", ())))
-
-
-def _tree(file: str) -> ast.Module | None:
-    """The syntax tree of a file as it is now, or of a notebook's cell; None where there is no source."""
-    linecache.checkcache(file)
-    return _parsed("".join(linecache.getlines(file)))
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text) if text else None
-    except (SyntaxError, ValueError):
-        return None
-
-
-def _unparsed(node: ast.AST) -> str:
-    """Source without comments and docstrings."""
-    copy = ast.parse(ast.unparse(node))
-    for part in ast.walk(copy):
-        if isinstance(part, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            part.body = part.body[1:] if _is_text(part.body[:1]) else part.body
-    return ast.unparse(copy)
-
-
-def _is_text(body: Sequence[ast.stmt]) -> bool:
-    values = [line.value for line in body if isinstance(line, ast.Expr)]
-    return any(isinstance(value, ast.Constant) and isinstance(value.value, str) for value in values)
-
-
-def _targets(node: ast.stmt) -> set[str]:
-    """The names that an assignment binds."""
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    nodes = chain.from_iterable(ast.walk(target) for target in targets if target is not None)
-    return {name.id for name in nodes if isinstance(name, ast.Name)}
-
-
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            try:
-                module = resolve_name("." * node.level + (node.module or ""), package)
-            except ImportError:
-                continue
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-
-
-def _file_of(name: str) -> str | None:
-    """The file of a module, found without importing anything."""
-    if module := sys.modules.get(name):
-        return getattr(module, "__file__", None)
-    path: Any = None
-    for end in range(1, name.count(".") + 2):
-        spec = PathFinder.find_spec(".".join(name.split(".")[:end]), path)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations or []
-    return spec.origin if spec else None
 
 
 def _top(name: str | None) -> str:

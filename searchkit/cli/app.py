@@ -17,14 +17,21 @@ from searchkit.cli import cluster, inspect
 from searchkit.cli.notices import notices
 from searchkit.cli.options import (
     STORAGES,
+    CacheMib,
+    CpusPerWorker,
+    Deadline,
     Device,
     Dtype,
+    GpusPerWorker,
     Parameter,
+    RayAddress,
+    Resource,
     RunFolder,
     Runs,
     Storage,
     StudyFile,
     Threads,
+    Workers,
     amounts,
     local_runs,
     parameters,
@@ -71,8 +78,8 @@ def train_command(
         from searchkit.runs.study_file import load
 
         loaded = load(study, parameters(param))
-    with local_runs(runs, loaded) as here, keeping(Folder(here / loaded.study.name)), bars() as progress, notices():
-        trained = train_only(loaded, Conditions(runs=here, device=device, dtype=dtype, threads=threads), progress)
+    with local_runs(runs, loaded) as local, keeping(Folder(local / loaded.study.name)), bars() as progress, notices():
+        trained = train_only(loaded, Conditions(runs=local, device=device, dtype=dtype, threads=threads), progress)
     say(f"supernet {runs}/supernets/{trained.folder.name} ({trained.train_s:.0f} s of training)")
 
 
@@ -82,29 +89,14 @@ def run(
     runs: Runs = "runs",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Ray workers; 0 searches in this process.")] = 0,
+    workers: Workers = 0,
     threads: Threads = 0,
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, such as auto or host:6379; default: a local one.")
-    ] = None,
-    cpus_per_worker: Annotated[float, typer.Option(min=0, help="Cores that Ray sets aside for each worker.")] = 1,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(min=0, help="GPUs per Ray worker, may be a fraction; default: this machine's, shared."),
-    ] = None,
-    resource: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=AMOUNT", help="What else of the cluster a worker takes, such as A100=1; repeat."),
-    ] = None,
-    deadline: Annotated[
-        float, typer.Option(metavar="SECONDS", help="A candidate that takes longer on a worker has failed.")
-    ] = 900,
-    cache_mib: Annotated[
-        int,
-        typer.Option(
-            min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."
-        ),
-    ] = 2048,
+    ray_address: RayAddress = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = None,
+    resource: Resource = None,
+    deadline: Deadline = 900,
+    cache_mib: CacheMib = 2048,
     storage: Storage = None,
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.
@@ -132,10 +124,10 @@ def run(
         cache_mib=cache_mib,
         storage=storage,
     )
-    with local_runs(runs, loaded) as here:
-        folder = Folder(here / loaded.study.name)
+    with local_runs(runs, loaded) as local:
+        folder = Folder(local / loaded.study.name)
         with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress, notices():
-            results = execute(loaded, replace(conditions, runs=here), progress, Interrupt(warn))
+            results = execute(loaded, replace(conditions, runs=local), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
 
 

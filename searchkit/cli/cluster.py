@@ -16,49 +16,59 @@ if TYPE_CHECKING:
     from searchkit.cluster.submission import Submitted
 
 
+MoreOptions = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[-- OPTIONS]", help="Further options of `searchkit run`, after --; their paths are the cluster's."
+    ),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="The cluster's job server, which is its dashboard: the forwarded port of the head, usually.",
+    ),
+]
+JobWorkers = Annotated[int, typer.Option(min=1, help="Processes that evaluate; one per GPU, or per few cores.")]
+JobGpusPerWorker = Annotated[
+    float | None, typer.Option(min=0, help="GPUs per worker, may be a fraction; default: as the job's node has.")
+]
+JobThreads = Annotated[
+    int | None, typer.Option(min=0, help="CPU threads of training and of each worker; default: torch's own.")
+]
+Include = Annotated[
+    list[Path] | None,
+    typer.Option(help="A file or folder to send along, below the current one: a module, small data. Repeat."),
+]
+PythonEnvironment = Annotated[
+    Literal["cluster", "pip"],
+    typer.Option(
+        help="cluster: take the packages that are installed on the nodes, and stop if searchkit or torch differ "
+        "from those here. pip: install the versions that are here, on every node, once."
+    ),
+]
+DriverCpus = Annotated[float, typer.Option(min=0, help="CPUs held for the job's own process.")]
+DriverGpus = Annotated[
+    float, typer.Option(min=0, help="GPUs held for the job's own process, which trains the supernet.")
+]
+Wait = Annotated[bool, typer.Option(help="Follow the log until the job is over; its exit code becomes ours.")]
+
+
 def submit(
     context: typer.Context,
     study: StudyFile,
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[-- OPTIONS]", help="Further options of `searchkit run`, after --; their paths are the cluster's."
-        ),
-    ] = None,
+    options: MoreOptions = None,
     param: Parameter = None,
-    address: Annotated[
-        str,
-        typer.Option(
-            envvar="RAY_API_SERVER_ADDRESS",
-            help="The cluster's job server, which is its dashboard: the forwarded port of the head, usually.",
-        ),
-    ] = "http://127.0.0.1:8265",
-    workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate; one per GPU, or per few cores.")] = 1,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="GPUs per worker, may be a fraction; default: as the job's node has.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=0, help="CPU threads of training and of each worker; default: torch's own.")
-    ] = None,
+    address: Address = "http://127.0.0.1:8265",
+    workers: JobWorkers = 1,
+    gpus_per_worker: JobGpusPerWorker = None,
+    threads: JobThreads = None,
     runs: Runs = "runs",
-    include: Annotated[
-        list[Path] | None,
-        typer.Option(help="A file or folder to send along, below the current one: a module, small data. Repeat."),
-    ] = None,
-    environment: Annotated[
-        Literal["cluster", "pip"],
-        typer.Option(
-            help="cluster: take the packages that are installed on the nodes, and stop if searchkit or torch differ "
-            "from those here. pip: install the versions that are here, on every node, once."
-        ),
-    ] = "cluster",
-    driver_cpus: Annotated[float, typer.Option(min=0, help="CPUs held for the job's own process.")] = 0,
-    driver_gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs held for the job's own process, which trains the supernet.")
-    ] = 0,
-    wait: Annotated[
-        bool, typer.Option(help="Follow the log until the job is over; its exit code becomes ours.")
-    ] = False,
+    include: Include = None,
+    environment: PythonEnvironment = "cluster",
+    driver_cpus: DriverCpus = 0,
+    driver_gpus: DriverGpus = 0,
+    wait: Wait = False,
 ) -> None:
     """Run a study on a Ray cluster, as a job of its own: this machine may go.
 

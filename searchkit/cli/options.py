@@ -39,6 +39,26 @@ Threads = Annotated[
     int,
     typer.Option(min=0, help="CPU threads of training and of each worker; 0: the machine's cores, over the workers."),
 ]
+Workers = Annotated[int, typer.Option(min=0, help="Ray workers; 0 searches in this process.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="A running Ray cluster, such as auto or host:6379; default: a local one.")
+]
+CpusPerWorker = Annotated[float, typer.Option(min=0, help="Cores that Ray sets aside for each worker.")]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(min=0, help="GPUs per Ray worker, may be a fraction; default: this machine's, shared."),
+]
+Resource = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=AMOUNT", help="What else of the cluster a worker takes, such as A100=1; repeat."),
+]
+Deadline = Annotated[
+    float, typer.Option(metavar="SECONDS", help="A candidate that takes longer on a worker has failed.")
+]
+CacheMib = Annotated[
+    int,
+    typer.Option(min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."),
+]
 
 
 def refuse_public_password(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
@@ -65,28 +85,28 @@ Storage = Annotated[
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
+    parsed: dict[str, str] = {}
     for item in given or []:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise StudyError(f"-p {item!r}: expected NAME=VALUE")
-        if name in found:
-            raise StudyError(f"-p {item!r}: {name} is given twice, before as {found[name]!r}")
-        found[name] = value
-    return found
+        if name in parsed:
+            raise StudyError(f"-p {item!r}: {name} is given twice, before as {parsed[name]!r}")
+        parsed[name] = value
+    return parsed
 
 
 def amounts(given: list[str] | None) -> dict[str, float]:
-    found: dict[str, float] = {}
+    parsed: dict[str, float] = {}
     for item in given or []:
         name, _, amount = item.partition("=")
-        if name in found:
-            raise StudyError(f"--resource {item!r}: {name} is given twice, before as {found[name]:g}")
+        if name in parsed:
+            raise StudyError(f"--resource {item!r}: {name} is given twice, before as {parsed[name]:g}")
         try:
-            found[name] = float(amount)
+            parsed[name] = float(amount)
         except ValueError:
             raise StudyError(f"--resource {item!r}: expected NAME=AMOUNT, such as A100=1") from None
-    return found
+    return parsed
 
 
 @contextmanager
@@ -99,5 +119,5 @@ def local_runs(runs: str, loaded: Loaded) -> Iterator[Path]:
     from searchkit.training.cache import fingerprint
 
     study = loaded.study
-    with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as here:
-        yield here
+    with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as local:
+        yield local

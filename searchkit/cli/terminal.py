@@ -13,9 +13,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from searchkit.errors import NothingStoredError, SearchkitError, one_line
+from searchkit.errors import SearchkitError, one_line
 from searchkit.report.environment import in_short
-from searchkit.storage.address import with_password
 
 if TYPE_CHECKING:
     from searchkit.records import Trial
@@ -68,30 +67,13 @@ def show_status(folder: Folder) -> None:
     from searchkit.report.columns import Name, Numbers, in_words, tables
     from searchkit.report.notes import lost, timing_note
     from searchkit.report.table import estimate_of, plus_minus
-    from searchkit.runs.folder import stored_objectives
-    from searchkit.runs.status import latest, status_lines
-    from searchkit.search.budget import ENDED
-    from searchkit.search.steady import IN_FLIGHT
-    from searchkit.storage.store import Store
+    from searchkit.runs.status import Status, read_trials, status_lines
 
-    record = folder.read()
-    objectives, front_objectives = stored_objectives(record)
-    storage, name = with_password(record["storage"] or str(folder.journal)), record["description"]["name"]
-    try:
-        store = Store.open(storage, f"{name}-search", objectives, create=False)
-        trials, ended, in_flight = store.trials(), store.note(ENDED), store.note(IN_FLIGHT)
-    except NothingStoredError:
-        trials, ended, in_flight = [], None, None
-    try:
-        study = str(record.get("report", f"{name}-report"))  # absent in runs from before
-        report = latest(Store.open(storage, study, (*objectives, *front_objectives), create=False).trials())
-    except NothingStoredError:
-        report = []
-    count = sum(trial.is_evaluation for trial in trials)
-    reported = sum(trial.status == "measured" for trial in report)
-    say(f"{name}: {count} of {record['evaluations']} evaluations, {reported} measured on the report split")
+    stored = read_trials(folder)
+    record, objectives, trials, now = stored.record, stored.objectives, stored.search, Status.of(stored)
+    say(f"{now.study}: {now.evaluations} of {now.wanted} evaluations, {now.on_report} measured on the report split")
     seconds = Stopwatch(folder.seconds("search")).before
-    for line in status_lines(record, trials, ended=ended, in_flight=in_flight, seconds=seconds):
+    for line in status_lines(record, trials, ended=stored.ended, in_flight=stored.in_flight, seconds=seconds):
         say(f"  {line}")
     if "cache_mib" in record:
         say(f"  prefixes kept for later candidates: up to {record['cache_mib']} MiB per worker")
@@ -107,7 +89,7 @@ def show_status(folder: Folder) -> None:
         show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
     for line in [note for objective in objectives if (note := timing_note(objective, trials, "search split"))]:
         say(line)
-    for line in lost(report, (*objectives, *front_objectives)):
+    for line in lost(stored.report, (*objectives, *stored.front_objectives)):
         say(line)
 
 

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from searchkit.errors import NothingStoredError, StudyError, unknown
-from searchkit.records import Candidate, Trial
+from searchkit.errors import StudyError, unknown
+from searchkit.records import Candidate
 from searchkit.report.pick import Picked
 from searchkit.report.results import Results
-from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.folder import Folder
 from searchkit.runs.pick import picked
 from searchkit.runs.results import write
-from searchkit.runs.status import latest
+from searchkit.runs.status import Status, read_trials
 from searchkit.runs.stored import stored_results
-from searchkit.search.budget import ENDED
-from searchkit.storage.address import with_password
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Status:
-    """Status of a run: evaluations made and planned, trials that failed, candidates measured on the report split.
-
-    ended: the clause that says what ended the search, None while it goes on
-    """
-
-    study: str
-    evaluations: int
-    wanted: int | None
-    failed: int
-    on_report: int
-    ended: str | None
-
-    def __str__(self) -> str:
-        counts = f"{self.evaluations} of {self.wanted} evaluations, {self.failed} failed"
-        end = f"; ended: {self.ended}" if self.ended else ""
-        return f"{self.study}: {counts}, {self.on_report} measured on the report split{end}"
 
 
 class Run:
@@ -61,7 +37,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder)
         self._folder = Folder(self.path)
-        self._record = self._folder.read()
+        self._folder.read()  # StudyError where it is no run
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -69,22 +45,7 @@ class Run:
     @property
     def status(self) -> Status:
         """Status of the run now, also while it is running."""
-        from searchkit.storage.store import Store
-
-        searched, front_only = stored_objectives(self._record)
-        name = self._record["description"]["name"]
-        storage = with_password(self._record["storage"] or str(self._folder.journal))
-        trials: list[Trial] = []
-        ended, on_report = None, 0
-        with suppress(NothingStoredError):  # not begun yet
-            store = Store.open(storage, f"{name}-search", searched, create=False)
-            trials, ended = store.trials(), store.note(ENDED)
-            reported = str(self._record.get("report", f"{name}-report"))  # absent in runs from before
-            report = latest(Store.open(storage, reported, (*searched, *front_only), create=False).trials())
-            on_report = sum(trial.status == "measured" for trial in report)
-        failed = sum(trial.status == "failed" for trial in trials)
-        evaluations = sum(trial.is_evaluation for trial in trials)
-        return Status(name, evaluations, self._record["evaluations"], failed, on_report, ended)
+        return Status.of(read_trials(self._folder))
 
     @cached_property
     def results(self) -> Results:
