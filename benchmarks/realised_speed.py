@@ -26,6 +26,7 @@ from benchmarks.family import SHARED
 from benchmarks.result import finish
 from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.device import device_of, dtype_of, synchronize
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -43,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     dtype = dtype_of("auto", device)
-    models = [AdaptiveModel.load(str(SHARED / "models" / "minilm-l6"), labels=2) for _ in range(2)]
+    models = [load_model(str(SHARED / "models" / "minilm-l6"), labels=2) for _ in range(2)]
     ours, stock = models[0].to(device, dtype).frozen(), models[1].to(device, dtype).eval().stock
     rows = []
     for kind in (*LENGTHS, "mix"):

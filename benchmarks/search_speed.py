@@ -298,8 +298,8 @@ def growth(bench: SupernetBench) -> dict[str, dict[str, float]]:
 
     def took(candidates: int = 24, examples: float = 1.0, layers: int = 6, levels: int = 16) -> float:
         rows = np.arange(0, len(bench.data), max(1, round(1 / examples)))
-        model = _of_layers(bench, layers)
-        part = replace(bench, model=model, data=bench.data.take(rows), cache_bytes=0)
+        runner = replace(bench.runner, model=_of_layers(bench, layers))
+        part = replace(bench, runner=runner, data=bench.data.take(rows), cache_bytes=0)
         space = Space(Lengths(levels=levels)).bound(layers)
         genomes = space.sample(candidates, np.random.default_rng(0))
         return round(seconds(lambda: part.prepare([space.decode(genome) for genome in genomes])), 2)

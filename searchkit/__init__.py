@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from searchkit.search.budget import Budget, Plateau
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Study
-    from searchkit.training.supernet import Scratch, Supernet
+    from searchkit.training.scratch import Scratch
+    from searchkit.training.supernet import Supernet
 
 __version__ = "0.1.0"
 
@@ -46,7 +47,7 @@ _HOME: Final[dict[str, str]] = {
     "Pruned": "records",
     "Racing": "evaluate.racing",
     "Random": "engines",
-    "Scratch": "training.supernet",
+    "Scratch": "training.scratch",
     "Results": "report.results",
     "Run": "runs.run",
     "SearchkitError": "errors",

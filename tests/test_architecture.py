@@ -1,8 +1,9 @@
-"""Imports point one way, and `import searchkit` is light."""
+"""Imports point one way, `import searchkit` is light, and no file, function or class outgrows its reader."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "searchkit").rglob("*.py"))
+SOURCES = [*FILES, *sorted((ROOT / "objectives").rglob("*.py"))]
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES}
+MOST_LINES, MOST_LINES_OF_FUNCTION, MOST_MODULES_OF_CLASS = 350, 60, 12
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -86,3 +90,65 @@ def test_only_the_engine_and_evaluator_that_run_are_loaded_by_the_command_line()
         _fresh("import sys, searchkit.cli.app; print({'torch', 'ray', 'pymoo', 'optuna'} & set(sys.modules))")
         == "set()\n"
     )
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def test_no_file_is_longer_than_its_limit() -> None:
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_no_function_is_longer_than_its_limit() -> None:
+    """With its docstring; decorators do not count."""
+    lengths = {
+        f"{path.relative_to(ROOT).as_posix()}:{node.name}": 1 + (node.end_lineno or 0) - node.lineno
+        for path in SOURCES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_FUNCTION} == {}
+
+
+def used_modules(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    """Each class with the modules of searchkit whose imported names it uses, for type checking too."""
+    origins: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "searchkit":
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                origins[alias.asname or alias.name] = full if full in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            origins |= {a.asname or "searchkit": a.name for a in node.names if a.name.split(".")[0] == "searchkit"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+            yield node.name, {origins[name] for name in names & origins.keys()}
+
+
+def test_the_modules_that_a_class_uses_are_counted() -> None:
+    code = """
+from searchkit import records
+from searchkit.front import Front, losses
+class Known:
+    front: Front
+    def method(self):
+        from searchkit.errors import StudyError as Wrong
+        raise Wrong(records.Trial, losses)
+class Unknown: ...
+"""
+    modules = {"searchkit.records", "searchkit.front", "searchkit.errors"}
+    assert dict(used_modules(ast.parse(code))) == {"Known": modules, "Unknown": set()}
+
+
+def test_no_class_uses_more_modules_than_its_limit() -> None:
+    """A class that knows more has more than one reason to change."""
+    uses = {
+        f"{path.relative_to(ROOT).as_posix()}:{name}": sorted(modules)
+        for path in SOURCES
+        for name, modules in used_modules(parsed(path))
+    }
+    assert {name: modules for name, modules in uses.items() if len(modules) > MOST_MODULES_OF_CLASS} == {}

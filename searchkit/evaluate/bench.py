@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from searchkit.evaluate.base import Prepared
-from searchkit.evaluate.baselines import plan_of
-from searchkit.evaluate.energy import environment_of
-from searchkit.evaluate.passes import Passes, joined, passes_over
+from searchkit.evaluate.passes import Passes, joined
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
@@ -20,7 +19,6 @@ from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate, Scalar
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from searchkit.objective import Constraint, Kept
@@ -31,10 +29,9 @@ LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
-    """Supernet in evaluation mode with one split; `limits` are the constraints as the study gives them."""
+    """Model and recipe with one split; `limits` are the constraints as the study gives them."""
 
-    model: AdaptiveModel
-    recipe: Recipe
+    runner: PlanRunner
     data: Encoded
     padded_to: int
     token_budget: int
@@ -44,13 +41,17 @@ class SupernetBench:
     tables: Mapping[str, Any] = field(default_factory=dict)
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
-    @cached_property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+    @property
+    def model(self) -> AdaptiveModel:
+        return self.runner.model
 
-    @cached_property
+    @property
+    def device(self) -> torch.device:
+        return self.runner.device
+
+    @property
     def environment(self) -> Mapping[str, Scalar]:
-        return environment_of(self.model)
+        return self.runner.environment
 
     @cached_property
     def split(self) -> Split:
@@ -85,21 +86,18 @@ class SupernetBench:
     def unreduced(self) -> SupernetSubject:
         """The supernet with nothing dropped: the baseline of every cost. Not kept: a bench and all it holds would be
         garbage only once Python looks for cycles."""
-        return SupernetSubject(self, Candidate.of(), ReductionPlan.unreduced(self.model.shape.layers))
+        return SupernetSubject(self, Candidate.of(), self.runner.unreduced)
 
     def plan(self, candidate: Candidate) -> ReductionPlan:
         """Plan of a candidate, or of the baseline that it names."""
-        return plan_of(candidate, self.recipe, self.model.shape.layers, self.data.marks, self.model.head.name)
+        return self.runner.plan(candidate, self.data.marks)
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """The passes of these candidates, made together; verdicts on those that need no measurement."""
         subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
-        return screened(subjects.values(), self.resolved_constraints(), self.shards, race, self._passes_over)
+        return screened(subjects.values(), self.resolved_constraints(), self.shards, race, self.runner.passes_over)
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over the whole split; a plan's result depends neither on the others nor on the cache."""
-        by_shard = [self._passes_over(shard.split, plans) for shard in self.shards]
+        by_shard = [self.runner.passes_over(shard.split, plans) for shard in self.shards]
         return [joined(self.shards, parts, self.data.lengths) for parts in zip(*by_shard, strict=True)]
-
-    def _passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
-        return passes_over(split, self.model, plans, self.recipe.reducer_template)

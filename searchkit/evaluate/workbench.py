@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.heads import HEADS
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plugins import PlugIn, registered, take_over
 from searchkit.training.recipe import Recipe
@@ -54,7 +56,7 @@ class SupernetWorkbench:
         cls, folder: str, recipe: Recipe, data: Encoded, padded_to: int, **conditions: Any
     ) -> SupernetWorkbench:
         """Read the workbench from a trained supernet's folder."""
-        model = AdaptiveModel.load(folder)
+        model = load_model(folder)
         weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         return cls(model.stock.config.to_dict(), model.head.name, weights, recipe, data, padded_to, **conditions)
 
@@ -66,8 +68,7 @@ class SupernetWorkbench:
         device = device_of(self.device)
         model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).frozen()
         return SupernetBench(
-            model,
-            self.recipe,
+            PlanRunner(model, self.recipe),
             self.data,
             self.padded_to,
             self.token_budget,

@@ -1,4 +1,4 @@
-"""Stock Hugging Face model that runs under a reduction plan; saved and loaded as the stock model it is.
+"""Stock Hugging Face model that runs under a reduction plan; saved as the stock model it is.
 
 Axes: B examples, T tokens in all, D width, C outputs of the head.
 """
@@ -16,17 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from searchkit.errors import QUOTED, DataError, one_line
-from searchkit.reduction.checkpoint import listed, load_config, quiet_transformers, read_stock
+from searchkit.reduction.checkpoint import listed, load_config, quiet_transformers
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import view_of
-from searchkit.reduction.heads import HEADS, UNREACHABLE, head_of, set_head
+from searchkit.reduction.heads import UNREACHABLE, head_of
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
 from searchkit.reduction.state import Encoding, Restored, State
-from searchkit.reduction.stock_check import compare_with_stock
 from searchkit.reduction.trace import Trace, static_trace
 
 log = logging.getLogger(__name__)
@@ -237,43 +236,6 @@ class AdaptiveModel(nn.Module):
             raise ValueError(f"an example has {longest} tokens, the encoder takes {limit}")
         return self.view.embed(tokens.ids, tokens.layout.positions, tokens.types)
 
-    @classmethod
-    def load(cls, source: str, labels: int | None = None, head: str = "classification") -> AdaptiveModel:
-        """Load from a Hugging Face folder or hub name, in float32, from safetensors only, without remote code.
-
-        Without `labels` the checkpoint must bring its head along, and its predictors if searchkit wrote it; with it, a
-        `head` of that many outputs is new where the checkpoint has none of this size. Raises DataError in one line for
-        whatever cannot be used.
-
-        >>> AdaptiveModel.load("runs/supernets/0123456789abcdef").head.name  # doctest: +SKIP
-        'classification'
-        """
-        config = load_config(source)
-        own = config.num_labels
-        if labels is not None and labels != own:
-            config.num_labels = labels
-        kind = HEADS.look_up(head) if labels else head_of(config, next(iter(config.architectures or ()), ""))
-        set_head(config, kind)
-        stock, weights = read_stock(source, config, kind.auto_class, new_outputs=config.num_labels != own)
-        if labels is None:
-            weights.check_complete(source)
-        model = cls.of_stock(stock, source)
-        compare_with_stock(model, source)
-        return model
-
-    @classmethod
-    def of_stock(cls, stock: Any, source: str) -> AdaptiveModel:
-        """Wrap a stock model that was read from `source`, with the predictors that are stored there."""
-        try:
-            model = cls(stock)
-        except DataError:
-            raise
-        except Exception as error:  # predictors of unknown names and settings
-            raise DataError(f"{source}: cannot load the weights: {one_line(error, QUOTED)}") from error
-        if model.predictors:
-            model._load_predictors(Path(source).expanduser())
-        return model
-
     def save(self, folder: Path) -> None:
         """Write config and safetensors; the stock class's `from_pretrained(folder)` loads them, predictors aside."""
         from safetensors.torch import save_file
@@ -286,7 +248,8 @@ class AdaptiveModel(nn.Module):
                 folder / PREDICTORS_FILE,
             )
 
-    def _load_predictors(self, folder: Path) -> None:
+    def load_predictors(self, folder: Path) -> None:
+        """Read the predictors that `save` wrote; DataError where they are missing, damaged or not finite."""
         from safetensors.torch import load_file
 
         try:
@@ -315,7 +278,7 @@ class AdaptiveModel(nn.Module):
                 f"{folder}: cannot go on from it: {one_line(error, QUOTED)}; remove it to train again"
             ) from error
         if self.predictors:
-            self._load_predictors(folder)
+            self.load_predictors(folder)
 
 
 def _keeps_first(plan: ReductionPlan) -> bool:

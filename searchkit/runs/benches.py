@@ -12,7 +12,7 @@ from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.session import Session
-from searchkit.training.supernet import load_tokenizer
+from searchkit.training.pretrained import load_tokenizer
 
 SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 

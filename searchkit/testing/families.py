@@ -10,6 +10,7 @@ import torch
 
 from searchkit.reduction.families import FAMILIES, Family, reads
 from searchkit.reduction.heads import HEADS
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.plugins import registry
@@ -91,5 +92,5 @@ class FamilyContract:
         model, given = self.model("classification"), self.batch(3)
         whole = ReductionPlan.unreduced(model.shape.layers)
         model.save(tmp_path)
-        loaded = AdaptiveModel.load(str(tmp_path)).eval()
+        loaded = load_model(str(tmp_path)).eval()
         torch.testing.assert_close(loaded(given, whole).logits, model(given, whole).logits, atol=1e-6, rtol=0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.heads import HEADS, Head, head_of
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.plugins import registry
@@ -83,7 +84,7 @@ class HeadContract:
     def test_a_saved_model_is_loaded_with_the_same_head(self, tmp_path: Path) -> None:
         model, given, whole = self.model(), tokens(examples(5)), ReductionPlan.unreduced(LAYERS)
         model.save(tmp_path)
-        loaded = AdaptiveModel.load(str(tmp_path)).eval()
+        loaded = load_model(str(tmp_path)).eval()
         assert loaded.head == self.head
         torch.testing.assert_close(loaded(given, whole).logits, model(given, whole).logits, atol=1e-6, rtol=0)
 

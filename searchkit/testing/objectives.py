@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate
 from searchkit.tasks import Generated, Task, word_tokenizer
 from searchkit.training.finetune import FineTune
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 
 LAYERS = 3
 
@@ -34,7 +36,7 @@ class ObjectiveContract:
         supernet = Supernet(Scratch(layers=LAYERS, width=16, heads=2, feed_forward=32), FineTune())
         model = supernet.build(tokenizer, tables.labels, self.task.max_length, 0, self.task.head).eval()
         data = self.task.encode(tables["search"], tokenizer)
-        return SupernetBench(model, FineTune(), data, padded_to=self.task.max_length, token_budget=256)
+        return SupernetBench(PlanRunner(model, FineTune()), data, padded_to=self.task.max_length, token_budget=256)
 
     def measured(self, *lengths: float) -> Estimate:
         """The estimate of a candidate with these lengths."""

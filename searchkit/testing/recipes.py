@@ -13,6 +13,7 @@ from torch import Tensor
 from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.reduction.device import dtype_of
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.relaxed import Hard
@@ -21,8 +22,9 @@ from searchkit.training.finetune import FineTune
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import Recipe
+from searchkit.training.scratch import Scratch
 from searchkit.training.stage import Where
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.supernet import Supernet
 
 TASK: Final = Generated(train=160, search=40, report=40)
 SCRATCH: Final = Scratch(layers=2, width=16, heads=2, feed_forward=16)
@@ -165,7 +167,7 @@ class RecipeContract:
     ) -> None:
         tokens = as_tokens(self.data().take(range(5)))
         model.save(tmp_path)
-        loaded = AdaptiveModel.load(str(tmp_path)).eval()
+        loaded = load_model(str(tmp_path)).eval()
         assert loaded.notes == model.notes
         for candidate in (Candidate.of(), *candidates(self.recipe, model)):
             reduced = plan(self.recipe, candidate, LAYERS)

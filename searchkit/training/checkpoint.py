@@ -16,7 +16,8 @@ import torch
 from searchkit.errors import DataError, StudyError
 from searchkit.reduction.checkpoint import Weights, listed, load_config, read_stock
 from searchkit.reduction.families import FAMILIES
-from searchkit.reduction.heads import SETTING, Head, is_class_of, set_head
+from searchkit.reduction.heads import HEADS, SETTING, Head, is_class_of, set_head
+from searchkit.reduction.loading import of_stock
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.label_names import order_of, plain, suggestion
 
@@ -42,6 +43,13 @@ class Wanted:
     head: Head
     trained: bool
     label_map: Mapping[str, str | int] | None = None
+
+    @classmethod
+    def by(
+        cls, recipe: Recipe, labels: Sequence[str], head: str, label_map: Mapping[str, str | int] | None = None
+    ) -> Wanted:
+        """Outputs for these labels, with a head of `HEADS` that the recipe trains or takes as it is."""
+        return cls(tuple(labels), HEADS.look_up(head), trains_head(recipe), label_map)
 
 
 def trains_head(recipe: Recipe) -> bool:
@@ -74,7 +82,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     if not wanted.trained:
         weights.check_complete(source, WAY_ON)
         _check_read(source, weights)
-    model = AdaptiveModel.of_stock(stock, source)
+    model = of_stock(stock, source)
     new = _is_new(model, weights)
     order = None if new else order
     if order is None and wanted.label_map is not None:

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from searchkit._internal.checks import check_count, check_fields
+from searchkit._internal.checks import check_fields
 from searchkit._internal.paths import located
-from searchkit.errors import QUOTED, DataError, StudyError, one_line
+from searchkit.errors import DataError, StudyError
 from searchkit.reduction.plugins import with_plug_ins
 from searchkit.space import Space, Thresholds
+from searchkit.training.pretrained import Pretrained, load_tokenizer
+from searchkit.training.scratch import Scratch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from searchkit.reduction.families import Family
-    from searchkit.reduction.heads import Head
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Encoded, Tables
     from searchkit.training.recipe import Recipe
 
 # Part of the fingerprint; raised when the training or encoding of data changes, so that older supernets are not reused.
 FORMAT = 3  # 3: segments of pairs and questions are those of the tokenizer's own call
-
-
-@dataclass(frozen=True)
-class Scratch:
-    """Small BERT trained from scratch on the task's own words (a word-level vocabulary of the train split).
-
-    initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
-    for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
-
-    >>> from searchkit import Scratch
-    >>> Scratch(layers=2, width=32, heads=2).feed_forward
-    256
-    """
-
-    layers: int = 4
-    width: int = 64
-    heads: int = 4
-    feed_forward: int = 256
-    dropout: float = 0.1
-    initializer_range: float = 0.02
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name, most in {"layers": 1000, "width": 100_000, "heads": 10_000, "feed_forward": 1_000_000}.items():
-            check_count(f"Scratch: {name}", getattr(self, name), most)
-        if not 0 <= self.dropout < 1:
-            raise StudyError(f"Scratch: dropout must be in [0, 1), got {self.dropout}")
-        if not 0 < self.initializer_range < 1:
-            raise StudyError(f"Scratch: initializer_range must be in (0, 1), got {self.initializer_range}")
-        if self.width % self.heads:
-            raise StudyError(f"Scratch: width must be a multiple of heads, got {self.width=}, {self.heads=}")
 
 
 @dataclass(frozen=True)
@@ -122,51 +89,25 @@ class Supernet:
     @property
     def layers(self) -> int:
         """Number of layers of the encoder, read from its config alone."""
-        if isinstance(self.model, Scratch):
-            return self.model.layers
-        from searchkit.reduction.checkpoint import load_config
-
-        return int(load_config(self.model).num_hidden_layers)
+        return self._encoder.layers
 
     def reads_first_only(self, head: str) -> bool:
         """Return whether this kind of head, on this encoder, sees each example's first token alone."""
-        from searchkit.reduction.heads import HEADS
+        return self._encoder.reads_first_only(head)
 
-        if isinstance(self.model, Scratch):
-            return HEADS.look_up(head).reads is None
-        from searchkit.reduction.checkpoint import load_config
-        from searchkit.reduction.families import reads
-
-        return reads(load_config(self.model), head) == "first"
+    @property
+    def _encoder(self) -> Scratch | Pretrained:
+        return self.model if isinstance(self.model, Scratch) else Pretrained(self.model)
 
     def describe(self) -> dict[str, Any]:
         """Identity of the untrained model and the recipe, as JSON: local files by content, others by revision."""
         settings = {"recipe": _settings(self.recipe), "attention_dropout": self.attention_dropout, "format": FORMAT}
-        model = with_plug_ins(_identity(self.model), None, *self._plugged_in_family())
         labels = {} if self.label_map is None else {"label_map": {**self.label_map}}
-        return {"model": model, **settings, **labels}
-
-    def _plugged_in_family(self) -> list[Family]:
-        """The encoder's family where it is none of searchkit's own."""
-        from searchkit.reduction.checkpoint import load_config
-        from searchkit.reduction.families import FAMILIES
-
-        if isinstance(self.model, Scratch) or set(FAMILIES) == set(FAMILIES.own):
-            return []
-        kind = load_config(self.model).model_type
-        return [] if kind in FAMILIES.own else [FAMILIES[kind]]
+        return {"model": self._encoder.identity(), **settings, **labels}
 
     def tokenizer(self, tables: Tables) -> PreTrainedTokenizerBase:
         """The model's tokenizer, or a word-level one over the train split's words for `Scratch`."""
-        if isinstance(self.model, Scratch):
-            from searchkit.tasks.words import SPECIALS, word_tokenizer
-
-            texts = [
-                tables.train[name] for name in ("text", "text_pair", "question", "context") if name in tables.train
-            ]
-            words = sorted({word for column in texts for text in column for word in text.split()} - set(SPECIALS))
-            return word_tokenizer(words)
-        return load_tokenizer(self.model)
+        return self.model.tokenizer(tables) if isinstance(self.model, Scratch) else load_tokenizer(self.model)
 
     def build(
         self,
@@ -182,54 +123,13 @@ class Supernet:
         """
         import torch
 
-        from searchkit.reduction.heads import HEADS
-        from searchkit.training.checkpoint import Wanted, from_checkpoint, trains_head
+        from searchkit.training.checkpoint import Wanted, from_checkpoint
 
         torch.manual_seed(seed)
+        wanted = Wanted.by(self.recipe, labels, head, self.label_map)
         if isinstance(self.model, Scratch):
-            return self._scratch(self.model, len(tokenizer), labels, max_length, HEADS.look_up(head))
-        wanted = Wanted(tuple(labels), HEADS.look_up(head), trains_head(self.recipe), self.label_map)
+            return self.model.build(wanted, len(tokenizer), max_length, self.attention_dropout)
         return from_checkpoint(self.model, wanted, self.attention_dropout)
-
-    def _scratch(
-        self, scratch: Scratch, words: int, labels: Sequence[str], max_length: int, head: Head
-    ) -> AdaptiveModel:
-        import transformers
-
-        from searchkit.reduction.heads import set_head
-        from searchkit.reduction.model import AdaptiveModel
-        from searchkit.training.checkpoint import name_outputs
-
-        config = transformers.BertConfig(
-            vocab_size=words,
-            hidden_size=scratch.width,
-            num_hidden_layers=scratch.layers,
-            num_attention_heads=scratch.heads,
-            intermediate_size=scratch.feed_forward,
-            hidden_dropout_prob=scratch.dropout,
-            attention_probs_dropout_prob=scratch.dropout if self.attention_dropout is None else self.attention_dropout,
-            max_position_embeddings=max_length,
-            num_labels=len(labels),
-            initializer_range=scratch.initializer_range,
-        )
-        set_head(config, head)
-        kind = head.auto_class.removeprefix("AutoModel")
-        model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
-        name_outputs(model, labels, head)
-        return model
-
-
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder or hub name, without remote code; DataError where there is none."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise DataError(f"{source}: cannot load the tokenizer: {one_line(error, QUOTED)}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where the files are missing
-        raise DataError(f"{source}: the tokenizer knows no words; its tokenizer.json (or vocab.txt) is missing")
-    return tokenizer
 
 
 def check_fits(
@@ -262,20 +162,3 @@ def _settings(recipe: Any) -> dict[str, Any]:
     from searchkit.training.plans import scorers_of
 
     return with_plug_ins({"recipe": type(recipe).__name__, **asdict(recipe)}, recipe, *scorers_of(recipe))
-
-
-def _identity(model: str | Scratch) -> dict[str, Any]:
-    if isinstance(model, Scratch):
-        return {"scratch": asdict(model)}
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        from searchkit.reduction.checkpoint import load_config
-
-        return {"hub": model, "revision": getattr(load_config(model), "_commit_hash", None)}
-    files = sorted(path for pattern in ("*.json", "*.safetensors", "*.txt") for path in folder.glob(pattern))
-    return {"files": {path.name: _content(path) for path in files}}
-
-
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -21,7 +21,8 @@ from searchkit.reduction.scorers import SCORERS
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.scorers.untrained import Position
 from searchkit.training import FineTune
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```python title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)

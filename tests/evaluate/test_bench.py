@@ -20,13 +20,15 @@ from objectives import accuracy, macs
 from searchkit import Ask, Candidate, Constraint, Estimate, Objective, StudyError
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.passes import passes_over
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.ray import MOST, _share
 from searchkit.evaluate.trial import even, measure_together, neighbours
 from searchkit.records import Measured
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import LengthDrop
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 from tests.analytic import OBJECTIVES, FormulaBench, asks
 
 TASKS = {
@@ -48,7 +50,9 @@ def bench(head: str) -> SupernetBench:
     data = (
         encode_questions(table, tokenizer, 18, stride=4, question_length=6) if long else task.encode(table, tokenizer)
     )
-    return SupernetBench(model, LengthDrop(), data, padded_to=task.max_length, token_budget=512, cache_bytes=1 << 20)
+    return SupernetBench(
+        PlanRunner(model, LengthDrop()), data, padded_to=task.max_length, token_budget=512, cache_bytes=1 << 20
+    )
 
 
 @pytest.mark.parametrize("head", TASKS)

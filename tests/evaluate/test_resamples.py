@@ -19,6 +19,7 @@ from objectives.quality import bootstrapped
 from searchkit import stats as own
 from searchkit.errors import StudyError
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.subject import SupernetSubject
 from searchkit.objective import Objective
@@ -28,7 +29,8 @@ from searchkit.stats import RESAMPLES, draws, percentile_interval, resampled
 from searchkit.tasks import GeneratedQuestions, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import FineTune
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 from tests.objectives.test_quality import classes, numbers, questions
 
 Rows = NDArray[np.int64]
@@ -97,7 +99,7 @@ def test_macs_of_a_question_are_those_of_all_its_windows() -> None:
     data = encode_questions(task.tables(0).search, tokenizer, max_length=24, stride=6, question_length=8)
     assert data.answers is not None
     assert len(data) > 12  # some questions have several windows
-    bench = SupernetBench(model, FineTune(), data, task.max_length, token_budget=256)
+    bench = SupernetBench(PlanRunner(model, FineTune()), data, task.max_length, token_budget=256)
     subject = bench.subject(Candidate.of(lengths=(0.5, 0.2)))
     own, whole = (macs_of(one.trace, model.shape).numpy() for one in (subject, bench.unreduced))
     rows = np.random.default_rng(0).integers(0, 12, (5, 12))

@@ -14,13 +14,15 @@ import torch
 from objectives import OBJECTIVES, accuracy, flops, latency, macs, memory
 from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import Generated, word_tokenizer
 from searchkit.training import FineTune
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 
 batches_module = importlib.import_module("objectives.batches")
 timing_module = importlib.import_module("searchkit.evaluate.timing")
@@ -34,7 +36,7 @@ def bench() -> SupernetBench:
     supernet = Supernet(Scratch(layers=LAYERS, width=16, heads=2, feed_forward=32), FineTune())
     classifier = supernet.build(tokenizer, labels=("a", "b"), max_length=TASK.max_length, seed=0).eval()
     data = TASK.encode(TASK.tables(0).search, tokenizer)
-    return SupernetBench(classifier, FineTune(), data, padded_to=TASK.max_length, token_budget=256)
+    return SupernetBench(PlanRunner(classifier, FineTune()), data, padded_to=TASK.max_length, token_budget=256)
 
 
 def subject(bench: SupernetBench, *lengths: float) -> SupernetSubject:

@@ -21,6 +21,7 @@ from objectives.answers import squad_scores
 from searchkit.errors import StudyError
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.subject import SupernetSubject
 from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
@@ -28,7 +29,8 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded, GeneratedQuestions, best_answers, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import FineTune
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 
 HEADS = {
     "classification": (accuracy, macro_f1, matthews),
@@ -56,7 +58,7 @@ def bench(head: str, data: Encoded, outputs: int = 2) -> SupernetBench:
     model = supernet.build(
         WORDS, labels=[str(number) for number in range(outputs)], max_length=16, seed=0, head=head
     ).eval()
-    return SupernetBench(model, FineTune(), data, padded_to=16, token_budget=64)
+    return SupernetBench(PlanRunner(model, FineTune()), data, padded_to=16, token_budget=64)
 
 
 def told(head: str, labels: NDArray[Any], outputs: NDArray[Any]) -> Told:
@@ -185,7 +187,9 @@ def test_answers_of_a_real_pass_are_those_of_the_stock_model_one_window_at_a_tim
             out = model.stock(input_ids=inputs[0], token_type_ids=inputs[1])
         logits.append(torch.stack([out.start_logits[0], out.end_logits[0]], dim=1).numpy())
     expected = squad_scores(best_answers(np.concatenate(logits), data), data.answers.golds)  # type: ignore[union-attr]
-    subject = SupernetBench(model, FineTune(), data, task.max_length, token_budget=256).subject(Candidate.of())
+    subject = SupernetBench(PlanRunner(model, FineTune()), data, task.max_length, token_budget=256).subject(
+        Candidate.of()
+    )
     assert exact_match.measure(subject).value == expected[:, 0].mean()
     assert f1.measure(subject).value == pytest.approx(expected[:, 1].mean())
     assert 0 < expected[:, 1].mean() < 1

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import Block
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -45,7 +46,7 @@ def test_keeping_everything_equals_the_stock_model_on_real_weights(shared: Path,
 
     folder = str(shared / "models" / "minilm-l6")
     torch.manual_seed(0)
-    model = AdaptiveModel.load(folder, labels=2).eval()
+    model = load_model(folder, labels=2).eval()
     texts = [f"a film that is {'very ' * (3 * i)}good , no {i}" for i in range(batch)]
     encoded = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():

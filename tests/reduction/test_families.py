@@ -14,6 +14,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, AutoConf
 from searchkit.errors import DataError
 from searchkit.reduction.encoder import encode
 from searchkit.reduction.families import FAMILIES, reads, view_of
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, SITES, Reducer, ReductionPlan, TopK
 from searchkit.reduction.ragged import Layout, Tokens
@@ -215,7 +216,7 @@ def test_a_saved_model_comes_back_with_the_same_logits(name: str, tmp_path: Path
     model, ids, plan = MODELS[name](), examples(3), ReductionPlan.of_lengths((0.7, 0.5, 0.3))
     model.attach("contribution")
     model.save(tmp_path)
-    again = AdaptiveModel.load(str(tmp_path)).eval()
+    again = load_model(str(tmp_path)).eval()
     other = MODELS[name]()
     with torch.no_grad():
         for weight in other.parameters():
@@ -246,7 +247,7 @@ def test_an_unsupported_family_is_refused_in_one_line_that_names_the_supported(t
         AlbertConfig(vocab_size=50, embedding_size=8, hidden_size=16, num_attention_heads=2, intermediate_size=16)
     )
     stock.save_pretrained(tmp_path)
-    for refused in (lambda: view_of(stock), lambda: AdaptiveModel.load(str(tmp_path))):
+    for refused in (lambda: view_of(stock), lambda: load_model(str(tmp_path))):
         with pytest.raises(DataError) as error:
             refused()
         assert str(error.value).endswith(

@@ -11,7 +11,7 @@ import torch
 
 from searchkit.errors import DataError
 from searchkit.reduction.heads import HEADS
-from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.stock_check import compare_with_stock, made_up, shortened
 from tests.reduction.models import LAYERS, MODELS, classifier, examples, tokens
@@ -89,7 +89,7 @@ def test_settings_that_the_packed_pass_does_not_honour_are_refused(
     file = tmp_path / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
     with pytest.raises(DataError, match=rf"{next(iter(settings))}=.* in its config is not supported; supported: "):
-        AdaptiveModel.load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
@@ -100,7 +100,7 @@ def test_angles_that_depend_on_the_longest_text_of_a_batch_are_refused(tmp_path:
     config["rope_parameters"]["full_attention"] |= {"rope_type": kind, "factor": 2.0}
     file.write_text(json.dumps(config))
     with pytest.raises(DataError, match=r"rope"):
-        AdaptiveModel.load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 HONOURED: dict[str, list[dict[str, Any]]] = {
@@ -144,14 +144,14 @@ def test_other_settings_are_honoured(tmp_path: Path, family: str, settings: dict
     model = classifier(family, **settings)
     compare_with_stock(model, family)
     model.save(tmp_path)
-    AdaptiveModel.load(str(tmp_path))
+    load_model(str(tmp_path))
 
 
 def test_an_adapter_beside_a_model_is_refused(tmp_path: Path) -> None:
     classifier("bert").save(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(DataError, match="an adapter beside its base model is not supported; merge them"):
-        AdaptiveModel.load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -180,7 +180,7 @@ def test_a_saved_model_is_compared_whenever_it_is_loaded(tmp_path: Path, monkeyp
     model.save(tmp_path)
     monkeypatch.setattr(type(model.view.blocks[0]), "transformed", lambda self, hidden: hidden)
     with pytest.raises(DataError, match="unreduced states differ"):
-        AdaptiveModel.load(str(tmp_path))
+        load_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["predictors", "weights"])
@@ -192,4 +192,4 @@ def test_weights_of_a_trained_supernet_that_are_not_finite_are_named(tmp_path: P
         next(damaged.parameters()).fill_(float("inf"))
     model.save(tmp_path)
     with pytest.raises(DataError, match="not finite"):
-        AdaptiveModel.load(str(tmp_path))
+        load_model(str(tmp_path))

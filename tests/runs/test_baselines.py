@@ -12,6 +12,7 @@ from objectives import macs
 from searchkit.errors import StudyError
 from searchkit.evaluate.baselines import DROPS, SHARES, baselines
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
 from searchkit.reduction.cost import unreduced_macs
@@ -22,7 +23,8 @@ from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
 from searchkit.tasks.base import Encoded
 from searchkit.training import BlockSkim, FineTune, InputReducer, LengthDrop, Transkimmer
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 from tests.reduction.models import MODELS, classifier, examples, reader
 
 LAYERS = 3
@@ -37,7 +39,7 @@ def bench_of(
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     joined = {name: np.concatenate([np.array(row, bool) for row in rows]) for name, rows in (marks or {}).items()}
     data = Encoded(flat, np.zeros_like(flat), offsets, np.zeros(len(ids), np.int64), joined)
-    return SupernetBench(model, FineTune(), data, padded_to=40, token_budget=64)
+    return SupernetBench(PlanRunner(model, FineTune()), data, padded_to=40, token_budget=64)
 
 
 def cut(bench: SupernetBench, baseline: str, share: float) -> SupernetSubject:
@@ -195,7 +197,9 @@ def test_all_families_run_on_the_supernet_of_every_recipe_from_costly_to_cheap(r
     tables = task.tables(0)
     model = supernet.build(tokenizer, tables.labels, task.max_length, 0, task.head).eval()
     model.attach("block" if asks else "gate")
-    bench = SupernetBench(model, supernet.recipe, task.encode(tables.search, tokenizer), task.max_length, 256)
+    bench = SupernetBench(
+        PlanRunner(model, supernet.recipe), task.encode(tables.search, tokenizer), task.max_length, 256
+    )
     for name, family in baselines(LAYERS, supernet.slots).items():
         costs = [macs.measure(bench.subject(candidate)).value for candidate in family]
         if (

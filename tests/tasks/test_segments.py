@@ -10,7 +10,7 @@ import pytest
 
 from searchkit.tasks import TextClassification, word_tokenizer
 from searchkit.tasks.windows import encode_questions
-from searchkit.training.supernet import load_tokenizer
+from searchkit.training.pretrained import load_tokenizer
 
 WORDS = ["what", "is", "red", "blue"]
 SILENT = ["input_ids", "attention_mask"]

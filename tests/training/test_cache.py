@@ -24,7 +24,8 @@ from searchkit.tasks import Generated
 from searchkit.training import LTP, AdapLeR, FineTune, InputReducer, LengthDrop, Transkimmer
 from searchkit.training import trainer as trainer_module
 from searchkit.training.cache import Trained, fingerprint, train
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 from tests.disks import disk
 
 TASK = Generated(train=64, search=20, report=20)

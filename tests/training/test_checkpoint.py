@@ -29,7 +29,8 @@ from searchkit.tasks import Generated
 from searchkit.tasks.words import word_tokenizer
 from searchkit.training import AdapLeR, FineTune, LengthDrop, Recipe
 from searchkit.training.checkpoint import trains_head
-from searchkit.training.supernet import Scratch, Supernet, check_fits
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet, check_fits
 from tests.reduction.models import LAYERS, STOCK, classifier, examples, padded, reader, tokens
 
 NAMES = ("bad", "fair", "good")

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from searchkit.errors import StoreError, StudyError
+from searchkit.reduction.loading import load_model
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import Generated
 from searchkit.training import FineTune, LengthDrop
 from searchkit.training.cache import Trained, fingerprint, train
-from searchkit.training.supernet import Scratch, Supernet
+from searchkit.training.scratch import Scratch
+from searchkit.training.supernet import Supernet
 
 TASK = Generated(train=64, search=20, report=20)
 SUPERNET = Supernet(Scratch(layers=2, width=8, heads=2, feed_forward=8), FineTune(epochs=1, batch_size=32))
@@ -44,12 +46,10 @@ def test_a_supernet_is_trained_once(trained: Trained, cache: Path, monkeypatch: 
 def test_the_stock_class_loads_what_was_saved_and_predicts_the_same(trained: Trained) -> None:
     from transformers import AutoTokenizer, BertForSequenceClassification
 
-    from searchkit.reduction.model import AdaptiveModel
-
     stock = BertForSequenceClassification.from_pretrained(trained.folder, dtype=torch.float32).eval()
     texts = TASK.tables(0).search["text"].tolist()[:5]
     encoded = AutoTokenizer.from_pretrained(trained.folder)(texts, padding=True, return_tensors="pt")
-    ours = AdaptiveModel.load(str(trained.folder)).eval()
+    ours = load_model(str(trained.folder)).eval()
     with torch.no_grad():
         expected = stock(input_ids=encoded.input_ids, attention_mask=encoded.attention_mask).logits
         packed = Tokens.of_padded(encoded.input_ids, encoded.attention_mask)

@@ -1,0 +1,50 @@
+"""Runner of candidates' plans: a trained model with its recipe, which says what a candidate means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from searchkit.evaluate.baselines import plan_of
+from searchkit.evaluate.energy import environment_of
+from searchkit.evaluate.passes import Passes, passes_over
+from searchkit.evaluate.split import Split
+from searchkit.records import Candidate, Scalar
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class PlanRunner:
+    """Model in evaluation mode, on its device, and the recipe that trained it."""
+
+    model: AdaptiveModel
+    recipe: Recipe
+
+    @cached_property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def environment(self) -> Mapping[str, Scalar]:
+        """Environment of every number that is measured with this model."""
+        return environment_of(self.model)
+
+    @property
+    def unreduced(self) -> ReductionPlan:
+        return ReductionPlan.unreduced(self.model.shape.layers)
+
+    def plan(self, candidate: Candidate, marks: Collection[str] = ()) -> ReductionPlan:
+        """Plan of a candidate, or of the baseline that it names; StudyError where it does not fit the encoder.
+
+        marks: kinds of tokens that the task marks in its texts
+        """
+        return plan_of(candidate, self.recipe, self.model.shape.layers, marks, self.model.head.name)
+
+    def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
+        """Passes of every plan over a split; a plan's result depends neither on the others nor on the cache."""
+        return passes_over(split, self.model, plans, self.recipe.reducer_template)
