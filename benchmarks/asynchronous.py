@@ -131,18 +131,18 @@ def figures_of(workers: int, times: str, evaluations: int, seeds: int) -> tuple[
         name: [simulated(name, workers, times, evaluations, seed) for seed in range(seeds)] for name in CONFIGURATIONS
     }
     figures = {}
-    ends = [min(float(found[seed].seconds[-1]) for found in runs.values()) for seed in range(seeds)]
-    goals = [float(one.volumes[-1]) for one in runs["generational"]]
-    for name, found in runs.items():
+    ends = [min(float(searches[seed].seconds[-1]) for searches in runs.values()) for seed in range(seeds)]
+    goals = [float(search.volumes[-1]) for search in runs["generational"]]
+    for name, searches in runs.items():
         figures[name] = {
-            "utilisation": round(statistics.median(one.whole for one in found), 3),
-            "utilisation_until_the_last_starts": round(statistics.median(one.fed for one in found), 3),
-            "seconds": round(statistics.median(float(one.seconds[-1]) for one in found), 1),
-            "hypervolume": round(statistics.median(float(one.volumes[-1]) for one in found), 5),
-            "hypervolume_when_the_first_ends": round(statistics.median(map(Search.at, found, ends)), 5),
-            "seconds_to_generational_end": _finite(statistics.median(map(Search.reaches, found, goals))),
+            "utilisation": round(statistics.median(search.whole for search in searches), 3),
+            "utilisation_until_the_last_starts": round(statistics.median(search.fed for search in searches), 3),
+            "seconds": round(statistics.median(float(search.seconds[-1]) for search in searches), 1),
+            "hypervolume": round(statistics.median(float(search.volumes[-1]) for search in searches), 5),
+            "hypervolume_when_the_first_ends": round(statistics.median(map(Search.at, searches, ends)), 5),
+            "seconds_to_generational_end": _finite(statistics.median(map(Search.reaches, searches, goals))),
         }
-    return figures, {name: found[0] for name, found in runs.items()}
+    return figures, {name: searches[0] for name, searches in runs.items()}
 
 
 def _finite(seconds: float) -> float | None:
@@ -184,9 +184,9 @@ def main() -> None:
     for times in TIMES:
         figures[times] = {}
         for workers in arguments.workers:
-            found, curves[times, workers] = figures_of(workers, times, arguments.evaluations, arguments.seeds)
-            figures[times][str(workers)] = found
-            print(times, workers, found, flush=True)
+            row, curves[times, workers] = figures_of(workers, times, arguments.evaluations, arguments.seeds)
+            figures[times][str(workers)] = row
+            print(times, workers, row, flush=True)
     draw(curves, Path(__file__).parent / "results" / "asynchronous.png")
     finish("asynchronous", {"evaluations": arguments.evaluations, "seeds": arguments.seeds, **figures})
 

@@ -170,13 +170,13 @@ def searched(
     known = run.folder.path / "row.json"
     if known.is_file():
         return json.loads(known.read_text())  # type: ignore[no-any-return]
-    row = found(task, recipe, space, run, begins, reference, curves)
+    row = row_of(task, recipe, space, run, begins, reference, curves)
     print(row, flush=True)
     known.write_text(json.dumps(row))
     return row
 
 
-def found(
+def row_of(
     task: str,
     recipe: str,
     space: str,
@@ -284,8 +284,8 @@ def baseline_rows(
 
 
 def within_point(bench: SupernetBench, candidate: Candidate, reference: float) -> float | None:
-    found = figures(bench.subject(candidate))
-    return found["macs"] if found["accuracy"] >= reference - POINT else None
+    values = figures(bench.subject(candidate))
+    return values["macs"] if values["accuracy"] >= reference - POINT else None
 
 
 def figures(subject: Subject) -> dict[str, float]:

@@ -46,16 +46,16 @@ class Tally:
     duplicated: int = 0
     wrong: int = 0
 
-    def add(self, expected: Sequence[Trial], found: Sequence[Trial] | None, spare: int = 0) -> None:
+    def add(self, expected: Sequence[Trial], stored: Sequence[Trial] | None, spare: int = 0) -> None:
         """Add one try: the trials that were reported, and those stored afterwards (None: a clear refusal).
 
         spare: how many of the last ones may be missing.
         """
-        found = expected if found is None else found
-        keys, known = [one.key for one in found], {one.key: one for one in expected}
-        lost = sum(one.key not in keys for one in expected[: len(expected) - spare])
+        stored = expected if stored is None else stored
+        keys, known = [trial.key for trial in stored], {trial.key: trial for trial in expected}
+        lost = sum(trial.key not in keys for trial in expected[: len(expected) - spare])
         duplicated = len(keys) - len(set(keys))
-        wrong = sum(known.get(one.key) != one for one in found)
+        wrong = sum(known.get(trial.key) != trial for trial in stored)
         self.tried += 1
         self.survived += not (lost or duplicated or wrong)
         self.lost, self.duplicated, self.wrong = self.lost + lost, self.duplicated + duplicated, self.wrong + wrong
@@ -100,8 +100,8 @@ def damaged(folder: Path, tries: int = 200, seed: int = 0) -> Row:
         hurt = range(whole.count(b"\n", 0, place) + 1, whole.count(b"\n", 0, place + size) + 2)
         last = whole.count(b"\n") in hurt
         with _refused(rf"line ({'|'.join(map(str, hurt))}) is damaged") as refused:
-            refused.found = opened(journal, create=False).trials()
-        tally.add(trials, refused.found, spare=int(last))
+            refused.trials = opened(journal, create=False).trials()
+        tally.add(trials, refused.trials, spare=int(last))
     return tally.row()
 
 
@@ -109,9 +109,9 @@ def full(folder: Path, tries: int = 10, seed: int = 0) -> Row:
     """A disk that is full in the middle of a search, a journal and SQLite in turns; then there is room again."""
     chance = random.Random(seed)
 
-    def search_on(one: Disk, storage: str, trials: list[Trial]) -> None:
+    def search_on(broken: Disk, storage: str, trials: list[Trial]) -> None:
         store = opened(storage)
-        with one.full(chance.randrange(40_000)):
+        with broken.full(chance.randrange(40_000)):
             while True:
                 store.append(measured(len(trials)))
                 trials.append(measured(len(trials)))
@@ -122,8 +122,8 @@ def full(folder: Path, tries: int = 10, seed: int = 0) -> Row:
 def read_only(folder: Path, tries: int = 10) -> Row:
     """A folder that is read-only when a search goes on, a journal and SQLite in turns; then it is well again."""
 
-    def search_on(one: Disk, storage: str, trials: list[Trial]) -> None:
-        with one.read_only():
+    def search_on(broken: Disk, storage: str, trials: list[Trial]) -> None:
+        with broken.read_only():
             assert opened(storage, create=False).trials() == trials  # `status` works
             opened(storage).append(measured(len(trials)))
 
@@ -135,11 +135,11 @@ def _disks(
 ) -> Row:
     tally = Tally(fault)
     for number in range(tries):
-        with disk(folder / f"{fault} {number}") as one:
-            storage = f"{one.folder}/journal.log" if number % 2 else f"sqlite:///{one.folder}/run.db"
+        with disk(folder / f"{fault} {number}") as broken:
+            storage = f"{broken.folder}/journal.log" if number % 2 else f"sqlite:///{broken.folder}/run.db"
             trials = written(storage, 3)
             with _refused(reason):
-                search_on(one, storage, trials)
+                search_on(broken, storage, trials)
                 raise AssertionError(f"{fault}: nothing was refused")
             opened(storage).append(measured(len(trials)))  # the same command goes on
             trials.append(measured(len(trials)))
@@ -147,19 +147,19 @@ def _disks(
     return tally.row()
 
 
-def killed(one: Server, tries: int = 10, seed: int = 0, evaluations: int = 40) -> Row:
+def killed(database: Server, tries: int = 10, seed: int = 0, evaluations: int = 40) -> Row:
     """PostgreSQL killed in the middle of a search and started again; the search ends as an undisturbed one."""
     tally, chance = Tally("PostgreSQL killed and restarted"), random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         expected = _searched(Store.open(f"{folder}/calm.log", "demo", analytic.OBJECTIVES), evaluations, pause_s=0)
     for _ in range(tries):
-        url = one.new_database()
+        url = database.new_database()
 
         def hurt(after_s: float = chance.uniform(0, 0.7)) -> None:
             time.sleep(after_s)
-            one.stop(signal.SIGKILL)
+            database.stop(signal.SIGKILL)
             time.sleep(0.3)
-            one.start()
+            database.start()
 
         killer = threading.Thread(target=hurt)
         store = Store.open(url, "demo", analytic.OBJECTIVES)
@@ -183,7 +183,7 @@ def _searched(store: Store, evaluations: int, pause_s: float) -> list[Trial]:
 
 @dataclass
 class _Outcome:
-    found: list[Trial] | None = None
+    trials: list[Trial] | None = None
 
 
 @contextlib.contextmanager
@@ -202,13 +202,13 @@ def rows(share: float = 1.0) -> list[Row]:
     count = max(2, round(10 * share))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = [cut(folder / "cut", step=round(1 / share)), damaged(folder / "damaged", round(200 * share))]
-        found += [full(folder, count), read_only(folder, count)]
+        tables = [cut(folder / "cut", step=round(1 / share)), damaged(folder / "damaged", round(200 * share))]
+        tables += [full(folder, count), read_only(folder, count)]
     if reason := missing():
         print(f"PostgreSQL killed and restarted: skipped, {reason}")
-        return found
-    with server() as one:
-        return [*found, killed(one, count)]
+        return tables
+    with server() as database:
+        return [*tables, killed(database, count)]
 
 
 def main() -> None:

@@ -112,13 +112,13 @@ def cluster_faults(times: int) -> Iterator[Row]:
     with cluster() as nodes:
 
         def worker() -> None:
-            found = [
+            processes = [
                 process
                 for process in psutil.process_iter(["cmdline"])
                 if "ray::_Worker" in " ".join(process.info["cmdline"] or [])
             ]
-            if found:
-                chance.choice(found).send_signal(signal.SIGKILL)
+            if processes:
+                chance.choice(processes).send_signal(signal.SIGKILL)
 
         def raylet() -> None:
             nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
@@ -157,24 +157,24 @@ def _disturbed(fault: str, times: int, strike: Callable[[], None]) -> Row:
     survived = lost = duplicated = wrong = 0
     with Ray(FormulaWorkbench(HEALTHY), OBJECTIVES, workers=2) as evaluator:
         for _ in range(times):
-            when, found = chance.randrange(len(every)), []
+            when, trials = chance.randrange(len(every)), []
             for number, trial in enumerate(evaluator.run(every)):
-                found.append(trial)
+                trials.append(trial)
                 if number == when:
                     strike()
-            bad = _compared(found, expected)
+            bad = _compared(trials, expected)
             lost, duplicated, wrong = lost + bad[0], duplicated + bad[1], wrong + bad[2]
             survived += not any(bad)
     return _row(fault, times, survived, lost, duplicated, wrong)
 
 
-def _compared(found: Sequence[Trial], expected: dict[Ask, Measured]) -> tuple[int, int, int]:
-    """Number of are lost, there twice, wrong."""
-    counts = Counter(trial.ask for trial in found)
+def _compared(trials: Sequence[Trial], expected: dict[Ask, Measured]) -> tuple[int, int, int]:
+    """Number of trials that are lost, stored twice, wrong."""
+    counts = Counter(trial.ask for trial in trials)
     return (
         len(expected.keys() - counts.keys()),
         sum(count - 1 for count in counts.values()),
-        sum(trial.outcome != expected[trial.ask] for trial in found),
+        sum(trial.outcome != expected[trial.ask] for trial in trials),
     )
 
 
@@ -184,11 +184,11 @@ def poisoned(times: int) -> Row:
     tried = survived = lost = duplicated = wrong = 0
     with cluster(), Ray(FormulaWorkbench(poison), OBJECTIVES, workers=2, deadline_s=1) as evaluator:
         while tried < times:
-            found = list(evaluator.run(asks()))
-            counts = Counter(trial.ask for trial in found)
+            trials = list(evaluator.run(asks()))
+            counts = Counter(trial.ask for trial in trials)
             lost += len(set(asks()) - counts.keys())
             duplicated += sum(count - 1 for count in counts.values())
-            for trial in found:
+            for trial in trials:
                 mishap = poison.get(Point(trial.ask.candidate).lengths[0])
                 right = getattr(trial.outcome, "kind", "measured") == (KINDS[mishap] if mishap else "measured")
                 wrong += not right

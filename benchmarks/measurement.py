@@ -63,7 +63,7 @@ def repeatability(bench: SupernetBench, repetitions: int) -> dict[str, Any]:
     every = [one for pair in pairs for one in pair]
     nothing = [measured(bench, timed, Candidate.of(baseline="unreduced")) for _ in range(repetitions)]
     ratios, raw = (np.array([one.beside[name] for one in every]) for name in ("ratio", "latency_ms_raw"))
-    found = {
+    figures = {
         "agreement": sum(agree(*pair) for pair in pairs) / len(pairs),
         "coverage": sum(one.beside["ratio_low"] <= 1 <= one.beside["ratio_high"] for one in nothing) / len(nothing),
         "ratio_spread_over_raw_spread": round(float(relative(ratios) / relative(raw)), 3),
@@ -72,8 +72,8 @@ def repeatability(bench: SupernetBench, repetitions: int) -> dict[str, Any]:
         "seconds_per_plan": round(float(np.mean([one.beside["spent_s"] for one in every])), 2),
         "half_width": round(float(np.mean([width(one) for one in every])), 4),
     }
-    print(found, flush=True)
-    return found
+    print(figures, flush=True)
+    return figures
 
 
 def beside_a_neighbour(bench: SupernetBench, repetitions: int) -> dict[str, Any]:
@@ -81,16 +81,16 @@ def beside_a_neighbour(bench: SupernetBench, repetitions: int) -> dict[str, Any]
     timed, plan = latency(), constant(bench, 0.8)
     with neighbour():
         pairs = [(measured(bench, timed, plan), measured(bench, timed, plan)) for _ in range(repetitions)]
-    told = [any(one.beside["contended"] for one in pair) for pair in pairs]
+    contended = [any(one.beside["contended"] for one in pair) for pair in pairs]
     held = [agree(*pair) for pair in pairs]
-    found = {
-        "agreement_busy": sum(a or b for a, b in zip(held, told, strict=True)) / len(pairs),
+    figures = {
+        "agreement_busy": sum(a or b for a, b in zip(held, contended, strict=True)) / len(pairs),
         "intervals_meet_busy": sum(held) / len(pairs),
-        "said_to_be_busy": sum(told) / len(pairs),
+        "said_to_be_busy": sum(contended) / len(pairs),
         "half_width_busy": round(float(np.mean([width(one) for pair in pairs for one in pair])), 4),
     }
-    print(found, flush=True)
-    return found
+    print(figures, flush=True)
+    return figures
 
 
 def modelled(bench: SupernetBench) -> dict[str, Any]:
@@ -106,14 +106,14 @@ def modelled(bench: SupernetBench) -> dict[str, Any]:
     prices = np.array([table["prices_ms"][price] for price in PRICES])
     work = np.array([_work_of(subject, **size) for subject in others])
     tau, error = compared(work @ prices, times_of(others, **size))
-    found = {
+    figures = {
         "modelled_kendall_tau": round(tau, 3),
         "modelled_relative_error": round(error, 4),
         "calibration_s": round(spent, 1),
         "prices_ms": {name: float(f"{price:.3g}") for name, price in table["prices_ms"].items()},
     }
-    print(found, flush=True)
-    return found
+    print(figures, flush=True)
+    return figures
 
 
 def phase(bench: SupernetBench) -> dict[str, Any]:
@@ -130,12 +130,12 @@ def phase(bench: SupernetBench) -> dict[str, Any]:
     for first in range(0, GENERATION, 12):
         together(subjects[first : first + 12])
     timing = time.perf_counter() - start
-    found = {
+    figures = {
         "latency_phase_share": round(timing / (timing + quality), 3),
         "latency_s_per_candidate": timing / GENERATION,
     }
-    print(found, flush=True)
-    return found
+    print(figures, flush=True)
+    return figures
 
 
 def constant(bench: SupernetBench, kept: float) -> Candidate:
@@ -147,15 +147,16 @@ def measured(bench: SupernetBench, timed: Any, plan: Candidate) -> Estimate:
     return estimate
 
 
-def agree(one: Estimate, other: Estimate) -> bool:
+def agree(first: Estimate, second: Estimate) -> bool:
     """Return whether the intervals of the ratios meet."""
     return (
-        one.beside["ratio_low"] <= other.beside["ratio_high"] and other.beside["ratio_low"] <= one.beside["ratio_high"]
+        first.beside["ratio_low"] <= second.beside["ratio_high"]
+        and second.beside["ratio_low"] <= first.beside["ratio_high"]
     )
 
 
-def width(one: Estimate) -> float:
-    return (one.beside["ratio_high"] - one.beside["ratio_low"]) / 2 / one.beside["ratio"]
+def width(estimate: Estimate) -> float:
+    return (estimate.beside["ratio_high"] - estimate.beside["ratio_low"]) / 2 / estimate.beside["ratio"]
 
 
 def relative(values: Any) -> float:

@@ -59,12 +59,12 @@ def main() -> None:
 
 def plans(layers: int) -> dict[str, tuple[float, ...]]:
     """Plans by name; searched ones from the table that benchmarks.family leaves."""
-    found = {f"constant ratio {kept}": tuple(kept**layer for layer in range(1, layers + 1)) for kept in (0.9, 0.8)}
+    lengths = {f"constant ratio {kept}": tuple(kept**layer for layer in range(1, layers + 1)) for kept in (0.9, 0.8)}
     table = Path(__file__).parent / "results" / "family.json"
     for row in json.loads(table.read_text())["figures"]["rows"] if table.exists() else ():
         if (row["recipe"], row["space"]) == ("length_drop", "lengths") and row.get("candidate"):
-            found[f"searched on {row['task']}"] = tuple(row["candidate"]["lengths"])
-    return found
+            lengths[f"searched on {row['task']}"] = tuple(row["candidate"]["lengths"])
+    return lengths
 
 
 def drawn(kind: int | str, batch: int, seed: int) -> Tokens:

@@ -31,10 +31,10 @@ def conditions() -> dict[str, Any]:
     from searchkit.reduction.device import device_of, dtype_of, environment
 
     device = device_of("auto")
-    here = environment(device, dtype_of("auto", device))
+    machine = environment(device, dtype_of("auto", device))
     libraries = {library: version(library) for library in LIBRARIES}
     return {
-        **here,
+        **machine,
         **libraries,
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),

@@ -68,11 +68,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as new:
         runs = arguments.runs or Path(new)
-        found = {
+        figures = {
             task: on_task(task, arguments.evaluations or EVALUATIONS[task], arguments.cache_mib << 20, runs / task)
             for task in arguments.tasks
         }
-    finish("search_speed", found)
+    finish("search_speed", figures)
 
 
 def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
         bench = built(run)
         figures: dict[str, Any] = {}
 
-        def found(**more: Any) -> None:
+        def report(**more: Any) -> None:
             """Print a result at once, since the next part may take long."""
             figures.update(more)
             print(task, more, flush=True)
 
-        found(
+        report(
             published_over_ours=round(mean["published"] / mean["raced"], 2),
             straightforward_over_ours_without_racing=round(mean["straightforward"] / mean["shared"], 2),
             straightforward_over_ours=round(mean["straightforward"] / mean["raced"], 2),
@@ -98,11 +98,11 @@ def on_task(task: str, evaluations: int, cache: int, runs: Path) -> dict[str, An
             seconds_per_candidate={name: round(value, 4) for name, value in mean.items()},
             gflops=throughput(bench, asks, mean),
         )
-        found(hypervolume_ratio=round(hypervolume_ratio(run, fronts), 4))
-        found(**workers(run, asks[: WORKED * GENERATION], cache // 2))
-        found(where_the_time_goes=stages(bench, [ask.candidate for ask in asks[-GENERATION:]]))
+        report(hypervolume_ratio=round(hypervolume_ratio(run, fronts), 4))
+        report(**workers(run, asks[: WORKED * GENERATION], cache // 2))
+        report(where_the_time_goes=stages(bench, [ask.candidate for ask in asks[-GENERATION:]]))
         if task == "sst2_sentences":
-            found(growth=growth(bench))
+            report(growth=growth(bench))
         return figures
 
 
@@ -215,9 +215,9 @@ def hypervolume_ratio(run: Session, fronts: dict[str, list[Trial]]) -> float:
     """Raced over not raced: the volume that the members of either front dominate on the report split."""
     objectives = run.study.objectives
     members = {name: [trial.ask for trial in Front.of(trials, objectives)] for name, trials in fronts.items()}
-    with evaluator(run, "report", objectives, GENERATION) as here:
+    with evaluator(run, "report", objectives, GENERATION) as evaluation:
         every = list({ask.key: ask for asks in members.values() for ask in asks}.values())
-        report = {trial.key: trial.outcome for trial in here.run(every)}
+        report = {trial.key: trial.outcome for trial in evaluation.run(every)}
     volumes = {}
     for name, asks in members.items():
         outcomes = [report[ask.key] for ask in asks]
@@ -260,9 +260,9 @@ def throughput(bench: SupernetBench, asks: Sequence[Ask], mean: dict[str, float]
     whole = float(unreduced_macs(torch.as_tensor(bench.data.lengths), bench.model.shape).sum())
     shares = [cost_of(bench, ask.candidate) for ask in asks]
     needed = 2 * whole * float(np.mean(shares)) / 1e9
-    one = torch.randn(4096, 1536, dtype=next(bench.model.parameters()).dtype)
-    other = torch.randn(1536, 1536, dtype=one.dtype)
-    large = min(seconds(lambda: one @ other) for _ in range(10))
+    left = torch.randn(4096, 1536, dtype=next(bench.model.parameters()).dtype)
+    right = torch.randn(1536, 1536, dtype=left.dtype)
+    large = min(seconds(lambda: left @ right) for _ in range(10))
     rates = {name: round(needed / spent, 1) for name, spent in mean.items()}
     return {**rates, "large_product": round(2 * 4096 * 1536**2 / large / 1e9, 1)}
 

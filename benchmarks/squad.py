@@ -80,11 +80,13 @@ def with_fate(fate: str, settings: dict[str, Any], runs: Path) -> dict[str, Any]
         unreduced = measured(bench, Candidate.of(baseline="unreduced"))
         best = max(value(trial, "f1") for trial in front)
         near = [trial.ask.candidate for trial in front if value(trial, "f1") >= best - 0.1]
-        points = [measured(bench, one) for one in near]
-        within = [one for one, point in zip(near, points, strict=True) if point["f1"] >= unreduced["f1"] - POINT]
+        points = [measured(bench, candidate) for candidate in near]
+        within = [
+            candidate for candidate, point in zip(near, points, strict=True) if point["f1"] >= unreduced["f1"] - POINT
+        ]
         row: dict[str, Any] = {"fate": fate, "unreduced": unreduced, "seconds": seconds(run), "front": points}
         if within:
-            chosen = min(within, key=lambda one: measured(bench, one)["macs"])
+            chosen = min(within, key=lambda candidate: measured(bench, candidate)["macs"])
             speedups = {
                 f"latency_speedup_b{size}": round(
                     latency(size, **rounds).measure(bench.subject(chosen)).beside["speedup"], 3

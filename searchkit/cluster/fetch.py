@@ -28,8 +28,8 @@ def fetch(runs: str, study: str, into: Path, file: str) -> tuple[int, int]:
     with _unused(into):
         if "://" not in runs and Path(runs, study).resolve() == into:
             _at_home(into / "study.json", file)
-            here = Part.run(study).local(into.parent)
-            return len(here), sum(size for size, _ in here.values())
+            files = Part.run(study).local(into.parent)
+            return len(files), sum(size for size, _ in files.values())
         shutil.rmtree(new, ignore_errors=True)
         names = _all(runs, study, new)
         if not names:
@@ -66,11 +66,11 @@ def _all(runs: str, study: str, into: Path) -> list[str]:
 
 def _refuse_to_lose(into: Path, new: Path) -> None:
     """Raise StudyError unless the trials here are the first of the trials there."""
-    here, there = into / "journal.log", new / "journal.log"
-    if not here.exists():
+    own, fetched = into / "journal.log", new / "journal.log"
+    if not own.exists():
         return
-    known = here.read_bytes().rpartition(b"\n")[0]
-    with there.open("rb") if there.exists() else open(os.devnull, "rb") as file:
+    known = own.read_bytes().rpartition(b"\n")[0]
+    with fetched.open("rb") if fetched.exists() else open(os.devnull, "rb") as file:
         if file.read(len(known)) != known:
             raise StudyError(f"{into} holds trials that the submitted run does not have: move it away first")
 

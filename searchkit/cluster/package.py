@@ -93,21 +93,21 @@ def installed(names: Sequence[str]) -> dict[str, str]:
     return {name: __version__ if name == "searchkit" else _installed(name) for name in names}
 
 
-def pins(found: Mapping[str, str]) -> list[str]:
+def pins(installed: Mapping[str, str]) -> list[str]:
     """Versions in pip's notation; searchkit travels along, and Ray is the cluster's own."""
-    missing = [name for name, version in found.items() if not version]
+    missing = [name for name, version in installed.items() if not version]
     if missing:
         raise StudyError(f"--environment pip pins what is installed here, and {', '.join(missing)} is not")
-    return [f"{name}=={version}" for name, version in found.items() if name not in ("searchkit", "ray")]
+    return [f"{name}=={version}" for name, version in installed.items() if name not in ("searchkit", "ray")]
 
 
-def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+def differences(wanted: Mapping[str, str], installed: Mapping[str, str]) -> list[str]:
     """Differences that stop a study on a node: missing packages, other versions of those that decide values."""
-    missing = [f"has no {name}" for name in wanted if wanted[name] and not found.get(name)]
+    missing = [f"has no {name}" for name in wanted if wanted[name] and not installed.get(name)]
     differing = [
-        f"has {name} {found[name]}, and the study was submitted with {wanted[name]}"
+        f"has {name} {installed[name]}, and the study was submitted with {wanted[name]}"
         for name in MUST_MATCH
-        if found.get(name) and found[name] != wanted.get(name)
+        if installed.get(name) and installed[name] != wanted.get(name)
     ]
     return missing + differing
 
@@ -122,11 +122,13 @@ def paths(loaded: Loaded, include: Sequence[Path]) -> list[str]:
         path = Path(value).expanduser()
         if path.is_absolute():
             absolute.append(str(path))
-        elif value and (here := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)):
-            inside = _relative(here)
+        elif value and (
+            existing := next((candidate for candidate in (path, beside / path) if candidate.exists()), None)
+        ):
+            inside = _relative(existing)
             if not any(inside is not None and _below(inside, _relative(item)) for item in include):
                 raise StudyError(
-                    f"-p {name}={value} is on this machine only: send it along with --include {here}, or give an "
+                    f"-p {name}={value} is on this machine only: send it along with --include {existing}, or give an "
                     "absolute path that the cluster sees too"
                 )
     return absolute

@@ -36,6 +36,8 @@ def checked_estimate(name: str, result: Any) -> Estimate:
 
 
 def _number(name: str, field: str, value: Any) -> float:
+    if type(value) is float:  # nearly always; the test of an abstract class takes longer than all others here
+        return value
     if not isinstance(value, Real) or value is True or value is False:
         raise TrialError(f"objective {name!r}: {field} must be a number, got {value!r}")
     try:
@@ -54,13 +56,15 @@ def _standard_error(name: str, value: Any) -> float | None:
 
 
 def _count(name: str, value: Any) -> int:
+    if type(value) is int and value >= 1:
+        return value
     if not isinstance(value, Integral) or value is True or value < 1:
         raise TrialError(f"objective {name!r}: n must be a whole number of 1 or more, got {value!r}")
     return int(value)
 
 
 def _figures(name: str, beside: Any) -> dict[str, float]:
-    if not isinstance(beside, Mapping) or not all(isinstance(key, str) for key in beside):
+    if not isinstance(beside, dict | Mapping) or not all(isinstance(key, str) for key in beside):
         raise TrialError(f"objective {name!r}: beside must map names to numbers, got {beside!r}")
     figures = {key: _number(name, f"beside[{key!r}]", value) for key, value in beside.items()}
     return {key: value for key, value in figures.items() if math.isfinite(value)}

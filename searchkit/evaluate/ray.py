@@ -207,10 +207,10 @@ class Ray:
     def _hand_out(self, waiting: deque[_Job], race: Any, one_at_a_time: bool) -> None:
         """Assign waiting jobs to workers that have started, those with the fewest first."""
         self._wait_for_first()
-        here = [slot for slot in self._slots if slot.starting is None]
+        started = [slot for slot in self._slots if slot.starting is None]
         while waiting:
             busy = sum(len(slot.jobs) for slot in self._slots)
-            slot = min(here, key=lambda slot: len(slot.jobs))
+            slot = min(started, key=lambda slot: len(slot.jobs))
             most = IN_FLIGHT if 0 < self._longest_s < QUICK_S else 1
             if len(slot.jobs) >= most or (one_at_a_time and busy):
                 return
@@ -231,8 +231,8 @@ class Ray:
         }
         left = [self._due(slot) - time.monotonic() for slot in self._slots if slot.jobs]
         if left:
-            asks = [len(job.asks) for slot in self._slots for job in slot.jobs.values()]
-            step(f"{sum(asks)} candidates are on {sum(bool(slot.jobs) for slot in self._slots)} workers")
+            asks = sum(len(job.asks) for slot in self._slots for job in slot.jobs.values())
+            step(f"{asks} candidates are on {len(left)} workers")
         soon = min(REPORT_EVERY_S, max(0.0, min(left))) if left else WARN_EVERY_S
         ready, _ = self._ray.wait(list(watched), num_returns=1, timeout=soon)
         late = [slot for slot in self._slots if slot.jobs and self._due(slot) <= time.monotonic()]

@@ -84,10 +84,10 @@ def _on_front(losses: Floats) -> NDArray[np.bool_]:
     return nondominated(points)[index.reshape(-1)]
 
 
-def _paired(found: Sequence[Estimate]) -> bool:
+def _paired(estimates: Sequence[Estimate]) -> bool:
     """Return whether all estimates have resamples of the same draws."""
-    counts = {(len(estimate.resamples), estimate.n) for estimate in found}
-    return len(counts) == 1 and found[0].resamples != ()
+    counts = {(len(estimate.resamples), estimate.n) for estimate in estimates}
+    return len(counts) == 1 and estimates[0].resamples != ()
 
 
 def _values(estimate: Estimate) -> Floats:

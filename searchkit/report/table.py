@@ -206,10 +206,10 @@ def _columns(name: str, estimate: Estimate | None) -> dict[str, Any]:
     }
 
 
-def _against(name: str, found: Difference | None) -> dict[str, float | None]:
-    if found is None:
+def _against(name: str, difference: Difference | None) -> dict[str, float | None]:
+    if difference is None:
         return dict.fromkeys([name, f"{name}_low", f"{name}_high"])
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: difference.value, f"{name}_low": difference.low, f"{name}_high": difference.high}
 
 
 def beside(objective: Objective, estimate: Estimate | None) -> dict[str, float]:

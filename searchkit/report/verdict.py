@@ -11,7 +11,7 @@ from searchkit.records import Estimate
 from searchkit.report.paired import between
 from searchkit.report.results import UNREDUCED, Results, estimates, measured
 
-Found = Mapping[str, Estimate]
+Estimates = Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _sentence(name: str, verdict: Verdict) -> str:
     return f"The front {does} {name}: better at {better or 'none'} of {verdict.points} points, worse at {worse}."
 
 
-def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Found, Found]]:
+def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Estimates, Estimates]]:
     """Estimates (search, report) of the members that were measured on both splits."""
     both = ((estimates(trial, axes), estimates(results.report.get(trial.key), axes)) for trial in results.front)
     return [(search, report) for search, report in both if search is not None and report is not None]
@@ -116,9 +116,9 @@ class _Outcome:
 class _Judge:
     quality: Objective
     cost: Objective
-    members: Sequence[tuple[Found, Found]]  # (search, report)
+    members: Sequence[tuple[Estimates, Estimates]]  # (search, report)
 
-    def point(self, point: Found) -> _Outcome:
+    def point(self, point: Estimates) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) <= limit])
         if chosen is not None:
@@ -129,7 +129,7 @@ class _Judge:
         outcome = self._compared(cheapest, point)
         return replace(outcome, sign=min(0, outcome.sign))
 
-    def unreduced(self, point: Found) -> _Outcome:
+    def unreduced(self, point: Estimates) -> _Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) < limit])
         if chosen is None:
@@ -137,12 +137,12 @@ class _Judge:
         outcome = self._compared(chosen, point)
         return replace(outcome, sign=-1 if outcome.sign < 0 else 1)
 
-    def _chosen(self, members: Sequence[tuple[Found, Found]]) -> Found | None:
+    def _chosen(self, members: Sequence[tuple[Estimates, Estimates]]) -> Estimates | None:
         """The best of them on the search split: its values on the report split."""
         best = max(members, key=lambda member: member[0][self.quality.name].value, default=None)
         return None if best is None else best[1]
 
-    def _compared(self, own: Found, other: Found) -> _Outcome:
+    def _compared(self, own: Estimates, other: Estimates) -> _Outcome:
         a, b = own[self.quality.name], other[self.quality.name]
         difference = between(a, b)
         if difference.low is not None and difference.high is not None:
@@ -150,5 +150,5 @@ class _Judge:
         error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
         return _Outcome(int(difference.value > error) - int(difference.value < -error), paired=False)
 
-    def _cost(self, found: Found) -> float:
-        return found[self.cost.name].value
+    def _cost(self, estimates: Estimates) -> float:
+        return estimates[self.cost.name].value

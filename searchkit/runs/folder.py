@@ -167,10 +167,10 @@ def code_unknown(folder: Folder, description: Mapping[str, Any]) -> str | None:
 
 def changes(record: Mapping[str, Any], description: Mapping[str, Any]) -> str:
     """Differences to the study of a record; where data or model differ, the folder of its relative paths too."""
-    changed, here = ", ".join(_differences(record["description"], description)), str(Path.cwd())
-    home = record.get("cwd", here)
+    changed, current_folder = ", ".join(_differences(record["description"], description)), str(Path.cwd())
+    home = record.get("cwd", current_folder)
     paths_matter = any(record["description"].get(part) != description.get(part) for part in ("task", "supernet"))
-    return f"{changed}; relative paths were those of {home}" if paths_matter and home != here else changed
+    return f"{changed}; relative paths were those of {home}" if paths_matter and home != current_folder else changed
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -88,12 +88,12 @@ def _gpus(conditions: Conditions) -> float:
         raise StudyError(f"--gpus-per-worker {gpus:g} contradicts --device cpu; leave out one of the two")
     if device == "cuda" and gpus == 0:
         raise StudyError("--device cuda contradicts --gpus-per-worker 0; leave out one of the two")
-    there = torch.cuda.device_count()
+    devices = torch.cuda.device_count()
     if gpus is None:
         wanted = torch.cuda.is_available() and not device.startswith("cpu")
-        return 1 / -(-workers // there) if wanted else 0.0  # as many workers to each GPU: a part is of one GPU only
-    if conditions.ray_address is None and gpus * workers > there + 1e-6:
+        return 1 / -(-workers // devices) if wanted else 0.0  # as many workers to each GPU: a part is of one GPU only
+    if conditions.ray_address is None and gpus * workers > devices + 1e-6:
         raise StudyError(
-            f"--gpus-per-worker {gpus:g}: {workers} workers take {gpus * workers:g} GPUs, this machine has {there}"
+            f"--gpus-per-worker {gpus:g}: {workers} workers take {gpus * workers:g} GPUs, this machine has {devices}"
         )
     return gpus

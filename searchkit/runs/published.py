@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Found = tuple[Candidate, ...]  # the front, cheapest first
+Candidates = tuple[Candidate, ...]  # the front, cheapest first
 
 
 def _cost(subject: Subject) -> Estimate:
@@ -43,7 +43,7 @@ def _cost(subject: Subject) -> Estimate:
 COST = Objective("ratio_as_published", "of unreduced, pads counted", "lower", _cost, traced=True)
 
 
-def published_front(session: Session, lat: PublishedSearch) -> Found:
+def published_front(session: Session, lat: PublishedSearch) -> Candidates:
     """Front of the published search, cheapest first.
 
     It is searched once: the run keeps it in a note beside its report, the supernet in a cache for its other studies.
@@ -56,7 +56,7 @@ def published_front(session: Session, lat: PublishedSearch) -> Found:
     return front
 
 
-def noted(report: Store, described: Mapping[str, Any]) -> Found | None:
+def noted(report: Store, described: Mapping[str, Any]) -> Candidates | None:
     """Front that a run has kept for these settings, None where there is none; StoreError where the note is damaged."""
     note = report.note(_name(described))
     try:
@@ -69,13 +69,13 @@ def _name(described: Mapping[str, Any]) -> str:
     return f"published-{digest(described)[:8]}"
 
 
-def _candidates(data: Any) -> Found:
+def _candidates(data: Any) -> Candidates:
     if not isinstance(data, list):
         raise TypeError(f"a list of candidates is needed, got {data!r}")
     return tuple(map(Candidate.from_json, data))
 
 
-def _front(session: Session, lat: PublishedSearch) -> Found:
+def _front(session: Session, lat: PublishedSearch) -> Candidates:
     """Front from the cache beside the supernet, or by searching."""
     study, tokens = session.study, session.study.task.max_length
     quality = next(objective for objective in study.objectives if objective.better == "higher")
@@ -97,7 +97,7 @@ def _front(session: Session, lat: PublishedSearch) -> Found:
     return candidates
 
 
-def _candidates_of(space: Space, data: Any) -> Found:
+def _candidates_of(space: Space, data: Any) -> Candidates:
     candidates = _candidates(data)
     for candidate in candidates:
         space.encode(candidate)

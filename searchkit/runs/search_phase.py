@@ -21,7 +21,7 @@ from searchkit.storage.one_environment import OneSetting
 
 log = logging.getLogger(__name__)
 
-FOUND: Final = "found"  # the note with what training found: thresholds and lengths to start from
+LEARNT: Final = "found"  # the note with what training found: thresholds and lengths to start from
 KINDS: Final = ("measured", "stopped early", "turned down", "failed")  # kinds of trials in progress lines
 
 
@@ -33,8 +33,8 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     study, store = session.study, session.stores.open("search")
     if store.note(SUPERNET) is None:  # trained before the search's seconds begin
         store.set_note(SUPERNET, session.supernet.fingerprint)
-    if store.note(FOUND) is None:
-        store.set_note(FOUND, session.supernet.notes)
+    if store.note(LEARNT) is None:
+        store.set_note(LEARNT, session.supernet.notes)
     watch, kept = Stopwatch(session.folder.seconds("search")), OneSetting(store, study.objectives)
     tell, wanted = watch.watching(session.progress), study.budget.evaluations
     account = Account(

@@ -43,8 +43,8 @@ def stored_results(folder: Folder) -> Results:
         trials, report, duplicates, published = [], [], {}, None
     compared |= {PUBLISHED: published} if published else {}
     measured = {trial.key: trial for trial in report}
-    wanted = {one.key for group in compared.values() for one in group}
-    wanted |= {one.key for one in Front.of(trials, objectives[0]).members}
+    wanted = {member.key for group in compared.values() for member in group}
+    wanted |= {member.key for member in Front.of(trials, objectives[0]).members}
     if published is None or not wanted <= measured.keys():
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{_command(folder, record)}`")
     return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)

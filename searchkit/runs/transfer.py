@@ -89,27 +89,27 @@ def left_behind(folder: Folder, storage: str | None) -> tuple[StorageAddress, in
 
 @dataclass(frozen=True)
 class _Pair:
-    """Study in both storages; `there` is None where the target does not have it yet."""
+    """Study in both storages; `target` is None where the target does not have it yet."""
 
     name: str
     objectives: tuple[Objective, ...]
-    here: Store
-    there: Store | None
+    source: Store
+    target: Store | None
 
     @property
     def lacks(self) -> int:
         """Number of trials that a copy would add; StoreError where the target holds others."""
-        return self.there.lacks(self.here) if self.there else len(self.here.appended())
+        return self.target.lacks(self.source) if self.target else len(self.source.appended())
 
 
 def _pairs(source: str, target: str, name: str) -> list[_Pair]:
     """Studies of a run in both storages, its search last; nothing is written."""
     pairs = []
     for study, objectives in _studies(source, name).items():
-        here, there = Store.open(source, study, objectives, create=False), None
+        held, copied = Store.open(source, study, objectives, create=False), None
         with contextlib.suppress(NothingStoredError):
-            there = Store.open(target, study, objectives, create=False, copying=True)
-        pairs.append(_Pair(study, objectives, here, there))
+            copied = Store.open(target, study, objectives, create=False, copying=True)
+        pairs.append(_Pair(study, objectives, held, copied))
     return pairs
 
 
@@ -123,8 +123,8 @@ def _copy(source: str, target: str, name: str, note: Mapping[str, Any]) -> int:
     count = sum(pair.lacks for pair in pairs)
     stores = []
     for pair in pairs:
-        stores.append(pair.there or Store.open(target, pair.name, pair.objectives, copying=True))
-        stores[-1].copy(pair.here)
+        stores.append(pair.target or Store.open(target, pair.name, pair.objectives, copying=True))
+        stores[-1].copy(pair.source)
     stores[-1].set_note(_NOTE, dict(note))
     for store in stores:  # the search last: without it there is no run
         store.copied()

@@ -12,7 +12,7 @@ from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.reopen import reopened
-from searchkit.runs.search_phase import FOUND
+from searchkit.runs.search_phase import LEARNT
 from searchkit.runs.session import Session
 from searchkit.search import steady
 from searchkit.search.generational import check_replay
@@ -51,7 +51,7 @@ def _space(session: Session, store: Store) -> Space:
 
     In runs from before, the start of a cached supernet; where there is none, that of recipes which give none.
     """
-    start = store.note(FOUND)
+    start = store.note(LEARNT)
     name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
     if start is None and any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
         return session.space

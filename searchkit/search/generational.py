@@ -91,10 +91,10 @@ def search(
     return done
 
 
-def leading(race: RaceState, told: Sequence[Trial]) -> tuple[list[str], dict[str, Trial]]:
+def leading(race: RaceState, trials: Sequence[Trial]) -> tuple[list[str], dict[str, Trial]]:
     """Keys of the front of the told trials, and the others by key without examples: they never return to the front."""
-    front = [member.key for member in Front.of(told, (race.quality, race.cost)).members]
-    beaten = {trial.key: replace(trial, examples={}) for trial in told if trial.key not in front}
+    front = [member.key for member in Front.of(trials, (race.quality, race.cost)).members]
+    beaten = {trial.key: replace(trial, examples={}) for trial in trials if trial.key not in front}
     return front, beaten
 
 

@@ -95,7 +95,7 @@ class StudyInStorage:
 
     def open(self, storage: BaseStorage, where: StorageAddress) -> int:
         """Open or create the study, and return its number in the storage; StoreError where it is another one."""
-        study = self._found(storage, where)
+        study = self._number(storage, where)
         held = storage.get_study_user_attrs(study)
         if held.get(COPYING) and not self.copying:
             raise StoreError(f"study {self.name!r} in {where} is an unfinished copy: copy or restore it again")
@@ -104,7 +104,7 @@ class StudyInStorage:
                 text = "%s: every trial of %s failed, by code that was changed since: it starts anew"
                 logger.warning(text, where, self.name)
             storage.delete_study(study)
-            study = self._found(storage, where)
+            study = self._number(storage, where)
             held = storage.get_study_user_attrs(study)
         self._check_fingerprint(held, where)
         wanted = [item.describe() for item in self.objectives]
@@ -120,7 +120,7 @@ class StudyInStorage:
             storage.set_study_user_attr(study, FINGERPRINT, self.fingerprint)
         return study
 
-    def _found(self, storage: BaseStorage, where: StorageAddress) -> int:
+    def _number(self, storage: BaseStorage, where: StorageAddress) -> int:
         try:
             return storage.get_study_id_from_name(self.name)
         except KeyError:

@@ -16,7 +16,7 @@ from searchkit.storage.address import StorageAddress, root_of
 
 logger = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 PATIENCE_S: Final = 60.0  # retry limit for a database that answered this process before
 BUSY_S: Final = 5.0  # SQLite waits so long for a lock before it fails
@@ -116,7 +116,7 @@ def answered(where: StorageAddress) -> bool:
     return where.storage in _ANSWERED
 
 
-def patiently(act: Callable[[int], Found], where: StorageAddress) -> Found:
+def patiently(act: Callable[[int], Result], where: StorageAddress) -> Result:
     """Call `act`, with the number of the try from 0, again while the database is away, and return its result.
 
     A database that never answered this process gets one try: its address is wrong more often than it restarts.

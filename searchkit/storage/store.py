@@ -116,18 +116,18 @@ class Store:
 
     def lacks(self, source: Store) -> int:
         """Number of trials that a copy of the source would add; StoreError unless those here are its first ones."""
-        here, there = self._rows(), source._rows()
+        own, theirs = self._rows(), source._rows()
         if self.fingerprint and source.fingerprint and self.fingerprint != source.fingerprint:
             raise StoreError(
                 f"{self._where} holds another study of this name (fingerprint {self.fingerprint}, "
                 f"{source.fingerprint} in {source._where}): choose another storage"
             )
-        if [_text(row) for row in here] != [_text(row) for row in there[: len(here)]]:
+        if [_text(row) for row in own] != [_text(row) for row in theirs[: len(own)]]:
             raise StoreError(
-                f"{self._where} already holds this study with other trials ({len(here)}, {len(there)} in "
+                f"{self._where} already holds this study with other trials ({len(own)}, {len(theirs)} in "
                 f"{source._where}): choose another storage"
             )
-        return len(there) - len(here)
+        return len(theirs) - len(own)
 
     def copy(self, source: Store) -> None:
         """Copy the trials and notes that the source has and this store lacks.
@@ -180,9 +180,9 @@ class Store:
         """Add the row as the next one, exactly once, whatever happens to the connection."""
 
         def put(attempt: int) -> bool:
-            there = self._row(known.rows)
-            if there is not None:  # written by an earlier try whose answer was lost, or by another process
-                return attempt > 0 and _text(there) == _text(row)
+            existing = self._row(known.rows)
+            if existing is not None:  # written by an earlier try whose answer was lost, or by another process
+                return attempt > 0 and _text(existing) == _text(row)
             made = self._storage.create_new_trial(self._study, row)
             return self._storage.get_trial_id_from_study_id_trial_number(self._study, known.rows) == made
 

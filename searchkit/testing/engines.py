@@ -43,12 +43,12 @@ def outcomes(asks: Sequence[Ask], judge: Callable[[Candidate], Outcome] = measur
 
 
 def search(engine: Engine, generations: int, n: int = POPULATION) -> list[Trial]:
-    told: list[Trial] = []
+    history: list[Trial] = []
     for _ in range(generations):
         trials = outcomes(engine.ask(n))
         engine.tell(trials)
-        told += trials
-    return told
+        history += trials
+    return history
 
 
 def asked(trials: Sequence[Trial]) -> list[Ask]:
@@ -81,12 +81,12 @@ class EngineContract:
     def test_the_same_seed_and_outcomes_give_the_same_asks(self, space: Space) -> None:
         if space is MIXED and self.lengths_only:
             pytest.skip("the engine searches lengths alone")
-        one, other = (search(self.engine.start(space, OBJECTIVES, seed=3), generations=6) for _ in range(2))
-        assert asked(one) == asked(other)
+        first, second = (search(self.engine.start(space, OBJECTIVES, seed=3), generations=6) for _ in range(2))
+        assert asked(first) == asked(second)
 
     def test_another_seed_gives_other_asks(self) -> None:
-        one, other = (search(self.engine.start(LARGE, OBJECTIVES, seed=seed), generations=2) for seed in (0, 1))
-        assert asked(one) != asked(other)
+        first, second = (search(self.engine.start(LARGE, OBJECTIVES, seed=seed), generations=2) for seed in (0, 1))
+        assert asked(first) != asked(second)
 
     @pytest.mark.parametrize("space", [SMALL, LARGE], ids=["small", "large"])
     def test_global_random_numbers_are_neither_used_nor_touched(self, space: Space) -> None:
@@ -252,13 +252,13 @@ class EndlessEngineContract(EngineContract):
 
     def test_a_candidate_told_before_it_was_asked_is_never_asked(self) -> None:
         known = [candidate for i, candidate in enumerate(SMALL.all()) if i % 2]
-        told = outcomes([Ask(1000 + i, candidate) for i, candidate in enumerate(known)])
+        earlier = outcomes([Ask(1000 + i, candidate) for i, candidate in enumerate(known)])
         engine = self.engine.start(SMALL, OBJECTIVES, seed=0)
         begun = {ask.key for ask in engine.ask(1)}  # the rest of this generation is still waiting
-        engine.tell(told)
+        engine.tell(earlier)
         left = {ask.key for ask in engine.ask(SMALL.size)}
-        assert begun | left | {trial.key for trial in told} == {candidate.key for candidate in SMALL.all()}
-        assert left.isdisjoint(trial.key for trial in told)
+        assert begun | left | {trial.key for trial in earlier} == {candidate.key for candidate in SMALL.all()}
+        assert left.isdisjoint(trial.key for trial in earlier)
 
     @pytest.mark.parametrize("in_flight", [1, 3, 8, 25])
     def test_asks_that_overlap_with_tells_follow_from_their_order(self, in_flight: int) -> None:

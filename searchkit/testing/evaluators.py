@@ -41,9 +41,9 @@ class EvaluatorContract:
 
     def test_every_ask_comes_back_once_with_the_values_of_the_formula(self) -> None:
         with self.make(FormulaWorkbench({}), OBJECTIVES) as evaluator:
-            found = by_number(evaluator.run(asks()))
-        assert [ask for ask, _ in found] == asks()
-        for ask, outcome in found:
+            trials = by_number(evaluator.run(asks()))
+        assert [ask for ask, _ in trials] == asks()
+        for ask, outcome in trials:
             point = Point(ask.candidate)
             assert outcome == Measured({one.name: one.measure(point) for one in OBJECTIVES})  # type: ignore[arg-type]
 
@@ -60,8 +60,8 @@ class EvaluatorContract:
     def test_a_value_that_is_not_finite_is_a_failure_of_kind_nan(self) -> None:
         odd = Objective("odd", "", "lower", _not_a_number)  # type: ignore[arg-type]
         with self.make(FormulaWorkbench({}), (odd, COST)) as evaluator:
-            found = by_number(evaluator.run(asks()))
-        kinds = {Point(ask.candidate).lengths[0] < 0.5: getattr(outcome, "kind", "measured") for ask, outcome in found}
+            trials = by_number(evaluator.run(asks()))
+        kinds = {Point(ask.candidate).lengths[0] < 0.5: getattr(outcome, "kind", "measured") for ask, outcome in trials}
         assert kinds == {True: "nan", False: "measured"}
 
     def test_an_objective_that_returns_no_estimate_is_named(self) -> None:
@@ -72,7 +72,7 @@ class EvaluatorContract:
 
     def test_a_stream_is_fed_while_it_runs_and_gives_the_same_trials(self) -> None:
         """Never more than five are open; each trial that was dealt with lets one more begin."""
-        waiting, open_, most, found = asks()[::-1], 0, 0, []
+        waiting, open_, most, trials = asks()[::-1], 0, 0, []
 
         def more() -> list[Ask]:
             nonlocal open_, most
@@ -84,33 +84,33 @@ class EvaluatorContract:
         with self.make(FormulaWorkbench({0.5: "raise"}), OBJECTIVES) as evaluator:
             for trial in evaluator.stream(more):
                 open_ -= 1
-                found.append(trial)
+                trials.append(trial)
             whole = by_number(evaluator.run(asks()))
-        assert (open_, most, len(found)) == (0, 5, len(asks()))
-        assert [(ask, outcome) for ask, outcome in by_number(iter(found)) if isinstance(outcome, Measured)] == [
+        assert (open_, most, len(trials)) == (0, 5, len(asks()))
+        assert [(ask, outcome) for ask, outcome in by_number(iter(trials)) if isinstance(outcome, Measured)] == [
             (ask, outcome) for ask, outcome in whole if isinstance(outcome, Measured)
         ]
-        assert any(isinstance(trial.outcome, Failed) for trial in found)
+        assert any(isinstance(trial.outcome, Failed) for trial in trials)
 
     def test_what_is_halted_finishes_what_is_in_flight_and_starts_nothing_more(self) -> None:
         with self.make(FormulaWorkbench({}), OBJECTIVES) as evaluator:
             running = evaluator.run(asks())
-            found = [next(running)]
+            trials = [next(running)]
             evaluator.halt()
-            found += running
+            trials += running
             assert list(evaluator.run(asks())) == []
-        assert len({trial.key for trial in found}) == len(found)
-        assert all(isinstance(trial.outcome, Measured) for trial in found)
+        assert len({trial.key for trial in trials}) == len(trials)
+        assert all(isinstance(trial.outcome, Measured) for trial in trials)
 
     @pytest.mark.parametrize(("mishap", "kind"), [("memory", "measured"), ("no memory", "out-of-memory")])
     def test_out_of_memory_is_tried_once_more_in_smaller_batches(self, mishap: str, kind: str) -> None:
         with self.make(FormulaWorkbench({0.5: mishap}), OBJECTIVES) as evaluator:
-            found = by_number(evaluator.run(asks()))
-        chosen = [outcome for ask, outcome in found if Point(ask.candidate).lengths[0] == 0.5]
+            trials = by_number(evaluator.run(asks()))
+        chosen = [outcome for ask, outcome in trials if Point(ask.candidate).lengths[0] == 0.5]
         assert chosen
         assert {getattr(outcome, "kind", "measured") for outcome in chosen} == {kind}
         assert {getattr(outcome, "attempts", 2) for outcome in chosen} == {2}
-        assert all(isinstance(outcome, Measured) for ask, outcome in found if Point(ask.candidate).lengths[0] != 0.5)
+        assert all(isinstance(outcome, Measured) for ask, outcome in trials if Point(ask.candidate).lengths[0] != 0.5)
 
     def test_an_error_of_the_study_comes_through(self) -> None:
         everything = dict.fromkeys((level / 6 for level in range(1, 7)), "study")

@@ -64,7 +64,7 @@ class FormulaBench:
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """Nothing is shared or raced; what is traced is known beforehand."""
-        limits = [one for one in self.constraints if one.objective.traced]
+        limits = [limit for limit in self.constraints if limit.objective.traced]
         verdicts = {
             candidate.key: limit.broken_by(limit.objective.measure(Point(candidate)).value)  # type: ignore[arg-type]
             for candidate in candidates

@@ -80,13 +80,13 @@ def candidates(recipe: Recipe, model: AdaptiveModel) -> list[Candidate]:
     """Lengths, what training found, and, where there is a scale, thresholds and both together."""
     count = slots(recipe, LAYERS)
     lengths = tuple(0.9 - 0.3 * place for place in range(count))
-    found = [Candidate.of(**{key: tuple(model.notes[key])}) for key in ("lengths", "thresholds") if key in model.notes]
+    learnt = [Candidate.of(**{key: tuple(model.notes[key])}) for key in ("lengths", "thresholds") if key in model.notes]
     if recipe.scale is None:
-        return [Candidate.of(lengths=lengths), *found]
+        return [Candidate.of(lengths=lengths), *learnt]
     medium = {"relative": 0.8, "probability": 0.4}[recipe.scale]
     thresholds = (medium,) * count
     both = Candidate.of(lengths=lengths, thresholds=thresholds)
-    return [Candidate.of(lengths=lengths), Candidate.of(thresholds=thresholds), both, *found]
+    return [Candidate.of(lengths=lengths), Candidate.of(thresholds=thresholds), both, *learnt]
 
 
 class StoppedError(Exception):

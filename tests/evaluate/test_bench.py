@@ -122,7 +122,7 @@ def test_a_limit_on_traced_cost_turns_lengths_down_before_the_model_sees_them(mo
     costs = [macs.measure(plain.subject(one)).value for one in lengths]
     limited = replace(plain, limits=(Constraint(macs, at_most=sum(costs[1:]) / 2),))
     seen: list[int] = []
-    module = importlib.import_module("searchkit.evaluate.bench")
+    module = importlib.import_module("searchkit.evaluate.plan_runner")
 
     def counted(split: Any, model: Any, plans: Sequence[Any], reducer_template: Any) -> Any:
         seen.append(len(plans))
