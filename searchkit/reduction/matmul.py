@@ -27,7 +27,7 @@ def rowwise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) ->
 
     fewest: at least so many rows; below 16 libraries multiply in other ways, with other roundings.
     """
-    rows = len(parts[0])
+    rows = parts[0].shape[0]
     extra = max(_rounded(rows) if compiles_per_shape(parts[0]) else rows, fewest) - rows
     if not extra:
         return function(*parts)
@@ -39,7 +39,7 @@ def piecewise(function: Callable[..., Tensor], *parts: Tensor, fewest: int = 0) 
 
     A feed-forward part of 4,096 rows is 1.4 times as fast, of 12,288 rows 1.7 times. Whole where a gradient is wanted.
     """
-    if not parts[0].is_cpu or len(parts[0]) <= PIECE or torch.is_grad_enabled():
+    if not parts[0].is_cpu or parts[0].shape[0] <= PIECE or torch.is_grad_enabled():
         return rowwise(function, *parts, fewest=fewest)
     pieces = zip(*(torch.split(part, PIECE) for part in parts), strict=True)
     return torch.cat([rowwise(function, *piece, fewest=fewest) for piece in pieces])

@@ -187,8 +187,8 @@ class AdaptiveModel(nn.Module):
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
         """Outputs of the head on an encoding of examples whose whole layout is `layout`."""
         if encoding.restored is not None:
-            return Predicted(self._read(encoding.restored, layout), encoding.traced)
-        return Predicted(self._pooled(encoding.hidden, encoding.layout), encoding.traced)
+            return Predicted(self.read_buffer(encoding.restored, layout), encoding.traced)
+        return Predicted(self.pooled(encoding.hidden, encoding.layout), encoding.traced)
 
     def fade(
         self,
@@ -210,17 +210,18 @@ class AdaptiveModel(nn.Module):
             attention_dropout=attention_dropout,
         )
         if self.needs_buffer(plan):
-            return self._read(faded.restored, tokens.layout), faded
-        return self._pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
+            return self.read_buffer(faded.restored, tokens.layout), faded
+        return self.pooled(faded.hidden, tokens.layout, faded.alive[-1]), faded
 
-    def _read(self, restored: Restored, layout: Layout) -> Tensor:
+    def read_buffer(self, restored: Restored, layout: Layout) -> Tensor:
         """Apply the head to the buffer: every token, or the first ones."""
         if self.view.reads != "tokens":
-            return self._pooled(restored.hidden, layout, (~restored.discarded).float())
+            return self.pooled(restored.hidden, layout, (~restored.discarded).float())
         logits = self.view.head(self.view.finish(restored.hidden))
         return logits.masked_fill(restored.discarded[:, None], UNREACHABLE)
 
-    def _pooled(self, hidden: Tensor, layout: Layout, alive: Tensor | None = None) -> Tensor:
+    def pooled(self, hidden: Tensor, layout: Layout, alive: Tensor | None = None) -> Tensor:
+        """Apply the head to (T, D) states: each example's first token, or the mean of the tokens that are `alive`."""
         if self.view.reads == "first":
             return self.view.head(self.view.finish(hidden[layout.first]))
         finished = self.view.finish(hidden)

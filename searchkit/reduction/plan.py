@@ -25,7 +25,7 @@ SITES: Final = ("before_attention", "between", "after_layer")
 FATES: Final = ("freeze", "discard")
 PROTECT: Final = ("cls", "sep", "question")
 
-_SLACK = 1e-9  # so that ceil(0.7 * 10) is 7: 0.7 * 10 is 7.000000000000001 in floating point
+SLACK: Final = 1e-9  # so that ceil(0.7 * 10) is 7: 0.7 * 10 is 7.000000000000001 in floating point
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class TopK:
         if self.count is not None:
             return torch.full_like(whole_lengths, self.count)
         assert self.ratio is not None
-        return (whole_lengths.double() * self.ratio - _SLACK).ceil().to(whole_lengths.dtype)
+        return (whole_lengths.double() * self.ratio - SLACK).ceil().to(whole_lengths.dtype)
 
     def wanted_of(self, tokens: int) -> int:
         """Compute `wanted` for one example."""
-        return self.count or math.ceil(tokens * float(self.ratio or 0) - _SLACK)
+        return self.count or math.ceil(tokens * float(self.ratio or 0) - SLACK)
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class Reducer:
                 f"a {scale} threshold must be in (0, {'1]' if scale == 'probability' else 'inf)'}, "
                 f"got {self.threshold=}"
             )
+
+    @property
+    def is_relative(self) -> bool:
+        """Return whether its threshold is on shares, in units of 1 / n for n tokens."""
+        return scale_of(self.scorer) == "relative"
 
     def may_drop(self, whole: Layout, alive: Layout) -> bool:
         """Return whether scores are needed: always for a threshold, for a length only where it is shorter."""
@@ -132,8 +137,7 @@ class Reducer:
         if key not in whole.memo:
             wanted = self.keep.wanted(whole.lengths).clamp(min=1)
             if self.protect != ("cls",):  # [CLS] is one token
-                protected = self.protected(whole, whole).long()
-                wanted = wanted.maximum(torch.zeros_like(whole.lengths).index_add_(0, whole.examples, protected))
+                wanted = wanted.maximum(whole.summed(self.protected(whole, whole).long()))
             whole.memo[key] = wanted
         return whole.memo[key]  # type: ignore[no-any-return]
 
@@ -160,8 +164,7 @@ class Reducer:
         within = rank < self.counts(ranked.whole, alive)[alive.examples]
         if self.threshold is None:
             return within
-        relative = scale_of(self.scorer) == "relative"
-        passes = scores * alive.lengths[alive.examples] >= self.threshold if relative else scores >= self.threshold
+        passes = (scores * alive.lengths[alive.examples] if self.is_relative else scores) >= self.threshold
         return within & (ranked.protected | passes | (rank == 0))
 
 

@@ -16,6 +16,15 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
+class Blocks:
+    """Blocks of a batch: (T,) the number of each token's block, (B,) blocks of each example, and of all together."""
+
+    numbers: Tensor
+    counts: Tensor
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Layout of packed rows by example, with the position of each token before anything was dropped.
 
@@ -159,6 +168,25 @@ class Layout:
         flat = padded.reshape(-1, *padded.shape[2:])
         return flat if self.is_even else flat[self.slots]
 
+    def summed(self, values: Tensor) -> Tensor:
+        """(T,) -> (B,) sum within each example."""
+        return torch.zeros(len(self.lengths), dtype=values.dtype, device=values.device).index_add(
+            0, self.examples, values
+        )
+
+    def highest(self, values: Tensor) -> Tensor:
+        """(T,) -> (B,) maximum within each example."""
+        lowest = torch.full_like(self.lengths, -torch.inf, dtype=values.dtype)
+        return lowest.scatter_reduce(0, self.examples, values, "amax")
+
+    def blocks(self, size: int) -> Blocks:
+        """Blocks of `size` neighbouring positions of the unreduced examples that have tokens."""
+        within = self.positions // size
+        new = torch.ones_like(within, dtype=torch.bool)
+        new[1:] = (within[1:] != within[:-1]) | (self.examples[1:] != self.examples[:-1])
+        counts = torch.zeros_like(self.lengths).index_add_(0, self.examples, new.long())
+        return Blocks(new.cumsum(0) - 1, counts, int(counts.sum()))
+
     def select(self, keep: Tensor) -> tuple[Tensor, Layout]:
         """Select the tokens where `keep` (T,) is True: their rows (T',), in order, and their layout."""
         rows = keep.nonzero().squeeze(1)
@@ -255,10 +283,3 @@ class Tokens:
         marks = {name: mark.to(device) for name, mark in whole.marks.items()}
         layout = Layout(whole.offsets.to(device), whole.positions.to(device), marks)
         return Tokens(self.ids.to(device), self.types.to(device), layout)
-
-
-def summed(values: Tensor, layout: Layout) -> Tensor:
-    """(T,) -> (B,) sum within each example."""
-    return torch.zeros(len(layout.lengths), dtype=values.dtype, device=values.device).index_add(
-        0, layout.examples, values
-    )

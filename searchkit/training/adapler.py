@@ -26,7 +26,7 @@ from searchkit._internal.checks import check_count
 from searchkit.errors import StudyError
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.reduction.ragged import Layout, summed
+from searchkit.reduction.ragged import Layout
 from searchkit.reduction.relaxed import Decision
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
@@ -122,7 +122,7 @@ class AdapLeR(Schedule):
         reducers = everywhere(self, model.shape.layers)
         logits, faded = model.fade(batch.tokens, reducers, soft, attention_dropout=False)
         task = model.head.loss(logits, batch.labels, layout)
-        left = torch.stack([summed(alive, layout) for alive in faded.alive[1:]])  # (N, B) soft tokens per layer
+        left = torch.stack([layout.summed(alive) for alive in faded.alive[1:]])  # (N, B) soft tokens per layer
         shortened = torch.autograd.grad(task + self.phi * left.sum(0).mean(), [eta, probe], retain_graph=True)
         target = torch.as_tensor(saliency[token_rows(data, batch.rows.numpy())].copy()).to(layout.offsets.device)
         yield task + self.gamma * distillation(target, soft, theta.detach(), layout)
@@ -147,7 +147,7 @@ class SoftRemoval:
     def weights(self, decision: Decision) -> Tensor:
         layer, layout = decision.slot - 1, decision.layout
         probed = torch.where(layout.positions == 0, self.probe[layer], 1.0) * decision.scores
-        shares = probed / summed(probed, layout).clamp(min=1e-30)[layout.examples]
+        shares = probed / layout.summed(probed).clamp(min=1e-30)[layout.examples]
         self.seen.append((shares, decision.alive))
         delta = self.eta[layer] / decision.seen.counts
         return removal(shares, delta[layout.examples], self.slope).exp()
@@ -171,9 +171,9 @@ def distillation(saliency: Tensor, soft: SoftRemoval, theta: Tensor, layout: Lay
     total = torch.zeros((), device=saliency.device)
     for layer, (shares, alive) in enumerate(soft.seen):
         scaled = saliency * alive * torch.where(layout.positions == 0, theta[layer], 1.0)
-        target = scaled / summed(scaled, layout).clamp(min=1e-30)[layout.examples]
+        target = scaled / layout.summed(scaled).clamp(min=1e-30)[layout.examples]
         terms = target * (target.clamp(min=1e-7).log() - shares.clamp(min=1e-7).log())
-        apart = summed(terms, layout)[summed(alive, layout) > 1 + 1e-3]
+        apart = layout.summed(terms)[layout.summed(alive) > 1 + 1e-3]
         total = total + (len(soft.seen) - layer) * (apart.mean() if len(apart) else 0.0)
     return total
 

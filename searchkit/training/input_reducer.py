@@ -18,7 +18,6 @@ from searchkit._internal.checks import check_count, check_fields
 from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
-from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen
 from searchkit.training.loop import fit
@@ -88,4 +87,4 @@ def _distilled(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor
         model.train()
     predicted = model.predictor("input", 0).score(Seen(embedded, layout, layout, lambda: embedded))
     divergence = target * (target.clamp(min=1e-9).log() - predicted.clamp(min=1e-9).log())
-    yield summed(divergence, layout).mean()
+    yield layout.summed(divergence).mean()

@@ -23,7 +23,6 @@ from searchkit.records import Candidate
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
@@ -89,9 +88,7 @@ class LTP(Schedule):
     def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)
         logits, faded = model.fade(batch.tokens, reducers, Sigmoid(model.learned["thresholds"], self.temperature))
-        shares = (
-            torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]]) / batch.layout.lengths
-        )  # (N, B)
+        shares = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]]) / batch.layout.lengths  # (N, B)
         yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * shares.sum(0).mean()
 
 

@@ -25,7 +25,6 @@ from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
-from searchkit.reduction.ragged import summed
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.trace import Trace
@@ -104,7 +103,7 @@ class Transkimmer(Schedule):
 
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())
-        kept = torch.stack([summed(alive, batch.layout) for alive in faded.alive[1:]], 1)  # (B, N)
+        kept = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]], 1)  # (B, N)
         excess = skim_share(self.measure, model, kept, batch) - (self.target or 0.0)
         task = model.head.loss(logits, batch.labels, batch.layout)
         if self.target is None:

@@ -68,7 +68,7 @@ class ModernBlock:
     def _turned(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Rotary position embedding (arXiv 2104.09864), in float32 or more: rotates pairs (i, i + E / 2) of a head."""
         precise = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        by_head = precise.reshape(len(rows), self.heads, -1)  # (T, H, E)
+        by_head = precise.reshape(rows.shape[0], self.heads, -1)  # (T, H, E)
         first, second = by_head.chunk(2, dim=-1)
         quarter = torch.cat((-second, first), dim=-1)  # every pair turned by 90 degrees
         turned = by_head * cosines[:, None] + quarter * sines[:, None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from searchkit.reduction.attention import Read
-from searchkit.reduction.ragged import Layout, summed
+from searchkit.reduction.ragged import Layout
 
 Scale = Literal["relative", "probability"]
 
@@ -50,19 +50,18 @@ class Seen:
         """(B,) tokens alive in each example; in a relaxed pass their summed weights."""
         if self.alive is None:
             return self.layout.lengths
-        return summed(self.alive, self.layout)
+        return self.layout.summed(self.alive)
 
     def shares(self, positive: Tensor) -> Tensor:
         """(T,) positive scores divided by their sum over the example's living tokens."""
         present = positive if self.alive is None else positive * self.alive
-        return present / summed(present, self.layout).clamp(min=1e-30)[self.layout.examples]
+        return present / self.layout.summed(present).clamp(min=1e-30)[self.layout.examples]
 
     def softmax(self, logits: Tensor) -> Tensor:
         """(T,) softmax over the example's living tokens."""
         dead = None if self.alive is None else self.alive <= 0
         voting = logits.detach() if dead is None else logits.detach().masked_fill(dead, -torch.inf)
-        peak = torch.full_like(self.layout.lengths, -torch.inf, dtype=logits.dtype)
-        peak = peak.scatter_reduce(0, self.layout.examples, voting, "amax")
+        peak = self.layout.highest(voting)
         return self.shares((logits - peak[self.layout.examples]).clamp(max=0.0).exp())
 
 

@@ -54,7 +54,7 @@ class BlockScorer(nn.Module):
 
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
         first, second = (9 * heads**2 * (SIZE // step) ** 2 for step in (1, 2))
-        return (first + second + self.out.weight.numel()) * _blocks(layout)[1]
+        return (first + second + self.out.weight.numel()) * layout.blocks(SIZE).counts
 
 
 def own_blocks(attention: AttentionMap) -> Tensor:
@@ -63,8 +63,9 @@ def own_blocks(attention: AttentionMap) -> Tensor:
     Queries count with their weight, so that what a relaxed pass has removed is as absent as what is gone.
     """
     layout, heads = attention.layout, attention.heads
-    block, _ = _blocks(layout)
-    column = torch.full((int(block.max()) + 1, SIZE), layout.width, device=block.device)  # a column of zeros
+    blocks = layout.blocks(SIZE)
+    block = blocks.numbers
+    column = torch.full((blocks.total, SIZE), layout.width, device=block.device)  # a column of zeros
     column[block, layout.positions % SIZE] = layout.slots - layout.examples * layout.width
     rows = layout.unpad(attention.probabilities.transpose(1, 2))  # (T, H, L)
     near = nn.functional.pad(rows, (0, 1)).gather(2, column[block][:, None, :].expand(-1, heads, -1))
@@ -74,15 +75,6 @@ def own_blocks(attention: AttentionMap) -> Tensor:
 def squares_of(seen: Seen) -> tuple[Tensor, Tensor]:
     """(N, H, S, S) the map's squares on the diagonal, one per block that has tokens; (T,) the block of each token."""
     near, layout = seen.of_map, seen.layout
-    block, counts = _blocks(layout)
-    squares = near.new_zeros(int(counts.sum()), SIZE, *near.shape[1:])
-    return squares.index_put((block, layout.positions % SIZE), near).transpose(1, 2), block
-
-
-def _blocks(layout: Layout) -> tuple[Tensor, Tensor]:
-    """(T,) the number of each token's block, counted through the batch, and (B,) blocks of each example."""
-    within = layout.positions // SIZE
-    new = torch.ones_like(within, dtype=torch.bool)
-    new[1:] = (within[1:] != within[:-1]) | (layout.examples[1:] != layout.examples[:-1])
-    counts = torch.zeros_like(layout.lengths).index_add_(0, layout.examples, new.long())
-    return new.cumsum(0) - 1, counts
+    blocks = layout.blocks(SIZE)
+    squares = near.new_zeros(blocks.total, SIZE, *near.shape[1:])
+    return squares.index_put((blocks.numbers, layout.positions % SIZE), near).transpose(1, 2), blocks.numbers
