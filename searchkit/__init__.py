@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
+    from searchkit.hf.loading import load
     from searchkit.objective import Constraint, Objective
     from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
     from searchkit.reduction.plugins import register
@@ -59,6 +60,7 @@ _HOME: Final[dict[str, str]] = {
     "Thresholds": "space",
     "Trial": "records",
     "TrialError": "errors",
+    "load": "hf.loading",
     "open": "runs.python",
     "register": "reduction.plugins",
     "run": "runs.python",
@@ -94,6 +96,7 @@ __all__ = [
     "Thresholds",
     "Trial",
     "TrialError",
+    "load",
     "open",
     "register",
     "run",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from searchkit.reduction.families import FAMILIES
+from searchkit.reduction.families import FAMILIES, family_name
 from searchkit.reduction.heads import Reads
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.trace import Trace
@@ -45,7 +45,7 @@ class Shape:
         """Read the sizes from a transformers config; the families spell the same sizes differently."""
         feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
         embedding = getattr(config, "embedding_size", config.hidden_size)
-        family = FAMILIES[config.model_type]
+        family = FAMILIES[family_name(config)]
         return cls(
             config.num_hidden_layers,
             config.hidden_size,

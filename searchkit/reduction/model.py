@@ -52,15 +52,15 @@ class AdaptiveModel(nn.Module):
     recipe ended with, stand in the stock config under `searchkit`, and so travel with the checkpoint.
     """
 
-    def __init__(self, stock: Any) -> None:
+    def __init__(self, stock: Any, predictors: nn.ModuleDict | None = None) -> None:
+        """Wrap a stock model; `predictors` are the trained scorers that its notes name, made untrained by default."""
         super().__init__()
         self.stock = stock
         self.view = view_of(stock)
         self.head = head_of(stock.config, type(stock).__name__)
         self.shape = Shape.of_config(stock.config, reads=self.view.reads)
-        self.predictors = nn.ModuleDict()
-        for name, settings in self.notes.get("predictors", {}).items():
-            self._attach(name, settings)
+        made = self.notes.get("predictors", {})
+        self.predictors = untrained_predictors(made, self.shape) if predictors is None else predictors
         self.learned = nn.ParameterDict()  # what a stage of training learns beside, such as thresholds
         self.train(stock.training)
 
@@ -83,8 +83,8 @@ class AdaptiveModel(nn.Module):
             log.warning("predictors %r of the model begin anew: they were made with %s, not %s", name, made, settings)
         if made != settings or name not in self.predictors:
             self.note("predictors", {**self.notes.get("predictors", {}), name: settings})
-            self._attach(name, settings)
-            self.predictors[name].to(next(self.stock.parameters()).device)
+            made_now = untrained_predictors({name: settings}, self.shape)[name]
+            self.predictors[name] = made_now.to(next(self.stock.parameters()).device)
         return cast(nn.ModuleList, self.predictors[name])
 
     def forget(self, keep: Collection[str]) -> list[str]:
@@ -100,12 +100,6 @@ class AdaptiveModel(nn.Module):
         if gone:
             self.stock.config.searchkit = {"predictors": kept} if kept else {}
         return gone
-
-    def _attach(self, name: str, settings: Mapping[str, Any]) -> None:
-        count, predictor = 1 if name == "input" else self.shape.layers, PREDICTORS.look_up(name)
-        self.predictors[name] = nn.ModuleList(
-            predictor(self.shape.width, self.shape.heads, **settings) for _ in range(count)
-        )
 
     def learn(self, name: str, initial: Tensor) -> nn.Parameter:
         """Add a parameter that a stage of training learns and settles at its end."""
@@ -280,6 +274,22 @@ class AdaptiveModel(nn.Module):
             ) from error
         if self.predictors:
             self.load_predictors(folder)
+
+
+def untrained_predictors(notes: Mapping[str, Mapping[str, Any]], shape: Shape) -> nn.ModuleDict:
+    """Make new predictors of these kinds (name -> settings), one per layer (one alone for "input").
+
+    Raises StudyError for a name that nobody registered.
+    """
+    kinds = ((name, PREDICTORS.look_up(name), settings) for name, settings in notes.items())
+    return nn.ModuleDict(
+        {
+            name: nn.ModuleList(
+                kind(shape.width, shape.heads, **settings) for _ in range(1 if name == "input" else shape.layers)
+            )
+            for name, kind, settings in kinds
+        }
+    )
 
 
 def _keeps_first(plan: ReductionPlan) -> bool:

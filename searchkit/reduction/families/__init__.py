@@ -11,7 +11,18 @@ from searchkit.reduction.families.post_norm import BERT, DISTILBERT, ELECTRA, RO
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.plugins import Registry
 
-__all__ = ["FAMILIES", "Block", "Family", "View", "check_supported", "family_of", "reads", "view_of"]
+__all__ = [
+    "FAMILIES",
+    "PREFIX",
+    "Block",
+    "Family",
+    "View",
+    "check_supported",
+    "family_name",
+    "family_of",
+    "reads",
+    "view_of",
+]
 
 FAMILIES: Final[Registry[Family]] = Registry(
     "family",
@@ -38,10 +49,18 @@ HONOURED: Final[dict[str, tuple[object, ...]]] = {
 }
 
 
+PREFIX: Final = "searchkit-"  # of the model_type of a folder that searchkit ships: "searchkit-bert" is a BERT
+
+
+def family_name(config: Any) -> str:
+    """The model_type whose encoder a config describes: "bert" for "bert" and for "searchkit-bert"."""
+    return str(config.model_type).removeprefix(PREFIX)
+
+
 def family_of(config: Any, where: str) -> Family:
     """The family of a config; DataError where there is none, or a setting that the packed pass does not honour."""
-    check_supported(config.model_type, where)
-    family = FAMILIES[config.model_type]
+    check_supported(family_name(config), where)
+    family = FAMILIES[family_name(config)]
     for setting, honoured in HONOURED.items():
         if (value := getattr(config, setting, None)) not in honoured:
             allowed = " or ".join(repr(value) for value in honoured if value is not None) or "none at all"
@@ -61,7 +80,7 @@ def check_supported(model_type: str, where: str) -> None:
 
 def reads(config: Any, head: str) -> Reads:
     """Rows that this kind of head reads of an encoder with this config, the same as the `reads` of its view."""
-    return HEADS.look_up(head).reads or FAMILIES.look_up(config.model_type).pooling(config)
+    return HEADS.look_up(head).reads or FAMILIES.look_up(family_name(config)).pooling(config)
 
 
 def view_of(stock: Any) -> View:
