@@ -1,17 +1,22 @@
 """Benchmark of realised speed: the measured speed-up over the MACs ratio.
 
 Needs a real model beside the checkout, and SST-2 for the mix of lengths. Every pass of a plan is timed next to passes
-of the unreduced model, in turns. The unreduced side is the faster of two: ours (packed, fused attention) and the stock
+of the unreduced model, in turns. The unreduced side is the faster of two: ours in the same runtime, and the stock
 transformers model with its fused attention on a padded batch of the same token ids. Fixed lengths use random token ids:
 with lengths alone the content of a text decides nothing about time.
 
-plans: constant ratio (each layer keeps 0.9 or 0.8 of what it is given), and what benchmarks.family found for
-LengthDrop's lengths, where its results are there. realised = measured speed-up / MACs ratio; 1 would be perfect.
+runtimes: "packed" for every batch; "lean", the pass that one example takes on a CPU, for batches of one. threads: one
+for single texts, and as many as torch takes for every batch.
+
+plans: constant ratio (each layer keeps 0.9 or 0.8 of what it is given), "half" (the first layer whole, then 0.6 and
+fewer), and what benchmarks.family found for LengthDrop's lengths, where its results are there.
+realised = measured speed-up / MACs ratio; 1 would be perfect.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.family import SHARED
 from benchmarks.result import finish
+from searchkit.reduction import lean
 from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.device import device_of, dtype_of, synchronize
 from searchkit.reduction.loading import load_model
@@ -32,8 +38,10 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import TextClassification
 
-LENGTHS = (64, 128, 384)
+LENGTHS = (24, 64, 128, 384)
 BATCHES = (1, 8, 32)
+RUNTIMES = ("packed", "lean")  # a runtime that is not PyTorch joins here, and in `_passes`
+HALF = (1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 VOCABULARY = range(2000, 20_000)  # whole words of BERT's vocabulary
 
 
@@ -41,18 +49,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto", help="the lean pass takes fp32 alone")
+    parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
+    parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
+    parser.add_argument("--threads", type=int, nargs="*", default=(1, 0), help="0: as many as torch takes")
     arguments = parser.parse_args()
     device = device_of(arguments.device)
-    dtype = dtype_of("auto", device)
+    dtype = dtype_of(arguments.dtype, device)
     models = [load_model(str(SHARED / "models" / "minilm-l6"), labels=2) for _ in range(2)]
     ours, stock = models[0].to(device, dtype).frozen(), models[1].to(device, dtype).eval().stock
-    rows = []
-    for kind in (*LENGTHS, "mix"):
-        for batch in BATCHES:
+    rows, all_threads = [], torch.get_num_threads()
+    for threads in dict.fromkeys(count or all_threads for count in arguments.threads):
+        torch.set_num_threads(threads)
+        for kind, batch in itertools.product((*arguments.lengths, "mix"), arguments.batches):
+            if batch > 1 and threads < all_threads:
+                continue  # few threads are for single texts
             inputs = [drawn(kind, batch, seed).to(device) for seed in range(4)]
-            for name, lengths in plans(ours.shape.layers).items():
-                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds)
-                rows.append({"length": kind, "batch": batch, "plan": name, **row})
+            for (name, lengths), runtime in itertools.product(plans(ours.shape.layers).items(), RUNTIMES):
+                if runtime == "lean" and (batch > 1 or device.type != "cpu" or dtype not in lean.DTYPES):
+                    continue
+                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds, runtime)
+                key = {"length": kind, "batch": batch, "plan": name, "runtime": runtime, "threads": threads}
+                rows.append({**key, **row})
                 print(rows[-1], flush=True)
     finish("realised_speed", {"rows": rows})
 
@@ -60,6 +78,8 @@ def main() -> None:
 def plans(layers: int) -> dict[str, tuple[float, ...]]:
     """Plans by name; searched ones from the table that benchmarks.family leaves."""
     lengths = {f"constant ratio {kept}": tuple(kept**layer for layer in range(1, layers + 1)) for kept in (0.9, 0.8)}
+    if layers == len(HALF):
+        lengths["half"] = HALF
     table = Path(__file__).parent / "results" / "family.json"
     for row in json.loads(table.read_text())["figures"]["rows"] if table.exists() else ():
         if (row["recipe"], row["space"]) == ("length_drop", "lengths") and row.get("candidate"):
@@ -84,11 +104,23 @@ def _mixed(batch: int, seed: int) -> list[int]:
     return [int(length) for length in lengths[start : start + batch]]
 
 
+def _passes(ours: AdaptiveModel, runtime: str) -> Callable[[Tokens, ReductionPlan], Any]:
+    """The pass of a runtime."""
+    if runtime == "packed":
+        return ours.packed
+    dtype = next(ours.parameters()).dtype
+    if dtype not in lean.DTYPES:
+        raise SystemExit(
+            f"the lean pass is for {', '.join(map(str, lean.DTYPES))}, the model is {dtype}; --dtype float32"
+        )
+    return ours  # one example on a CPU takes it by itself
+
+
 def compared(
-    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int
+    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int, runtime: str = "packed"
 ) -> dict[str, float]:
     """Medians over rounds, averaged over inputs; the three sides take turns at being first."""
-    whole = ReductionPlan.unreduced(ours.shape.layers)
+    whole, passed = ReductionPlan.unreduced(ours.shape.layers), _passes(ours, runtime)
     padded = [_padded(tokens) for tokens in inputs]
     with torch.inference_mode():
         needed = sum(float(macs(ours(tokens, plan).trace, ours.shape).sum()) for tokens in inputs)
@@ -97,8 +129,8 @@ def compared(
         for turn in range(-1, rounds):
             for number, tokens in enumerate(inputs):
                 sides: list[tuple[str, Callable[[], Any]]] = [
-                    ("reduced", lambda: ours(tokens, plan)),  # noqa: B023
-                    ("unreduced", lambda: ours(tokens, whole)),  # noqa: B023
+                    ("reduced", lambda: passed(tokens, plan)),  # noqa: B023
+                    ("unreduced", lambda: passed(tokens, whole)),  # noqa: B023
                     ("stock", lambda: stock(**padded[number])),  # noqa: B023
                 ]
                 for name, side in sides[turn % 3 :] + sides[: turn % 3]:

@@ -55,7 +55,9 @@ def passes_over(
         with torch.inference_mode():  # the mode is set per thread
             cache.begin(wanted)
             walked = iter(Walk(model, tokens, together, reducer_template, cache).predicted())
-            every = (next(walked) if can else model(tokens, plan) for plan, can in zip(plans, shared, strict=True))
+            every = (
+                next(walked) if can else model.packed(tokens, plan) for plan, can in zip(plans, shared, strict=True)
+            )
             passes = [Passes(predicted.logits.float().cpu(), predicted.trace.cpu()) for predicted in every]
         if cache.budget and split.device.type == "cpu":
             give_back_memory()  # memory between the kept nodes, about half of theirs

@@ -10,11 +10,14 @@ from collections.abc import Collection, Sequence
 from torch import Tensor
 
 from searchkit.reduction.families import Block
+from searchkit.reduction.lean import encode_alone, goes_alone
 from searchkit.reduction.matmul import piecewise
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import Predictors
 from searchkit.reduction.state import Encoding, State
+
+__all__ = ["encode", "encode_alone", "goes_alone"]
 
 
 def encode(

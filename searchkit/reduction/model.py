@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from searchkit.errors import QUOTED, DataError, one_line
 from searchkit.reduction.checkpoint import listed, load_config, quiet_transformers
 from searchkit.reduction.cost import Shape
-from searchkit.reduction.encoder import encode
-from searchkit.reduction.families import view_of
+from searchkit.reduction.encoder import encode, encode_alone, goes_alone
+from searchkit.reduction.families import Block, lean_block, view_of
 from searchkit.reduction.heads import UNREACHABLE, head_of
 from searchkit.reduction.plan import Reducer, ReductionPlan
 from searchkit.reduction.ragged import Layout, Tokens
@@ -57,6 +57,7 @@ class AdaptiveModel(nn.Module):
         super().__init__()
         self.stock = stock
         self.view = view_of(stock)
+        self.lone_blocks: tuple[Block, ...] = ()  # for one example, made once no weight changes any more
         self.head = head_of(stock.config, type(stock).__name__)
         self.shape = Shape.of_config(stock.config, reads=self.view.reads)
         made = self.notes.get("predictors", {})
@@ -126,8 +127,36 @@ class AdaptiveModel(nn.Module):
     ) -> Predicted:
         """Predict under a plan, without the layers in `skip`.
 
-        `embedded` saves embedding the tokens again; `after_first_attention` (see `begin`) the first attention too.
+        `embedded` saves embedding the tokens again; `after_first_attention` (see `begin`) the first attention too. For
+        one example, without a gradient, on a CPU, it is the lean pass, whose last digits are not the packed pass's.
         """
+        whole = not skip and embedded is None and after_first_attention is None and not self.training
+        if whole and goes_alone(tokens, self.view.output.weight.dtype):
+            return self._lean(tokens, plan)
+        return self.packed(tokens, plan, skip, embedded, after_first_attention)
+
+    def _lean(self, tokens: Tokens, plan: ReductionPlan) -> Predicted:
+        restore = self.needs_buffer(plan)
+        encoding = encode_alone(
+            self.lone_blocks or self.view.blocks,
+            self.embed(tokens),
+            tokens.layout,
+            plan,
+            predictors=self.predictor,
+            restore=restore,
+            first_only=self.reads_first_only and not restore,
+        )
+        return self.read(encoding, tokens.layout)
+
+    def packed(
+        self,
+        tokens: Tokens,
+        plan: ReductionPlan,
+        skip: Collection[int] = (),
+        embedded: Tensor | None = None,
+        after_first_attention: State | None = None,
+    ) -> Predicted:
+        """`forward` by the packed pass, however many examples there are: the numbers of an evaluation."""
         restore = self.needs_buffer(plan)
         encoding = encode(
             self.view.blocks,
@@ -156,6 +185,7 @@ class AdaptiveModel(nn.Module):
         """Copy for inference alone: its weights must not change any more."""
         self.eval().requires_grad_(False)
         self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
+        self.lone_blocks = tuple(map(lean_block, self.view.blocks))
         return self
 
     def static_trace(self, whole: Layout, plan: ReductionPlan) -> Trace | None:
@@ -176,7 +206,8 @@ class AdaptiveModel(nn.Module):
 
     def needs_buffer(self, plan: ReductionPlan) -> bool:
         """Return whether the head reads Drop-and-Restore's buffer: every token, or first tokens that may be dropped."""
-        return self.view.reads == "tokens" or not _keeps_first(plan)
+        unprotected = any(reducer is not None and "cls" not in reducer.protect for reducer in plan.slots)
+        return self.view.reads == "tokens" or unprotected
 
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
         """Outputs of the head on an encoding of examples whose whole layout is `layout`."""
@@ -290,7 +321,3 @@ def untrained_predictors(notes: Mapping[str, Mapping[str, Any]], shape: Shape) -
             for name, kind, settings in kinds
         }
     )
-
-
-def _keeps_first(plan: ReductionPlan) -> bool:
-    return all(reducer is None or "cls" in reducer.protect for reducer in plan.slots)

@@ -89,7 +89,7 @@ def test_a_walk_is_a_plain_pass_in_every_family(name: str) -> None:
     plans, given = plans_of(like, 12, seed=5), tokens(examples(5, seed=4))
     for plan, one in zip(plans, walk(model, given, plans, like), strict=True):
         with torch.inference_mode():
-            plain = model(given, plan)
+            plain = model.packed(given, plan)
         torch.testing.assert_close(one.logits, plain.logits, atol=1e-5, rtol=0)
         for item in fields(plain.trace):
             assert torch.equal(getattr(one.trace, item.name), getattr(plain.trace, item.name))
@@ -102,7 +102,7 @@ def test_a_reader_and_an_unprotected_first_token_keep_their_buffers_apart(fate: 
         model, plans, given = model_of(name, "random"), plans_of(like, 12, seed=6), tokens(examples(5, seed=1))
         for plan, one in zip(plans, walk(model, given, plans, like), strict=True):
             with torch.inference_mode():
-                plain = model(given, plan)
+                plain = model.packed(given, plan)
             torch.testing.assert_close(one.logits, plain.logits, atol=1e-5, rtol=0)
             assert same(one, walk(model, given, [plan], like)[0])
 

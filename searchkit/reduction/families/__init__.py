@@ -20,6 +20,7 @@ __all__ = [
     "check_supported",
     "family_name",
     "family_of",
+    "lean_block",
     "reads",
     "view_of",
 ]
@@ -86,3 +87,9 @@ def reads(config: Any, head: str) -> Reads:
 def view_of(stock: Any) -> View:
     """The view of a stock `...ForSequenceClassification` or `...ForQuestionAnswering`."""
     return family_of(stock.config, type(stock).__name__).view(stock)
+
+
+def lean_block(block: Block) -> Block:
+    """The block's form for few rows, whose weights must not change any more: its `lean()`, or itself if it has none."""
+    made: Block = block.lean() if hasattr(block, "lean") else block
+    return made

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from searchkit.reduction.families.base import Family, View
+from searchkit.reduction.families.base import Block, Family, View
+from searchkit.reduction.families.lean import LeanPostNorm, function_of, is_plain, norm_of, product_of, product_with
 from searchkit.reduction.heads import head_of
 from searchkit.reduction.matmul import product
 
@@ -48,6 +49,9 @@ class PostNormBlock:
     def joined(self) -> PostNormBlock:
         return replace(self, fused=self._weights(0))
 
+    def lean(self) -> Block:
+        return _lean(self, *(self.fused or self._weights(0))) or self
+
     def _part(self, start: int) -> Callable[[Tensor], Tensor]:
         """Fused linear layer of the query, key and value weights, from number `start` on."""
         if self.fused is None:
@@ -70,6 +74,38 @@ class PostNormBlock:
     def transformed(self, hidden: Tensor) -> Tensor:
         grown = self.activation(product(self.up, hidden))
         return self.output_norm(self.output_dropout(product(self.down, grown)) + hidden)  # type: ignore[no-any-return]
+
+
+def _lean(block: PostNormBlock, weight: Tensor, bias: Tensor) -> LeanPostNorm | None:
+    """The block without its modules, whose query, key and value have this weight (3 * D, D) and bias (3 * D,) together.
+
+    None where a module is not of the plain kind, or has hooks.
+    """
+    products = (block.query, block.key, block.value, block.attention_output, block.up, block.down)
+    norms = (block.attention_norm, block.output_norm)
+    dropouts = (block.attention_output_dropout, block.output_dropout)
+    plain = (
+        all(is_plain(part, nn.Linear) and part.bias is not None for part in products)
+        and all(is_plain(part, nn.LayerNorm) for part in norms)
+        and all(is_plain(part, nn.Dropout) or is_plain(part, nn.Identity) for part in dropouts)
+    )
+    if not plain:
+        return None
+    width = len(bias) // 3
+    return LeanPostNorm(
+        heads=block.heads,
+        window=block.window,
+        projection=product_with(weight, bias),
+        query=product_with(weight[:width], bias[:width]),
+        others=product_with(weight[width:], bias[width:]),
+        value=product_with(weight[2 * width :], bias[2 * width :]),
+        output=product_of(block.attention_output),
+        attention_norm=norm_of(block.attention_norm),
+        up=product_of(block.up),
+        activation=function_of(block.activation),
+        down=product_of(block.down),
+        output_norm=norm_of(block.output_norm),
+    )
 
 
 def bert(stock: Any) -> View:
