@@ -5,7 +5,6 @@ It is no child of the model, whose weights it reads: the model would contain its
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final, cast
 
 import torch
@@ -51,8 +50,7 @@ class Packed:
             return self._plain(tokens, plan)  # type: ignore[no-any-return]
         versions, joined = self._versions(), self._joined
         if joined is None or joined[0] != versions:  # two threads may both make it, of the same weights
-            model = AdaptiveModel(self._stock, self._stock.predictors)
-            model.view = replace(model.view, blocks=tuple(block.joined() for block in model.view.blocks))
+            model = AdaptiveModel(self._stock, self._stock.predictors).join()
             self._joined = joined = (versions, model)
         return joined[1](tokens, plan)  # type: ignore[no-any-return]
 

@@ -183,7 +183,10 @@ class AdaptiveModel(nn.Module):
 
     def frozen(self) -> AdaptiveModel:
         """Copy for inference alone: its weights must not change any more."""
-        self.eval().requires_grad_(False)
+        return self.eval().requires_grad_(False).join()
+
+    def join(self) -> AdaptiveModel:
+        """Make the blocks' copies of weights for inference, of many examples and of one, as the weights are now."""
         self.view = replace(self.view, blocks=tuple(block.joined() for block in self.view.blocks))
         self.lone_blocks = tuple(map(lean_block, self.view.blocks))
         return self
