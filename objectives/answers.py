@@ -12,7 +12,6 @@ from objectives.quality import Rows, mean, means
 from searchkit.errors import StudyError
 from searchkit.objective import Objective, Subject
 from searchkit.records import Estimate
-from searchkit.tasks.spans import best_answers
 
 # both objectives need the same answers, and finding and scoring them takes longer than a mean
 _SCORES: WeakKeyDictionary[Subject, NDArray[np.float64]] = WeakKeyDictionary()
@@ -33,7 +32,7 @@ def _scores(subject: Subject, name: str) -> NDArray[np.float64]:
         answers = subject.data.answers
         if answers is None:
             raise StudyError(f"{name} needs a task whose examples say which answers are right (Encoded.answers)")
-        _SCORES[subject] = squad_scores(best_answers(subject.logits, subject.data), answers.golds)
+        _SCORES[subject] = squad_scores(subject.spans.texts(answers.contexts), answers.golds)
     return _SCORES[subject]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from searchkit.reduction.ragged import Tokens
     from searchkit.reduction.trace import Trace
     from searchkit.tasks.base import Encoded, Labels
+    from searchkit.tasks.spans import Spans
 
 Kept = TypeVar("Kept")
 
@@ -66,6 +67,10 @@ class Subject(Protocol):
     @property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether each prediction is the label."""
+
+    @property
+    def spans(self) -> Spans:
+        """Best answer of each question of the data."""
 
     @property
     def trace(self) -> Trace:

@@ -283,7 +283,8 @@ OUTCOMES: Final[dict[str, type[Measured] | type[Pruned] | type[Failed]]] = {
 class Trial:
     """An ask with its outcome, the seconds it took, and the environment it was measured in (device, dtype, ...).
 
-    examples: objective -> what its value is made of, where racing needs it; not stored, since it can be measured again
+    examples: objective -> what its value is made of, where racing needs it; outputs: what the model predicted, where
+    that is kept. Neither is stored with the trial, since it can be measured again
 
     >>> from searchkit import Ask, Candidate, Failed, Trial
     >>> trial = Trial(Ask(0, Candidate.of(lengths=(0.5,))), Failed("timeout", "took more than 900 s"), 900.0)
@@ -296,6 +297,7 @@ class Trial:
     seconds: float
     environment: Mapping[str, Scalar] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    outputs: Any = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:

@@ -150,7 +150,7 @@ def verify(
     """Replay a run: given the stored outcomes in order, the engine must ask for exactly the stored candidates."""
     with loading():
         from searchkit.runs.config import Conditions
-        from searchkit.runs.verify import measured_again, replayed
+        from searchkit.runs.verify import measured_again, predicted_again, replayed
 
     folder = Folder(run)
     with notices():
@@ -160,4 +160,7 @@ def verify(
         conditions = Conditions(runs=folder.path.parent, device=device, dtype=dtype, threads=threads)
         with bars() as progress:
             same = measured_again(folder, again, conditions, progress)
+            predictions = predicted_again(folder, again, conditions, progress)
         say(f"measured {same} trials again: the same values")
+        if predictions:
+            say(f"predicted with {predictions} models on the report split again: the same to the last bit")

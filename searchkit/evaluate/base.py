@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from searchkit.records import Ask, Candidate, Pruned, Scalar, Trial
 
@@ -19,11 +19,12 @@ class Prepared:
     """Candidates by key after the computation that they share.
 
     verdicts: on those that need not be measured, since a constraint turns them down or they lost the race; subjects: of
-    the others, as far as their passes are made already
+    the others, as far as their passes are made already; outputs: of these, what their trials bring along
     """
 
     verdicts: Mapping[str, Pruned] = field(default_factory=dict)
     subjects: Mapping[str, Subject] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Bench(Protocol):

@@ -12,6 +12,7 @@ import torch
 from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.passes import Passes, joined
 from searchkit.evaluate.plan_runner import PlanRunner
+from searchkit.evaluate.predictions import predicted
 from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
@@ -29,7 +30,10 @@ LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 
 @dataclass(frozen=True, eq=False)
 class SupernetBench:
-    """Model and recipe with one split; `limits` are the constraints as the study gives them."""
+    """Model and recipe with one split.
+
+    limits: the constraints as the study gives them; keeps_outputs: trials bring along what the model predicted
+    """
 
     runner: PlanRunner
     data: Encoded
@@ -39,6 +43,7 @@ class SupernetBench:
     parts: int = 1
     limits: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+    keeps_outputs: bool = False
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @property
@@ -95,7 +100,11 @@ class SupernetBench:
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """The passes of these candidates, made together; verdicts on those that need no measurement."""
         subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
-        return screened(subjects.values(), self.resolved_constraints(), self.shards, race, self.runner.passes_over)
+        done = screened(subjects.values(), self.resolved_constraints(), self.shards, race, self.runner.passes_over)
+        if not self.keeps_outputs:
+            return done
+        own = {key: subject for key, subject in done.subjects.items() if isinstance(subject, SupernetSubject)}
+        return replace(done, outputs={key: predicted(subject) for key, subject in own.items()})
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over the whole split; a plan's result depends neither on the others nor on the cache."""

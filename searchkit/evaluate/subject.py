@@ -19,12 +19,13 @@ from searchkit.errors import StudyError, TrialError
 from searchkit.evaluate.passes import Passes
 from searchkit.evaluate.split import Split
 from searchkit.objective import Kept
-from searchkit.records import Candidate
+from searchkit.records import Candidate, Scalar
 from searchkit.reduction.cost import Shape
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.trace import Trace
+from searchkit.tasks.spans import Spans, best_spans
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded, Labels
@@ -35,6 +36,8 @@ class Holder(Protocol):
 
     @property
     def model(self) -> AdaptiveModel: ...
+    @property
+    def environment(self) -> Mapping[str, Scalar]: ...
     @property
     def split(self) -> Split: ...
     @property
@@ -140,14 +143,16 @@ class SupernetSubject:
         return trace
 
     @cached_property
+    def raw_passes(self) -> Passes:
+        """Logits, finite or not, and trace of the whole split, in the order of the data."""
+        return self.prepared or self.bench.passes([self.plan])[0]
+
+    @cached_property
     def passes(self) -> Passes:
         """Logits and trace of the whole split, in the order of the data; TrialError if a logit is not finite."""
-        made = self.prepared
-        if made is None:
-            (made,) = self.bench.passes([self.plan])
-        if not torch.isfinite(made.logits).all():
+        if not torch.isfinite(self.raw_passes.logits).all():
             raise TrialError("the model's logits are not finite", kind="nan")
-        return made
+        return self.raw_passes
 
     @property
     def logits(self) -> NDArray[np.float32]:
@@ -169,6 +174,13 @@ class SupernetSubject:
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether each prediction is the label."""
         return np.equal(self.predictions, self.labels)
+
+    @cached_property
+    def spans(self) -> Spans:
+        """Best answer of each question; StudyError for data without answers."""
+        if self.data.answers is None:
+            raise StudyError("answers need a task whose examples say which ones are right (Encoded.answers)")
+        return best_spans(self.logits, self.data)
 
     @property
     def trace(self) -> Trace:

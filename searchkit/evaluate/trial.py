@@ -49,7 +49,7 @@ def measure_together(
             yield Trial(ask, prepared.verdicts[ask.key], share, dict(bench.environment))
         else:
             trial = measure(ask, bench, objectives, race=race, subject=prepared.subjects.get(ask.key))
-            yield replace(trial, seconds=trial.seconds + share)
+            yield replace(trial, seconds=trial.seconds + share, outputs=prepared.outputs.get(ask.key))
 
 
 def _prepared(asks: Sequence[Ask], bench: Bench, race: RaceState | None) -> tuple[Prepared, Failed | None]:
@@ -158,7 +158,7 @@ def measure(
         outcome, examples = _attempt(ask, bench.smaller(), objectives, known, race)
         outcome = replace(outcome, attempts=2) if isinstance(outcome, Failed) else outcome
     seconds = time.perf_counter() - start + (before.seconds if before else 0.0)
-    return Trial(ask, outcome, seconds, dict(bench.environment), examples)
+    return Trial(ask, outcome, seconds, dict(bench.environment), examples, before.outputs if before else None)
 
 
 def _attempt(

@@ -32,7 +32,7 @@ class SupernetWorkbench:
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
     cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
     limits on candidates; tables: calibration tables of modelled objectives, by name; plug_ins: what was registered
-    where it was made
+    where it was made; keeps_outputs: trials bring along what the model predicted
     """
 
     config: Mapping[str, Any]
@@ -50,6 +50,7 @@ class SupernetWorkbench:
     constraints: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     plug_ins: tuple[PlugIn, ...] = field(default_factory=registered)
+    keeps_outputs: bool = False
 
     @classmethod
     def of_folder(
@@ -76,6 +77,7 @@ class SupernetWorkbench:
             self.shards,
             self.constraints,
             self.tables,
+            self.keeps_outputs,
         )
 
 

@@ -34,6 +34,7 @@ def workbench(session: Session, split: str) -> Workbench:
         cache_bytes=session.conditions.cache_mib << 20,
         shards=study.racing.shards if study.racing and study.race and split == "search" else 1,
         constraints=tuple(study.constraints) if split == "search" else (),
+        keeps_outputs=split == "report",
     )
     return replace(bench, tables=calibrated(session, bench.build)) if split == "search" else bench
 

@@ -54,6 +54,11 @@ class Folder:
         """Path of the calibration tables of modelled objectives."""
         return self.path / "calibration.json"
 
+    @property
+    def predictions(self) -> Path:
+        """Path of what the front and the unreduced model predict on the report split."""
+        return self.path / "predictions.parquet"
+
     def seconds(self, phase: str) -> Path:
         """Path of the file with a phase's seconds."""
         return self.path / f".{phase}_seconds"

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from searchkit._internal.progress import Stopwatch
+from searchkit._internal.progress import Stopwatch, step
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Failed, Trial
-from searchkit.report.results import PUBLISHED, Results
+from searchkit.report.results import PUBLISHED, UNREDUCED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.cache import SupernetCache
+from searchkit.runs.kept import KeptPredictions
 from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
 from searchkit.runs.results import DUPLICATES, counts, gathered
@@ -28,12 +29,17 @@ Families = dict[str, tuple[Candidate, ...]]  # baselines by name
 
 
 def report(session: Session) -> Results:
-    """Measure the front and the baselines on the report split, and gather the results."""
+    """Measure the front and the baselines on the report split, and gather the results.
+
+    What the front and the unreduced model predict there is kept in the folder.
+    """
     study, store = session.study, session.stores.open("search")
     trials, compared = store.trials(), families(session)
-    wanted = [candidate for family in compared.values() for candidate in family]
-    wanted += [member.ask.candidate for member in Front.of(trials, study.objectives).members]
-    measured = _measured(session, wanted, compared)
+    front = [member.ask.candidate for member in Front.of(trials, study.objectives).members]
+    wanted = [candidate for family in compared.values() for candidate in family] + front
+    with KeptPredictions(session, [*compared[UNREDUCED], *front]) as kept:
+        measured = _measured(session, wanted, compared, kept)
+        _predict(session, measured, kept)
     return gathered(
         session.folder,
         session.description,
@@ -52,7 +58,19 @@ def families(session: Session) -> Families:
     return known | ({PUBLISHED: published_front(session, study.published)} if study.published else {})
 
 
-def _measured(session: Session, candidates: Sequence[Candidate], compared: Families) -> dict[str, Trial]:
+def _predict(session: Session, measured: Mapping[str, Trial], kept: KeptPredictions) -> None:
+    """Make the predictions of those that were measured elsewhere, or when none were kept."""
+    lacking = [candidate for candidate in kept.lacking if measured[candidate.key].status == "measured"]
+    if lacking:
+        step(f"predictions of {len(lacking)} candidates on the report split")
+        with evaluator(session, "report", (), len(lacking)) as workers:
+            for trial in workers.run([Ask(number, candidate) for number, candidate in enumerate(lacking)]):
+                kept.taken(trial)
+
+
+def _measured(
+    session: Session, candidates: Sequence[Candidate], compared: Families, predictions: KeptPredictions
+) -> dict[str, Trial]:
     """Measure on the report split, except what this or another study measured before: key -> trial.
 
     Candidates that failed are measured again, in the objectives that they lack and those that are timed with them.
@@ -78,7 +96,7 @@ def _measured(session: Session, candidates: Sequence[Candidate], compared: Famil
         asks = [Ask(next(numbers), candidate) for candidate in group]
         with evaluator(session, "report", objectives, len(asks)) as workers:
             for trial in workers.run(asks):
-                whole = merged(trial, estimates_of(known.get(trial.key)))
+                whole = merged(predictions.taken(trial), estimates_of(known.get(trial.key)))
                 if trial.key not in done or whole.outcome != done[trial.key].outcome:  # the same failure stands there
                     kept.append(whole)
                 done[trial.key] = whole

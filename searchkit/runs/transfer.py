@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from searchkit.storage.address import StorageAddress, with_password
 from searchkit.storage.store import Store
 
 _NOTE: Final = "run"  # note of the search: the folder's record and its small files
+_PREDICTIONS: Final = "predictions"  # the file's name in the note; base64
+_MOST: Final = 4 << 20  # bytes of predictions that a note takes; larger ones are made again by the run's next start
 _RECORD: Final = {"description": dict, "fingerprint": str, "parameters": dict, "evaluations": int}
 
 
@@ -31,6 +34,7 @@ def copy_run(folder: Folder, to: str) -> int:
     record = folder.read()
     source = with_password(record["storage"] or str(folder.journal))
     files = {name: path.read_text() for name, path in _files(folder).items() if path.exists()}
+    files |= _predictions(folder)
     return _copy(source, to, record["description"]["name"], {"record": record, "files": files})
 
 
@@ -66,6 +70,8 @@ def restore_run(loaded: Loaded, source: str, runs: Path, to: str | None = None) 
         for label, path in _files(folder).items():
             if label in note["files"]:
                 replace_whole(path, str(note["files"][label]).encode())
+        if _PREDICTIONS in note["files"]:
+            replace_whole(folder.predictions, _decoded(note["files"][_PREDICTIONS], source))
     return folder, count
 
 
@@ -159,6 +165,20 @@ def _note(source: str, name: str) -> dict[str, Any]:
     if not right or record["description"].get("name") != name:
         raise StoreError(f"{StorageAddress(source)}: the record of {name!r} is damaged or that of another run")
     return dict(note)
+
+
+def _predictions(folder: Folder) -> dict[str, str]:
+    """The predictions as a text, if there are any, and not too many for a note."""
+    path = folder.predictions
+    fits = path.exists() and path.stat().st_size <= _MOST
+    return {_PREDICTIONS: base64.b64encode(path.read_bytes()).decode()} if fits else {}
+
+
+def _decoded(text: Any, source: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{StorageAddress(source)}: the predictions of the run are damaged: {error}") from None
 
 
 def _files(folder: Folder) -> dict[str, Path]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StoreError
+from searchkit.evaluate.predictions import Predictions
 from searchkit.objective import Objective
-from searchkit.records import Measured, Trial
+from searchkit.records import Measured, Scalar, Trial
 from searchkit.runs.benches import evaluator
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
@@ -79,12 +80,38 @@ def measured_again(folder: Folder, count: int, conditions: Conditions, progress:
     return len(chosen)
 
 
+def predicted_again(folder: Folder, count: int, conditions: Conditions, progress: Progress = silent) -> int:
+    """Make kept predictions of the report split again, of `count` models; StoreError for the first that differ.
+
+    0 where none are kept, as in runs from before. The conditions have to be those of the run.
+    """
+    if not folder.predictions.exists():
+        return 0
+    kept = Predictions.read(folder.predictions)
+    session = reopened(folder, conditions, progress)
+    trials = {trial.key: trial for trial in session.stores.open("report", create=False).trials()}
+    known = [trials[key].ask for key in kept.members if key in trials]
+    chosen = known[:: max(1, len(known) // count)][:count]
+    with session.placement.in_force(), evaluator(session, "report", (), len(chosen)) as workers:
+        for number, now in enumerate(workers.run(chosen), start=1):
+            progress("verify predictions", number, len(chosen))
+            before = kept.of(now.key)
+            if now.outputs is None or not before.same(now.outputs):
+                changed = "" if now.outputs is None else _changed(before.environment, now.outputs.environment)
+                raise StoreError(f"{folder.predictions}: those of {now.key} are others now{changed}")
+    return len(chosen)
+
+
 def _same(before: Trial, now: Trial, objectives: Sequence[Objective]) -> None:
-    changed = {name for name in now.environment if now.environment[name] != before.environment.get(name)}
-    where = f" (the environment differs in {', '.join(sorted(changed))})" if changed else ""
+    where = _changed(before.environment, now.environment)
     for objective in objectives:
         assert isinstance(before.outcome, Measured)
         was = before.outcome.estimates[objective.name].value
         value = now.outcome.estimates[objective.name].value if isinstance(now.outcome, Measured) else now.outcome
         if value != was:
             raise StoreError(f"ask {now.ask.number}: {objective.name} was {was} and is now {value}{where}")
+
+
+def _changed(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> str:
+    changed = {name for name in now if now[name] != before.get(name)}
+    return f" (the environment differs in {', '.join(sorted(changed))})" if changed else ""

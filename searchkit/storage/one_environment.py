@@ -41,4 +41,4 @@ class OneSetting:
                 "`searchkit measure` measures a finished front anew"
             )
         self.store.append(trial)
-        self._kept.append(replace(trial, examples={}) if trial.examples else trial)
+        self._kept.append(replace(trial, examples={}, outputs=None))

@@ -1,8 +1,9 @@
-"""Best answer span of a question, from the logits of its windows."""
+"""Best answer span of a question, from the logits of its windows. Q questions, T tokens in all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
 
 N_BEST: Final = 20  # starts, and ends, of a window that are paired
 MAX_ANSWER: Final = 30  # tokens of the longest answer
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Answers of Q questions: characters `begins` to `ends` (exclusive) of each context, -1 and -1 for the answer "".
+
+    scores: start + end logit of the answer, of [CLS] where that is ""; -inf where no span was allowed
+    """
+
+    begins: NDArray[np.int64]  # (Q,)
+    ends: NDArray[np.int64]  # (Q,)
+    scores: NDArray[np.float64]  # (Q,)
+
+    def texts(self, contexts: Sequence[str]) -> tuple[str, ...]:
+        """(Q,) the answers as texts."""
+        found = zip(contexts, self.begins.tolist(), self.ends.tolist(), strict=True)
+        return tuple("" if begin < 0 else context[begin:end] for context, begin, end in found)
 
 
 def best_answers(
@@ -36,12 +54,18 @@ def best_answers(
     >>> best_answers(logits, data) == tuple(golds[0] for golds in data.answers.golds)
     True
     """
+    spans = best_spans(logits, data, n_best, max_answer)
+    return spans.texts(data.answers.contexts if data.answers else ())
+
+
+def best_spans(logits: NDArray[np.float32], data: Encoded, n_best: int = N_BEST, max_answer: int = MAX_ANSWER) -> Spans:
+    """Spans that `best_answers` takes as texts. logits: (T, 2). ValueError for data without answers."""
     answers = data.answers
     if answers is None:
         raise ValueError("these examples have no answers")
     scores = np.full(len(answers.contexts), -np.inf)  # (Q,)
     nulls = np.full(len(answers.contexts), np.inf)  # (Q,)
-    texts = [""] * len(answers.contexts)
+    edges = np.full((2, len(answers.contexts)), -1, dtype=np.int64)  # begins and ends
     wide = logits.astype(np.float64)
     for question, tokens in _windows(answers.questions, data.offsets):
         nulls[question] = min(nulls[question], wide[tokens.start].sum())
@@ -49,9 +73,10 @@ def best_answers(
         score, first, last = best_span(wide[tokens], begins >= 0, n_best, max_answer)
         if score > scores[question]:
             scores[question] = score
-            texts[question] = answers.contexts[question][begins[first] : answers.ends[tokens][last]]
+            edges[:, question] = begins[first], answers.ends[tokens][last]
     empty = (nulls > scores) & answers.nullable
-    return tuple("" if no_answer else text for no_answer, text in zip(empty, texts, strict=True))
+    edges[:, empty] = -1
+    return Spans(edges[0], edges[1], np.where(empty, nulls, scores))
 
 
 def best_span(

@@ -27,6 +27,7 @@ from searchkit.evaluate.trial import measure
 from searchkit.records import Ask, Candidate, Failed
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.tasks import Encoded, GeneratedQuestions, best_answers, word_tokenizer
+from searchkit.tasks.spans import Spans
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import FineTune
 from searchkit.training.scratch import Scratch
@@ -196,15 +197,15 @@ def test_answers_of_a_real_pass_are_those_of_the_stock_model_one_window_at_a_tim
 
 
 def test_answers_are_sought_once_for_both_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
-    import objectives.answers
+    from searchkit.evaluate import subject as subjects
 
     calls = []
 
-    def counted(logits: Any, data: Encoded) -> tuple[str, ...]:
+    def counted(logits: Any, data: Encoded) -> Spans:
         calls.append(1)
-        return ("x",) * 4
+        return Spans(np.full(4, -1), np.full(4, -1), np.zeros(4))
 
-    monkeypatch.setattr(objectives.answers, "best_answers", counted)
+    monkeypatch.setattr(subjects, "best_spans", counted)
     subject = questions()
     assert (exact_match.measure(subject).value, f1.measure(subject).value) == (0.25, 0.25)
     assert len(calls) == 1
