@@ -95,6 +95,7 @@ def show_status(folder: Folder) -> None:
 
 def show_picked(picked: Picked, path: Path | None) -> None:
     """Show the chosen member: why, its values beside the unreduced model's, and how it stands to every limit."""
+    from searchkit.report.neighbours import lines
     from searchkit.report.notes import contended, timing_flaw
 
     say(f"{picked.study.get('name')}: {picked.why}; values of the report split:")
@@ -110,6 +111,8 @@ def show_picked(picked: Picked, path: Path | None) -> None:
     say(f"candidate {json.dumps(picked.trial.ask.candidate.to_json())}, key {picked.trial.key}")
     written = f"; written to {path}" if path else ""
     say(f"measured on {in_short(picked.trial.environment)}{written}")
+    for line in lines(picked.cheaper, picked.better):
+        say(line)
 
 
 def _figure(figure: Figure) -> str:

@@ -16,6 +16,7 @@ from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.limits import Held, Limit
+from searchkit.report.neighbours import Neighbour, neighbours
 from searchkit.report.notes import empty_front
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import Results, estimates
@@ -45,7 +46,8 @@ class Picked:
     """Chosen member of a front with the reason; all values are those of the report split.
 
     members: of the front, that were measured; meeting: those of them that keep every limit; untold: constraints of the
-    study that nothing on the report split can tell
+    study that nothing on the report split can tell; cheaper, better: the next members of the front in these directions,
+    limits or not, None where there is none
     """
 
     study: Mapping[str, Any]
@@ -58,6 +60,8 @@ class Picked:
     held: tuple[Held, ...]
     untold: tuple[str, ...]
     figures: tuple[Figure, ...]
+    cheaper: Neighbour | None = None
+    better: Neighbour | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Content of `pick.json`, as strict JSON."""
@@ -83,6 +87,8 @@ class Picked:
             "limits": [_limit_json(held) for held in self.held],
             "untold": self.untold,
             "values": values,
+            "cheaper": self.cheaper and self.cheaper.to_json(),
+            "better": self.better and self.better.to_json(),
             "environment": {"fingerprint": fingerprint(self.trial.environment), **self.trial.environment},
         }
         strict = finite(content)
@@ -181,6 +187,7 @@ def pick(
         raise StudyError(_nothing(members, limits, confident))
     chosen = _best(meeting, aim, results)
     unreduced = figures_of(results.unreduced, objectives)
+    cheaper, better = neighbours(chosen.trial, [member.trial for member in members], *_directions(results, aim))
     return Picked(
         study=results.study,
         trial=chosen.trial,
@@ -196,7 +203,17 @@ def pick(
             for objective in objectives
             if objective.name in chosen.figures
         ),
+        cheaper=cheaper,
+        better=better,
     )
+
+
+def _directions(results: Results, aim: str) -> tuple[Objective, Objective]:
+    """Cost and quality of the neighbours: the objective that decided takes the place of its kind."""
+    decided = next((objective for objective in results.all_objectives if objective.name == aim), None)
+    if decided is None or decided.better == "higher":
+        return results.cost, decided or results.quality
+    return decided, results.quality
 
 
 def _aim(results: Results, limits: Sequence[Limit]) -> str:
