@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -113,6 +114,13 @@ def measure_command(
     length: Annotated[
         int | None, typer.Option(min=3, help="Tokens of every timed example; default: the examples as they are.")
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Costs on your own unlabelled texts (csv, json, parquet ...): a column text, or the study's columns.",
+        ),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
@@ -130,7 +138,9 @@ def measure_command(
     remeasured = []
     with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
-            remeasured.append(measure(folder, conditions, batch_size=size, length=length, progress=progress))
+            remeasured.append(
+                measure(folder, conditions, batch_size=size, length=length, texts=texts, progress=progress)
+            )
             remeasured[-1].write(folder.path)
     for measurement in remeasured:
         show_remeasured(measurement)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from searchkit.errors import SearchkitError, one_line
-from searchkit.report.environment import in_short
+from searchkit.report.environment import OF_TEXTS, in_short
 
 if TYPE_CHECKING:
     from searchkit.records import Trial
@@ -98,7 +98,9 @@ def show_picked(picked: Picked, path: Path | None) -> None:
     from searchkit.report.neighbours import lines
     from searchkit.report.notes import contended, timing_flaw
 
-    say(f"{picked.study.get('name')}: {picked.why}; values of the report split:")
+    of_texts = any(OF_TEXTS in figure.objective.unit for figure in picked.figures)
+    split = "the report split, and of texts where that is said" if of_texts else "the report split"
+    say(f"{picked.study.get('name')}: {picked.why}; values of {split}:")
     for figure in picked.figures:
         say(_figure(figure))
         if flaw := timing_flaw(figure.own):
@@ -138,7 +140,10 @@ def show_remeasured(remeasured: Remeasured) -> None:
     from searchkit.report.results import UNREDUCED
     from searchkit.report.table import estimate_of, plus_minus
 
-    say(f"{remeasured.study} at batch {remeasured.setting['batch_size']}, setting {remeasured.fingerprint}")
+    of_texts = f"{OF_TEXTS}{remeasured.texts.name}" if remeasured.texts else ""
+    say(f"{remeasured.study} at batch {remeasured.setting['batch_size']}{of_texts}, setting {remeasured.fingerprint}")
+    if remeasured.texts:
+        say(f"  {remeasured.texts}; quality is that of the report split")
     columns = [
         Numbers(
             in_words(objective.name),
@@ -159,7 +164,7 @@ def show_remeasured(remeasured: Remeasured) -> None:
     for line in [
         note
         for timed_objective in remeasured.objectives
-        if (note := timing_note(timed_objective, remeasured.trials, "report split"))
+        if (note := timing_note(timed_objective, remeasured.trials, of_texts.removeprefix(", ") or "report split"))
     ]:
         say(line)
     for line in lost(remeasured.trials, remeasured.objectives):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from searchkit._internal.code import digest
 from searchkit._internal.plain_texts import lettered
 from searchkit.errors import one_line
 from searchkit.records import Scalar, Trial
+
+OF_TEXTS: Final = ", texts of "  # in a unit, before the name of the file that was measured instead of the report split
 
 
 def common(environments: Sequence[Mapping[str, Scalar]]) -> dict[str, Scalar]:

@@ -10,6 +10,7 @@ from searchkit.front import losses_of
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
 from searchkit.report.columns import in_words
+from searchkit.report.environment import OF_TEXTS
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import estimates
 
@@ -26,7 +27,8 @@ class Step:
 
     def __str__(self) -> str:
         """Format `0.41 of the MACs (-0.08)` or `accuracy 0.871 (-0.6 points)`."""
-        name, unit, value = in_words(self.objective.name), self.objective.unit, f"{self.value.value:.3g}"
+        name, value = in_words(self.objective.name), f"{self.value.value:.3g}"
+        unit = self.objective.unit.split(OF_TEXTS)[0]
         if unit == "fraction":
             return f"{name} {self.value.value:.3f} ({100 * self.change.value:+.1f} points)"
         change = f"({self.change.value:+.2g})"

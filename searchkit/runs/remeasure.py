@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,8 +24,10 @@ from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.reopen import reopened
+from searchkit.runs.report_store import estimates_of, merged
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_identities
+from searchkit.runs.texts import Texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,13 +39,15 @@ TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
 class Remeasured:
     """Unreduced model and members of a front, measured in one setting.
 
-    setting: what the numbers depend on beside the candidate: the environment, batch size and length
+    setting: what the numbers depend on beside the candidate: the environment, batch size and length, and the texts
+    where they are the user's own. texts: those; costs are of them, quality is of the report split
     """
 
     study: str
     setting: Mapping[str, Scalar]
     objectives: tuple[Objective, ...]
     trials: tuple[Trial, ...]  # the unreduced model first
+    texts: Texts | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -59,6 +63,7 @@ class Remeasured:
     def _row(self, trial: Trial) -> dict[str, Any]:
         row: dict[str, Any] = {
             "fingerprint": self.fingerprint,
+            **({"texts": self.texts.identity} if self.texts else {}),
             "key": trial.key,
             "candidate": json.dumps(trial.ask.candidate.to_json()),
             "status": trial.status,
@@ -78,6 +83,7 @@ class Remeasured:
         except OSError as error:
             raise StoreError(f"{where}: cannot write there: {error.strerror}") from error
         about = {"study": self.study, "date": datetime.now(UTC).date().isoformat(), "setting": dict(self.setting)}
+        about |= {"tokens": dict(self.texts.lengths)} if self.texts else {}
         replace_whole(where / f"{self.fingerprint}.json", (json.dumps(about, indent=2) + "\n").encode())
         table = where / f"{self.fingerprint}.csv"
         replace_whole(table, csv_of(self.frame()))
@@ -90,21 +96,41 @@ def measure(
     *,
     batch_size: int = 1,
     length: int | None = None,
+    texts: Path | None = None,
     progress: Progress = silent,
 ) -> Remeasured:
     """Measure the front of a run and the unreduced model on the report split under these conditions.
 
     All objectives of the study, the timed ones at this batch size (and length, in tokens); what was measured in the
-    same setting before is not measured again. Nothing else should run on the device.
+    same setting before is not measured again. Nothing else should run on the device. texts: a file of unlabelled texts,
+    on which what a pass alone tells (times, and costs that follow from lengths) is measured instead. DataError where
+    that cannot be read, lacks a column or has an empty text.
     """
+    if texts is not None and length is not None:
+        raise StudyError(
+            "--length says how long every example is, --texts takes the lengths of a file: give one of them"
+        )
     session = reopened(folder, conditions, progress)
+    objectives = _objectives(session, batch_size, length)
     with folder.held(), session.placement.in_force():
-        return _measured(session, _objectives(session, batch_size, length), batch_size, length)
+        read = None if texts is None else Texts.read(texts, session)
+        if read:
+            read.refuse_fewer_than(batch_size)
+            objectives = tuple(read.objective(each) if _of_texts(each) else each for each in objectives)
+        return _measured(session, objectives, {"batch_size": batch_size, "length": length}, read)
 
 
-def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: int, length: int | None) -> Remeasured:
-    bench = workbench(session, "report").build()
-    setting = {**bench.environment, "batch_size": batch_size, "length": length}
+def _of_texts(objective: Objective) -> bool:
+    """Return whether it can be measured on texts without labels."""
+    return objective.exclusive or objective.traced or objective.with_batch is not None
+
+
+def _measured(
+    session: Session, objectives: tuple[Objective, ...], batches: Mapping[str, Scalar], texts: Texts | None
+) -> Remeasured:
+    bench = replace(workbench(session, "report").build(), keeps_outputs=False)
+    own = bench if texts is None else replace(bench, data=texts.data)  # of the timed
+    setting = {**bench.environment, **batches, **({"texts": texts.identity} if texts else {})}
     codes = [identity["code"] for identity in report_identities(session.study) if "code" in identity]
     setting |= {"code": digest(codes)} if codes else {}  # values of edited objectives are others
     wanted = [Candidate.of(baseline="unreduced")]
@@ -113,17 +139,29 @@ def _measured(session: Session, objectives: tuple[Objective, ...], batch_size: i
     store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}
     missing = [Ask(number, candidate) for number, candidate in enumerate(wanted) if candidate.key not in done]
-    timed = [candidate for candidate in objectives if candidate.exclusive]
-    plain = [with_resamples(candidate) for candidate in objectives if not candidate.exclusive]
+    timed = [objective for objective in objectives if objective.exclusive]
+    costs = [with_resamples(each) for each in objectives if texts and _of_texts(each) and not each.exclusive]
+    names = {objective.name for objective in (*timed, *costs)}
+    plain = [with_resamples(objective) for objective in objectives if objective.name not in names]
     for start in range(0, len(missing), TOGETHER):
         session.progress("measure", start, len(missing))
         group = missing[start : start + TOGETHER]
-        for trial in add(list(measure_together(group, bench, plain)), bench, timed):
+        trials = list(measure_together(group, bench, plain))
+        if costs:
+            of_texts = {trial.key: trial for trial in measure_together(group, own, costs)}
+            trials = [_joined(trial, of_texts[trial.key]) for trial in trials]
+        for trial in add(trials, own, timed):
             store.append(trial)
             done[trial.key] = trial
     session.progress("measure", len(missing), len(missing))
-    trials = tuple(done[candidate.key] for candidate in wanted)
-    return Remeasured(session.study.name, setting, objectives, trials)
+    return Remeasured(session.study.name, setting, objectives, tuple(done[item.key] for item in wanted), texts)
+
+
+def _joined(trial: Trial, other: Trial) -> Trial:
+    """Trial with the values of both, or the failure of one of them."""
+    failed = other if isinstance(trial.outcome, Measured) else trial
+    joined = merged(failed, estimates_of(other if failed is trial else trial))
+    return replace(joined, seconds=trial.seconds + other.seconds, outputs=None)
 
 
 def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[Objective, ...]:
