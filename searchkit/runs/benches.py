@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from searchkit._internal.progress import step
-from searchkit.evaluate.base import Evaluator, Workbench
+from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.session import Session
 from searchkit.training.pretrained import load_tokenizer
 
+if TYPE_CHECKING:
+    from searchkit.evaluate.workbench import SupernetWorkbench
+
 SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 
 
-def workbench(session: Session, split: str) -> Workbench:
+def workbench(session: Session, split: str) -> SupernetWorkbench:
     """Workbench of the trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
     from searchkit.evaluate.workbench import SupernetWorkbench
 
