@@ -12,7 +12,6 @@ import torch
 from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.passes import Passes, joined
 from searchkit.evaluate.plan_runner import PlanRunner
-from searchkit.evaluate.predictions import predicted
 from searchkit.evaluate.racing import RaceState
 from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
@@ -100,11 +99,14 @@ class SupernetBench:
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """The passes of these candidates, made together; verdicts on those that need no measurement."""
         subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
-        done = screened(subjects.values(), self.resolved_constraints(), self.shards, race, self.runner.passes_over)
-        if not self.keeps_outputs:
-            return done
-        own = {key: subject for key, subject in done.subjects.items() if isinstance(subject, SupernetSubject)}
-        return replace(done, outputs={key: predicted(subject) for key, subject in own.items()})
+        return screened(
+            subjects.values(),
+            self.resolved_constraints(),
+            self.shards,
+            race,
+            self.runner.passes_over,
+            keeps_outputs=self.keeps_outputs,
+        )
 
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over the whole split; a plan's result depends neither on the others nor on the cache."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.passes import Passes, joined
+from searchkit.evaluate.predictions import predicted
 from searchkit.evaluate.racing import RaceState, SequentialTest
 from searchkit.evaluate.split import Shard, Split
 from searchkit.records import Pruned
@@ -26,9 +27,11 @@ def screened(
     shards: Sequence[Shard],
     race: RaceState | None,
     run: Run,
+    *,
+    keeps_outputs: bool = False,
 ) -> Prepared:
     """Subjects with their passes, made together by `run`; verdicts on those that a constraint turns down beforehand,
-    and on those that lose the race."""
+    and on those that lose the race. keeps_outputs: with what the subjects predict."""
     verdicts: dict[str, Pruned] = {}
     going = []
     for subject in subjects:
@@ -43,7 +46,8 @@ def screened(
             verdicts[key] = result
         else:
             prepared[key] = replace(subject, prepared=joined(shards, result, subject.lengths))
-    return Prepared(verdicts, prepared)
+    outputs = {key: predicted(subject) for key, subject in prepared.items()} if keeps_outputs else {}
+    return Prepared(verdicts, prepared, outputs)
 
 
 def resolved(limits: Iterable[Constraint], unreduced: SupernetSubject) -> tuple[Constraint, ...]:

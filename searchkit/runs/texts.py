@@ -15,7 +15,7 @@ from searchkit.objective import Objective
 from searchkit.report.environment import OF_TEXTS
 from searchkit.runs.session import Session
 from searchkit.tasks.unlabelled import unlabelled
-from searchkit.training.supernet import load_tokenizer
+from searchkit.training.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded

@@ -17,6 +17,7 @@ import searchkit
 from objectives import exact_match, macs
 from searchkit import Candidate, StoreError, StudyError
 from searchkit.evaluate.bench import SupernetBench
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.predictions import Predicted, Predictions, instruction_set, predicted
 from searchkit.records import Measured
 from searchkit.reduction.model import AdaptiveModel
@@ -29,7 +30,8 @@ from searchkit.runs.transfer import copy_run, restore_run
 from searchkit.runs.verify import predicted_again
 from searchkit.tasks import Generated, GeneratedQuestions, best_answers, word_tokenizer
 from searchkit.training import FineTune
-from searchkit.training.supernet import Scratch, Supernet, load_tokenizer
+from searchkit.training.pretrained import load_tokenizer
+from searchkit.training.supernet import Scratch, Supernet
 from tests.runs.test_python import STUDY
 from tests.studies import small_study
 
@@ -53,7 +55,7 @@ def fresh_bench(session: Session) -> SupernetBench:
     folder, task = str(session.supernet.folder), session.study.task
     data = task.encode(session.tables.report, load_tokenizer(folder))
     model = AdaptiveModel.load(folder).frozen()
-    return SupernetBench(model, session.study.supernet.recipe, data, task.max_length, token_budget=4096)
+    return SupernetBench(PlanRunner(model, session.study.supernet.recipe), data, task.max_length, token_budget=4096)
 
 
 def test_kept_are_the_logits_of_the_front_and_the_unreduced_model_loaded_anew(home: Path) -> None:
@@ -155,7 +157,9 @@ def test_answers_and_numbers_are_those_of_the_subject(head: str) -> None:
     labels = ("start", "end") if head == "question_answering" else ("stars",)
     model = supernet.build(tokenizer, labels, task.max_length, seed=0, head=head).eval()
     data = task.encode(task.tables(0).report, tokenizer)
-    subject = SupernetBench(model, FineTune(), data, task.max_length, token_budget=256).subject(Candidate.of())
+    subject = SupernetBench(PlanRunner(model, FineTune()), data, task.max_length, token_budget=256).subject(
+        Candidate.of()
+    )
     found = predicted(subject)
     assert found is not None
     if head == "regression":
@@ -184,7 +188,9 @@ def test_logits_that_are_not_finite_are_kept_as_they_are() -> None:
         with torch.no_grad():
             next(iter(model.stock.parameters())).fill_(float("nan"))
         data = made.encode(made.tables(0).report, words)
-        subject = SupernetBench(model, FineTune(), data, made.max_length, token_budget=256).subject(Candidate.of())
+        subject = SupernetBench(PlanRunner(model, FineTune()), data, made.max_length, token_budget=256).subject(
+            Candidate.of()
+        )
         found = predicted(subject)
         assert found is not None
         assert np.isnan(found.outputs["score" if head == "question_answering" else "logit_0"]).all()
