@@ -20,7 +20,7 @@ from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.predictions import Predicted, Predictions, instruction_set, predicted
 from searchkit.records import Measured
-from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.loading import load_model
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
@@ -54,7 +54,7 @@ def fresh_bench(session: Session) -> SupernetBench:
     """The report split and the supernet, loaded anew from its folder."""
     folder, task = str(session.supernet.folder), session.study.task
     data = task.encode(session.tables.report, load_tokenizer(folder))
-    model = AdaptiveModel.load(folder).frozen()
+    model = load_model(folder).frozen()
     return SupernetBench(PlanRunner(model, session.study.supernet.recipe), data, task.max_length, token_budget=4096)
 
 
