@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import postgresql as own_postgresql
+from tests.faults.malformed import Said
 from tests.figures import without_figures
 from tests.supernets import Supernets
 
@@ -65,6 +66,15 @@ def _without_figures() -> Iterator[None]:
     """Runs in this process write no figures, which take a second, but within `with_figures()`."""
     with without_figures():
         yield
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
+    """The command line in this process, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    return Said(capsys, monkeypatch)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.cluster.commands import Said
 from tests.cluster.head import ROOT, Head, cluster
 from tests.studies import SMALL
 
@@ -73,6 +74,12 @@ def passed(command: str, folder: Path, head: Head) -> str:
     return result.stdout + result.stderr
 
 
+def one_after_the_other(folder: Path, head: Head, *commands: str) -> list[Said]:
+    """What each command of searchkit answers, all of them in one process."""
+    command = shlex.join([sys.executable, "-m", "tests.cluster.commands", *commands])
+    return [Said(*each) for each in json.loads(passed(command, folder, head).splitlines()[-1])]
+
+
 def test_the_page_does_what_it_says(head: Head, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "cluster.md").read_text()
     submit, status, stop, again, elsewhere = (
@@ -84,9 +91,6 @@ def test_the_page_does_what_it_says(head: Head, tmp_path: Path) -> None:
     run_folder = tmp_path / "runs" / "my-study"
     note = json.loads((run_folder / "submitted.json").read_text())
     assert note["address"] == head.url
-    refused = run(submit, tmp_path, head)
-    assert refused.returncode == 2
-    assert "searchkit stop" in refused.stderr
     assert_the_token_shows_nowhere(head, tmp_path)
     wait_for_trials(run_folder, 6)
     output = passed(status, tmp_path, head)
@@ -127,9 +131,8 @@ def test_what_goes_wrong_is_one_line_and_exit_code_2(head: Head, tmp_path: Path)
     note = {"address": head.url, "job": "gone", "study": "my-study", "runs": str(tmp_path), "file": "x", "date": "x"}
     (tmp_path / "gone").mkdir()
     (tmp_path / "gone" / "submitted.json").write_text(json.dumps(note))
-    for command in ("stop", "status"):
-        result = run(f"searchkit {command} gone", tmp_path, head)
-        assert result.returncode == 2, result.stderr
+    for result in one_after_the_other(tmp_path, head, "searchkit stop gone", "searchkit status gone"):
+        assert result.code == 2, result.stderr
         assert "knows no such job" in result.stderr
         assert len(result.stderr.splitlines()) == 1, result.stderr
 
@@ -138,18 +141,22 @@ def test_a_job_that_waits_says_why_and_can_be_stopped_and_submitted_again(head: 
     (tmp_path / "my_study.py").write_text(STUDY)
     submit = f"searchkit submit my_study.py --address {head.url} --driver-gpus 3"
     reason = "its own process asks for 3 GPU, and no node has so much (127.0.0.1 has 0 GPU"
-    for _ in range(2):
-        assert "submitted my-study-" in passed(submit, tmp_path, head)
-        assert f": PENDING, {reason}" in passed("searchkit status runs/my-study", tmp_path, head)
-        assert run(submit, tmp_path, head).returncode == 2
-        begun = time.monotonic()
-        assert f"STOPPED, exit code 130, before it started: {reason}" in passed(
-            "searchkit stop runs/my-study", tmp_path, head
-        )
-        assert time.monotonic() - begun < 60  # seconds by itself; Ray gives such a job up after 15 minutes
-        assert ": STOPPED" in passed("searchkit status runs/my-study", tmp_path, head)
-    following = run("searchkit status --follow runs/my-study", tmp_path, head)
-    assert (following.returncode, following.stderr) == (130, "")
+    status, stop = "searchkit status runs/my-study", "searchkit stop runs/my-study"
+    said = one_after_the_other(
+        tmp_path, head, submit, status, submit, stop, status, submit, stop, "searchkit status --follow runs/my-study"
+    )
+    submitted, waiting, refused, stopped, then, again, once_more, following = said
+    for result in (submitted, again):
+        assert result.code == 0, result.stderr
+        assert "submitted my-study-" in result.stdout + result.stderr
+    assert f": PENDING, {reason}" in waiting.stdout
+    assert refused.code == 2
+    assert "searchkit stop" in refused.stderr
+    for result in (stopped, once_more):
+        assert f"STOPPED, exit code 130, before it started: {reason}" in result.stdout
+        assert result.seconds < 60  # seconds by itself; Ray gives such a job up after 15 minutes
+    assert ": STOPPED" in then.stdout
+    assert (following.code, following.stderr) == (130, "")
     assert ": STOPPED" in following.stdout
 
 
@@ -191,8 +198,12 @@ def test_a_job_sees_what_is_included_and_outlives_ctrl_c(head: Head, tmp_path: P
     assert following.returncode == 130, output
     assert "detached, the job goes on: searchkit status --follow runs/small" in output
     assert "Traceback" not in output
-    assert "8 of 8" in passed("searchkit status --follow runs/small", tmp_path, head)
-    assert ": SUCCEEDED" in passed("searchkit stop runs/small", tmp_path, head)  # it was over already
+    status, stop = one_after_the_other(
+        tmp_path, head, "searchkit status --follow runs/small", "searchkit stop runs/small"
+    )
+    assert (status.code, stop.code) == (0, 0), (status, stop)
+    assert "8 of 8" in status.stdout
+    assert ": SUCCEEDED" in stop.stdout  # it was over already
     trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
     assert (trials["depth"] > 0).all()
 

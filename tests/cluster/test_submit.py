@@ -26,6 +26,7 @@ from searchkit.errors import SearchkitError, StoreError, StudyError
 from searchkit.evaluate.ray_cluster import PYTHON
 from searchkit.runs.study_file import load
 from tests.cluster.head import ROOT
+from tests.faults.malformed import Said
 from tests.studies import small_study
 
 SENT = Submitted("http://127.0.0.1:1", "small-1", "small", "/shared/runs", "/home/s.py", "2026-01-01T00:00:00+00:00")
@@ -219,12 +220,6 @@ def test_a_job_stops_where_it_does_not_see_what_it_needs(tmp_path: Path) -> None
         check(Needs("small-1", "small", {}, [], str(tmp_path)))
 
 
-def searchkit(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-m", "searchkit", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
-
-
 def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ImportError('hidden', name='aiohttp')")
     code = (
@@ -245,22 +240,24 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_command_line_refuses_in_one_line(tmp_path: Path) -> None:
-    small_study(tmp_path)
-    for arguments, told in (
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         (["submit", "small_study.py", "--address", "http://127.0.0.1:1"], "no job server answers"),
         (["stop", "runs/small"], "was not submitted from here"),
-    ):
-        result = searchkit(tmp_path, *arguments)
-        assert result.returncode == 2
-        assert told in result.stderr
-        assert len(result.stderr.splitlines()) == 1
-    result = searchkit(tmp_path, "submit", "small_study.py", "--", "--wrokers", "3")
-    assert result.returncode == 2
-    assert "No such option" in result.stderr
-    result = searchkit(tmp_path, "submit", "small_study.py", "--", "--runs", "elsewhere")
-    assert result.returncode == 2
-    assert "--runs does not stand after --" in result.stderr
+        (["submit", "small_study.py", "--", "--runs", "elsewhere"], "--runs does not stand after --"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(here: Path, said: Said, arguments: list[str], told: str) -> None:
+    small_study(here)
+    assert told in said.error(*arguments)
+
+
+def test_an_option_of_the_job_that_does_not_exist_is_refused(here: Path, said: Said) -> None:
+    small_study(here)
+    code, _, err = said.code("submit", "small_study.py", "--", "--wrokers", "3")
+    assert code == 2
+    assert "No such option" in err
 
 
 def test_the_manifest_is_a_rayjob_that_runs_a_study() -> None:

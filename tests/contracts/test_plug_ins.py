@@ -20,7 +20,9 @@ from searchkit.reduction.plugins import registry
 from searchkit.reduction.scorers import SCORERS
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.scorers.untrained import Position
+from searchkit.runs.study_file import load
 from searchkit.training import FineTune
+from searchkit.training.cache import fingerprint
 from searchkit.training.scratch import Scratch
 from searchkit.training.supernet import Supernet
 
@@ -82,18 +84,29 @@ def test_they_train_search_report_and_verify_here_and_on_a_worker(page: Path) ->
         ("pair_of_numbers.py", "logits.float().sum(1)", "logits.float()[:, 0]"),
     ],
 )
-def test_an_edited_plug_in_is_another_study(page: Path, file: str, old: str, new: str) -> None:
-    show = (
-        "from searchkit.runs.study_file import load; from searchkit.training.cache import fingerprint as f;"
-        "s = load('my_study.py').study; print(f(s.supernet, s.task, 0))"
-    )
-    (page / "show.py").write_text(show)
-    before = passed(page, "show")
-    assert passed(page, "show") == before
+def test_an_edited_plug_in_is_another_study(
+    page: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str
+) -> None:
+    monkeypatch.chdir(page)
+    before = fingerprint_of(page, monkeypatch)
+    assert fingerprint_of(page, monkeypatch) == before
     text = (page / file).read_text()
     assert old in text
     (page / file).write_text(text.replace(old, new))
-    assert passed(page, "show") != before
+    assert fingerprint_of(page, monkeypatch) != before
+
+
+def fingerprint_of(page: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of the supernet of the page's study, whose files are loaded anew."""
+    for kind in ("scorer", "predictor", "family", "head"):
+        registry(kind).registered.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "path", list(sys.path))
+        patched.setattr(sys, "dont_write_bytecode", True)  # or an edit in the same second would not be seen
+        study = load(page / "my_study.py").study
+        for path in page.glob("*.py"):
+            sys.modules.pop(path.stem, None)
+    return fingerprint(study.supernet, study.task, 0)
 
 
 def test_a_registered_scorer_counts_by_its_settings() -> None:

@@ -1,4 +1,4 @@
-"""The command line in this process, and a small finished run to damage."""
+"""A small finished run to damage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ import pytest
 from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
-from tests.faults.malformed import Said, study_file
+from tests.faults.malformed import study_file
 from tests.supernets import Supernets
-
-
-@pytest.fixture
-def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    return Said(capsys, monkeypatch)
 
 
 @pytest.fixture(scope="session")
