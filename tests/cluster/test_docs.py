@@ -16,8 +16,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.cluster.commands import Said
 from tests.cluster.head import ROOT, Head, cluster
+from tests.commands import Said
 from tests.studies import SMALL
 
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -76,7 +76,7 @@ def passed(command: str, folder: Path, head: Head) -> str:
 
 def one_after_the_other(folder: Path, head: Head, *commands: str) -> list[Said]:
     """What each command of searchkit answers, all of them in one process."""
-    command = shlex.join([sys.executable, "-m", "tests.cluster.commands", *commands])
+    command = shlex.join([sys.executable, "-m", "tests.commands", *commands])
     return [Said(*each) for each in json.loads(passed(command, folder, head).splitlines()[-1])]
 
 

@@ -25,6 +25,7 @@ from searchkit.training import FineTune
 from searchkit.training.cache import fingerprint
 from searchkit.training.scratch import Scratch
 from searchkit.training.supernet import Supernet
+from tests.commands import Said
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r'^```python title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
@@ -64,14 +65,17 @@ def test_every_plug_in_of_the_page_keeps_its_contract(page: Path) -> None:
 
 def test_they_train_search_report_and_verify_here_and_on_a_worker(page: Path) -> None:
     tables = []
-    for runs, workers in (("here", "0"), ("ray", "1")):
-        passed(page, "searchkit", "run", "my_study.py", "--runs", runs, "--workers", workers, "--threads", "1")
+    for runs, workers in (("here", 0), ("ray", 1)):
+        run = f"searchkit run my_study.py --runs {runs} --workers {workers} --threads 1"
+        verify = [] if workers else [f"searchkit verify {runs}/two-moods --again 2"]
+        said = [Said(*each) for each in json.loads(passed(page, "tests.commands", run, *verify).splitlines()[-1])]
+        assert {each.code for each in said} == {0}, said
+        assert not verify or "every one is the stored one" in said[-1].stdout
         tables.append(pd.read_parquet(page / runs / "two-moods" / "trials.parquet").set_index("key"))
         assert (tables[-1]["status"] == "measured").all()
     assert tables[0]["distance"].to_dict() == tables[1]["distance"].to_dict()
     assert tables[0]["macs"].to_dict() == tables[1]["macs"].to_dict()
     assert tables[0]["macs"].min() < 0.8
-    assert "every one is the stored one" in passed(page, "searchkit", "verify", "ray/two-moods", "--again", "2")
     config = json.loads(next((page / "ray" / "supernets").glob("*/config.json")).read_text())
     assert config["searchkit_head"] == "pair_of_numbers"
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from searchkit.runs.config import Conditions
+from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
 from tests.studies import SMALL, small_study
 from tests.supernets import Supernets
@@ -48,6 +50,6 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, with_trained: Supernets, work
     assert said.count("finishing what is in flight; press Ctrl-C again to stop now") == 1
     assert "run the same command to go on" in said
     assert "Traceback" not in said
-    subprocess.run(how, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    execute(load(tmp_path / "small_study.py"), Conditions(runs=tmp_path / "runs", threads=1))  # as the command does
     trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
     assert len(trials) == trials["key"].nunique() == 56

@@ -78,13 +78,48 @@ def phase(folder: Path) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_study_killed_at_random_gives_what_an_undisturbed_one_gives(
-    calm: Undisturbed, tmp_path: Path, kills: int
+def test_a_study_killed_in_each_phase_gives_what_an_undisturbed_one_gives(calm: Undisturbed, tmp_path: Path) -> None:
+    small_study(tmp_path, STUDY)
+    for cut in ("training", "search", "report"):
+        kill(tmp_path, cut)
+    finish(tmp_path)
+    assert_same_outcome(tmp_path, calm.folder)
+
+
+def test_a_study_killed_while_it_searches_on_workers_gives_what_an_undisturbed_one_gives(
+    calm: Undisturbed, tmp_path: Path
 ) -> None:
+    """What it started ends with it."""
+    small_study(tmp_path, STUDY)
+    shutil.copytree(calm.folder / "runs" / "supernets", tmp_path / "runs" / "supernets", ignore=BASELINES)
+    kill(tmp_path, "search", "--workers", "2")
+    finish(tmp_path)
+    assert_same_outcome(tmp_path, calm.folder)
+
+
+def kill(folder: Path, cut: str, *options: str) -> None:
+    """Start the study and kill it in this phase."""
+    process = start(folder, *options)
+    deadline = time.monotonic() + 240
+    while phase_begun(folder) != cut and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    started = [child for child in children if "Agent" not in child.name()]  # Ray's agents leave a minute later
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert bool(options) == bool(started)
+    assert not psutil.wait_procs(started, timeout=60)[1]
+    assert phase_begun(folder) == cut
+    assert not (folder / "runs" / "small" / "summary.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_killed_at_random_gives_what_an_undisturbed_one_gives(calm: Undisturbed, tmp_path: Path) -> None:
+    """Ten times, at other moments than those above."""
     small_study(tmp_path, STUDY)
     chance, met = random.Random(0), []
-    for _ in range(kills):
+    for _ in range(10):
         process = start(tmp_path)
         # every start loads libraries and model again, so a kill is as likely to hit work already begun as not
         time.sleep(chance.uniform(0.25, 0.9) * calm.seconds)
@@ -95,35 +130,7 @@ def test_a_study_killed_at_random_gives_what_an_undisturbed_one_gives(
     assert_same_outcome(tmp_path, calm.folder)
     assert len(outcome(tmp_path)[0]) == EVALUATIONS
     assert (tmp_path / "runs" / "supernets").is_dir()
-    print(f"killed {kills} times: {', '.join(met)}")
-
-
-@pytest.mark.parametrize(
-    ("cut", "options"),
-    [("training", ()), ("search", ()), ("report", ()), ("search", ("--workers", "2"))],
-    ids=("training", "search", "report", "search on workers"),
-)
-def test_a_study_killed_in_each_phase_gives_what_an_undisturbed_one_gives(
-    calm: Undisturbed, tmp_path: Path, cut: str, options: tuple[str, ...]
-) -> None:
-    """The random moments above may miss a phase; these do not. What it started ends with it."""
-    small_study(tmp_path, STUDY)
-    if cut != "training":
-        shutil.copytree(calm.folder / "runs" / "supernets", tmp_path / "runs" / "supernets", ignore=BASELINES)
-    process = start(tmp_path, *options)
-    deadline = time.monotonic() + 120
-    while phase_begun(tmp_path) != cut and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    children = psutil.Process(process.pid).children(recursive=True)
-    started = [child for child in children if "Agent" not in child.name()]  # Ray's agents leave a minute later
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert bool(options) == bool(started)
-    assert not psutil.wait_procs(started, timeout=60)[1]
-    assert phase_begun(tmp_path) == cut
-    assert not (tmp_path / "runs" / "small" / "summary.json").exists()
-    finish(tmp_path)
-    assert_same_outcome(tmp_path, calm.folder)
+    print(f"killed ten times: {', '.join(met)}")
 
 
 def assert_same_outcome(rough: Path, calm: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,31 +11,37 @@ import torch
 
 from searchkit.reduction.device import environment
 
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("torch.set_float32_matmul_precision('medium')", "float32 products are computed in bf16"),
-        ("torch.backends.mkldnn.matmul.fp32_precision = 'bf16'", "float32 products are computed in bf16"),
-        ("torch.set_default_dtype(torch.float64)", r"set_default_dtype(torch.float64) is in force"),
-        ("torch.set_float32_matmul_precision('highest')", "fine"),
-    ],
-)
-def test_float32_that_is_none_is_refused(line: str, reason: str) -> None:
-    """In a process of its own, as the settings cannot all be taken back."""
-    code = f"""
+REASONS = {
+    "torch.set_float32_matmul_precision('medium')": "float32 products are computed in bf16",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'": "float32 products are computed in bf16",
+    "torch.set_default_dtype(torch.float64)": "set_default_dtype(torch.float64) is in force",
+    "torch.set_float32_matmul_precision('highest')": "fine",
+}
+# each line in a process of its own, as the settings cannot all be taken back; forked, as torch takes seconds to load
+CODE = """
+import json, os, sys
 import torch
 from searchkit import StudyError
 from searchkit.reduction.device import dtype_of
-{line}
-try:
-    dtype_of("fp32", torch.device("cpu"))
-    print("fine")
-except StudyError as error:
-    print(error)
+
+for line in json.loads(sys.argv[1]):
+    if not os.fork():
+        exec(line)
+        try:
+            dtype_of("fp32", torch.device("cpu"))
+            print("fine", flush=True)
+        except StudyError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os.wait()
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert reason in out
+
+
+def test_float32_that_is_none_is_refused() -> None:
+    command = [sys.executable, "-c", CODE, json.dumps(list(REASONS))]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for (line, reason), said in zip(REASONS.items(), out.splitlines(), strict=True):
+        assert reason in said, line
 
 
 def test_the_environment_names_settings_of_the_processors_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
