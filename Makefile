@@ -19,7 +19,7 @@ test: .venv/.installed-test
 test-slow: .venv/.installed-test
 	$(PYTEST) -m slow
 
-# the same tests, and the floor of pyproject.toml
+# the same tests, slower, and the floor of pyproject.toml; not part of .ci/run
 coverage: .venv/.installed-test
 	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 

@@ -29,6 +29,23 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 1 + (os.cpu_count() or 1)
 
 
+# files whose tests start clusters and many processes; begun last, one of them would run when all others are done
+LONG = (
+    "cluster/test_docs.py",
+    "faults/test_kill.py",
+    "contracts/test_plug_ins.py",
+    "faults/test_workers.py",
+    "test_docs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, the others in their order."""
+    here = Path(__file__).parent
+    files = [here / name for name in LONG]
+    items.sort(key=lambda item: files.index(item.path) if item.path in files else len(files))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with `data/<set>/<split>.parquet` and `models/minilm-l6`; the test is skipped where it is absent."""

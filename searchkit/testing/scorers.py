@@ -29,14 +29,16 @@ class ScorerContract:
         return bert()
 
     def plans(self, site: str) -> list[ReductionPlan]:
-        """Lengths, and thresholds where its scores have a scale; skipped at a site without an attention map."""
+        """Lengths; thresholds and both where its scores have a scale; skipped at a site without an attention map."""
         read = scorer_of(self.scorer, 0, self.model().predictor).read
         if site == "before_attention" and read is not None:
             pytest.skip("no attention map is there before attention")
         template = Reducer(TopK(ratio=1.0), site=site, scorer=self.scorer)
         plans = [ReductionPlan.of_slots(template, LAYERS, lengths=(0.8, 0.5, 0.3))]
         if (medium := {"relative": 0.7, "probability": 0.5}.get(scale_of(self.scorer) or "")) is not None:
-            plans.append(ReductionPlan.of_slots(template, LAYERS, thresholds=(medium,) * LAYERS))
+            thresholds = (medium,) * LAYERS
+            plans.append(ReductionPlan.of_slots(template, LAYERS, thresholds=thresholds))
+            plans.append(ReductionPlan.of_slots(template, LAYERS, thresholds=thresholds, lengths=(0.8, 0.5, 0.3)))
         return plans
 
     @pytest.mark.parametrize("site", SITES)

@@ -22,6 +22,7 @@ from searchkit.runs.transfer import copy_run, restore_run
 from searchkit.runs.verify import replayed
 from searchkit.training.cache import Trained
 from tests.studies import SMALL, small_study
+from tests.supernets import Supernets
 
 HELPER = "def scaled(value):\n    return 2.0 * value\n"
 OBJECTIVES = """
@@ -96,11 +97,13 @@ def no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Path:
     """A folder with a finished run of the user's own objectives, not to be changed."""
     before = list(sys.path)
     folder = tmp_path_factory.mktemp("made")
-    execute(load(study(folder)), under(folder))
+    loaded = load(study(folder))
+    with_trained(folder / "runs", loaded.study)
+    execute(loaded, under(folder))
     sys.path[:] = before
     return folder
 
@@ -197,10 +200,14 @@ def test_an_edited_recipe_trains_another_supernet_and_another_study_does_not_tak
     ("old", "new"),
     [("width=16", "width=32"), ("search=120", "search=110"), ("LengthDrop(epochs=1", "LengthDrop(epochs=2")],
 )
-def test_two_studies_of_one_name_in_one_database_are_told_apart(tmp_path: Path, old: str, new: str) -> None:
+def test_two_studies_of_one_name_in_one_database_are_told_apart(
+    tmp_path: Path, with_trained: Supernets, old: str, new: str
+) -> None:
     storage = f"sqlite:///{tmp_path}/all.db"
     conditions = Conditions(runs=tmp_path / "a", threads=1, storage=storage)
-    execute(load(small_study(tmp_path), {"evaluations": "8"}), conditions)
+    first = load(small_study(tmp_path), {"evaluations": "8"})
+    with_trained(conditions.runs, first.study)
+    execute(first, conditions)
     other = load(small_study(tmp_path, SMALL.replace(old, new)), {"evaluations": "8"})
     with pytest.raises(StoreError, match=r"all\.db holds another study of the name 'small-search' \(fingerprint"):
         execute(other, Conditions(runs=tmp_path / "b", threads=1, storage=storage))

@@ -77,7 +77,8 @@ def test_an_example_gets_the_same_tokens_and_logits_alone_and_in_company(family:
 @pytest.mark.parametrize("family", sorted(STOCK))
 def test_dropping_follows_the_equations_of_lat(family: str, plan: str) -> None:
     """Kept sets, logits and Drop-and-Restore's buffer against a loop over examples, tokens, heads and queries."""
-    model, ids, lengths = classifier(family), examples(4, seed=7), PLANS[plan]
+    ids = [example[:16] for example in examples(4, seed=7)]  # the slow reference takes seconds for long ones
+    model, lengths = classifier(family), PLANS[plan]
     with torch.no_grad():
         embedded = model.embed(tokens(ids))
         ours = encode(model.view.blocks, embedded, tokens(ids).layout, ReductionPlan.of_lengths(lengths), restore=True)

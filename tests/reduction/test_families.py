@@ -201,14 +201,18 @@ def test_the_values_alone_are_those_of_the_attention_at_the_price_charged_for_th
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_fading_in_the_hard_limit_is_dropping_in_every_family(name: str, scorer: str, site: str, fate: str) -> None:
     model, given = MODELS[name](), tokens(examples(3, seed=5))
-    for protect in (("cls",), ()):
+    for protect, lengths, thresholds in (
+        (("cls",), (0.8, 0.5, 0.3), None),
+        ((), (0.8, 0.5, 0.3), None),
+        ((), None, (0.9,) * 3),
+        (("cls",), (0.9, 0.9, 0.3), (0.8,) * 3),
+    ):
         like = Reducer(TopK(ratio=1.0), site=site, scorer=scorer, fate=fate, protect=protect)
-        for lengths, thresholds in (((0.8, 0.5, 0.3), None), (None, (0.9,) * 3), ((0.9, 0.9, 0.3), (0.8,) * 3)):
-            plan = ReductionPlan.of_slots(like, LAYERS, lengths=lengths, thresholds=thresholds)
-            with torch.no_grad():
-                dropped, (faded, _) = model(given, plan), model.fade(given, plan, Hard())
-            assert dropped.trace.attention.sum() < LAYERS * len(given.ids)
-            torch.testing.assert_close(faded, dropped.logits, atol=1e-5, rtol=0)
+        plan = ReductionPlan.of_slots(like, LAYERS, lengths=lengths, thresholds=thresholds)
+        with torch.no_grad():
+            dropped, (faded, _) = model(given, plan), model.fade(given, plan, Hard())
+        assert dropped.trace.attention.sum() < LAYERS * len(given.ids)
+        torch.testing.assert_close(faded, dropped.logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -64,7 +64,7 @@ def test_the_hard_limit_of_the_relaxed_pass_is_physical_dropping(scorer: str, si
         ]
     for plan in plans:
         apart, rounding = [], []
-        for batch in (1, 2, 3, 8):
+        for batch in (3, 8):  # others, in float64, by the contract of scorers
             given = tokens(examples(batch, seed=batch))
             dropped, faded = both(model.float(), given, plan)
             exactly, faded_exactly = both(model.double(), given, plan)

@@ -17,25 +17,8 @@ from searchkit.training import FineTune, InputReducer
 from searchkit.training.input_reducer import _distilled
 from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
-from tests.reduction.test_relaxed import CASES, scaled
+from tests.reduction.test_relaxed import scaled
 from tests.training.recipes import data_for, untrained, where
-
-
-@pytest.mark.parametrize(("scorer", "site"), CASES)
-def test_an_example_keeps_the_same_tokens_alone_and_in_company(scorer: str, site: str) -> None:
-    model, ids = scaled(1.0), examples(8, seed=3)
-    like = Reducer(TopK(ratio=1.0), site=site, scorer=scorer)
-    medium = {"relative": 0.7, "probability": 0.5}.get(scale_of(scorer) or "")
-    settings = {"lengths": (0.8, 0.5, 0.3), "thresholds": None if medium is None else (medium,) * LAYERS}
-    plan = ReductionPlan.of_slots(like, LAYERS, **settings)  # type: ignore[arg-type]
-    with torch.no_grad():
-        together = model(tokens(ids), plan)
-        again = model(tokens(ids), plan)
-        alone = [model(tokens([example]), plan) for example in ids]
-    assert torch.equal(together.logits, again.logits)
-    torch.testing.assert_close(torch.cat([one.logits for one in alone]), together.logits, atol=1e-5, rtol=0)
-    for column in ("attention", "feed_forward", "scoring"):
-        assert torch.equal(torch.cat([getattr(one.trace, column) for one in alone]), getattr(together.trace, column))
 
 
 @pytest.mark.parametrize("scorer", [name for name in (*SCORERS, *PREDICTORS) if scale_of(name) == "relative"])

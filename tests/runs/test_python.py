@@ -39,6 +39,7 @@ from searchkit.tasks import Generated
 from searchkit.training import FineTune
 from tests.figures import with_figures
 from tests.studies import small_study
+from tests.supernets import Supernets
 
 STUDY = Study(
     name="here",
@@ -52,8 +53,9 @@ STUDY = Study(
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> Path:
     folder = tmp_path_factory.mktemp("python")
+    with_trained(folder, STUDY)
     threads = torch.get_num_threads()
     with with_figures():
         searchkit.run(STUDY, runs=folder, threads=1)
