@@ -304,6 +304,11 @@ class Trial:
         return self.ask.key
 
     @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """Objective -> estimate; where some objectives failed, those of the others."""
+        return {} if isinstance(self.outcome, Pruned) else self.outcome.estimates
+
+    @property
     def is_evaluation(self) -> bool:
         """Return whether the trial counts: False where a constraint turned the candidate down before the model ran."""
         return not (isinstance(self.outcome, Pruned) and self.outcome.examples == 0)

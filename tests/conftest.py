@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import postgresql as own_postgresql
 from tests.faults.malformed import Said
@@ -19,6 +20,9 @@ from tests.supernets import Supernets
 
 # several processes with as many threads as cores each wait for one another; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("searchkit", deadline=None)  # an example that waits for a busy machine is no failure
+settings.load_profile("searchkit")
 
 SHARED = Path(__file__).parents[1].parent / "shared"  # real data sets and a real encoder, beside the repository
 

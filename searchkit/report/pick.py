@@ -13,14 +13,14 @@ from searchkit._internal.files import replace_whole
 from searchkit.errors import StudyError, unknown
 from searchkit.front import Front, losses_of
 from searchkit.objective import Objective
-from searchkit.records import Estimate, Measured, Trial
+from searchkit.records import Estimate, Trial
 from searchkit.report.environment import fingerprint
 from searchkit.report.limits import Held, Limit
 from searchkit.report.neighbours import Neighbour, neighbours
 from searchkit.report.notes import empty_front
 from searchkit.report.paired import Difference, between
 from searchkit.report.results import Results, estimates
-from searchkit.report.summary import finite, outcome
+from searchkit.report.summary import finite, shown
 from searchkit.report.table import beside
 
 KNEE: Final = "knee"
@@ -68,7 +68,7 @@ class Picked:
         values = {
             figure.objective.name: {
                 **figure.objective.describe(),
-                **(outcome(self.trial) or {})[figure.objective.name],
+                **shown(self.trial.estimates[figure.objective.name]),
                 "unreduced": figure.unreduced and figure.unreduced.value,
                 "against_unreduced": figure.difference and asdict(figure.difference),
             }
@@ -140,7 +140,7 @@ class _Member:
 
 def figures_of(trial: Trial | None, objectives: Sequence[Objective]) -> dict[str, Estimate]:
     """Figures that a limit may name: the objectives, and the columns beside them, named as in `front.csv`."""
-    values = trial.outcome.estimates if trial and isinstance(trial.outcome, Measured) else {}
+    values = trial.estimates if trial else {}
     own = {objective.name: values[objective.name] for objective in objectives if objective.name in values}
     others = {
         name: Estimate(value, None, own[objective.name].n)

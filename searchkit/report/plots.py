@@ -19,7 +19,7 @@ from searchkit import front
 from searchkit._internal.files import replace_whole
 from searchkit.errors import one_line
 from searchkit.objective import Objective
-from searchkit.records import Scalar, Trial
+from searchkit.records import Measured, Scalar, Trial
 from searchkit.report.columns import in_words
 from searchkit.report.environment import environments, in_short
 from searchkit.report.notes import timing_note
@@ -198,7 +198,8 @@ def _draw_hypervolume(axes: Axes, results: Results) -> None:
 
 def hypervolume_curve(results: Results) -> front.Array:
     """(N,) the hypervolume after 1, 2, ... N evaluations; failed and pruned ones add nothing."""
-    rows = [estimates(trial, results.objectives) for trial in results.evaluations]
+    tried = [trial if isinstance(trial.outcome, Measured) else None for trial in results.evaluations]
+    rows = [estimates(trial, results.objectives) for trial in tried]
     losses = front.losses([row for row in rows if row is not None], results.objectives)
     if not len(losses):
         return np.zeros(len(rows))

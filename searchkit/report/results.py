@@ -43,6 +43,11 @@ class Results:
         return tuple(trial for trial in self.trials if trial.is_evaluation)
 
     @cached_property
+    def measured_trials(self) -> tuple[Trial, ...]:
+        """Trials on the search split in which nothing failed."""
+        return tuple(trial for trial in self.trials if isinstance(trial.outcome, Measured))
+
+    @cached_property
     def front(self) -> Front:
         """Front on the search split."""
         return Front.of(self.trials, self.objectives)
@@ -92,10 +97,8 @@ class Results:
 
 
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
-    """Estimates of a trial that was measured in all of the objectives, else None."""
-    if trial is None or not isinstance(trial.outcome, Measured):
-        return None
-    values = trial.outcome.estimates
+    """Estimates of a trial that was measured in all of the objectives, else None; others may have failed."""
+    values = trial.estimates if trial else {}
     return values if all(objective.name in values for objective in objectives) else None
 
 

@@ -49,14 +49,16 @@ def outcome(trial: Trial | None) -> dict[str, Any] | None:
     """Outcome as JSON: estimates by objective with their intervals, without resamples, or the reason for their lack."""
     if trial is None:
         return None
+    values = {name: shown(estimate) for name, estimate in trial.estimates.items()}
     if isinstance(trial.outcome, Measured):
-        return {name: _shown(estimate).to_json() for name, estimate in trial.outcome.estimates.items()}
-    return {"status": trial.status, **trial.outcome.to_json()}
+        return values
+    return {"status": trial.status, **trial.outcome.to_json(), **({"estimates": values} if values else {})}
 
 
-def _shown(estimate: Estimate) -> Estimate:
+def shown(estimate: Estimate) -> dict[str, Any]:
+    """Estimate as JSON: with its interval, without resamples."""
     low, high = estimate.interval or (None, None)
-    return replace(estimate, low=low, high=high, resamples=())
+    return replace(estimate, low=low, high=high, resamples=()).to_json()
 
 
 def _described(objective: Objective, results: Results) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _described(objective: Objective, results: Results) -> dict[str, Any]:
 
 def reference(results: Results) -> dict[str, float]:
     """Reference point of the hypervolume in the units of the objectives; empty where nothing was measured."""
-    rows = measured(results.trials, results.objectives)
+    rows = measured(results.measured_trials, results.objectives)
     if not rows:
         return {}
     point = front.reference_point(front.losses(rows, results.objectives))
@@ -129,7 +131,7 @@ def _dominated(rows: front.Array, by: front.Array) -> int:
 
 
 def _hypervolume(results: Results) -> dict[str, Any]:
-    rows = front.losses(measured(results.trials, results.objectives), results.objectives)
+    rows = front.losses(measured(results.measured_trials, results.objectives), results.objectives)
     value = front.hypervolume(rows, front.reference_point(rows)) if len(rows) else 0.0
     return {"value": value, "reference": reference(results)}
 

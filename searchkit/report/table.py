@@ -136,9 +136,7 @@ def optimism_of(search: Estimate | None, report: Estimate | None) -> float | Non
 
 
 def estimate_of(trial: Trial | None, objective: Objective) -> Estimate | None:
-    if trial is None or not isinstance(trial.outcome, Measured):
-        return None
-    return trial.outcome.estimates.get(objective.name)
+    return trial.estimates.get(objective.name) if trial else None
 
 
 def _candidate(candidate: Candidate) -> dict[str, Scalar]:

@@ -45,8 +45,7 @@ def measured_before(storage: str, study: str, wanted: Identities) -> dict[str, T
 
 def estimates_of(trial: Trial | None) -> Mapping[str, Estimate]:
     """Estimates of a candidate, also where some objective failed."""
-    outcome = trial.outcome if trial else None
-    return outcome.estimates if isinstance(outcome, Measured | Failed) else {}
+    return trial.estimates if trial else {}
 
 
 def merged(trial: Trial, known: Mapping[str, Estimate]) -> Trial:

@@ -164,6 +164,14 @@ def test_another_study_of_the_same_supernet_does_not_take_baselines_of_edited_co
     assert list(after["constant_report"]) == pytest.approx([1000 * value for value in before["constant_report"]])
 
 
+def test_an_objective_whose_code_failed_everywhere_is_mended_and_the_same_command_measures_anew(tmp_path: Path) -> None:
+    wrong = study(tmp_path, OWN.replace("+ 3.0", "+ subject.offset"))
+    with pytest.raises(StudyError, match=r"the first one: exception: objective 'class': AttributeError.*'offset'"):
+        execute(load(wrong), under(tmp_path))
+    execute(load(study(tmp_path)), under(tmp_path))
+    assert [trial.status for trial in stored_results(Folder(tmp_path / "runs/small")).trials] == ["measured"] * 8
+
+
 RECIPE = SMALL.replace(
     "def study(",
     """from dataclasses import dataclass

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searchkit.records import Trial
+from searchkit.records import Failed, Trial
 from searchkit.report.paired import between
+from searchkit.report.plots import hypervolume_curve
 from searchkit.report.results import Results
 from searchkit.report.summary import summary
+from searchkit.report.table import baselines_frame
 from searchkit.report.text import markdown, write
 from searchkit.report.verdict import Verdict, sentences, verdicts
 from tests.report.searches import ACCURACY, LATENCY, MACS, cut, drawn, noisy, questions, staircase, trial
@@ -147,6 +149,32 @@ def test_baselines_that_failed_are_no_points() -> None:
     assert verdicts(staircase(baselines={"truncation": truncations, "random tokens": (failed,)})) == {
         "truncation": unpaired(1, 1, 0)
     }
+
+
+def test_a_baseline_without_another_objective_is_still_compared_and_shown() -> None:
+    def partly(measured: Trial) -> Trial:
+        why = {"latency": "KeyError: 'lengths'"}
+        return replace(measured, outcome=Failed("exception", "x", reasons=why, estimates=measured.estimates))
+
+    baselines = {name: tuple(map(partly, trials)) for name, trials in staircase().baselines.items()}
+    results = staircase(baselines=baselines)
+    assert verdicts(results) == verdicts(staircase())
+    whole, cells = (baselines_frame(one) for one in (staircase(), results))
+    assert cells["accuracy_report"].notna().all()
+    assert cells.equals(whole)
+    known = summary(results)["baselines"]["unreduced"]["trials"][0]["report"]
+    assert known["status"] == "failed"
+    assert known["estimates"]["accuracy"] == summary(staircase())["unreduced"][0]["accuracy"]
+    assert "0.900 ± 0.010" in markdown(results)
+
+
+def test_a_candidate_whose_constraint_failed_is_no_point_of_the_search() -> None:
+    plain = staircase()
+    best = trial(9, 0.99, 0.01)
+    failed = replace(best, outcome=Failed("exception", "x", estimates=best.estimates))
+    with_it = staircase(trials=(*plain.trials, failed))
+    assert summary(with_it)["hypervolume"] == summary(plain)["hypervolume"]
+    assert hypervolume_curve(with_it)[-1] == hypervolume_curve(plain)[-1]
 
 
 def test_a_front_without_members_beats_nothing() -> None:

@@ -101,6 +101,17 @@ def test_a_pick_keeps_the_limits_and_no_other_that_does_is_better(
 STAIRS = [(0.5, 0.1), (0.7, 0.3), (0.85, 0.4), (0.88, 0.8)]
 
 
+def test_a_member_that_lacks_an_objective_of_the_front_is_picked_by_the_others() -> None:
+    whole = front_of(STAIRS, front_objectives=(LATENCY,))
+    report = dict(whole.report)
+    for key, member in report.items():
+        failed = Failed("exception", "x", reasons={"latency": "KeyError"}, estimates=member.estimates)
+        report[key] = replace(member, outcome=failed)
+    found = picked(replace(whole, report=report), "accuracy >= 0.7")
+    expected = picked(whole, "accuracy >= 0.7")
+    assert (found.trial.key, found.to_json()) == (expected.trial.key, expected.to_json())
+
+
 @pytest.mark.parametrize(
     ("where", "best", "expected", "why"),
     [
