@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -53,6 +54,13 @@ def check(what: str, annotation: str, value: Any, known: Mapping[str, Any] | Non
     checked = [kind for kind in kinds if kind is not None]
     if len(checked) == len(kinds) and not any(fits(value) for _, fits in checked):
         raise StudyError(f"{what} must be {' or '.join(type_name for type_name, _ in checked)}, got {value!r}")
+
+
+def needs(*packages: str, extra: str, what: str) -> None:
+    """Raise StudyError if one of these packages, of an optional dependency of this name, is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise StudyError(f"{what} need {' and '.join(missing)}: pip install 'searchkit[{extra}]'")
 
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:

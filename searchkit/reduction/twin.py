@@ -10,7 +10,8 @@ Axes: B examples, L slots of the input, K slots at a layer, D width, C outputs, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ from searchkit.reduction.ragged import Tokens
 from searchkit.reduction.scorers import Seen, scorer_of
 from searchkit.reduction.state import Restored
 
+# Scorers whose scores of two tokens are not equal but by accident, or keep their order at every layer: slots then need
+# not go back in the order of positions, by which ties are decided.
+UNTIED: Final = frozenset(
+    ("attention_received", "attention_mean", "attention_off_diagonal", "value_norm", "position", "random")
+)
 Mark = Callable[[Tensor, Tensor, Tensor], Mapping[str, Tensor]]
 
 
@@ -41,9 +47,15 @@ class Twin(nn.Module):
         if len(plan.layers) != len(model.view.blocks):
             raise ValueError(f"the plan has {len(plan.layers)} layers, the encoder {len(model.view.blocks)}")
         self.stock, self.predictors = model.stock, model.predictors  # the parameters of the graph
-        self._model, self._mark, self.plan = [model], mark, pattern(plan)  # in a list: no module of this one
+        self._model, self._mark = [model], mark  # in a list: no module of this one
+        self.plan = pattern(plan, first_only=_first_only(model, plan))
         self._numbers = numbers(plan)
         self.eval()
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Return whether its logits are (B, L, C)."""
+        return self._model[0].view.reads == "tokens"
 
     def forward(
         self,
@@ -60,17 +72,22 @@ class Twin(nn.Module):
         tokens = Tokens(input_ids.reshape(-1), types.reshape(-1), grid)
         hidden = model.view.embed(tokens.ids, grid.positions, tokens.types)
         logits = _Pass(model, self.plan, self._numbers if numbers is None else numbers, hidden, grid).logits()
-        return logits.reshape(*input_ids.shape, -1) if model.view.reads == "tokens" else logits
+        return logits.reshape(*input_ids.shape, -1) if self.reads_tokens else logits
 
 
-def pattern(plan: ReductionPlan) -> ReductionPlan:
-    """The plan without reducers that can drop nothing: of a length that a slot before has already cut to."""
+def pattern(plan: ReductionPlan, *, first_only: bool = False) -> ReductionPlan:
+    """The plan without reducers that can drop nothing: of a length that a slot before has already cut to.
+
+    first_only: nor those after the last attention, where the last layer computes first tokens alone
+    """
     shortest, slots = 1.0, list[Reducer | None]()
     for reducer in plan.slots:
         ratio = None if reducer is None or reducer.keep is None else reducer.keep.ratio
         idle = reducer is not None and reducer.threshold is None and ratio is not None and ratio >= shortest
         slots.append(None if idle else reducer)
         shortest = shortest if ratio is None else min(shortest, ratio)
+    if first_only and plan.layers[-1].later is not None:
+        slots[-1] = None
     return ReductionPlan(tuple(slots[1:]), slots[0])
 
 
@@ -95,14 +112,27 @@ class _Pass:
         self.hidden, self.grid, self.whole = hidden, grid, grid
         self.values: Tensor | None = None
         self.read: Tensor | None = None
+        self.ties = any(reducer is not None and reducer.scorer not in UNTIED for reducer in plan.slots)
         self.restores = model.needs_buffer(self.plan)
         if self.restores:
             self.buffer = torch.cat([hidden, torch.zeros_like(hidden[:1])])  # a spare row for dead slots
             self.discarded = torch.cat([~grid.present.reshape(-1), grid.present.new_ones(1)])  # pads are nowhere
 
+    @cached_property
+    def of_ratios(self) -> tuple[Tensor, ...]:
+        """By slot, the (B,) tokens that a ratio keeps, at least one."""
+        lengths = self.whole.lengths
+        wanted = (self.numbers["ratios"][:, None] * lengths.double() - SLACK).ceil().to(lengths.dtype)
+        return wanted.clamp(min=1).unbind(0)
+
+    @cached_property
+    def counts(self) -> tuple[Tensor, ...]:
+        """By slot, the tokens (1,) that a count keeps."""
+        return self.numbers["counts"][:, None].unbind(0)
+
     def logits(self) -> Tensor:
         model, blocks = self.model, self.model.view.blocks
-        first_only = model.reads_first_only and not self.restores
+        first_only = _first_only(model, self.plan)
         self.reduce(self.plan.input, 0, blocks[0], slot=0)
         for number, (block, reducers) in enumerate(zip(blocks, self.plan.layers, strict=True)):
             self.reduce(reducers.before, number, block)
@@ -189,11 +219,12 @@ class _Pass:
             passes = (best * scale >= self.numbers["thresholds"][number]) | (ranks == 0)
             kept = (passes & (ranks < kept[:, None])).sum(1)  # the best of them
         width = _at_most(kept.amax(0), shape[1])
-        stays = ranks[:width] < kept[:, None]
-        # back in the order of positions, dead slots last
-        order = torch.where(stays, order[:, :width], order[:, :width] + shape[1]).sort(dim=1, stable=True).values
-        chosen, before = torch.where(stays, order, order - shape[1]), self.homes() if self.restores else None
-        rows, self.grid = grid.gathered(chosen, stays)
+        stays, order = ranks[:width] < kept[:, None], order[:, :width]
+        if self.ties:
+            later = torch.where(stays, order, order + shape[1]).sort(dim=1, stable=True).values
+            order = torch.where(stays, later, later - shape[1])
+        before = self.homes() if self.restores else None
+        rows, self.grid = grid.gathered(order, stays)
         self.hidden = self.hidden.index_select(0, rows)
         if before is not None and reducer.fate == "discard":
             self.discarded = self.discarded.index_fill(0, before, True).index_fill(0, self.homes(), False)
@@ -202,11 +233,7 @@ class _Pass:
     def wanted(self, reducer: Reducer, slot: int) -> Tensor:
         """(B,) tokens that the length lets through: at least the protected ones, and at least one."""
         assert reducer.keep is not None
-        lengths = self.whole.lengths
-        if reducer.keep.ratio is None:
-            wanted = self.numbers["counts"][slot].expand_as(lengths)
-        else:
-            wanted = (lengths.double() * self.numbers["ratios"][slot] - SLACK).ceil().to(lengths.dtype).clamp(min=1)
+        wanted = self.counts[slot] if reducer.keep.ratio is None else self.of_ratios[slot]
         if reducer.protect == ("cls",):  # one token
             return wanted
         return wanted.maximum(self.whole.summed(reducer.protected(self.whole, self.whole).long()))
@@ -217,6 +244,11 @@ class _Pass:
         hidden, values = self.hidden, self.values
         compute = lambda: block.values(hidden) if reducer.site == "before_attention" or values is None else values  # noqa: E731
         return scorer.score(Seen(hidden, self.grid, self.whole, compute, self.read, self.grid.alive))
+
+
+def _first_only(model: AdaptiveModel, plan: ReductionPlan) -> bool:
+    """Return whether the last layer computes each example's first token alone."""
+    return model.reads_first_only and not model.needs_buffer(plan)
 
 
 def _at_most(count: Tensor, slots: int) -> int:
