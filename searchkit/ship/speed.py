@@ -1,0 +1,76 @@
+"""Times of shipped models, side by side in one process: the speed-up over the unreduced model in the same runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from searchkit.evaluate.timing import Protocol, in_turns
+from searchkit.reduction.model import AdaptiveModel
+from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Tokens
+from searchkit.ship.onnx_runtime import OnnxModel
+
+EXAMPLES: Final = 12  # texts of different lengths that are timed
+PROTOCOL: Final = Protocol(width=0.02, budget_s=2.0, min_round_interval_s=0.2)
+
+Prepare = Callable[[Tokens], Callable[[], Any]]  # from a batch to a pass over it, its inputs being ready
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a side over the first one, with its 95 % interval; `ms`: of a pass; `contended`: others disturbed it."""
+
+    name: str
+    ms: float
+    speedup: float
+    low: float
+    high: float
+    contended: bool
+
+
+def timed(sides: dict[str, Prepare], inputs: Sequence[Tokens], protocol: Protocol = PROTOCOL) -> list[Speed]:
+    """Time the sides in turns on batches; every speed-up is over the first side, on the same batches."""
+    passes = [[prepare(tokens) for tokens in inputs] for prepare in sides.values()]
+
+    def visit(side: int, number: int) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            passes[side][number]()
+        return time.perf_counter() - start
+
+    measured = in_turns(visit, len(passes), len(inputs), protocol)
+    first, *others = sides
+    own = [Speed(first, 1e3 * float(measured.typical[0]), 1.0, 1.0, 1.0, measured.contended)]
+    for name, ratio in zip(others, measured.ratios, strict=True):
+        ms = own[0].ms * ratio.value
+        own.append(Speed(name, ms, 1 / ratio.value, 1 / ratio.high, 1 / ratio.low, measured.contended))
+    return own
+
+
+def of_pytorch(model: AdaptiveModel, plan: ReductionPlan) -> Prepare:
+    """Passes in PyTorch, as a shipped model makes them."""
+    return lambda tokens: lambda: model(tokens, plan).logits
+
+
+def of_graph(model: OnnxModel) -> Prepare:
+    """Passes in ONNX Runtime."""
+
+    def prepare(tokens: Tokens) -> Callable[[], Any]:
+        fed = model.fed(tokens)
+        return lambda: model.run(fed)
+
+    return prepare
+
+
+def spread(lengths: NDArray[np.int64], count: int = EXAMPLES) -> NDArray[np.int64]:
+    """Numbers of `count` examples whose lengths are spread like those of all."""
+    order = np.argsort(lengths, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
+    return order[places]
