@@ -38,6 +38,7 @@ from searchkit.cli.options import (
     refuse_public_password,
 )
 from searchkit.cli.progress import bars, loading
+from searchkit.cli.ship import ship_command
 from searchkit.cli.terminal import keeping, say, show, stop, warn
 from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.runs.folder import Folder
@@ -194,6 +195,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
     "status": (inspect.status, "searchkit status runs/quickstart"),
     "report": (inspect.report, "searchkit report runs/quickstart"),
     "pick": (inspect.pick_command, 'searchkit pick runs/quickstart --where "accuracy >= unreduced - 0.01"'),
+    "ship": (ship_command, 'searchkit ship runs/quickstart --to fast --where "accuracy >= unreduced - 0.01"'),
     "measure": (inspect.measure_command, "searchkit measure runs/quickstart --batch-size 1 --batch-size 16"),
     "verify": (inspect.verify, "searchkit verify runs/quickstart --again 10"),
     "submit": (cluster.submit, "searchkit submit study.py --workers 8 --runs s3://bucket/runs -- --device cuda"),

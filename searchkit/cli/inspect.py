@@ -9,7 +9,7 @@ import typer
 
 from searchkit.cli.cluster import followed, show_job
 from searchkit.cli.notices import notices
-from searchkit.cli.options import Device, Dtype, RunFolder, Threads
+from searchkit.cli.options import Best, Confident, Device, Dtype, MeasuredSetting, RunFolder, Threads, Where
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
 from searchkit.errors import StoreError
@@ -58,31 +58,10 @@ def report(run: RunFolder) -> None:
 
 def pick_command(
     run: RunFolder,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LIMIT",
-            help='"NAME <= NUMBER", "NAME >= NUMBER", or relative to the unreduced model: '
-            '"accuracy >= unreduced - 0.01". '
-            "A name is an objective, or a figure beside one as front.csv calls it, such as latency_ms_p95. Repeat.",
-        ),
-    ] = None,
-    best: Annotated[
-        str | None,
-        typer.Option(
-            metavar="OBJECTIVE",
-            help="The objective that decides among those within the limits, or knee. Default: the lowest cost where a "
-            "limit asks for quality, the highest quality where limits are on costs alone, the knee without limits.",
-        ),
-    ] = None,
-    confident: Annotated[
-        bool,
-        typer.Option("--confident", help="A limit has to hold on the whole 95 % interval, not on the value alone."),
-    ] = False,
-    measured: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Take the values of RUN/measured/NAME.csv, where `measure` kept a setting."),
-    ] = None,
+    where: Where = None,
+    best: Best = None,
+    confident: Confident = False,
+    measured: MeasuredSetting = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is written, as JSON.")] = False,
 ) -> None:
     """Choose one member of a finished run's front, with the reason; RUN/pick.json keeps it.

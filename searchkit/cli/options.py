@@ -60,6 +60,31 @@ CacheMib = Annotated[
     typer.Option(min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."),
 ]
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LIMIT",
+        help='"NAME <= NUMBER", "NAME >= NUMBER", or relative to the unreduced model: '
+        '"accuracy >= unreduced - 0.01". '
+        "A name is an objective, or a figure beside one as front.csv calls it, such as latency_ms_p95. Repeat.",
+    ),
+]
+Best = Annotated[
+    str | None,
+    typer.Option(
+        metavar="OBJECTIVE",
+        help="The objective that decides among those within the limits, or knee. Default: the lowest cost where a "
+        "limit asks for quality, the highest quality where limits are on costs alone, the knee without limits.",
+    ),
+]
+Confident = Annotated[
+    bool, typer.Option("--confident", help="A limit has to hold on the whole 95 % interval, not on the value alone.")
+]
+MeasuredSetting = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Take the values of RUN/measured/NAME.csv, where `measure` kept a setting."),
+]
+
 
 def refuse_public_password(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
     """Refuse a password that everybody on the machine can read in the list of processes."""

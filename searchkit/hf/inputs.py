@@ -32,7 +32,7 @@ class Special:
     def of_config(cls, config: Any) -> Special:
         """`config.searchkit["sep_token_id"]`, or the config's own."""
         own = getattr(config, "sep_token_id", None)
-        separator = (config.searchkit or {}).get("sep_token_id", own)
+        separator = (getattr(config, "searchkit", None) or {}).get("sep_token_id", own)
         return cls(config.pad_token_id, separator, family_name(config) == "roberta")
 
 

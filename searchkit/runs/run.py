@@ -20,6 +20,8 @@ from searchkit.runs.stored import stored_results
 if TYPE_CHECKING:
     import pandas as pd
 
+    from searchkit.runs.shipping import Shipped
+
 
 class Run:
     """Run in its folder `runs/<study>`, read from its records alone: no model is loaded, no code of the study runs.
@@ -116,3 +118,40 @@ class Run:
         the limits.
         """
         return picked(self._folder, where, best, confident, measured)
+
+    def ship(
+        self,
+        to: str | Path,
+        *where: str,
+        key: str | None = None,
+        best: str | None = None,
+        confident: bool = False,
+        measured: str | None = None,
+        format: str = "pytorch",
+        int8: bool = False,
+        threads: int = 0,
+    ) -> Shipped:
+        """Write a member of the front as a folder that serves it, as `searchkit ship` does; test it and time it.
+
+        The member is that of `key`, or what `pick` chooses; format: "pytorch", "onnx" or "stock". The study is loaded
+        from its file, and its supernet has to be there still.
+
+        >>> import searchkit
+        >>> run = searchkit.open("runs/quickstart")  # doctest: +SKIP
+        >>> shipped = run.ship("fast", "accuracy >= unreduced - 0.01", format="onnx")  # doctest: +SKIP
+        >>> print(shipped.gained)  # doctest: +SKIP
+        """
+        from searchkit.runs.shipping import ship
+
+        return ship(
+            self._folder,
+            Path(to),
+            key=key,
+            where=where,
+            best=best,
+            confident=confident,
+            measured=measured,
+            format=format,
+            int8=int8,
+            threads=threads,
+        )

@@ -98,7 +98,9 @@ def _of_model(folder: Path) -> Callable[[Tokens], Tensor]:
     config = transformers.AutoConfig.from_pretrained(folder)
     (name,) = config.architectures
     reader = name.endswith("QuestionAnswering")
-    auto: Any = transformers.AutoModelForQuestionAnswering if reader else transformers.AutoModelForSequenceClassification
+    auto: Any = (
+        transformers.AutoModelForQuestionAnswering if reader else transformers.AutoModelForSequenceClassification
+    )
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     typed = getattr(config, "type_vocab_size", 0) > 1
 

@@ -27,7 +27,7 @@ CARD: Final = "README.md"
 
 @contextmanager
 def new_folder(to: Path) -> Iterator[Path]:
-    """A folder that becomes `to` if all goes well, and of which nothing is left otherwise; StudyError if `to` exists."""
+    """A folder that becomes `to` if all goes well, else nothing of it is left; StudyError if `to` exists."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise StudyError(f"--to {to}: it exists; name a new folder, or remove it first")
     partial = to.with_name(f".{to.name}.partial")

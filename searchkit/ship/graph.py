@@ -94,7 +94,7 @@ def export(model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None) 
     given = (ids, mask, torch.zeros_like(ids))[: twin.tensors]
     shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     opened = numbers(plan)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 twin,
@@ -148,14 +148,12 @@ def _translations() -> dict[Any, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own code."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+def quiet() -> Iterator[None]:
+    """Without the remarks of exporters and quantisers on their own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.disable(logging.NOTSET)

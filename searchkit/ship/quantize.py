@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from searchkit._internal.checks import needs
-from searchkit.ship.graph import save
+from searchkit.ship.graph import quiet, save
 
 if TYPE_CHECKING:
     import onnx
@@ -24,17 +24,19 @@ def quantized(proto: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     weights = {item.name for item in proto.graph.initializer if "predictors." in item.name or "classifier" in item.name}
-    left_out = [node.name for node in proto.graph.node if weights & set(node.input)]
+    names = [node.name for node in proto.graph.node if weights & set(node.input)]
+    left_out = [*names, *(f"{name}_MatMul" for name in names)]  # the latter: of a Gemm, which is split first
     with tempfile.TemporaryDirectory() as folder:
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         save(proto, plain)
-        quantize_dynamic(
-            plain,
-            small,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=left_out,
-            extra_options={"MatMulConstBOnly": True},
-        )
+        with quiet():
+            quantize_dynamic(
+                plain,
+                small,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                nodes_to_exclude=left_out,
+                extra_options={"MatMulConstBOnly": True},
+            )
         return onnx.load(str(small))

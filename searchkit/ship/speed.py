@@ -73,4 +73,5 @@ def spread(lengths: NDArray[np.int64], count: int = EXAMPLES) -> NDArray[np.int6
     """Numbers of `count` examples whose lengths are spread like those of all."""
     order = np.argsort(lengths, kind="stable")
     places = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)
-    return order[places]
+    chosen: NDArray[np.int64] = order[places]
+    return chosen

@@ -345,7 +345,7 @@ def test_times_of_another_setting_do_not_join_a_run(
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=8", "--threads", "1").returncode == 0
     result = searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "2")
     assert result.returncode == 2
-    assert "threads was 1 and is 2" in " ".join(result.stderr.split())
+    assert "has values of threads 1, and --threads 2 would mix others" in " ".join(result.stderr.split())
     assert searchkit(tmp_path, "run", str(study), "-p", "evaluations=16", "--threads", "1").returncode == 0
 
 

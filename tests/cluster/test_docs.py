@@ -225,8 +225,9 @@ def trials_in(folder: Path) -> list[str]:
 
 
 def wait_for_trials(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(trials_in(folder)) < count and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while len(trials_in(folder)) < count:
+        assert time.monotonic() < deadline, f"{folder}: {len(trials_in(folder))} trials after five minutes"
         time.sleep(0.05)
 
 

@@ -1,0 +1,154 @@
+"""Folders of front members: what transformers and ONNX Runtime predict from them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import searchkit
+from searchkit.errors import DataError, StudyError
+from searchkit.evaluate.timing import Protocol
+from searchkit.runs import shipping
+from searchkit.runs.config import Conditions
+from searchkit.runs.folder import Folder
+from searchkit.runs.phases import execute
+from searchkit.runs.shipping import Shipped, ship
+from searchkit.runs.study_file import load
+from searchkit.ship import check, speed
+from searchkit.ship.onnx_runtime import OnnxModel
+from tests.studies import small_study
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home, threads = tmp_path_factory.mktemp("shipping"), torch.get_num_threads()
+    execute(
+        load(small_study(home), {"evaluations": "16", "documents": "64"}),
+        Conditions(runs=home / "runs", threads=1, dtype="fp32"),
+    )
+    yield home
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rounds, for times that nobody believes."""
+    few = Protocol(width=0.5, budget_s=0.01, min_round_interval_s=0, fewest=3, most=3)
+    monkeypatch.setattr(shipping, "timed", lambda sides, inputs: speed.timed(sides, inputs, few))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The self-test in this process: starting another takes seconds."""
+    monkeypatch.setattr(shipping, "logits_of", check.predicted)
+
+
+def shipped(home: Path, to: Path, **chosen: Any) -> Shipped:
+    return ship(Folder(home / "runs/small"), to, threads=1, **chosen)
+
+
+def texts(home: Path, count: int = 24) -> tuple[Any, Any]:
+    """Texts of the report split, and what the run keeps of a member's predictions on them."""
+    study = load(small_study(home), {"evaluations": "16", "documents": "64"}).study
+    return list(study.task.tables(study.seed).report["text"][:count]), study
+
+
+def test_transformers_predict_from_the_folder_what_the_run_measured(home: Path, tmp_path: Path) -> None:
+    """In a fresh process for the self-test, and here by the class that `AutoModel` finds."""
+    done = shipped(home, tmp_path / "out", best="accuracy")
+    assert done.agreement.largest < 1e-5
+    assert done.agreement.differing == ()
+    documents, _ = texts(home)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    model = searchkit.load(tmp_path / "out")
+    assert model.plan == done.key
+    with torch.inference_mode():
+        logits = model(**tokenizer(documents, truncation=True, padding=True, return_tensors="pt")).logits
+    kept = searchkit.open(home / "runs/small").predictions(done.key).iloc[: len(documents)]
+    np.testing.assert_allclose(logits, kept[["logit_0", "logit_1"]], atol=1e-5)
+    front = searchkit.open(home / "runs/small").front
+    assert set(model.plans) >= set(front["key"])
+    row = front.set_index("key").loc[done.key]
+    assert done.quality["accuracy"]["member"]["value"] == pytest.approx(row["accuracy_report"])
+    assert "how to load it" in (tmp_path / "out/README.md").read_text().lower()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_graph_predicts_what_the_run_measured(home: Path, tmp_path: Path) -> None:
+    done = shipped(home, tmp_path / "out", format="onnx", best="accuracy")
+    assert [side.name for side in done.speeds] == ["unreduced", "this model"]
+    documents, _ = texts(home)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    session = OnnxModel(tmp_path / "out/model.onnx")
+    inputs = tokenizer(documents, truncation=True, padding=True, return_tensors="np")
+    (logits,) = session.run({name: inputs[name].astype("int64") for name in session.inputs})
+    kept = searchkit.open(home / "runs/small").predictions(done.key).iloc[: len(documents)]
+    np.testing.assert_allclose(logits, kept[["logit_0", "logit_1"]], atol=1e-4)
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert "searchkit" not in config
+    assert json.loads((tmp_path / "out/searchkit.json").read_text())["plan"] == done.key
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_stock_folder_is_the_unreduced_model(home: Path, tmp_path: Path) -> None:
+    done = shipped(home, tmp_path / "out", format="stock")
+    row = done.quality["accuracy"]
+    assert row["member"] == row["unreduced"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert type(model).__name__ == "BertForSequenceClassification"
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_folder_that_predicts_otherwise_is_not_left_behind(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "logits_of", lambda folder, tokens: check.predicted(folder, tokens) + 0.1)
+    with pytest.raises(DataError, match="predicts otherwise"):
+        shipped(home, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"key": "nobody"}, "--key: unknown member of the front 'nobody'"),
+        ({"format": "tflite"}, "--format: unknown format 'tflite'"),
+        ({"int8": True}, "--int8 is for --format onnx alone"),
+        ({"where": ["accuracy >= 2"]}, "no member of the front keeps every limit"),
+    ],
+)
+def test_what_cannot_be_shipped_is_refused_in_one_line(
+    home: Path, tmp_path: Path, chosen: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StudyError, match=message):
+        shipped(home, tmp_path / "out", **chosen)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_left_as_it_is(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(StudyError, match="it exists"):
+        shipped(home, tmp_path)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="not a run folder"):
+        ship(Folder(tmp_path), tmp_path / "out")
+
+
+def test_a_supernet_that_is_gone_is_not_trained_again(home: Path, tmp_path: Path) -> None:
+    (home / "runs/supernets").rename(home / "runs/elsewhere")
+    try:
+        with pytest.raises(StudyError, match="the trained supernet of this run is not there"):
+            shipped(home, tmp_path / "out")
+    finally:
+        (home / "runs/elsewhere").rename(home / "runs/supernets")
