@@ -52,7 +52,10 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("ray", {f"searchkit/{name}.py" for name in ("evaluate/ray_cluster", "cluster/server", "cluster/jobs")}),
         ("fsspec", {"searchkit/storage/remote.py"}),
         ("matplotlib", {"searchkit/report/plots.py"}),
-        ("typer", {f"searchkit/cli/{name}.py" for name in ("app", "options", "inspect", "cluster", "terminal")}),
+        (
+            "typer",
+            {f"searchkit/cli/{name}.py" for name in ("app", "options", "inspect", "cluster", "ship", "terminal")},
+        ),
     ],
 )
 def test_a_foreign_library_has_one_home(library: str, home: set[str]) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 
-from searchkit import __version__
 from searchkit._internal.checks import needs
 from searchkit._internal.files import replace_whole
 from searchkit._internal.progress import Progress, silent
 from searchkit.errors import DataError, StudyError, TrialError, unknown
 from searchkit.evaluate.passes import Passes
+from searchkit.evaluate.predictions import instruction_set
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.objective import Objective
-from searchkit.records import Candidate, Estimate, Measured, Trial
+from searchkit.records import Candidate
 from searchkit.report.results import Results
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
@@ -26,6 +25,7 @@ from searchkit.runs.folder import Folder
 from searchkit.runs.pick import picked
 from searchkit.runs.reopen import reopened
 from searchkit.runs.session import Session
+from searchkit.runs.shipped_front import shipment
 from searchkit.runs.stored import stored_results
 from searchkit.ship.card import card
 from searchkit.ship.check import TOLERANCE, Agreement, agreement, logits_of
@@ -36,13 +36,11 @@ from searchkit.ship.quantize import quantized
 from searchkit.ship.shipment import FORMATS, Format, Shipment, marks_of
 from searchkit.ship.speed import Prepare, Speed, of_graph, of_pytorch, spread, timed
 from searchkit.training.cache import RECORD, fingerprint
-from searchkit.training.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
     from searchkit.evaluate.bench import SupernetBench
+    from searchkit.reduction.plan import ReductionPlan
     from searchkit.reduction.ragged import Tokens
-
-log = logging.getLogger(__name__)
 
 STEPS: Final = 5
 
@@ -110,7 +108,10 @@ def ship(
     with new_folder(Path(to)) as partial, session.placement.in_force():
         progress("ship", 0, STEPS, "loading the model")
         bench = workbench(session, "report").build()
-        return _Shipping(session, results, bench, chosen, kind, int8).into(partial, Path(to))
+        candidates = {trial.key: trial.ask.candidate for trial in results.front}
+        content = shipment(session, results, bench, candidates, chosen)
+        order = _Order(session, bench, content, candidates[chosen], kind, int8)
+        return _shipped(order, partial, Path(to))
 
 
 def _format(name: str, int8: bool) -> Format:
@@ -138,168 +139,116 @@ def _check_trained(session: Session) -> None:
         )
 
 
-class _Shipping:
-    """One shipping: the steps and what they make."""
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """What is shipped, and how. candidate: the chosen one, as the bench knows it."""
 
-    def __init__(
-        self, session: Session, results: Results, bench: SupernetBench, key: str, kind: Format, int8: bool
-    ) -> None:
-        self.session, self.results, self.bench, self.kind, self.int8 = session, results, bench, kind, int8
-        self.candidates = {trial.key: trial.ask.candidate for trial in results.front}
-        self.shipment = self._shipment(key)
-        self.unreduced = Candidate.of(baseline="unreduced")
+    session: Session
+    bench: SupernetBench
+    shipment: Shipment
+    candidate: Candidate
+    kind: Format
+    int8: bool
 
-    def into(self, partial: Path, to: Path) -> Shipped:
-        """Write, test, time and describe the folder."""
-        shipment, progress = self.shipment, self.session.progress
-        plan = self.bench.runner.unreduced if self.kind == "stock" else shipment.plan
-        progress("ship", 1, STEPS, "writing the folder" if self.kind != "onnx" else "exporting the graph")
-        sides = self._written(partial)
-        progress("ship", 2, STEPS, "predicting the report split in a fresh process")
-        (expected,) = self.bench.passes([plan])
-        tokens = self.bench.split.tokens(_all(self.bench))
-        logits = logits_of(partial, tokens)
-        agreed = agreement(logits, expected.logits, tokens, self.bench.model.head.named_outputs)
-        self._judge(agreed, expected)
-        progress("ship", 3, STEPS, "timing it beside the unreduced model")
-        rows = spread(self.bench.data.lengths)
-        inputs = [self.bench.split.tokens(rows[number : number + 1]) for number in range(len(rows))]
-        speeds = tuple(timed(sides, inputs)) if len(sides) > 1 else ()
-        progress("ship", 4, STEPS, "writing the card")
-        quality = self._quality(Passes(logits, expected.trace))
-        where = self._where(inputs)
-        text = card(shipment, self.kind, int8=self.int8, agreement=agreed, speeds=speeds, quality=quality, where=where)
-        replace_whole(partial / CARD, text.encode())
-        if self.kind == "onnx":
-            write_record(shipment, partial, {"format": self.kind, "int8": self.int8, "setting": where})
-        progress("ship", STEPS, STEPS)
-        return Shipped(to, self.kind, shipment.key, agreed, speeds, quality, shipment.quality, where)
+    def progress(self, done: int, note: str = "") -> None:
+        self.session.progress("ship", done, STEPS, note)
 
-    def _written(self, folder: Path) -> dict[str, Prepare]:
-        """Write the files of the format; the sides that are timed, the unreduced model first."""
-        shipment, model, whole = self.shipment, self.bench.model, self.bench.runner.unreduced
-        if self.kind == "stock":
-            write_stock(shipment, folder)
-            return {"unreduced": of_pytorch(model, whole)}
-        if self.kind == "pytorch":
-            write_pytorch(shipment, folder)
-            return {"unreduced": of_pytorch(model, whole), "this model": of_pytorch(model, shipment.plan)}
-        proto = export(model, shipment.plan, marks_of(shipment.plan, shipment.special)).bound(shipment.plan)
-        self.session.progress("ship", 1, STEPS, "exporting the unreduced model, to be timed beside it")
-        reference = export(model, whole).bound(whole)
-        threads = torch.get_num_threads()
-        sides = {"unreduced": of_graph(OnnxModel(reference, threads))}
-        if self.int8:
-            self.session.progress("ship", 1, STEPS, "quantising")
-            sides |= {"unreduced, int8": of_graph(OnnxModel(quantized(reference), threads))}
-            sides |= {"reduced, float32": of_graph(OnnxModel(proto, threads))}
-            proto = quantized(proto)
-        write_onnx(shipment, proto, folder)
-        return {**sides, "this model": of_graph(OnnxModel(proto, threads))}
+    @property
+    def plan(self) -> ReductionPlan:
+        """Plan that the folder runs."""
+        return self.bench.runner.unreduced if self.kind == "stock" else self.shipment.plan
 
-    def _judge(self, agreed: Agreement, expected: Passes) -> None:
-        """Refuse a folder whose predictions are others; those of int8 are, and are told."""
-        scale = max(1.0, float(expected.logits.abs().amax()))
-        if self.int8 or agreed.largest <= TOLERANCE[self.kind] * scale:
-            return
+
+def _shipped(order: _Order, partial: Path, to: Path) -> Shipped:
+    """Write, test, time and describe the folder."""
+    bench = order.bench
+    order.progress(1, "exporting the graph" if order.kind == "onnx" else "writing the folder")
+    sides = _written(order, partial)
+    order.progress(2, "predicting the report split in a fresh process")
+    (expected,) = bench.passes([order.plan])
+    tokens = bench.split.tokens(np.arange(len(bench.data)))
+    logits = logits_of(partial, tokens)
+    agreed = agreement(logits, expected.logits, tokens, bench.model.head.named_outputs)
+    _judge(order, agreed, expected)
+    order.progress(3, "timing it beside the unreduced model")
+    rows = spread(bench.data.lengths)
+    inputs = [bench.split.tokens(rows[number : number + 1]) for number in range(len(rows))]
+    speeds = tuple(timed(sides, inputs)) if len(sides) > 1 else ()
+    order.progress(4, "writing the card")
+    quality, where = _quality(order, Passes(logits, expected.trace)), _where(order.kind, inputs)
+    text = card(
+        order.shipment, order.kind, int8=order.int8, agreement=agreed, speeds=speeds, quality=quality, where=where
+    )
+    replace_whole(partial / CARD, text.encode())
+    if order.kind == "onnx":
+        write_record(order.shipment, partial, {"format": order.kind, "int8": order.int8, "setting": where})
+    order.progress(STEPS)
+    return Shipped(to, order.kind, order.shipment.key, agreed, speeds, quality, order.shipment.quality, where)
+
+
+def _written(order: _Order, folder: Path) -> dict[str, Prepare]:
+    """Write the files of the format; the sides that are timed, the unreduced model first."""
+    shipment, model, whole = order.shipment, order.bench.model, order.bench.runner.unreduced
+    if order.kind == "stock":
+        write_stock(shipment, folder)
+        return {"unreduced": of_pytorch(model, whole)}
+    if order.kind == "pytorch":
+        write_pytorch(shipment, folder)
+        return {"unreduced": of_pytorch(model, whole), "this model": of_pytorch(model, shipment.plan)}
+    proto = export(model, shipment.plan, marks_of(shipment.plan, shipment.special)).bound(shipment.plan)
+    order.progress(1, "exporting the unreduced model, to be timed beside it")
+    reference = export(model, whole).bound(whole)
+    threads = torch.get_num_threads()
+    sides = {"unreduced": of_graph(OnnxModel(reference, threads))}
+    if order.int8:
+        order.progress(1, "quantising")
+        sides |= {"unreduced, int8": of_graph(OnnxModel(quantized(reference), threads))}
+        sides |= {"reduced, float32": of_graph(OnnxModel(proto, threads))}
+        proto = quantized(proto)
+    write_onnx(shipment, proto, folder)
+    return {**sides, "this model": of_graph(OnnxModel(proto, threads))}
+
+
+def _judge(order: _Order, agreed: Agreement, expected: Passes) -> None:
+    """Refuse a folder whose predictions are others; those of int8 are, and are named."""
+    scale = max(1.0, float(expected.logits.abs().amax()))
+    if not order.int8 and agreed.largest > TOLERANCE[order.kind] * scale:
         raise DataError(
             f"the folder predicts otherwise than the model that was measured ({agreed.text}): it is not shipped; "
             "please report this"
         )
 
-    def _quality(self, passes: Passes) -> dict[str, dict[str, Any]]:
-        """Figures of quality in this runtime, and the unreduced model's; costs are those of the plan."""
-        own = self.bench.subject(self.candidates[self.shipment.key])
-        if self.kind == "stock":
-            own = self.bench.subject(self.unreduced)
-        subject = own.on(self.bench.split, passes)
-        rows: dict[str, dict[str, Any]] = {}
-        for objective in self.session.study.objectives:
-            if objective.exclusive:
-                continue
-            measured = with_resamples(objective)
-            try:
-                estimate = measured.measure(subject)
-                whole = measured.measure(self.bench.unreduced)
-            except TrialError as error:
-                raise DataError(f"{objective.name} cannot be measured on what the folder predicts: {error}") from error
-            rows[objective.name] = {"member": _figure(estimate), "unreduced": _figure(whole)}
-        return rows
 
-    def _where(self, inputs: Sequence[Tokens]) -> dict[str, Any]:
-        tokens = sum(len(batch.ids) for batch in inputs) / len(inputs)
-        setting: dict[str, Any] = {"runtime": "PyTorch"}
-        if self.kind == "onnx":
-            import onnxruntime
-
-            setting = {"runtime": f"ONNX Runtime {onnxruntime.__version__}"}
-        return {
-            **setting,
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "isa": torch.backends.cpu.get_cpu_capability(),
-            "mean tokens": round(tokens, 1),
-        }
-
-    def _shipment(self, key: str) -> Shipment:
-        session, bench = self.session, self.bench
-        plans = {each: bench.plan(candidate) for each, candidate in self.candidates.items()}
-        tokenizer = load_tokenizer(str(session.supernet.folder))
-        environment: Mapping[str, Any] = self.results.environment
-        study = self.results.study
-        about = {
-            "study": study["name"],
-            "fingerprint": study.get("fingerprint", session.fingerprint),
-            "data": session.study.task.describe().get("kind", "the task"),
-            "searchkit": __version__,
-            "measured with": ", ".join(f"{name} {environment[name]}" for name in ("torch",) if name in environment),
-        }
-        measured = {trial: _measured(self.results.report.get(trial), self.results) for trial in self.candidates}
-        dtype = str(environment.get("dtype", "fp32"))
-        quality = self.results.quality.name
-        return Shipment(
-            bench.model, tokenizer, key, plans, measured, quality, session.study.task.max_length, dtype, about
-        )
-
-
-def _all(bench: SupernetBench) -> Any:
-    import numpy as np
-
-    return np.arange(len(bench.data))
-
-
-def _figure(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def _measured(trial: Trial | None, results: Results) -> dict[str, Any]:
-    """What the run measured of a member on the report split, in the form of `searchkit.hf.members.Members`."""
-    if trial is None or not isinstance(trial.outcome, Measured):
-        return {}
-    quality, latency, found = dict[str, Any](), list[dict[str, Any]](), dict[str, Any]()
-    for objective in results.all_objectives:
-        estimate = trial.outcome.estimates.get(objective.name)
-        if estimate is None:
+def _quality(order: _Order, passes: Passes) -> dict[str, dict[str, Any]]:
+    """Figures of the study's objectives on what the folder predicts, beside the unreduced model's."""
+    bench, unreduced = order.bench, Candidate.of(baseline="unreduced")
+    subject = bench.subject(unreduced if order.kind == "stock" else order.candidate).on(bench.split, passes)
+    rows: dict[str, dict[str, Any]] = {}
+    for objective in map(with_resamples, order.session.study.objectives):
+        if objective.exclusive:
             continue
-        if objective.name == "macs":
-            found["macs"] = estimate.value
-        elif objective.name == "latency":
-            latency.append(_latency(trial, objective, estimate))
-        elif objective.better == "higher":
-            error = {} if estimate.standard_error is None else {"standard_error": estimate.standard_error}
-            quality[objective.name] = {"value": estimate.value, "goal": "max", **error}
-    return {**found, **({"quality": quality} if quality else {}), **({"latency": latency} if latency else {})}
+        try:
+            figures = {"member": objective.measure(subject), "unreduced": objective.measure(bench.unreduced)}
+        except TrialError as error:
+            raise DataError(f"{objective.name} cannot be measured on what the folder predicts: {error}") from error
+        rows[objective.name] = {
+            side: {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+            for side, estimate in figures.items()
+        }
+    return rows
 
 
-def _latency(trial: Trial, objective: Objective, estimate: Estimate) -> dict[str, Any]:
-    environment = trial.environment
-    setting = {
-        "device": str(environment.get("device", "cpu")).split(":")[0],
-        "dtype": {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(
-            str(environment.get("dtype")), "float32"
-        ),
-        "threads": environment.get("threads"),
-        "runtime": "pytorch",
-        "batch": int(estimate.beside.get("batch_size", 1)),
+def _where(kind: Format, inputs: Sequence[Tokens]) -> dict[str, Any]:
+    """Setting of the times."""
+    runtime = "PyTorch"
+    if kind == "onnx":
+        import onnxruntime
+
+        runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    return {
+        "runtime": runtime,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "instruction set": instruction_set(),
+        "mean tokens": round(sum(len(batch.ids) for batch in inputs) / len(inputs), 1),
     }
-    return {"setting": setting, "ms": estimate.value, "speedup": estimate.beside.get("speedup")}
