@@ -5,8 +5,8 @@ of the unreduced model, in turns. The unreduced side is the faster of two: ours 
 transformers model with its fused attention on a padded batch of the same token ids. Fixed lengths use random token ids:
 with lengths alone the content of a text decides nothing about time.
 
-runtimes: "packed" for every batch; "lean", the pass that one example takes on a CPU, for batches of one. threads: one
-for single texts, and as many as torch takes for every batch.
+runtimes: "packed" for every batch; "lean", the pass that one example takes on a CPU, for batches of one; "onnxruntime",
+the exported graph on a CPU in float32. threads: one for single texts, and as many as torch takes for every batch.
 
 plans: constant ratio (each layer keeps 0.9 or 0.8 of what it is given), "half" (the first layer whole, then 0.6 and
 fewer), and what benchmarks.family found for LengthDrop's lengths, where its results are there.
@@ -16,6 +16,7 @@ realised = measured speed-up / MACs ratio; 1 would be perfect.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import time
@@ -36,11 +37,14 @@ from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
+from searchkit.ship.graph import Graph, export
+from searchkit.ship.onnx_runtime import OnnxModel
 from searchkit.tasks import TextClassification
 
 LENGTHS = (24, 64, 128, 384)
 BATCHES = (1, 8, 32)
-RUNTIMES = ("packed", "lean")  # a runtime that is not PyTorch joins here, and in `_passes`
+RUNTIMES = ("packed", "lean", "onnxruntime")
+Pass = Callable[[Tokens, ReductionPlan], Any]
 HALF = (1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 VOCABULARY = range(2000, 20_000)  # whole words of BERT's vocabulary
 
@@ -53,22 +57,26 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
     parser.add_argument("--batches", type=int, nargs="*", default=BATCHES)
     parser.add_argument("--threads", type=int, nargs="*", default=(1, 0), help="0: as many as torch takes")
+    parser.add_argument("--runtimes", nargs="*", choices=RUNTIMES, default=RUNTIMES)
     arguments = parser.parse_args()
     device = device_of(arguments.device)
     dtype = dtype_of(arguments.dtype, device)
     models = [load_model(str(SHARED / "models" / "minilm-l6"), labels=2) for _ in range(2)]
     ours, stock = models[0].to(device, dtype).frozen(), models[1].to(device, dtype).eval().stock
-    rows, all_threads = [], torch.get_num_threads()
+    rows, all_threads, in_onnx = [], torch.get_num_threads(), InOnnx(models[1])
     for threads in dict.fromkeys(count or all_threads for count in arguments.threads):
         torch.set_num_threads(threads)
         for kind, batch in itertools.product((*arguments.lengths, "mix"), arguments.batches):
             if batch > 1 and threads < all_threads:
                 continue  # few threads are for single texts
             inputs = [drawn(kind, batch, seed).to(device) for seed in range(4)]
-            for (name, lengths), runtime in itertools.product(plans(ours.shape.layers).items(), RUNTIMES):
+            for (name, lengths), runtime in itertools.product(plans(ours.shape.layers).items(), arguments.runtimes):
                 if runtime == "lean" and (batch > 1 or device.type != "cpu" or dtype not in lean.DTYPES):
                     continue
-                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds, runtime)
+                if runtime == "onnxruntime" and (device.type != "cpu" or dtype != torch.float32):
+                    continue
+                passed: Pass = {"packed": ours.packed, "lean": ours, "onnxruntime": in_onnx}[runtime]
+                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds, passed)
                 key = {"length": kind, "batch": batch, "plan": name, "runtime": runtime, "threads": threads}
                 rows.append({**key, **row})
                 print(rows[-1], flush=True)
@@ -104,23 +112,37 @@ def _mixed(batch: int, seed: int) -> list[int]:
     return [int(length) for length in lengths[start : start + batch]]
 
 
-def _passes(ours: AdaptiveModel, runtime: str) -> Callable[[Tokens, ReductionPlan], Any]:
-    """The pass of a runtime."""
-    if runtime == "packed":
-        return ours.packed
-    dtype = next(ours.parameters()).dtype
-    if dtype not in lean.DTYPES:
-        raise SystemExit(
-            f"the lean pass is for {', '.join(map(str, lean.DTYPES))}, the model is {dtype}; --dtype float32"
-        )
-    return ours  # one example on a CPU takes it by itself
+class InOnnx:
+    """Passes of a model in ONNX Runtime, one session for each plan and number of threads; inputs are made before."""
+
+    def __init__(self, model: AdaptiveModel) -> None:
+        self._model = model
+        self._graphs: list[Graph] = []
+        self._sessions: dict[tuple[ReductionPlan, int], OnnxModel] = {}
+        self._fed: dict[Tokens, dict[str, Any]] = {}
+
+    def __call__(self, tokens: Tokens, plan: ReductionPlan) -> Any:
+        key = plan, torch.get_num_threads()
+        if key not in self._sessions:
+            self._sessions[key] = OnnxModel(self._graph(plan).bound(plan), key[1])
+        if tokens not in self._fed:
+            self._fed[tokens] = self._sessions[key].fed(tokens)
+        return self._sessions[key].run(self._fed[tokens])
+
+    def _graph(self, plan: ReductionPlan) -> Graph:
+        for graph in self._graphs:
+            with contextlib.suppress(ValueError):
+                graph.bound(plan)
+                return graph
+        self._graphs.append(export(self._model, plan))
+        return self._graphs[-1]
 
 
 def compared(
-    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int, runtime: str = "packed"
+    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int, passed: Pass
 ) -> dict[str, float]:
     """Medians over rounds, averaged over inputs; the three sides take turns at being first."""
-    whole, passed = ReductionPlan.unreduced(ours.shape.layers), _passes(ours, runtime)
+    whole = ReductionPlan.unreduced(ours.shape.layers)
     padded = [_padded(tokens) for tokens in inputs]
     with torch.inference_mode():
         needed = sum(float(macs(ours(tokens, plan).trace, ours.shape).sum()) for tokens in inputs)
