@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -204,8 +205,16 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
     "copy": (copy_command, "searchkit copy runs/quickstart --to sqlite:///trials.db"),
     "restore": (restore_command, "searchkit restore studies/quickstart.py --from sqlite:///trials.db"),
 }
+
+
+def _help(command: Callable[..., None]) -> str:
+    """Docstring of a command with one line per paragraph, which the terminal wraps at its own width."""
+    paragraphs = (getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 for _name, (_command, _example) in _COMMANDS.items():
-    app.command(name=_name, epilog=f"Example: [bold]{escape(_example)}[/bold]")(_command)
+    app.command(name=_name, help=_help(_command), epilog=f"Example: [bold]{escape(_example)}[/bold]")(_command)
 
 _RENAMED = {"export": "copy RUN --to STORAGE", "import": "restore STUDY --from STORAGE"}
 

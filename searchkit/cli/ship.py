@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searchkit.cli.notices import notices
-from searchkit.cli.options import Best, Confident, MeasuredSetting, RunFolder, Threads, Where
+from searchkit.cli.options import Best, Confident, MeasuredSetting, RunFolder, Where
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, warn
 from searchkit.runs.folder import Folder
@@ -36,7 +36,9 @@ def ship_command(
         ),
     ] = "pytorch",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the products of --format onnx to int8.")] = False,
-    threads: Threads = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads that it is timed with; 0: as many as torch takes.")
+    ] = 0,
 ) -> None:
     """Write a member of a finished run's front as a folder that serves it; test it, and tell how fast it is.
 
