@@ -16,7 +16,6 @@ realised = measured speed-up / MACs ratio; 1 would be perfect.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import time
@@ -131,8 +130,7 @@ class InOnnx:
 
     def _graph(self, plan: ReductionPlan) -> Graph:
         for graph in self._graphs:
-            with contextlib.suppress(ValueError):
-                graph.bound(plan)
+            if graph.serves(plan):
                 return graph
         self._graphs.append(export(self._model, plan))
         return self._graphs[-1]

@@ -100,6 +100,11 @@ def measure_command(
             help="Costs on your own unlabelled texts (csv, json, parquet ...): a column text, or the study's columns.",
         ),
     ] = None,
+    runtime: Annotated[
+        str,
+        typer.Option(metavar="RUNTIME", help="pytorch, or onnxruntime: the exported graph on the CPU, quality too."),
+    ] = "pytorch",
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise products to int8, in onnxruntime.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
@@ -118,7 +123,16 @@ def measure_command(
     with keeping(folder), bars() as progress, notices():
         for size in dict.fromkeys(batch_size):
             remeasured.append(
-                measure(folder, conditions, batch_size=size, length=length, texts=texts, progress=progress)
+                measure(
+                    folder,
+                    conditions,
+                    batch_size=size,
+                    length=length,
+                    texts=texts,
+                    runtime=runtime,
+                    int8=int8,
+                    progress=progress,
+                )
             )
             remeasured[-1].write(folder.path)
     for measurement in remeasured:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from searchkit.evaluate.baselines import plan_of
 from searchkit.evaluate.energy import environment_of
@@ -15,6 +16,7 @@ from searchkit.evaluate.split import Split
 from searchkit.records import Candidate, Scalar
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
+from searchkit.reduction.ragged import Tokens
 from searchkit.training.recipe import Recipe
 
 
@@ -44,6 +46,11 @@ class PlanRunner:
         marks: kinds of tokens that the task marks in its texts
         """
         return plan_of(candidate, self.recipe, self.model.shape.layers, marks, self.model.head.name)
+
+    def forward(self, tokens: Tokens, plan: ReductionPlan) -> Tensor:
+        """Float32 logits (B, C), or (T, C) of every token, of one pass over a batch alone, as deployed."""
+        with torch.inference_mode():
+            return self.model(tokens, plan).logits.float()  # type: ignore[no-any-return]
 
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over a split; a plan's result depends neither on the others nor on the cache."""

@@ -35,6 +35,11 @@ class Special:
         separator = (getattr(config, "searchkit", None) or {}).get("sep_token_id", own)
         return cls(config.pad_token_id, separator, family_name(config) == "roberta")
 
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Any, config: Any) -> Special:
+        """The tokenizer's own, for a model of this config."""
+        return cls(tokenizer.pad_token_id, tokenizer.sep_token_id, family_name(config) == "roberta")
+
 
 def marks_needed(plan: ReductionPlan) -> frozenset[str]:
     """Names of marked tokens ("sep", "question") that the plan protects."""

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from searchkit._internal.checks import needs
 from searchkit._internal.code import digest
 from searchkit._internal.files import replace_whole
 from searchkit._internal.progress import Progress, silent
-from searchkit.errors import StoreError, StudyError
+from searchkit.errors import StoreError, StudyError, unknown
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, measure_together
 from searchkit.front import Front
@@ -32,6 +33,11 @@ from searchkit.runs.texts import Texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from searchkit.evaluate.bench import SupernetBench
+    from searchkit.evaluate.plan_runner import PlanRunner
+
+PYTORCH, RUNTIME = "pytorch", "onnxruntime"
+RUNTIMES: Final = (PYTORCH, RUNTIME)
 TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
 
 
@@ -97,6 +103,8 @@ def measure(
     batch_size: int = 1,
     length: int | None = None,
     texts: Path | None = None,
+    runtime: str = PYTORCH,
+    int8: bool = False,
     progress: Progress = silent,
 ) -> Remeasured:
     """Measure the front of a run and the unreduced model on the report split under these conditions.
@@ -104,8 +112,10 @@ def measure(
     All objectives of the study, the timed ones at this batch size (and length, in tokens); what was measured in the
     same setting before is not measured again. Nothing else should run on the device. texts: a file of unlabelled texts,
     on which what a pass alone tells (times, and costs that follow from lengths) is measured instead. DataError where
-    that cannot be read, lacks a column or has an empty text.
+    that cannot be read, lacks a column or has an empty text. runtime: "pytorch" or "onnxruntime" (on the CPU, in
+    float32, or with int8 products), whose predictions quality is then measured on.
     """
+    conditions = _for_runtime(conditions, runtime, int8)
     if texts is not None and length is not None:
         raise StudyError(
             "--length says how long every example is, --texts takes the lengths of a file: give one of them"
@@ -117,7 +127,37 @@ def measure(
         if read:
             read.refuse_fewer_than(batch_size)
             objectives = tuple(read.objective(each) if _of_texts(each) else each for each in objectives)
-        return _measured(session, objectives, {"batch_size": batch_size, "length": length}, read)
+        bench = replace(workbench(session, "report").build(), keeps_outputs=False)
+        if runtime == RUNTIME:
+            bench = replace(bench, runner=_in_onnxruntime(session, bench, int8))
+        return _measured(session, bench, objectives, {"batch_size": batch_size, "length": length}, read)
+
+
+def _for_runtime(conditions: Conditions, runtime: str, int8: bool) -> Conditions:
+    """Conditions that the runtime can honour; StudyError for others."""
+    if runtime not in RUNTIMES:
+        raise StudyError(f"--runtime: {unknown('runtime', runtime, RUNTIMES)}")
+    if runtime == PYTORCH:
+        if int8:
+            raise StudyError(f"--int8 is for --runtime {RUNTIME} alone")
+        return conditions
+    needs("onnx", "onnxscript", "onnxruntime", extra="onnx", what="measurements in ONNX Runtime")
+    if conditions.device not in ("auto", "cpu") or conditions.dtype not in ("auto", "fp32"):
+        raise StudyError(
+            f"--runtime {RUNTIME} is measured on the CPU in float32 (or with --int8), got --device "
+            f"{conditions.device} --dtype {conditions.dtype}"
+        )
+    return replace(conditions, device="cpu", dtype="fp32")
+
+
+def _in_onnxruntime(session: Session, bench: SupernetBench, int8: bool) -> PlanRunner:
+    from searchkit.hf.inputs import Special
+    from searchkit.ship.runner import OnnxRunner
+    from searchkit.training.pretrained import load_tokenizer
+
+    tokenizer = load_tokenizer(str(session.supernet.folder))
+    special = Special.of_tokenizer(tokenizer, bench.model.stock.config)
+    return OnnxRunner(bench.model, bench.runner.recipe, special, session.placement.threads, int8)
 
 
 def _of_texts(objective: Objective) -> bool:
@@ -126,9 +166,12 @@ def _of_texts(objective: Objective) -> bool:
 
 
 def _measured(
-    session: Session, objectives: tuple[Objective, ...], batches: Mapping[str, Scalar], texts: Texts | None
+    session: Session,
+    bench: SupernetBench,
+    objectives: tuple[Objective, ...],
+    batches: Mapping[str, Scalar],
+    texts: Texts | None,
 ) -> Remeasured:
-    bench = replace(workbench(session, "report").build(), keeps_outputs=False)
     own = bench if texts is None else replace(bench, data=texts.data)  # of the timed
     setting = {**bench.environment, **batches, **({"texts": texts.identity} if texts else {})}
     codes = [identity["code"] for identity in report_identities(session.study) if "code" in identity]

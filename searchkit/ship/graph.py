@@ -46,11 +46,15 @@ class Graph:
         """Names of its inputs, each (B, L) int64."""
         return tuple(item.name for item in self.proto.graph.input if item.name not in numbers(self.pattern))
 
+    def serves(self, plan: ReductionPlan) -> bool:
+        """Return whether it is the graph of this plan, but for its numbers."""
+        return _without_numbers(Twin(self.model, plan).plan) == _without_numbers(self.pattern)
+
     def bound(self, plan: ReductionPlan) -> onnx.ModelProto:
         """Graph of one plan; ValueError if it drops tokens at other places."""
         import onnx
 
-        if not same_pattern(Twin(self.model, plan).plan, self.pattern):
+        if not self.serves(plan):
             raise ValueError("the plan drops tokens at other places than the graph")
         made = onnx.ModelProto()
         made.CopyFrom(self.proto)
@@ -59,11 +63,6 @@ class Graph:
             made.graph.input.remove(item)
             made.graph.initializer.append(onnx.numpy_helper.from_array(values[item.name].numpy(), item.name))
         return made
-
-
-def same_pattern(plan: ReductionPlan, other: ReductionPlan) -> bool:
-    """Return whether one graph serves both patterns: they differ in their numbers alone."""
-    return _without_numbers(plan) == _without_numbers(other)
 
 
 def _without_numbers(plan: ReductionPlan) -> list[Any]:

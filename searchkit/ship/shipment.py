@@ -49,8 +49,7 @@ class Shipment:
     @property
     def special(self) -> Special:
         """Ids of the tokenizer's special tokens."""
-        doubled = Special.of_config(self.model.stock.config).doubled
-        return Special(self.tokenizer.pad_token_id, self.tokenizer.sep_token_id, doubled)
+        return Special.of_tokenizer(self.tokenizer, self.model.stock.config)
 
     def notes(self) -> dict[str, Any]:
         """Entries of `config.searchkit` beside the recipe's own."""
