@@ -21,10 +21,7 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from searchkit.objective import Constraint, Kept
-    from searchkit.reduction.ragged import Tokens
     from searchkit.tasks.base import Encoded
 
 LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
@@ -98,10 +95,6 @@ class SupernetBench:
     def plan(self, candidate: Candidate) -> ReductionPlan:
         """Plan of a candidate, or of the baseline that it names."""
         return self.runner.plan(candidate, self.data.marks)
-
-    def forward(self, tokens: Tokens, plan: ReductionPlan) -> Tensor:
-        """Float32 logits of one pass over a batch alone, as deployed."""
-        return self.runner.forward(tokens, plan)
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
         """The passes of these candidates, made together; verdicts on those that need no measurement."""

@@ -28,6 +28,7 @@ from searchkit.reduction.trace import Trace
 from searchkit.tasks.spans import Spans, best_spans
 
 if TYPE_CHECKING:
+    from searchkit.evaluate.plan_runner import PlanRunner
     from searchkit.tasks.base import Encoded, Labels
 
 
@@ -48,7 +49,8 @@ class Holder(Protocol):
     def tables(self) -> Mapping[str, Any]: ...
     @property
     def unreduced(self) -> SupernetSubject: ...
-    def forward(self, tokens: Tokens, plan: ReductionPlan) -> Tensor: ...
+    @property
+    def runner(self) -> PlanRunner: ...
     def passes(self, plans: Sequence[ReductionPlan]) -> list[Passes]: ...
     def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept: ...
 
@@ -135,7 +137,7 @@ class SupernetSubject:
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Run one pass over a batch alone, as deployed: float32 logits (B, C), or (T, C) of every token."""
-        return self.bench.forward(tokens, self.plan)
+        return self.bench.runner.forward(tokens, self.plan)
 
     def trace_of(self, tokens: Tokens) -> Trace:
         with torch.inference_mode():
