@@ -29,6 +29,7 @@ from torch import Tensor
 
 from benchmarks.family import SHARED
 from benchmarks.result import finish
+from searchkit.hf.inputs import Special
 from searchkit.reduction import lean
 from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.device import device_of, dtype_of, synchronize
@@ -36,8 +37,7 @@ from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from searchkit.ship.graph import Graph, export
-from searchkit.ship.onnx_runtime import OnnxModel
+from searchkit.ship.sessions import Sessions
 from searchkit.tasks import TextClassification
 
 LENGTHS = (24, 64, 128, 384)
@@ -112,28 +112,21 @@ def _mixed(batch: int, seed: int) -> list[int]:
 
 
 class InOnnx:
-    """Passes of a model in ONNX Runtime, one session for each plan and number of threads; inputs are made before."""
+    """Passes of a model in ONNX Runtime, for each number of threads; inputs are made before."""
 
     def __init__(self, model: AdaptiveModel) -> None:
         self._model = model
-        self._graphs: list[Graph] = []
-        self._sessions: dict[tuple[ReductionPlan, int], OnnxModel] = {}
+        self._sessions: dict[int, Sessions] = {}
         self._fed: dict[Tokens, dict[str, Any]] = {}
 
     def __call__(self, tokens: Tokens, plan: ReductionPlan) -> Any:
-        key = plan, torch.get_num_threads()
-        if key not in self._sessions:
-            self._sessions[key] = OnnxModel(self._graph(plan).bound(plan), key[1])
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            self._sessions[threads] = Sessions(self._model, Special.of_config(self._model.stock.config), threads)
+        session = self._sessions[threads].of(plan)
         if tokens not in self._fed:
-            self._fed[tokens] = self._sessions[key].fed(tokens)
-        return self._sessions[key].run(self._fed[tokens])
-
-    def _graph(self, plan: ReductionPlan) -> Graph:
-        for graph in self._graphs:
-            if graph.serves(plan):
-                return graph
-        self._graphs.append(export(self._model, plan))
-        return self._graphs[-1]
+            self._fed[tokens] = session.fed(tokens)
+        return session.run(self._fed[tokens])
 
 
 def compared(

@@ -153,11 +153,13 @@ def _for_runtime(conditions: Conditions, runtime: str, int8: bool) -> Conditions
 def _in_onnxruntime(session: Session, bench: SupernetBench, int8: bool) -> PlanRunner:
     from searchkit.hf.inputs import Special
     from searchkit.ship.runner import OnnxRunner
+    from searchkit.ship.sessions import Sessions
     from searchkit.training.pretrained import load_tokenizer
 
     tokenizer = load_tokenizer(str(session.supernet.folder))
     special = Special.of_tokenizer(tokenizer, bench.model.stock.config)
-    return OnnxRunner(bench.model, bench.runner.recipe, special, session.placement.threads, int8)
+    sessions = Sessions(bench.model, special, session.placement.threads, int8)
+    return OnnxRunner(bench.model, bench.runner.recipe, sessions)
 
 
 def _of_texts(objective: Objective) -> bool:

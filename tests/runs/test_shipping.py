@@ -29,6 +29,7 @@ from searchkit.runs.study_file import load
 from searchkit.ship import check, speed
 from searchkit.ship.onnx_runtime import OnnxModel
 from searchkit.ship.runner import OnnxRunner
+from searchkit.ship.sessions import Sessions
 from tests.studies import small_study
 
 
@@ -166,7 +167,8 @@ def test_a_bench_in_onnx_runtime_measures_what_the_graph_predicts(home: Path) ->
         Conditions(runs=home / "runs", threads=1, device="cpu", dtype="fp32"),
     )
     bench = workbench(session, "report").build()
-    runner = OnnxRunner(bench.model, bench.runner.recipe, Special(0, 3, False), threads=1)
+    sessions = Sessions(bench.model, Special(0, 3, False))
+    runner = OnnxRunner(bench.model, bench.runner.recipe, sessions)
     in_onnx = replace(bench, runner=runner)
     member = searchkit.open(home / "runs/small").candidate(searchkit.open(home / "runs/small").front["key"][0])
     own, packed = in_onnx.subject(member), bench.subject(member)
