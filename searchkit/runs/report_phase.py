@@ -37,7 +37,7 @@ def report(session: Session) -> Results:
     trials, compared = store.trials(), families(session)
     front = [member.ask.candidate for member in Front.of(trials, study.objectives).members]
     wanted = [candidate for family in compared.values() for candidate in family] + front
-    with KeptPredictions(session, [*compared[UNREDUCED], *front]) as kept:
+    with KeptPredictions(session, [*compared.get(UNREDUCED, ()), *front]) as kept:
         measured = _measured(session, wanted, compared, kept)
         _predict(session, measured, kept)
     return gathered(

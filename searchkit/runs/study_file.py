@@ -80,12 +80,15 @@ def _function(path: Path) -> Callable[..., Any]:
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # last: a file there hides no package
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it hides an edit of the same size and second
     try:
         spec.loader.exec_module(module)
     except SearchkitError as error:
         raise type(error)(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
         raise StudyError(f"{path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.dont_write_bytecode = kept
     define = getattr(module, "study", None)
     if not inspect.isfunction(define):
         raise StudyError(f"{path}: the file does not define a function `study` that returns a searchkit.Study")

@@ -127,7 +127,8 @@ def test_a_plan_that_keeps_less_costs_less(bench: SupernetBench) -> None:
 def test_logits_that_are_not_finite_are_a_failure_of_kind_nan(bench: SupernetBench) -> None:
     import copy
 
-    broken = replace(bench, model=type(bench.model)(copy.deepcopy(bench.model.stock)))
+    model = type(bench.model)(copy.deepcopy(bench.model.stock))
+    broken = replace(bench, runner=replace(bench.runner, model=model))
     with torch.no_grad():
         broken.model.stock.classifier.weight.fill_(math.nan)
     with pytest.raises(TrialError, match="not finite") as caught:
