@@ -27,6 +27,11 @@ def silent(phase: str, done: int, total: int, note: str = "") -> None:
     """Progress that is shown nowhere."""
 
 
+def counted(number: int, thing: str) -> str:
+    """Number and noun, such as `1 candidate` and `12 candidates`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 _listeners: list[Callable[[str], None]] = []  # listeners of this process, the innermost last
 
 

@@ -69,7 +69,8 @@ def ship_command(
 
 def show_shipped(shipped: Shipped) -> None:
     """Show what was shipped: the self-test, the times, what was gained, and how to load it."""
-    say(f"{shipped.key} is in {shipped.folder} ({shipped.format})")
+    model = "the unreduced model" if shipped.format == "stock" else shipped.key
+    say(f"{model} is in {shipped.folder} ({shipped.format})")
     say(f"  self-test: {shipped.agreement.text}")
     for number, margin in shipped.agreement.differing[:5]:
         say(f"    example {number} has another label; its two best logits are {margin:.2g} apart")
@@ -78,5 +79,5 @@ def show_shipped(shipped: Shipped) -> None:
         say(f"  {speed.name}: {speed.ms:.2f} ms for one text{times}")
     say(f"  {shipped.gained}")
     if any(speed.contended for speed in shipped.speeds):
-        warn("the machine was busy with other work: time it again with `searchkit ship` when it is quiet")
+        warn("the machine was busy with other work meanwhile: for times to believe, ship it again when it is quiet")
     say(f"how to load it: {shipped.folder / 'README.md'}")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from searchkit._internal.progress import step
+from searchkit._internal.progress import counted, step
 from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.threads import side_by_side
 from searchkit.reduction.device import give_back_memory
@@ -51,7 +51,7 @@ def passes_over(
     number = itertools.count(1)
 
     def on_batch(tokens: Tokens, cache: Cache) -> list[Passes]:
-        step(f"{len(plans)} candidates: batch {next(number)} of {len(split.batches)}")
+        step(f"{counted(len(plans), 'candidate')}: batch {next(number)} of {len(split.batches)}")
         with torch.inference_mode():  # the mode is set per thread
             cache.begin(wanted)
             walked = iter(Walk(model, tokens, together, reducer_template, cache).predicted())

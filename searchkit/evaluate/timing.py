@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from searchkit._internal.checks import check
 from searchkit._internal.processors import processor_time_of_others
-from searchkit._internal.progress import step
+from searchkit._internal.progress import counted, step
 from searchkit.errors import StudyError
 
 Floats = NDArray[np.float64]
@@ -142,16 +142,17 @@ def in_turns(
     rng, others = np.random.default_rng(seed), others or processor_time_of_others
     for side in range(sides):
         for number in range(inputs):
-            step(f"warming up {sides - 1} candidates to be timed")
+            step(f"warming up {counted(sides - 1, 'candidate')} to be timed")
             visit(side, number)
     begun, rounds, busy = clock(), list[Floats](), list[bool]()
+    timed_sides = counted(sides - 1, "candidate")
     look, passing, allowed_s = protocol.fewest, 0.0, protocol.budget_s * sides
     while True:
         start, used = clock(), others()
         times = np.empty((sides, inputs))
         for number in rng.permutation(inputs):
             for side in rng.permutation(sides):
-                step(f"timing {sides - 1} candidates: round {len(rounds) + 1}, {passing:.0f} of {allowed_s:.0f} s")
+                step(f"timing {timed_sides}: round {len(rounds) + 1}, {passing:.0f} of {allowed_s:.0f} s")
                 times[side, number] = visit(int(side), int(number))
         took = clock() - start
         rounds.append(times)

@@ -158,10 +158,10 @@ class Reduced:
         marks = marks_needed(chosen)
         tokens = pack(input_ids, attention_mask, token_type_ids, special, limit=packed.limit, marks=marks)
         predicted = packed.predict(tokens, chosen)
-        traced = functools.cache(predicted.traced)  # without the logits, which hold the graph of a training step
-        _last.set(self, traced)
+        counter = predicted.counter  # without the logits, which hold the graph of a training step
+        _last.set(self, functools.cache(counter.trace))
         if not self.training:  # type: ignore[attr-defined]
-            self._traffic.add(key, traced())
+            self._traffic.add(key, len(tokens.layout.lengths), counter.tokens())
         return predicted, tokens
 
     # The view refers to modules of this very model: what copies or changes them lets it go.

@@ -10,8 +10,6 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from searchkit.reduction.trace import Trace
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -47,13 +45,11 @@ class Traffic:
     def __reduce__(self) -> tuple[type[Traffic], tuple[()]]:
         return Traffic, ()  # a copied model begins to count anew
 
-    def add(self, plan: str, trace: Trace) -> None:
-        """Count a call; on a GPU it does not wait for the numbers."""
-        counted = torch.cat([trace.tokens[:, None], trace.attention, trace.feed_forward], 1).sum(0)
+    def add(self, plan: str, examples: int, counted: Tensor) -> None:
+        """Count a call by the `tokens` of its counter; on a GPU without waiting for the numbers."""
         with self._lock:
-            calls, examples, sums = self._sums.get(plan, (0, 0, torch.zeros_like(counted)))
-            total = sums + counted.to(sums.device)
-            self._sums[plan] = (calls + 1, examples + len(trace.tokens), total)
+            calls, before, sums = self._sums.get(plan, (0, 0, torch.zeros_like(counted)))
+            self._sums[plan] = (calls + 1, before + examples, sums + counted.to(sums.device))
 
     def read(self) -> Mapping[str, Counts]:
         """The counts by plan, as they are now."""

@@ -157,7 +157,7 @@ class Lone:
             kept = self._buffer if self._discarded is None else self._buffer.masked_fill(discarded[:, None], 0.0)
             restored = Restored(kept, discarded)
         layout = _ONE if self.alive.is_first else self.alive.layout
-        return Encoding(self.hidden, layout, self.alive.trace, restored)
+        return Encoding(self.hidden, layout, self.alive, restored)
 
     def _may_drop(self, reducer: Reducer | None) -> bool:
         """`Reducer.may_drop`, by ints where a length protects [CLS] alone."""

@@ -6,7 +6,7 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from searchkit.reduction.ragged import Layout, Tokens
 from searchkit.reduction.relaxed import Faded, Relaxation, fade
 from searchkit.reduction.scorers import PREDICTORS, Scorer
 from searchkit.reduction.state import Encoding, Restored, State
-from searchkit.reduction.trace import Trace, static_trace
+from searchkit.reduction.trace import Counter, Trace, static_trace
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ class Predicted:
     """Logits (B, C), or (T, C) where the head reads every token, and the trace of the pass, made on demand."""
 
     logits: Tensor
-    traced: Callable[[], Trace]
+    counter: Counter
 
     @cached_property
     def trace(self) -> Trace:
-        return self.traced()
+        return self.counter.trace()
 
 
 class AdaptiveModel(nn.Module):
@@ -215,8 +215,8 @@ class AdaptiveModel(nn.Module):
     def read(self, encoding: Encoding, layout: Layout) -> Predicted:
         """Outputs of the head on an encoding of examples whose whole layout is `layout`."""
         if encoding.restored is not None:
-            return Predicted(self.read_buffer(encoding.restored, layout), encoding.traced)
-        return Predicted(self.pooled(encoding.hidden, encoding.layout), encoding.traced)
+            return Predicted(self.read_buffer(encoding.restored, layout), encoding.counter)
+        return Predicted(self.pooled(encoding.hidden, encoding.layout), encoding.counter)
 
     def fade(
         self,

@@ -6,7 +6,7 @@ Axes: B examples, L slots of the input, K slots at a layer, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -23,7 +23,7 @@ class Grid(Layout):
     any value of a tensor; rows are slots, so T = B * K, and dead slots have positions of tokens that are not alive.
     """
 
-    present: Tensor = None  # type: ignore[assignment]
+    present: Tensor = field(kw_only=True)
 
     @classmethod
     def of_mask(cls, mask: Tensor, marks: Mapping[str, Tensor] | None = None) -> Grid:

@@ -278,6 +278,12 @@ class Tokens:
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         return cls(input_ids[mask], types[mask], Layout.of_lengths(mask.sum(1)))
 
+    def padded(self, typed: bool) -> dict[str, Tensor]:
+        """(B, L) inputs as a tokenizer gives them that pads on the right; token types only if they are read."""
+        whole = self.layout
+        given = {"input_ids": whole.pad(self.ids.long()), "attention_mask": whole.mask.long()}
+        return {**given, "token_type_ids": whole.pad(self.types.long())} if typed else given
+
     def to(self, device: torch.device) -> Tokens:
         whole = self.layout
         marks = {name: mark.to(device) for name, mark in whole.marks.items()}

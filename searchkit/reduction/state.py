@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from searchkit.reduction.matmul import piecewise, rowwise
 from searchkit.reduction.plan import Ranked, Reducer
 from searchkit.reduction.ragged import Layout
 from searchkit.reduction.scorers import Predictors, Seen, scorer_of
-from searchkit.reduction.trace import Tally, Trace
+from searchkit.reduction.trace import Counter, Tally, Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +39,12 @@ class Encoding:
 
     hidden: Tensor
     layout: Layout
-    traced: Callable[[], Trace]
+    counter: Counter
     restored: Restored | None
 
     @functools.cached_property
     def trace(self) -> Trace:
-        return self.traced()
+        return self.counter.trace()
 
 
 class State:
@@ -200,7 +199,7 @@ class State:
         restored = None
         if self._buffer is not None and self._discarded is not None:
             restored = Restored(self._buffer.masked_fill(self._discarded[:, None], 0.0), self._discarded)
-        return Encoding(self._hidden, self._layout, self._tally.trace, restored)
+        return Encoding(self._hidden, self._layout, self._tally, restored)
 
 
 def _settings(block: Block, training: bool) -> dict[str, Any]:

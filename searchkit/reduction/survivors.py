@@ -63,6 +63,11 @@ class Survivors:
         of = self.layout if cost_is_placed(reducer.scorer) else self.count
         self._scorings.append((layer, reducer, scorer, of, heads))
 
+    def tokens(self) -> Tensor:
+        """(1 + 2 * N,) tokens as they came, in each layer's attention, in each feed-forward part."""
+        attended, fed = zip(*self._layers, strict=True)
+        return torch.tensor([self.whole.only, *attended, *(1 if count is None else count for count in fed)])
+
     def trace(self) -> Trace:
         """Trace of the pass, as the packed pass counts it."""
         tally = Tally(self.whole, self._width)

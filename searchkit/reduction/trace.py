@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -60,6 +61,18 @@ class Trace:
         return self.each(Tensor.cpu)
 
 
+class Counter(Protocol):
+    """What a pass has counted. Its trace, with the cost of scores, is made on demand."""
+
+    def trace(self) -> Trace: ...
+
+    def tokens(self) -> Tensor:
+        """(1 + 2 * N,) tokens of all examples: as they came, in each layer's attention, in each feed-forward part.
+
+        Far cheaper than the trace.
+        """
+
+
 class Tally:
     """Counter of a pass, layer by layer; the trace is made from it on demand."""
 
@@ -96,6 +109,10 @@ class Tally:
     def scoring(self, layer: int, reducer: Reducer, scorer: Scorer, layout: Layout, heads: int) -> None:
         """Count the scoring of the tokens of `layout`; its cost is computed with the trace."""
         self._scorings.append(_Scoring(layer, reducer, scorer, self._whole, layout, self._width, heads))
+
+    def tokens(self) -> Tensor:
+        attention, _, feed_forward = zip(*self._layers, strict=True)
+        return torch.stack([self._whole.lengths, *attention, *feed_forward]).sum(1)
 
     def trace(self) -> Trace:
         attention, queries, feed_forward = (torch.stack(column, 1) for column in zip(*self._layers, strict=True))

@@ -30,8 +30,8 @@ def run(
     """Train, search and report, as `searchkit run` does, and return the results; the folder is `<runs>/<study.name>`.
 
     Interrupted at any moment (Ctrl-C, a restarted kernel), the same call goes on where it was and measures nothing
-    twice. A run that is made without a study file records that: `searchkit verify` and `searchkit measure`, which
-    load the study anew, need one, and so do `searchkit submit` and the workers of a cluster.
+    twice. A run that is made without a study file records that: `searchkit verify`, `measure` and `ship`, which load
+    the study anew, need one, and so do `searchkit submit` and the workers of a cluster.
 
     runs: a local folder; device: "auto", "cpu", "cuda" or "cuda:N"; dtype: "auto", "fp32", "bf16" or "fp16"; workers:
     Ray actors on this machine, 0 for this process; threads: of training and of each worker, 0 for torch's own choice;

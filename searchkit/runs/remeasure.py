@@ -128,6 +128,11 @@ def measure(
             read.refuse_fewer_than(batch_size)
             objectives = tuple(read.objective(each) if _of_texts(each) else each for each in objectives)
         bench = replace(workbench(session, "report").build(), keeps_outputs=False)
+        if runtime == RUNTIME and any(objective.name == "memory" for objective in objectives):
+            raise StudyError(
+                f"--runtime {RUNTIME}: the objective 'memory' is what PyTorch allocates for a pass; measure a study "
+                "without it"
+            )
         if runtime == RUNTIME:
             bench = replace(bench, runner=_in_onnxruntime(session, bench, int8))
         return _measured(session, bench, objectives, {"batch_size": batch_size, "length": length}, read)

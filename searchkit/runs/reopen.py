@@ -23,7 +23,7 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     storage = record["storage"] and with_password(record["storage"])
     if record["file"] is None:
         raise StudyError(
-            f"{folder.path}: the study of this run was made in Python, and `searchkit verify` and `searchkit measure` "
+            f"{folder.path}: the study of this run was made in Python, and `searchkit verify`, `measure` and `ship` "
             "load it from a file: write one that defines study(), and `searchkit run` it once"
         )
     ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before

@@ -17,6 +17,8 @@ from searchkit.errors import DataError, StudyError, TrialError, unknown
 from searchkit.evaluate.passes import Passes
 from searchkit.evaluate.predictions import instruction_set
 from searchkit.evaluate.resamples import with_resamples
+from searchkit.hf.members import UNREDUCED
+from searchkit.objective import Objective
 from searchkit.records import Candidate
 from searchkit.report.results import Results
 from searchkit.runs.benches import workbench
@@ -34,7 +36,7 @@ from searchkit.ship.graph import EXTRA, export
 from searchkit.ship.onnx_runtime import OnnxModel
 from searchkit.ship.quantize import quantized
 from searchkit.ship.shipment import FORMATS, Format, Shipment, marks_of
-from searchkit.ship.speed import Prepare, Speed, of_graph, of_pytorch, spread, timed
+from searchkit.ship.speed import Prepare, Speed, of_graph, of_transformers, spread, timed
 from searchkit.training.cache import RECORD, fingerprint
 
 if TYPE_CHECKING:
@@ -58,21 +60,20 @@ class Shipped:
     agreement: Agreement
     speeds: tuple[Speed, ...]
     quality: Mapping[str, Mapping[str, Any]]
-    objective: str
+    objective: Objective
     where: Mapping[str, Any]
 
     @property
     def gained(self) -> str:
         """One sentence on what was gained and lost against the unreduced model in the same runtime."""
-        row = self.quality[self.objective]
-        difference = row["member"]["value"] - row["unreduced"]["value"]
-        lost = f"{self.objective} {row['member']['value']:.4g}, {row['unreduced']['value']:.4g} unreduced"
+        own, whole = (self.quality[self.objective.name][side]["value"] for side in ("member", "unreduced"))
         if not self.speeds:
-            return f"the unreduced model: {lost}"
+            return f"the unreduced model: {self.objective.name} {own:.4g}"
+        change = f"{100 * (own - whole):+.1f} points" if self.objective.unit == "fraction" else f"{own - whole:+.3g}"
         speed = self.speeds[-1]
         return (
             f"{speed.speedup:.2f} times as fast as unreduced at batch 1 in {self.where['runtime']} "
-            f"({speed.low:.2f} to {speed.high:.2f}), {self.objective} {difference:+.4f} ({lost})"
+            f"({speed.low:.2f} to {speed.high:.2f}); {self.objective.name} {own:.4g}, unreduced {whole:.4g} ({change})"
         )
 
 
@@ -110,7 +111,7 @@ def ship(
         bench = workbench(session, "report").build()
         candidates = {trial.key: trial.ask.candidate for trial in results.front}
         content = shipment(session, results, bench, candidates, chosen)
-        order = _Order(session, bench, content, candidates[chosen], kind, int8)
+        order = _Order(session, bench, content, candidates[chosen], results.quality, kind, int8)
         return _shipped(order, partial, Path(to))
 
 
@@ -141,12 +142,13 @@ def _check_trained(session: Session) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Order:
-    """What is shipped, and how. candidate: the chosen one, as the bench knows it."""
+    """What is shipped, and how. candidate: the chosen one, as the bench knows it; objective: of quality."""
 
     session: Session
     bench: SupernetBench
     shipment: Shipment
     candidate: Candidate
+    objective: Objective
     kind: Format
     int8: bool
 
@@ -164,9 +166,9 @@ def _shipped(order: _Order, partial: Path, to: Path) -> Shipped:
     bench = order.bench
     order.progress(1, "exporting the graph" if order.kind == "onnx" else "writing the folder")
     sides = _written(order, partial)
-    order.progress(2, "predicting the report split in a fresh process")
     (expected,) = bench.passes([order.plan])
     tokens = bench.split.tokens(np.arange(len(bench.data)))
+    order.progress(2, "predicting the report split in a fresh process")
     logits = logits_of(partial, tokens)
     agreed = agreement(logits, expected.logits, tokens, bench.model.head.named_outputs)
     _judge(order, agreed, expected)
@@ -183,18 +185,20 @@ def _shipped(order: _Order, partial: Path, to: Path) -> Shipped:
     if order.kind == "onnx":
         write_record(order.shipment, partial, {"format": order.kind, "int8": order.int8, "setting": where})
     order.progress(STEPS)
-    return Shipped(to, order.kind, order.shipment.key, agreed, speeds, quality, order.shipment.quality, where)
+    return Shipped(to, order.kind, order.shipment.key, agreed, speeds, quality, order.objective, where)
 
 
 def _written(order: _Order, folder: Path) -> dict[str, Prepare]:
     """Write the files of the format; the sides that are timed, the unreduced model first."""
     shipment, model, whole = order.shipment, order.bench.model, order.bench.runner.unreduced
+    stock = of_transformers(model.stock)
     if order.kind == "stock":
         write_stock(shipment, folder)
-        return {"unreduced": of_pytorch(model, whole)}
+        return {"this model": stock}
     if order.kind == "pytorch":
-        write_pytorch(shipment, folder)
-        return {"unreduced": of_pytorch(model, whole), "this model": of_pytorch(model, shipment.plan)}
+        served = write_pytorch(shipment, folder)
+        sides = {"unreduced": of_transformers(served, plan=UNREDUCED), "unreduced, stock class": stock}
+        return {**sides, "this model": of_transformers(served, plan=shipment.key)}
     proto = export(model, shipment.plan, marks_of(shipment.plan, shipment.special)).bound(shipment.plan)
     order.progress(1, "exporting the unreduced model, to be timed beside it")
     reference = export(model, whole).bound(whole)

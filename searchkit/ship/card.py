@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from searchkit.errors import one_line
 from searchkit.ship.check import Agreement
 from searchkit.ship.shipment import Format, Shipment
 from searchkit.ship.speed import Speed
@@ -96,7 +97,7 @@ def card(
         "## Where it comes from",
         "",
         *(f"* {name}: {value}" for name, value in about.items()),
-        f"* labels: {', '.join(map(str, model.stock.config.id2label.values()))}",
+        f"* labels: {', '.join(one_line(str(name)) for name in model.stock.config.id2label.values())}",
         f"* plan: {shipment.key}" + (f", of {len(shipment.plans)} in this folder" if kind == "pytorch" else ""),
         "",
         "The licence, the intended use and the limits of the training data are not known to searchkit: fill them in.",

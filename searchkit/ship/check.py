@@ -105,10 +105,8 @@ def _of_model(folder: Path) -> Callable[[Tokens], Tensor]:
     typed = getattr(config, "type_vocab_size", 0) > 1
 
     def predict(tokens: Tokens) -> Tensor:
-        layout = tokens.layout
-        given = {"input_ids": layout.pad(tokens.ids.long()), "attention_mask": layout.mask.long()}
-        out = model(**given, **({"token_type_ids": layout.pad(tokens.types.long())} if typed else {}))
-        return layout.unpad(torch.stack([out.start_logits, out.end_logits], -1)) if reader else out.logits
+        out = model(**tokens.padded(typed))
+        return tokens.layout.unpad(torch.stack([out.start_logits, out.end_logits], -1)) if reader else out.logits
 
     return predict
 

@@ -45,11 +45,13 @@ def new_folder(to: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_pytorch(shipment: Shipment, folder: Path) -> None:
-    """Write a folder for transformers, with every plan of the front (`import searchkit.hf` loads it)."""
+def write_pytorch(shipment: Shipment, folder: Path) -> Any:
+    """Write a folder for transformers (`import searchkit.hf`), with every plan of the front; return its model."""
+    model = shipped_model(shipment.model, shipment.notes())
     with quiet_transformers():
-        shipped_model(shipment.model, shipment.notes()).save_pretrained(folder)
+        model.save_pretrained(folder)
     _write_tokenizer(shipment, folder)
+    return model
 
 
 def write_stock(shipment: Shipment, folder: Path) -> None:

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,11 +39,6 @@ class Graph:
     model: AdaptiveModel
     pattern: ReductionPlan
     proto: onnx.ModelProto
-
-    @cached_property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of its inputs, each (B, L) int64."""
-        return tuple(item.name for item in self.proto.graph.input if item.name not in numbers(self.pattern))
 
     def serves(self, plan: ReductionPlan) -> bool:
         """Return whether it is the graph of this plan, but for its numbers."""

@@ -54,13 +54,8 @@ class OnnxModel:
 
     def fed(self, tokens: Tokens) -> dict[str, Any]:
         """Inputs (B, L) int64 of a batch, padded on the right."""
-        layout = tokens.layout
-        padded = {
-            "input_ids": layout.pad(tokens.ids.long()),
-            "attention_mask": layout.mask.long(),
-            "token_type_ids": layout.pad(tokens.types.long()),
-        }
-        return {name: padded[name].numpy() for name in self.inputs}
+        given = tokens.padded("token_type_ids" in self.inputs)
+        return {name: given[name].numpy() for name in self.inputs}
 
     def run(self, fed: dict[str, Any]) -> list[Any]:
         """Outputs of a batch that `fed` prepared."""

@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from searchkit.evaluate.timing import Protocol, in_turns
-from searchkit.reduction.model import AdaptiveModel
-from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.ship.onnx_runtime import OnnxModel
 
@@ -54,9 +52,15 @@ def timed(sides: dict[str, Prepare], inputs: Sequence[Tokens], protocol: Protoco
     return own
 
 
-def of_pytorch(model: AdaptiveModel, plan: ReductionPlan) -> Prepare:
-    """Passes in PyTorch, as a shipped model makes them."""
-    return lambda tokens: lambda: model(tokens, plan).logits
+def of_transformers(model: Any, **chosen: Any) -> Prepare:
+    """Calls of a transformers model, as a user makes them; `chosen` are further arguments, such as a plan's key."""
+    typed = getattr(model.config, "type_vocab_size", 0) > 1
+
+    def prepare(tokens: Tokens) -> Callable[[], Any]:
+        given = tokens.padded(typed)
+        return lambda: model(**given, **chosen)
+
+    return prepare
 
 
 def of_graph(model: OnnxModel) -> Prepare:

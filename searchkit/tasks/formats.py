@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def _columns(text: str, delimiter: str, header: list[str]) -> list[list[str]]:
     """
     columns: list[list[str]] = [[] for _ in header]
     rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    try:
+    with suppress(csv.Error):  # which is raised below, with its line
         next(rows)
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
             if set(map(len, some)) != {len(header)}:
@@ -108,9 +108,7 @@ def _columns(text: str, delimiter: str, header: list[str]) -> list[list[str]]:
                 column += values
         else:
             return columns
-    except csv.Error:
-        pass
-    for line, row in _rows(text, delimiter):  # read again for the line, and raise
+    for line, row in _rows(text, delimiter):  # read again, one by one, up to the row that does not fit
         _check_row(line, row, header)
     raise AssertionError("the row that does not fit was not found again")
 

@@ -186,7 +186,7 @@ def test_copies_casts_and_loaded_states_are_used_at_once() -> None:
         stored = io.BytesIO()
         torch.save(other.state_dict(), stored)
         stored.seek(0)
-        one.load_state_dict(torch.load(stored))
+        one.load_state_dict(torch.load(stored, weights_only=True))
         assert torch.equal(one(ids, mask).logits, expected)
         assert not torch.equal(expected, before)
         assert torch.equal(copied(ids, mask).logits, before)

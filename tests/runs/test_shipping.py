@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import transformers
 
 import searchkit
+from searchkit.cli import app
 from searchkit.errors import DataError, StudyError
 from searchkit.evaluate.timing import Protocol
 from searchkit.hf.inputs import Special
@@ -195,3 +197,25 @@ def test_a_runtime_that_cannot_be_had_is_refused(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         measure(Folder(home / "runs/small"), Conditions(runs=home / "runs", **conditions), **chosen)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_command_tells_what_was_gained_and_where_it_is(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> list[str]:
+        monkeypatch.setattr("sys.argv", ["searchkit", "ship", str(home / "runs/small"), "--threads", "1", *words])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        out, err = capsys.readouterr()
+        return out.splitlines() if not ended.value.code else err.splitlines()[-1:]
+
+    key = searchkit.open(home / "runs/small").front["key"][0]
+    lines = said("--to", str(tmp_path / "out"), "--key", key)
+    assert lines[0] == f"{key} is in {tmp_path / 'out'} (pytorch)"
+    assert [line.split(":")[0].strip() for line in lines[2:5]] == ["unreduced", "unreduced, stock class", "this model"]
+    gained = r"  [\d.]+ times as fast as unreduced at batch 1 in PyTorch \([\d.]+ to [\d.]+\); accuracy [\d.]+"
+    assert re.match(gained, lines[5]), lines[5]
+    assert lines[-1] == f"how to load it: {tmp_path / 'out/README.md'}"
+    assert said("--to", str(tmp_path / "out"))[0].endswith("it exists; name a new folder, or remove it first")
+    assert said("--to", str(tmp_path / "stock"), "--format", "stock")[0].startswith("the unreduced model is in")
