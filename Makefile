@@ -13,15 +13,16 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
 
+# COVERAGE: further options of pytest, such as the floor of coverage that .ci/run asks for
 test: .venv/.installed-test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" $(COVERAGE)
 
 test-slow: .venv/.installed-test
 	$(PYTEST) -m slow
 
-# the same tests, slower, and the floor of pyproject.toml; not part of .ci/run
-coverage: .venv/.installed-test
-	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
+# the same tests, and the floor of pyproject.toml
+coverage:
+	$(MAKE) test COVERAGE="--cov --cov-report=term:skip-covered"
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

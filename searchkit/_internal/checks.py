@@ -60,7 +60,7 @@ def needs(*packages: str, extra: str, what: str) -> None:
     """Raise StudyError if one of these packages, of an optional dependency of this name, is not installed."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise StudyError(f"{what} need {' and '.join(missing)}: pip install 'searchkit[{extra}]'")
+        raise StudyError(f"{what} need {', '.join(missing)}, not installed here: pip install 'searchkit[{extra}]'")
 
 
 def check_count(what: str, value: Any, most: int = LARGEST, least: int = 1) -> None:
