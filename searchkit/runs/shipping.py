@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from searchkit._internal.checks import needs
-from searchkit._internal.files import replace_whole
+from searchkit._internal.files import one_line_where_full, replace_whole
 from searchkit._internal.progress import Progress, silent
 from searchkit.errors import DataError, StudyError, TrialError, unknown
 from searchkit.evaluate.passes import Passes
@@ -101,12 +101,18 @@ def ship(
     kind = _format(format, int8)
     if kind == "onnx":
         needs("onnx", "onnxscript", "onnxruntime", extra=EXTRA, what="ONNX folders")
+    if key is not None and (where or best or confident or measured):
+        raise StudyError("--key names the member; --where, --best, --confident and --measured choose one: give either")
     results = stored_results(folder)
-    chosen = _key(results, key) if key else picked(folder, where, best, confident, measured).trial.key
+    chosen = picked(folder, where, best, confident, measured).trial.key if key is None else _key(results, key)
     conditions = Conditions(runs=folder.path.parent, device="cpu", dtype="fp32", threads=threads)
     session = reopened(folder, conditions, progress)
     _check_trained(session)
-    with new_folder(Path(to)) as partial, session.placement.in_force():
+    with (
+        new_folder(Path(to)) as partial,
+        session.placement.in_force(),
+        one_line_where_full(partial, "make room and ship it again"),
+    ):
         progress("ship", 0, STEPS, "loading the model")
         bench = workbench(session, "report").build()
         candidates = {trial.key: trial.ask.candidate for trial in results.front}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import transformers
 
 import searchkit
 from searchkit.cli import app
-from searchkit.errors import DataError, StudyError
+from searchkit.errors import DataError, StoreError, StudyError
 from searchkit.evaluate.timing import Protocol
 from searchkit.hf.inputs import Special
 from searchkit.runs import shipping
@@ -128,6 +129,8 @@ def test_a_folder_that_predicts_otherwise_is_not_left_behind(
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
+        ({"key": ""}, "--key: unknown member of the front ''"),
+        ({"key": "nobody", "best": "accuracy"}, "--key names the member; --where, --best,"),
         ({"key": "nobody"}, "--key: unknown member of the front 'nobody'"),
         ({"format": "tflite"}, "--format: unknown format 'tflite'"),
         ({"int8": True}, "--int8 is for --format onnx alone"),
@@ -139,6 +142,19 @@ def test_what_cannot_be_shipped_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(StudyError, match=message):
         shipped(home, tmp_path / "out", **chosen)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shipping, "write_stock", full)
+    with pytest.raises(StoreError, match="make room and ship it again"):
+        shipped(home, tmp_path / "out", format="stock")
     assert list(tmp_path.iterdir()) == []
 
 
