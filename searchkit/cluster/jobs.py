@@ -20,9 +20,8 @@ log = logging.getLogger(__name__)
 
 OVER: Final = {"SUCCEEDED": 0, "STOPPED": 130, "FAILED": 1}  # state -> exit code, where the job gave none
 STOP_S: Final = 120  # until a job that is stopped is killed; it writes what it has first
-
-
 PENDING_S: Final = 5.0  # usual time of a job's start; after it the reason for waiting is shown
+SILENT_S: Final = 5.0  # between looks at the state of a job whose log says nothing more
 
 
 @dataclass(frozen=True)
@@ -117,10 +116,13 @@ def _last_error(client: Any, node: str) -> str:
 
 
 def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
-    """Write the job's log as it grows, and return its last state. A connection that breaks is made again."""
+    """Write the job's log as it grows, and return its last state.
+
+    A connection that breaks is made again. One that stays open when the job is over is closed, and the rest is fetched.
+    """
     shown = 0
 
-    async def tail(client: Any) -> None:
+    async def read(client: Any) -> None:
         nonlocal shown
         passed = 0
         async for text in client.tail_job_logs(submitted.job):
@@ -129,6 +131,17 @@ def follow(submitted: Submitted, write: Callable[[str], object]) -> State:
             if new:
                 write(new)
                 shown = passed
+
+    async def tail(client: Any) -> None:
+        reading, over = asyncio.create_task(read(client)), False
+        while not over and not reading.done():
+            over = (await asyncio.to_thread(_state, client, submitted)).code is not None
+            await asyncio.wait({reading}, timeout=SILENT_S)
+        if reading.done():
+            return reading.result()
+        reading.cancel()
+        await asyncio.wait({reading})
+        write(client.get_job_logs(submitted.job)[shown:])
 
     with server(submitted.address) as client:
         import aiohttp

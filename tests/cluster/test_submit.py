@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from searchkit.cluster import jobs
 from searchkit.cluster.entrypoint import check
-from searchkit.cluster.jobs import lacking, state
+from searchkit.cluster.jobs import follow, lacking, state
 from searchkit.cluster.package import Needs
 from searchkit.cluster.server import _is_near, check_address
 from searchkit.cluster.submission import Submitted
@@ -279,3 +283,34 @@ def test_the_manifest_is_a_rayjob_that_runs_a_study() -> None:
     for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         assert group["template"]["spec"]["containers"]
+
+
+def test_a_log_whose_connection_stays_open_ends_with_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following looks at the state of the job itself."""
+
+    class Client:
+        """Ray's client, as far as a log is followed."""
+
+        over = False
+
+        def get_job_info(self, job: str) -> SimpleNamespace:
+            status = SimpleNamespace(value="SUCCEEDED" if self.over else "RUNNING")
+            return SimpleNamespace(status=status, driver_exit_code=0 if self.over else None, message=None)
+
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            yield "one\n"
+            self.over = True
+            await asyncio.Event().wait()
+
+        def get_job_logs(self, job: str) -> str:
+            return "one\ntwo\n"
+
+    @contextmanager
+    def connected(address: str) -> Iterator[Client]:
+        yield Client()
+
+    monkeypatch.setattr(jobs, "server", connected)
+    monkeypatch.setattr(jobs, "SILENT_S", 0.05)
+    written: list[str] = []
+    assert follow(SENT, written.append).name == "SUCCEEDED"
+    assert "".join(written) == "one\ntwo\n"
