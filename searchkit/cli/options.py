@@ -33,7 +33,7 @@ Runs = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 Dtype = Annotated[
-    str, typer.Option(help="auto (bf16 where the device has it natively, else fp32), fp32, bf16 or fp16.")
+    str, typer.Option(help="auto (bf16 where the device is faster with it, else fp32), fp32, bf16 or fp16.")
 ]
 Threads = Annotated[
     int,

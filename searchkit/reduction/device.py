@@ -41,19 +41,23 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def native_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 natively; where it emulates, float32 is faster."""
+def fast_in_bf16(device: torch.device) -> bool:
+    """Return whether bfloat16 is faster than float32: on GPUs from Ampere on, with AMX, and on AMD with AVX512-BF16.
+
+    Intel's vector units alone are no faster with it in large products, and slower on single texts (docs/measuring.md).
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    in_vectors = capabilities.get("avx512_bf16") and "Intel" not in str(capabilities.get("cpu_name"))
+    return bool(capabilities.get("amx_bf16") or in_vectors)
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """Resolve `auto` (bf16 where the device has it natively, otherwise fp32), `fp32`, `bf16` or `fp16`."""
+    """Resolve `auto` (bf16 where the device is faster with it, otherwise fp32), `fp32`, `bf16` or `fp16`."""
     _check_exact(device, name)
     if name == "auto":
-        return torch.bfloat16 if native_bf16(device) else torch.float32
+        return torch.bfloat16 if fast_in_bf16(device) else torch.float32
     if name not in DTYPES:
         raise StudyError(unknown("dtype", name, ["auto", *DTYPES]))
     if name == "fp16" and device.type == "cpu":

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from searchkit.errors import StudyError
+from searchkit.reduction.device import dtype_of
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.opening import opened
@@ -45,7 +46,7 @@ def refused(session: Session) -> str:
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose own number format is bf16."""
-    monkeypatch.setattr("searchkit.reduction.device.native_bf16", lambda _: True)
+    monkeypatch.setattr("searchkit.reduction.device.fast_in_bf16", lambda _: True)
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["of today", "of before"])
@@ -73,7 +74,7 @@ def test_a_format_that_was_asked_for_is_not_left_by_auto(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = shutil.copytree(home / "runs", tmp_path / "runs")
-    monkeypatch.setattr("searchkit.reduction.device.native_bf16", lambda _: False)
+    monkeypatch.setattr("searchkit.reduction.device.fast_in_bf16", lambda _: False)
     with opened(again(home, runs, dtype="auto")):
         pass  # the same format here
     assert json.loads((runs / "small/study.json").read_text())["options"][-2:] == ["--dtype", "fp32"]
@@ -141,3 +142,19 @@ def test_the_words_of_conditions_are_those_that_the_command_line_takes() -> None
     assert {name: parsed[name] for name in known} == {name: getattr(given, name) for name in known}
     assert parsed["deadline"] == 60
     assert Conditions().words() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "fast"),
+    [
+        ({"amx_bf16", "avx512_bf16"}, "Intel Xeon", True),
+        ({"avx512_bf16"}, "Intel Xeon", False),
+        ({"avx512_bf16"}, "AMD EPYC", True),
+        (set[str](), "AMD EPYC", False),
+    ],
+)
+def test_the_format_of_a_processor_is_the_faster_one(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], name: str, fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**dict.fromkeys(flags, True), "cpu_name": name})
+    assert dtype_of("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
