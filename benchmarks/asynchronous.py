@@ -68,7 +68,7 @@ class Simulated:
                 self._spans.append((self.clock, self.clock + seconds))
                 heapq.heappush(running, (self.clock + seconds, ask.number, ask))
             self.clock, _, ask = heapq.heappop(running)
-            yield measure(ask, Free(), OBJECTIVES)
+            yield measure(ask, Free().build(), OBJECTIVES)
             waiting.extend(more())
 
 

@@ -35,6 +35,7 @@ from searchkit.records import Candidate, Failed, Measured, Trial
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.opening import opened
+from searchkit.runs.phases import trained
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
@@ -64,7 +65,7 @@ TASKS: dict[str, dict[str, Any]] = {
 # What a cheaper one may beat a trial by on the search split so that it is still looked up on the report split: a point,
 # or nothing (the front alone) where a look-up takes 20 times as long.
 MARGIN = {"sst2_sentences": POINT, "imdb": 0.0}
-TIMED = {1: {"batches": 20, "rounds": 5}, 32: {"batches": 5, "rounds": 5}}  # by batch size
+TIMED: dict[int, dict[str, Any]] = {1: {"batches": 20, "rounds": 5}, 32: {"batches": 5, "rounds": 5}}  # by batch size
 
 
 def main() -> None:
@@ -90,12 +91,12 @@ def on_task(
 ) -> Iterable[dict[str, Any]]:
     settings = {"data": SHARED / "data" / task, "front_latency": False, "evaluations": evaluations, **TASKS[task]}
     start = fine_tuned(settings, runs)
-    with start.opened():
-        model = start.trained().folder
+    with opened(start):
+        model = trained(start).folder
     known = runs / "baselines.json"
     if not known.is_file():
-        with start.opened():
-            bench = start.workbench("report").build()
+        with opened(start):
+            bench = workbench(start, "report").build()
         assert isinstance(bench, SupernetBench)
         reference = accuracy.measure(bench.unreduced).value
         curves = baseline_curves(bench)

@@ -102,7 +102,7 @@ def _finished(folder: Path) -> float:
 def _outcome(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trials and front, without what the clock decides."""
     frames = (pd.read_parquet(folder / "runs" / "small" / f"{name}.parquet") for name in ("trials", "front"))
-    trials, front = (frame.drop(columns=[name for name in frame if "seconds" in name]) for frame in frames)
+    trials, front = (frame.drop(columns=[name for name in frame if "seconds" in str(name)]) for frame in frames)
     return trials, front
 
 

@@ -29,6 +29,8 @@ from objectives.latency_model import PRICES, _work_of, calibrated, compared, tim
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.records import Candidate, Estimate
 from searchkit.runs.calibration import CALIBRATED
+from searchkit.runs.opening import opened
+from searchkit.runs.search_phase import search
 from searchkit.space import Lengths, Space
 
 HELD_OUT = 50
@@ -44,8 +46,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as new:
         run = recorded("sst2_sentences", 240, (arguments.runs or Path(new)) / "sst2_sentences")
-        with run.opened():
-            run.searched()
+        with opened(run):
+            search(run)
             bench = built(run)
         figures = {
             **repeatability(bench, arguments.repetitions),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import finish
 from searchkit import NSGA2, Budget, Candidate, Estimate, Lengths, Objective, Space
@@ -32,17 +33,17 @@ class Free:
     def environment(self) -> Mapping[str, Scalar]:
         return {"device": "none"}
 
-    def build(self) -> Free:
+    def build(self) -> Any:
         return self
 
     def resolved_constraints(self) -> tuple[()]:
         return ()
 
-    def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
+    def prepare(self, candidates: Sequence[Any], race: RaceState | None = None) -> Prepared:
         """Prepare nothing: no prefix is shared, no candidate stopped."""
         return Prepared({}, {candidate.key: candidate for candidate in candidates})
 
-    def subject(self, candidate: Candidate) -> Candidate:
+    def subject(self, candidate: Candidate) -> Any:
         return candidate
 
 

@@ -53,7 +53,7 @@ def _batch(bench: SupernetBench, candidate: Candidate, rows: np.ndarray[Any, Any
         shares = logits.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1, dtype=torch.float32)
         context = (shares.to(value.dtype) @ value).transpose(1, 2).reshape(count * length, width)
         hidden = block.attended(flat, context).reshape(hidden.shape)
-        kept = min(length, int(np.ceil(float(share) * longest - 1e-9)))
+        kept = min(length, int(np.ceil(float(share or 0) * longest - 1e-9)))
         if kept < length:
             received = shares.sum((1, 2)).masked_fill(~mask, -1.0)
             received[:, 0] = float("inf")

@@ -74,8 +74,10 @@ def main() -> None:
                     continue
                 if runtime == "onnxruntime" and (device.type != "cpu" or dtype != torch.float32):
                     continue
-                passed: Pass = {"packed": ours.packed, "lean": ours, "onnxruntime": in_onnx}[runtime]
-                row = compared(ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds, passed)
+                passes: dict[str, Pass] = {"packed": ours.packed, "lean": ours, "onnxruntime": in_onnx}
+                row = compared(
+                    ours, stock, inputs, ReductionPlan.of_lengths(lengths), arguments.rounds, passes[runtime]
+                )
                 key = {"length": kind, "batch": batch, "plan": name, "runtime": runtime, "threads": threads}
                 rows.append({**key, **row})
                 print(rows[-1], flush=True)

@@ -41,6 +41,7 @@ from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.reduction.cost import unreduced_macs
 from searchkit.runs.benches import evaluator, workbench
 from searchkit.runs.opening import opened
+from searchkit.runs.phases import trained
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.search.generational import leading, with_examples
@@ -111,8 +112,8 @@ def recorded(task: str, evaluations: int, runs: Path) -> Session:
     settings = {"data": SHARED / "data" / task, "front_latency": False, **TASKS[task]}
     settings["evaluations"] = evaluations
     start = fine_tuned(settings, runs)
-    with start.opened():
-        settings |= {"model": start.trained().folder, "finetune_epochs": 0, "recipe": "length_drop", "space": "lengths"}
+    with opened(start):
+        settings |= {"model": trained(start).folder, "finetune_epochs": 0, "recipe": "length_drop", "space": "lengths"}
     known = run_of({**settings, "input": False}, runs)
     study = replace(known.study, name="search-speed", racing=None)  # beside benchmarks.family, with its supernets
     return Session(replace(known.loaded, study=study), known.conditions, known.progress)

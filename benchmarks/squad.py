@@ -64,7 +64,9 @@ def run_of(settings: dict[str, Any], runs: Path) -> Session:
 def fine_tuned(settings: dict[str, Any], runs: Path) -> Path:
     """The folder of the fine-tuned model from which both fates go on."""
     run = run_of(settings, runs)
-    supernet = replace(run.study.supernet, recipe=run.study.supernet.recipe.start)
+    start = run.study.supernet.recipe.start
+    assert start is not None
+    supernet = replace(run.study.supernet, recipe=start)
     study = replace(run.study, name="squad-start", supernet=supernet)
     run = Session(replace(run.loaded, study=study), run.conditions, tell(study.name))
     with opened(run):
