@@ -36,7 +36,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 import searchkit
-from benchmarks.family import POINT, SHARED, TASKS
+from benchmarks.family import POINT, SHARED, TASKS, tell
 from benchmarks.result import ROOT, finish
 from objectives import accuracy
 from searchkit.evaluate.bench import SupernetBench
@@ -49,6 +49,7 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
+from searchkit.runs.phases import execute
 from searchkit.runs.reopen import reopened
 from searchkit.runs.study_file import load
 from searchkit.ship.onnx_runtime import OnnxModel
@@ -90,9 +91,9 @@ def main() -> None:
 def searched(task: str, runs: Path) -> Path:
     """Folder of the finished run."""
     settings = {"model": SHARED / "models" / "minilm-l6", "data": SHARED / "data" / task, **SETTINGS[task]}
-    study = load(ROOT / "studies" / "family.py", {name: str(value) for name, value in settings.items()}).study
-    searchkit.run(replace(study, name=f"serving-{task}"), runs=runs, dtype="fp32", device="cpu")
-    return runs / f"serving-{task}"
+    loaded = load(ROOT / "studies" / "family.py", {name: str(value) for name, value in settings.items()})
+    execute(loaded, Conditions(runs=runs, device="cpu", dtype="fp32"), tell(task))
+    return runs / loaded.study.name
 
 
 @dataclass(frozen=True, eq=False)
