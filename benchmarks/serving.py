@@ -59,7 +59,14 @@ from searchkit.ship.speed import spread
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sst2_sentences": {**TASKS["sst2_sentences"], "recipe": "length_drop", "space": "lengths", "evaluations": 400},
-    "imdb": {**TASKS["imdb"], "recipe": "transkimmer", "space": "joint", "evaluations": 96},
+    "imdb": {
+        **TASKS["imdb"],
+        "train_limit": 1000,
+        "passes": 2,
+        "recipe": "transkimmer",
+        "space": "joint",
+        "evaluations": 96,
+    },
 }
 TIMED = {1: 16, 32: 4}  # batches by batch size
 PROTOCOL = Protocol(width=0.02, budget_s=6.0, min_round_interval_s=0.3)
