@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-slow coverage lint types clean
+.PHONY: quickstart test test-slow test-thorough coverage lint types clean
 
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
@@ -19,6 +19,10 @@ test: .venv/.installed-test
 
 test-slow: .venv/.installed-test
 	$(PYTEST) -m slow
+
+# properties on many more examples than `make test` takes
+test-thorough: .venv/.installed-test
+	$(PYTEST) --hypothesis-profile=thorough -m "hypothesis and not slow"
 
 # the same tests, and the floor of pyproject.toml
 coverage:

@@ -21,7 +21,9 @@ from tests.supernets import Supernets
 # several processes with as many threads as cores each wait for one another; set before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("searchkit", deadline=None)  # an example that waits for a busy machine is no failure
+# an example that waits for a busy machine is no failure
+settings.register_profile("searchkit", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=1000)  # make test-thorough
 settings.load_profile("searchkit")
 
 SHARED = Path(__file__).parents[1].parent / "shared"  # real data sets and a real encoder, beside the repository
@@ -35,7 +37,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 # files whose tests start clusters and many processes; begun last, one of them would run when all others are done
 LONG = (
+    "test_studies.py",
     "cluster/test_docs.py",
+    "runs/test_session.py",
     "faults/test_kill.py",
     "contracts/test_plug_ins.py",
     "faults/test_workers.py",
