@@ -52,7 +52,7 @@ def plans(draw: st.DrawFn) -> ReductionPlan:
     return ReductionPlan.of_slots(template, LAYERS, lengths=lengths, thresholds=thresholds, input_template=of_input)
 
 
-@settings(max_examples=max(60, settings.default.max_examples))
+@settings(max_examples=max(60, settings().max_examples))
 @given(
     name=st.sampled_from(sorted(MODELS)), plan=plans(), batch=st.sampled_from([1, 1, 2, 5]), seed=st.integers(0, 999)
 )
