@@ -130,10 +130,14 @@ class Folder:
                     self._leave()
 
     def _leave(self) -> None:
-        """Remove the lock and log from a folder in which nothing has begun."""
+        """Remove the lock and an empty journal from a folder in which nothing has begun, and the folder."""
         with suppress(OSError):
-            if [file.name for file in self.path.iterdir()] == [".lock"]:
-                (self.path / ".lock").unlink()
+            files = list(self.path.iterdir())
+            if {file.name for file in files} <= {".lock", self.journal.name} and not any(
+                file.stat().st_size for file in files
+            ):
+                for file in files:
+                    file.unlink()
                 self.path.rmdir()
 
     def _refuse_another(self, description: Mapping[str, Any], mended: bool) -> None:
