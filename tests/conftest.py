@@ -44,6 +44,7 @@ LONG = (
     "contracts/test_plug_ins.py",
     "faults/test_workers.py",
     "test_docs.py",
+    "serving/test_tutorial.py",
 )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECORD: Final = "searchkit.json"  # beside a graph: plan, measurements and origin
 CARD: Final = "README.md"
+LENGTH: Final = "sentence_bert_config.json"
 
 
 @contextmanager
@@ -69,16 +70,24 @@ def write_stock(shipment: Shipment, folder: Path) -> None:
 
 
 def write_onnx(shipment: Shipment, proto: onnx.ModelProto, folder: Path) -> None:
-    """Write a graph of the chosen member with a stock config, as servers of ONNX models expect it."""
+    """Write a graph of the chosen member with a stock config, as servers of ONNX models expect it.
+
+    text-embeddings-inference reads sizes by these names, whatever the family calls them, and the length of texts from
+    a file of sentence-transformers.
+    """
     save(proto, folder / GRAPH)
     stock = shipment.model.stock
     config: dict[str, Any] = {
         **stock.config.to_dict(),
         "architectures": [type(stock).__name__],
         "problem_type": stock.config.problem_type or shipment.model.head.problem_type,
+        "hidden_size": stock.config.hidden_size,
+        "num_hidden_layers": stock.config.num_hidden_layers,
+        "pad_token_id": shipment.special.pad,
     }
     config.pop("searchkit", None)
     _write_json(folder / "config.json", config)
+    _write_json(folder / LENGTH, {"max_seq_length": shipment.max_length})
     _write_tokenizer(shipment, folder)
 
 

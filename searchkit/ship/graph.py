@@ -52,10 +52,11 @@ class Graph:
             raise ValueError("the plan drops tokens at other places than the graph")
         made = onnx.ModelProto()
         made.CopyFrom(self.proto)
-        values = numbers(plan)
+        values, read = numbers(plan), {name for node in made.graph.node for name in node.input}
         for item in [item for item in made.graph.input if item.name in values]:
             made.graph.input.remove(item)
-            made.graph.initializer.append(onnx.numpy_helper.from_array(values[item.name].numpy(), item.name))
+            if item.name in read:  # of others ONNX Runtime would say that it removes them, whenever it loads the file
+                made.graph.initializer.append(onnx.numpy_helper.from_array(values[item.name].numpy(), item.name))
         return made
 
 
