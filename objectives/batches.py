@@ -28,9 +28,14 @@ def check_batches(objective: str, batch_size: int, length: int | None, batches: 
 
 
 def real_batches(subject: Subject, batch_size: int, length: int | None, batches: int) -> list[Tokens]:
-    """Draw `batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens."""
+    """Draw `batches` batches of `batch_size` examples, as they are or, with a `length`, all of so many tokens.
+
+    A rival has the same texts in its own tokens, unless it cuts them into another number of windows.
+    """
     if length is None:
-        return [subject.tokens(rows) for rows in drawn(subject.lengths, batch_size, batches)]
+        lengths = subject.reference.lengths
+        shared = lengths if len(lengths) == len(subject.lengths) else subject.lengths
+        return [subject.tokens(rows) for rows in drawn(shared, batch_size, batches)]
     if "question" in subject.data.marks:
         raise StudyError("a stated length is for single texts, this task has questions; leave length out")
     if length > subject.limit:

@@ -1,9 +1,10 @@
 """Computation cost from the trace of the passes: MACs, and FLOPs = 2 MACs.
 
 The value is a ratio of sums: all MACs of the candidate over all MACs of the unreduced model on the same examples, none
-of them padded. Beside it stand the absolute number per example with quantiles, and two numbers in the papers' padded
-accounting: `ratio_of_padded`, the same MACs over those of the unreduced model on inputs padded to the maximum length,
-and `ratio_as_published`, what LAT's protocol reports: one input of the maximum length, pads and all, against itself.
+of them padded; those of a rival are of its own layers and its own tokens of these examples. Beside it stand the
+absolute number per example with quantiles, and two numbers in the papers' padded accounting: `ratio_of_padded`, the
+same MACs over those of the unreduced model on inputs padded to the maximum length, and `ratio_as_published`, what LAT's
+protocol reports: one input of the maximum length, pads and all, against itself.
 """
 
 from __future__ import annotations
@@ -29,11 +30,10 @@ def _flops(subject: Subject) -> Estimate:
 
 
 def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
-    shape = subject.shape
+    shape, whole = subject.shape, subject.reference.shape
     own = macs_of(subject.trace, shape)
-    lengths = torch.as_tensor(subject.lengths)
-    unreduced = unreduced_macs(lengths, shape)
-    padded = unreduced_macs(torch.tensor([subject.padded_to]), shape)
+    unreduced = unreduced_macs(torch.as_tensor(subject.reference.lengths), whole)
+    padded = unreduced_macs(torch.tensor([subject.padded_to]), whole)
     ratio = float(own.sum() / unreduced.sum())
     p50, p95 = torch.quantile(own, torch.tensor([0.5, 0.95], dtype=own.dtype)).tolist()
     beside = {
@@ -41,7 +41,7 @@ def _cost(subject: Subject, unit: str, per_mac: int) -> Estimate:
         f"{unit}_per_example_p50": p50 * per_mac,
         f"{unit}_per_example_p95": p95 * per_mac,
         "ratio_of_padded": float(own.mean() / padded[0]),
-        "ratio_as_published": ratio_as_published(subject.plan, shape, subject.padded_to),  # NaN is left out
+        "ratio_as_published": ratio_as_published(subject.plan, shape, subject.padded_to, whole),  # NaN is left out
         "padded_to": float(subject.padded_to),
     }
     by_unit = _by_unit(subject)
@@ -58,8 +58,9 @@ def _error_of_ratio(own: Floats, whole: Floats) -> float:
 
 def _by_unit(subject: Subject) -> tuple[Floats, Floats]:
     """(U,) MACs of each example, or of all windows of each question: the candidate's, and the unreduced model's."""
-    whole = unreduced_macs(torch.as_tensor(subject.lengths), subject.shape).numpy()
-    return _summed(_per_example(subject), subject.units), _summed(whole, subject.units)
+    reference = subject.reference
+    whole = unreduced_macs(torch.as_tensor(reference.lengths), reference.shape).numpy()
+    return _summed(_per_example(subject), subject.units), _summed(whole, reference.units)
 
 
 def _summed(figures: Floats, units: NDArray[np.int64]) -> Floats:

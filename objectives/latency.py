@@ -85,19 +85,20 @@ def _latencies(
 ) -> list[Estimate]:
     """Estimate the latency of each subject; all are of one bench."""
     first = subjects[0]
-    inputs = real_batches(first, batch_size, length, batches)
     sides = [first.reference, *subjects]
+    inputs = [real_batches(side, batch_size, length, batches) for side in sides]  # of each in its own tokens
+    count = min(map(len, inputs))
     energy = meter(first.device)
     joules = np.zeros(len(sides))
 
     def visit(side: int, batch: int) -> float:
         before = energy.read()
-        took = seconds(sides[side], inputs[batch])
+        took = seconds(sides[side], inputs[side][batch])
         joules[side] += energy.read() - before
         return took
 
-    timed = in_turns(visit, len(sides), len(inputs), protocol)
-    visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * len(inputs)
+    timed = in_turns(visit, len(sides), count, protocol)
+    visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * count
     reference_ms = first.remembered(("latency", batch_size, length, batches), lambda: 1e3 * float(timed.typical[0]))
     return [_estimate(timed, side, batch_size, reference_ms, energy, joules / visits) for side in range(1, len(sides))]
 

@@ -33,9 +33,10 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
 
 
 def _memory(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> Estimate:
-    inputs = real_batches(subject, batch_size, length, batches)
-    peaks = [_peak_mib(subject, tokens) for tokens in inputs]
-    unreduced = [_peak_mib(subject.reference, tokens) for tokens in inputs]
+    peaks, unreduced = (
+        [_peak_mib(side, tokens) for tokens in real_batches(side, batch_size, length, batches)]
+        for side in (subject, subject.reference)
+    )
     beside = {
         "unreduced_mib": max(unreduced),
         "weights_mib": subject.weights_bytes / 2**20,

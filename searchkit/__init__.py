@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from searchkit.search.budget import Budget, Plateau
     from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
     from searchkit.study import Study
+    from searchkit.training.rivals import Depth
     from searchkit.training.scratch import Scratch
     from searchkit.training.supernet import Supernet
 
@@ -36,6 +37,7 @@ _HOME: Final[dict[str, str]] = {
     "Choice": "space",
     "Constraint": "objective",
     "DataError": "errors",
+    "Depth": "training.rivals",
     "Estimate": "records",
     "Failed": "records",
     "Front": "front",
@@ -73,6 +75,7 @@ __all__ = [
     "Choice",
     "Constraint",
     "DataError",
+    "Depth",
     "Estimate",
     "Failed",
     "Front",

@@ -16,6 +16,7 @@ from searchkit.objective import Constraint, Objective
 from searchkit.search.budget import Budget
 from searchkit.space import Space
 from searchkit.training.cache import describe_task
+from searchkit.training.rivals import Depth, checked
 from searchkit.training.supernet import Supernet
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class Study:
     beats, where there are two objectives, a quality and a cost, that are known per example; None measures all in full.
     `constraints` say what no candidate may exceed, such as `Constraint(macs, at_most=0.5)`. The search stops with an
     error where more than the share `max_failures` of its evaluations failed, of 20 or more. `published` adds the front
-    of the published search, made once on the same supernet and search split, to the baselines of the report.
+    of the published search, made once on the same supernet and search split, to the baselines of the report. `rivals`
+    are what could be served instead, measured beside the front on the report split, in the same turns: folders or hub
+    names of models that are trained for the task, with the same label names, and `Depth()`.
 
     >>> from objectives import accuracy, macs
     >>> from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
@@ -66,11 +69,13 @@ class Study:
     racing: Racing | None = field(default_factory=Racing)
     max_failures: float = 0.5
     published: PublishedSearch | None = None
+    rivals: Sequence[str | Depth] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_parts()
+        object.__setattr__(self, "rivals", checked(self.rivals))
         assert self._code is not None  # read now: a file that is edited later does not change what was loaded
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise StudyError(f"a study's name is made of letters, digits, '.', '_' and '-', got {self.name=}")
@@ -170,7 +175,7 @@ class Study:
 
     def describe(self) -> dict[str, Any]:
         """Describe the search as JSON, the user's own code included; without what may change: budget,
-        max_failures, front_objectives, and published, which changes nothing of the search."""
+        max_failures, front_objectives, and published and rivals, which change nothing of the search."""
         limits = [with_code(limit.describe(), limit) for limit in self.constraints]
         return {
             "name": self.name,

@@ -13,6 +13,7 @@ from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.passes import Passes, joined
 from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.racing import RaceState
+from searchkit.evaluate.rivals import Rival
 from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.subject import SupernetSubject
@@ -31,7 +32,8 @@ LESS: Final = 4  # times fewer tokens in a batch, once memory ran out
 class SupernetBench:
     """Model and recipe with one split.
 
-    limits: the constraints as the study gives them; keeps_outputs: trials bring along what the model predicted
+    limits: the constraints as the study gives them; keeps_outputs: trials bring along what the model predicted; rivals:
+    other models, by the key of the candidate that names each
     """
 
     runner: PlanRunner
@@ -43,6 +45,7 @@ class SupernetBench:
     limits: tuple[Constraint, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     keeps_outputs: bool = False
+    rivals: Mapping[str, Rival] = field(default_factory=dict)
     _remembered: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @property
@@ -75,7 +78,8 @@ class SupernetBench:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         budget = max(1, self.token_budget // LESS)
-        return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards))
+        rivals = {key: rival.smaller(budget) for key, rival in self.rivals.items()}
+        return replace(self, token_budget=budget, cache_bytes=0, parts=len(self.shards), rivals=rivals)
 
     def remembered(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
         """Result of the first `compute` under this key, which later measurements share."""
@@ -84,6 +88,9 @@ class SupernetBench:
         return self._remembered[key]  # type: ignore[no-any-return]
 
     def subject(self, candidate: Candidate) -> SupernetSubject:
+        if "rival" in candidate:
+            rival = self.rivals[candidate.key]
+            return SupernetSubject(self, candidate, rival.runner.unreduced, rival=rival)
         return SupernetSubject(self, candidate, self.plan(candidate))
 
     @property
@@ -97,8 +104,14 @@ class SupernetBench:
         return self.runner.plan(candidate, self.data.marks)
 
     def prepare(self, candidates: Sequence[Candidate], race: RaceState | None = None) -> Prepared:
-        """The passes of these candidates, made together; verdicts on those that need no measurement."""
-        subjects = {candidate.key: self.subject(candidate) for candidate in candidates}
+        """The passes of these candidates, made together; verdicts on those that need no measurement.
+
+        Rivals share nothing: their passes are made when they are measured.
+        """
+        own = (candidate for candidate in candidates if candidate.key not in self.rivals)
+        subjects = {candidate.key: self.subject(candidate) for candidate in own}
+        if not subjects:
+            return Prepared()
         return screened(
             subjects.values(),
             self.resolved_constraints(),

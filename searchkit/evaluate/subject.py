@@ -29,6 +29,7 @@ from searchkit.tasks.spans import Spans, best_spans
 
 if TYPE_CHECKING:
     from searchkit.evaluate.plan_runner import PlanRunner
+    from searchkit.evaluate.rivals import Rival
     from searchkit.tasks.base import Encoded, Labels
 
 
@@ -60,7 +61,7 @@ class SupernetSubject:
     """`Subject` of one candidate on a bench.
 
     prepared: its passes, where they were made with those of others; part: the split that it is seen on, where that is
-    only a part of the bench's
+    only a part of the bench's; rival: the model, and its own encoding of the split, where it is not the bench's
     """
 
     bench: Holder
@@ -68,6 +69,7 @@ class SupernetSubject:
     plan: ReductionPlan
     prepared: Passes | None = None
     part: Split | None = None
+    rival: Rival | None = None
 
     def on(self, part: Split, passes: Passes) -> SupernetSubject:
         """Subject of the same candidate on a part of the split, with these passes."""
@@ -76,12 +78,16 @@ class SupernetSubject:
     @cached_property
     def static(self) -> SupernetSubject | None:
         """Subject with a trace and no logits; None where the trace depends on the content of the examples."""
-        trace = self.bench.model.static_trace(self.split.whole, self.plan)
+        trace = self.runner.model.static_trace(self.split.whole, self.plan)
         return None if trace is None else replace(self, prepared=Passes(torch.empty(0), trace))
 
     @property
     def split(self) -> Split:
-        return self.part or self.bench.split
+        return self.part or (self.rival or self.bench).split
+
+    @property
+    def runner(self) -> PlanRunner:
+        return (self.rival or self.bench).runner
 
     @property
     def data(self) -> Encoded:
@@ -103,11 +109,12 @@ class SupernetSubject:
 
     @property
     def reference(self) -> SupernetSubject:
-        return self.bench.unreduced
+        """The unreduced supernet on the same examples, a rival's too."""
+        return replace(self.bench.unreduced, part=self.part)
 
     @property
     def shape(self) -> Shape:
-        return self.bench.model.shape
+        return self.runner.model.shape
 
     @property
     def padded_to(self) -> int:
@@ -115,11 +122,11 @@ class SupernetSubject:
 
     @property
     def limit(self) -> int:
-        return self.bench.model.view.limit
+        return self.runner.model.view.limit
 
     @property
     def weights_bytes(self) -> int:
-        return sum(parameter.nbytes for parameter in self.bench.model.parameters())
+        return sum(parameter.nbytes for parameter in self.runner.model.parameters())
 
     @property
     def device(self) -> torch.device:
@@ -137,16 +144,18 @@ class SupernetSubject:
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Run one pass over a batch alone, as deployed: float32 logits (B, C), or (T, C) of every token."""
-        return self.bench.runner.forward(tokens, self.plan)
+        return self.runner.forward(tokens, self.plan)
 
     def trace_of(self, tokens: Tokens) -> Trace:
         with torch.inference_mode():
-            trace: Trace = self.bench.model(tokens, self.plan).trace.cpu()
+            trace: Trace = self.runner.model(tokens, self.plan).trace.cpu()
         return trace
 
     @cached_property
     def raw_passes(self) -> Passes:
         """Logits, finite or not, and trace of the whole split, in the order of the data."""
+        if self.rival:
+            return self.rival.runner.passes_over(self.rival.split, [self.plan])[0]
         return self.prepared or self.bench.passes([self.plan])[0]
 
     @cached_property

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.plan_runner import PlanRunner
+from searchkit.evaluate.rivals import Rival, RivalParts
+from searchkit.evaluate.split import Split
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.loading import load_model
@@ -32,7 +34,8 @@ class SupernetWorkbench:
     padded_to: the length that the padded accounting of the papers assumes; threads: 0 leaves torch's choice;
     cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
     limits on candidates; tables: calibration tables of modelled objectives, by name; plug_ins: what was registered
-    where it was made; keeps_outputs: trials bring along what the model predicted
+    where it was made; keeps_outputs: trials bring along what the model predicted; rivals: other models with the same
+    head, by the key of the candidate that names each
     """
 
     config: Mapping[str, Any]
@@ -51,6 +54,7 @@ class SupernetWorkbench:
     tables: Mapping[str, Any] = field(default_factory=dict)
     plug_ins: tuple[PlugIn, ...] = field(default_factory=registered)
     keeps_outputs: bool = False
+    rivals: Mapping[str, RivalParts] = field(default_factory=dict)
 
     @classmethod
     def of_folder(
@@ -66,10 +70,8 @@ class SupernetWorkbench:
         take_over(self.plug_ins)
         if self.threads:
             torch.set_num_threads(self.threads)
-        device = device_of(self.device)
-        model = _model(self.config, self.head, self.weights).to(device, dtype_of(self.dtype, device)).frozen()
         return SupernetBench(
-            PlanRunner(model, self.recipe),
+            self._runner(self.config, self.weights),
             self.data,
             self.padded_to,
             self.token_budget,
@@ -78,7 +80,17 @@ class SupernetWorkbench:
             self.constraints,
             self.tables,
             self.keeps_outputs,
+            {key: self._rival(parts) for key, parts in self.rivals.items()},
         )
+
+    def _runner(self, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> PlanRunner:
+        device = device_of(self.device)
+        model = _model(config, self.head, weights).to(device, dtype_of(self.dtype, device)).frozen()
+        return PlanRunner(model, self.recipe)
+
+    def _rival(self, parts: RivalParts) -> Rival:
+        runner = self._runner(parts.config, parts.weights)
+        return Rival(runner, Split(parts.data, runner.device, self.token_budget))
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
@@ -88,5 +100,5 @@ def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[n
         transformers.AutoConfig.for_model(**config), dtype=torch.float32, trust_remote_code=False
     )
     model = AdaptiveModel(stock)
-    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+    model.load_state_dict({name: torch.tensor(weights[name]) for name in model.state_dict()})
     return model

@@ -103,14 +103,19 @@ def published_macs(counts: Sequence[tuple[int, int]], shape: Shape, *, head: int
     return total
 
 
-def ratio_as_published(plan: ReductionPlan, shape: Shape, tokens: int) -> float:
+def ratio_as_published(plan: ReductionPlan, shape: Shape, tokens: int, reference: Shape | None = None) -> float:
     """LAT's accounting of a plan: the cost of one input of `tokens` tokens, pads and all, over that of the whole model.
 
-    NaN where the example's content decides and there is no one length: with thresholds, for one.
+    NaN where the example's content decides and there is no one length: with thresholds, for one. reference: the sizes
+    of the whole model, where the plan runs on another one
     """
     counts = plan.counts_at(tokens)
     if counts is None:
         return math.nan
-    head = int(macs(Trace.of_unreduced(torch.tensor([tokens]), 0), shape))
-    whole = published_macs(((tokens, tokens),) * shape.layers, shape, head=head)
-    return published_macs(counts, shape, head=head) / whole
+    whole = reference or shape
+    unreduced = published_macs(((tokens, tokens),) * whole.layers, whole, head=_head_macs(whole, tokens))
+    return published_macs(counts, shape, head=_head_macs(shape, tokens)) / unreduced
+
+
+def _head_macs(shape: Shape, tokens: int) -> int:
+    return int(macs(Trace.of_unreduced(torch.tensor([tokens]), 0), shape))

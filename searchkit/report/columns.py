@@ -20,6 +20,7 @@ GAP: Final = "  "
 HEADING: Final = 18  # characters of a heading's line, unless the cells below are longer
 NAME: Final = 20  # characters of a name in narrow tables; longer ones are numbered
 STRIP: Final = 3  # values of a dimension from which on letters save room
+NAMING: Final = frozenset(("baseline", "rival", "weights"))  # what a candidate's family says already
 BETWEEN: Final = " | "  # two dimensions
 ASCII: Final = {"±": "+-", "…": "...", "—": "-"}
 _LEFT: Final = (True, False, False, True, False)  # the parts of a number that are padded on the left
@@ -138,15 +139,18 @@ def _layout(
     for name in names:
         text = named(name.family, name.candidate) if name.family else next(left)
         if name.family and listed and len(text) > NAME:
-            counts[name.family] = counts.get(name.family, 0) + 1
-            text = f"{name.family} #{counts[name.family]}"
+            kind = name.family if len(name.family) < NAME else name.family.split()[0]
+            counts[kind] = counts.get(kind, 0) + 1
+            text = f"{kind} #{counts[kind]}"
             explained.append(f"{text}: {_values(name)}")
         texts.append(text)
     return Layout(heading, texts, explained)
 
 
 def _values(name: Name) -> str:
-    dimensions = [dimension for dimension, _ in name.candidate.items if dimension != "baseline"]
+    if "rival" in name.candidate:
+        return short(name.candidate, "rival")
+    dimensions = [dimension for dimension, _ in name.candidate.items if dimension not in NAMING]
     return BETWEEN.join(f"{in_words(dimension)} {short(name.candidate, dimension)}" for dimension in dimensions)
 
 
@@ -157,7 +161,7 @@ def in_words(name: str) -> str:
 
 def named(family: str, candidate: Candidate) -> str:
     """Name of a baseline by its family and its distinguishing value: `truncation .3`."""
-    return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name != "baseline")])
+    return " ".join([family, *(short(candidate, name) for name, _ in candidate.items if name not in NAMING)])
 
 
 def short(candidate: Candidate, dimension: str) -> str:

@@ -7,6 +7,8 @@ Okabe and Ito. Names of studies and objectives are drawn as they are, without ma
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +34,7 @@ from searchkit.report.results import (
     UNREDUCED,
     Results,
     estimates,
+    is_rival,
     measured,
 )
 from searchkit.report.summary import reference
@@ -90,6 +93,8 @@ FAMILIES: Final[dict[str, dict[str, Any]]] = {
     RANDOM_TOKENS: {"color": PURPLE, "marker": "v", "linestyle": (0, (5, 2)), **_FAMILY},
     PUBLISHED: {"color": ORANGE, "marker": "P", "linestyle": (0, (3, 1, 1, 1, 1, 1)), **_FAMILY},
 }
+MARKERS_OF_RIVALS: Final = ("X", "p", "<", ">", "d", "h", "H", "8")  # in turn; none of another kind of point
+RIVAL: Final[dict[str, Any]] = {"color": BLACK, "linestyle": ":", **_FAMILY, "markersize": 7, "zorder": 5}
 TRIALS: Final[dict[str, Any]] = {
     "label": "all measured trials, search split",
     "color": GREY,
@@ -148,7 +153,8 @@ def _draw_report_split(
 ) -> None:
     """Draw front, baselines and unreduced model on the report split, and fit the axes around all points."""
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
-    families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in FAMILIES}
+    styles = {**FAMILIES, **_rivals(results)}
+    families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in styles}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()), cost)
     if len(unreduced):
         axes.axhline(unreduced.y[0], color=BLACK, linewidth=0.7, linestyle=(0, (6, 4)), zorder=1)
@@ -157,8 +163,8 @@ def _draw_report_split(
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
     for name, points in families.items():
         line = {} if cost == results.cost else {"linestyle": "none"}  # in what was not searched they are in no order
-        axes.plot(points.x, points.y, label=f"{name}, report split", **{**FAMILIES[name], **line})
-    window = Window.around([searched, reported, unreduced], every, list(families.values()))
+        axes.plot(points.x, points.y, label=f"{_short(name)}, report split", **{**styles[name], **line})
+    window = Window.around([searched, reported, unreduced, _strong(results, cost)], every, list(families.values()))
     axes.set_xlim(*window.x)
     axes.set_ylim(*window.y)
     hidden = {name: window.outside(points) for name, points in {"trials": every, **families}.items()}
@@ -171,6 +177,30 @@ def _draw_report_split(
     flaw = timing_note(cost, results.on_report, "report split")
     label += textwrap.wrap((flaw or "").partition(";")[0], 95)
     axes.set_xlabel("\n".join(label))
+
+
+def _rivals(results: Results) -> dict[str, dict[str, Any]]:
+    """Style of each family of rivals, with a marker of its own."""
+    names = [name for name, trials in results.baselines.items() if is_rival(trials)]
+    return {name: {**RIVAL, "marker": marker} for name, marker in zip(names, itertools.cycle(MARKERS_OF_RIVALS))}
+
+
+def _strong(results: Results, cost: Objective) -> Points:
+    """Rivals that are as good as some member of the front, which the axes always show."""
+    quality = results.quality
+
+    def loss(trial: Trial) -> float:
+        row = estimates(trial, [quality])
+        return math.inf if row is None else float(front.losses_of(quality, row[quality.name].value))
+
+    worst = max((own for own in map(loss, results.report.values()) if own < math.inf), default=-math.inf)
+    rivals = (trial for trials in results.baselines.values() if is_rival(trials) for trial in trials)
+    return Points.of(results, (trial for trial in rivals if loss(trial) <= worst), cost)
+
+
+def _short(name: str) -> str:
+    """Name of a family in the legend, in lines that leave room for the axes."""
+    return "\n".join(textwrap.wrap(one_line(name, 100), 30))
 
 
 def _sizes(results: Results, cost: Objective) -> str:

@@ -96,6 +96,11 @@ class Results:
         return "pads counted on neither side" if unpadded else None
 
 
+def is_rival(trials: Sequence[Trial]) -> bool:
+    """Return whether a family is of rivals: of other models, not of the supernet under a plan."""
+    return any("rival" in trial.ask.candidate for trial in trials)
+
+
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
     """Estimates of a trial that was measured in all of the objectives, else None; others may have failed."""
     values = trial.estimates if trial else {}

@@ -15,7 +15,7 @@ from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.environment import environments, fingerprint_of
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
-from searchkit.report.verdict import Verdict, verdicts
+from searchkit.report.verdict import Verdict, rival_verdicts, verdicts
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -77,13 +77,19 @@ def reference(results: Results) -> dict[str, float]:
 
 def against_baselines(results: Results) -> dict[str, Any]:
     """Comparison with each family of baselines: its trials on the report split and, with a quality and a cost, at how
-    many of its `points` the front is `better` and `worse`, and whether it is `beaten` (see `Verdict`).
+    many of its `points` the front is `better` and `worse`, and whether it is `beaten` (see `Verdict`). Rivals have
+    these counts for every cost that they were measured in, under `at_equal`.
     """
-    by_family = verdicts(results)
+    by_family, of_rivals = verdicts(results), rival_verdicts(results)
     return {
         name: {
             "trials": [_trial_json(trial) for trial in trials],
             **(_counts(by_family[name]) if name in by_family else {}),
+            **(
+                {"at_equal": {cost: _counts(each) for cost, each in of_rivals[name].items()}}
+                if name in of_rivals
+                else {}
+            ),
         }
         for name, trials in results.baselines.items()
     }

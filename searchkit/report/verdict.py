@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from searchkit.objective import Objective
 from searchkit.records import Estimate
+from searchkit.report.columns import in_words
 from searchkit.report.paired import between
-from searchkit.report.results import UNREDUCED, Results, estimates, measured
+from searchkit.report.results import UNREDUCED, Results, estimates, is_rival, measured
 
 Estimates = Mapping[str, Estimate]
 
@@ -34,6 +35,11 @@ class Verdict:
     worse: int
     unpaired: int = 0
 
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Verdict:
+        signs = [outcome.sign for outcome in outcomes]
+        return cls(len(signs), signs.count(1), signs.count(-1), sum(not outcome.paired for outcome in outcomes))
+
     @property
     def beaten(self) -> bool:
         """Return whether the front is better somewhere, and worse nowhere."""
@@ -41,19 +47,17 @@ class Verdict:
 
 
 def verdicts(results: Results) -> dict[str, Verdict]:
-    """Verdicts by family that was measured; none where the study has no quality or no cost."""
+    """Verdicts by family of baselines that was measured; none where the study has no quality or no cost."""
     axes = quality_and_cost(results.objectives)
     if axes is None:
         return {}
-    judge = _Judge(*axes, _members(results, axes))
+    judge = Judge.of(results, *axes)
     by_family = {}
     for name, trials in results.baselines.items():
         met = judge.unreduced if name == UNREDUCED else judge.point
-        outcomes = [met(point) for point in measured(trials, axes)]
+        outcomes = [] if is_rival(trials) else [met(point) for point in measured(trials, axes)]
         if outcomes:
-            signs = [outcome.sign for outcome in outcomes]
-            unpaired = sum(not outcome.paired for outcome in outcomes)
-            by_family[name] = Verdict(len(outcomes), signs.count(1), signs.count(-1), unpaired)
+            by_family[name] = Verdict.of(outcomes)
     return by_family
 
 
@@ -62,9 +66,12 @@ def sentences(results: Results) -> list[str]:
     by_family = verdicts(results)
     shared = results.duplicates.get("search/report", 0)
     warned = [f"The report split is not new to the search: {shared} of its texts are in both."] if shared else []
+    of_rivals = rival_verdicts(results)
+    every = [*by_family.values(), *(verdict for by_cost in of_rivals.values() for verdict in by_cost.values())]
     return [
         *(_sentence(name, verdict) for name, verdict in by_family.items()),
-        *_measure_of(by_family.values()),
+        *(_on_rival(name, by_cost) for name, by_cost in of_rivals.items()),
+        *_measure_of(every),
         *warned,
     ]
 
@@ -83,6 +90,39 @@ def _measure_of(compared: Collection[Verdict]) -> list[str]:
     return [f"Better and worse: {paired}; at {unpaired} of {points} points, which lack resamples, {combined}."]
 
 
+def rival_verdicts(results: Results) -> dict[str, dict[str, Verdict]]:
+    """Verdicts on each family of rivals by the name of the cost: the search's, and those of the front that are timed.
+
+    At equal cost as for baselines, but where a rival is cheaper than the whole front, the front is `worse` unless even
+    its cheapest member is better.
+    """
+    quality, timed = results.quality, [item for item in results.measured_apart if item.better == "lower"]
+    axes = quality_and_cost(results.objectives)
+    judges = [Judge.of(results, quality, cost) for cost in [*(axes[1:] if axes else ()), *timed]]
+    found: dict[str, dict[str, Verdict]] = {}
+    for name, trials in results.baselines.items():
+        for judge in judges if is_rival(trials) else ():
+            outcomes = [judge.rival(point) for point in measured(trials, [quality, judge.cost])]
+            if outcomes and judge.members:
+                found.setdefault(name, {})[judge.cost.name] = Verdict.of(outcomes)
+    return found
+
+
+def _on_rival(name: str, by_cost: Mapping[str, Verdict]) -> str:
+    """Sentence on one family of rivals: `Rival small: it beats the front at equal macs and at equal latency.`"""
+    costs: dict[str, list[str]] = {}
+    for cost, verdict in by_cost.items():
+        better, worse = verdict.better, verdict.worse
+        if verdict.points == 1:
+            outcome = {1: "the front beats it", -1: "it beats the front", 0: "neither beats the other"}[better - worse]
+        else:
+            of = f"{better or 'none'} of {verdict.points} points, worse at {worse or 'none'}"
+            outcome = f"the front is better at {of},"
+        costs.setdefault(outcome, []).append(f"at equal {in_words(cost)}")
+    clauses = (f"{outcome} {' and '.join(names)}" for outcome, names in costs.items())
+    return f"{name[0].upper()}{name[1:]}: {'; '.join(clauses)}."
+
+
 def quality_and_cost(objectives: Sequence[Objective]) -> tuple[Objective, Objective] | None:
     """First objective that is better when higher and first that is better when lower; None without both."""
     firsts = {objective.better: objective for objective in reversed(objectives)}
@@ -98,14 +138,8 @@ def _sentence(name: str, verdict: Verdict) -> str:
     return f"The front {does} {name}: better at {better or 'none'} of {verdict.points} points, worse at {worse}."
 
 
-def _members(results: Results, axes: Sequence[Objective]) -> list[tuple[Estimates, Estimates]]:
-    """Estimates (search, report) of the members that were measured on both splits."""
-    both = ((estimates(trial, axes), estimates(results.report.get(trial.key), axes)) for trial in results.front)
-    return [(search, report) for search, report in both if search is not None and report is not None]
-
-
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """Outcome of a comparison: 1 (the front is better), 0 or -1, and whether it is by a paired difference, if any."""
 
     sign: int
@@ -113,42 +147,70 @@ class _Outcome:
 
 
 @dataclass(frozen=True)
-class _Judge:
+class Judge:
+    """Comparison of one point with the member of the front that a user would choose at its cost.
+
+    members: estimates (search, report), of the quality on both splits and of the cost on the report split
+    """
+
     quality: Objective
     cost: Objective
-    members: Sequence[tuple[Estimates, Estimates]]  # (search, report)
+    members: Sequence[tuple[Estimates, Estimates]]
 
-    def point(self, point: Estimates) -> _Outcome:
+    @classmethod
+    def of(cls, results: Results, quality: Objective, cost: Objective) -> Judge:
+        """Judge of the members that were measured in these."""
+        pairs = ((estimates(trial, [quality]), results.report.get(trial.key)) for trial in results.front)
+        both = ((search, estimates(report, [quality, cost])) for search, report in pairs)
+        return cls(
+            quality,
+            cost,
+            [(search, report) for search, report in both if search is not None and report is not None],
+        )
+
+    def point(self, point: Estimates) -> Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) <= limit])
         if chosen is not None:
             return self._compared(chosen, point)
         cheapest = min((report for _, report in self.members), key=self._cost, default=None)
         if cheapest is None:
-            return _Outcome(0)
+            return Outcome(0)
         outcome = self._compared(cheapest, point)
         return replace(outcome, sign=min(0, outcome.sign))
 
-    def unreduced(self, point: Estimates) -> _Outcome:
+    def unreduced(self, point: Estimates) -> Outcome:
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) < limit])
         if chosen is None:
-            return _Outcome(0)
+            return Outcome(0)
         outcome = self._compared(chosen, point)
         return replace(outcome, sign=-1 if outcome.sign < 0 else 1)
+
+    def rival(self, point: Estimates) -> Outcome:
+        """A rival that is cheaper than the whole front wins unless even the cheapest member is better."""
+        limit = self._cost(point)
+        chosen = self._chosen([member for member in self.members if self._cost(member[1]) <= limit])
+        if chosen is not None:
+            return self._compared(chosen, point)
+        cheapest = min((report for _, report in self.members), key=self._cost, default=None)
+        if cheapest is None:
+            return Outcome(0)
+        outcome = self._compared(cheapest, point)
+        return replace(outcome, sign=0 if outcome.sign > 0 else -1)
 
     def _chosen(self, members: Sequence[tuple[Estimates, Estimates]]) -> Estimates | None:
         """The best of them on the search split: its values on the report split."""
         best = max(members, key=lambda member: member[0][self.quality.name].value, default=None)
         return None if best is None else best[1]
 
-    def _compared(self, own: Estimates, other: Estimates) -> _Outcome:
+    def _compared(self, own: Estimates, other: Estimates) -> Outcome:
         a, b = own[self.quality.name], other[self.quality.name]
         difference = between(a, b)
         if difference.low is not None and difference.high is not None:
-            return _Outcome(int(difference.low > 0) - int(difference.high < 0))
+            return Outcome(int(difference.low > 0) - int(difference.high < 0))
         error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
-        return _Outcome(int(difference.value > error) - int(difference.value < -error), paired=False)
+        return Outcome(int(difference.value > error) - int(difference.value < -error), paired=False)
 
     def _cost(self, estimates: Estimates) -> float:
         return estimates[self.cost.name].value

@@ -10,7 +10,9 @@ from searchkit._internal.progress import step
 from searchkit.evaluate.base import Evaluator
 from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
+from searchkit.records import Candidate
 from searchkit.runs.calibration import calibrated
+from searchkit.runs.rivals import rival_parts
 from searchkit.runs.session import Session
 from searchkit.training.pretrained import load_tokenizer
 
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 
 
-def workbench(session: Session, split: str) -> SupernetWorkbench:
-    """Workbench of the trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others."""
+def workbench(session: Session, split: str, candidates: Sequence[Candidate] = ()) -> SupernetWorkbench:
+    """Workbench of the trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others.
+
+    candidates: those to be measured, of which the rivals are loaded
+    """
     from searchkit.evaluate.workbench import SupernetWorkbench
 
     step(f"loading the supernet and encoding the {split} split")
@@ -39,17 +44,24 @@ def workbench(session: Session, split: str) -> SupernetWorkbench:
         constraints=tuple(study.constraints) if split == "search" else (),
         keeps_outputs=split == "report",
     )
-    return replace(bench, tables=calibrated(session, bench.build)) if split == "search" else bench
+    if split == "search":
+        return replace(bench, tables=calibrated(session, bench.build))
+    return replace(bench, rivals=rival_parts(session, candidates, bench.config, bench.weights, bench.data))
 
 
-def evaluator(session: Session, split: str, objectives: Sequence[Objective], asks: int) -> Evaluator:
-    """Make the evaluator: inline, or on Ray where workers were requested; never more workers than asks."""
+def evaluator(
+    session: Session, split: str, objectives: Sequence[Objective], asks: int, candidates: Sequence[Candidate] = ()
+) -> Evaluator:
+    """Make the evaluator: inline, or on Ray where workers were requested; never more workers than asks.
+
+    candidates: those to be measured, where some are rivals
+    """
     conditions = session.conditions
     if not conditions.workers:
         from searchkit.evaluate.inline import Inline
 
-        return Inline(workbench(session, split), objectives)
-    built = workbench(session, split)
+        return Inline(workbench(session, split, candidates), objectives)
+    built = workbench(session, split, candidates)
     step(f"starting {conditions.workers} workers")
     return Ray(
         built,

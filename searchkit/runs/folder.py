@@ -15,6 +15,7 @@ from typing import Any, Final
 from searchkit._internal.files import lock, replace_whole
 from searchkit.errors import StoreError, StudyError
 from searchkit.objective import Objective
+from searchkit.records import Candidate
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +236,15 @@ def stored_objectives(record: Mapping[str, Any]) -> tuple[tuple[Objective, ...],
     if not searched:
         raise StoreError("study.json was not written by searchkit: it has no objectives")
     return searched, front_only
+
+
+def stored_rivals(record: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
+    """Candidates of a run's rivals by family, from its folder's record."""
+    try:
+        families = record.get("rivals", {})  # absent in runs from before
+        return {str(name): tuple(map(Candidate.from_json, group)) for name, group in families.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"study.json was not written by searchkit: its rivals: {error!r}") from error
 
 
 class _RunLog(logging.FileHandler):

@@ -14,6 +14,7 @@ from searchkit.records import Failed
 from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.numerics import check_numerics, numerics, options
+from searchkit.runs.rivals import check_rivals
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
@@ -37,6 +38,7 @@ def opened(session: Session) -> Iterator[None]:
     _check_storage(session)
     check_numerics(session)
     _check_labels(session)
+    check_rivals(session)
     mended = _failed_by_other_code(session)
 
     def prepare() -> None:
@@ -63,6 +65,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "front_objectives": [objective.describe() for objective in study.front_objectives],
         "report": session.stores.report_study,
         "published": study.published and study.published.describe(),
+        "rivals": {name: [each.to_json() for each in family] for name, family in session.rivals.items()},
         "storage": conditions.storage and StorageAddress(conditions.storage).kept,
         "layers": study.supernet.layers,
         "places": session.slots,

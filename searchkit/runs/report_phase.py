@@ -52,10 +52,11 @@ def report(session: Session) -> Results:
 
 
 def families(session: Session) -> Families:
-    """Baselines by family; the published search, where the study has one, is run now unless it is stored."""
+    """Baselines and rivals by family; the published search, where the study has one, is run now unless it is stored."""
     study = session.study
     known = baselines(study.supernet.layers, session.slots)
-    return known | ({PUBLISHED: published_front(session, study.published)} if study.published else {})
+    known |= {PUBLISHED: published_front(session, study.published)} if study.published else {}
+    return known | dict(session.rivals)
 
 
 def _predict(session: Session, measured: Mapping[str, Trial], kept: KeptPredictions) -> None:
@@ -94,7 +95,7 @@ def _measured(
     kept, count = OneSetting(store, report_objectives(session.study)), 0
     for objectives, group in _by_lacking(session, missing, known):
         asks = [Ask(next(numbers), candidate) for candidate in group]
-        with evaluator(session, "report", objectives, len(asks)) as workers:
+        with evaluator(session, "report", objectives, len(asks), group) as workers:
             for trial in workers.run(asks):
                 whole = merged(predictions.taken(trial), estimates_of(known.get(trial.key)))
                 if trial.key not in done or whole.outcome != done[trial.key].outcome:  # the same failure stands there

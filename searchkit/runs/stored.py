@@ -12,7 +12,7 @@ from searchkit.errors import NothingStoredError, StudyError
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.report.results import PUBLISHED, Results
-from searchkit.runs.folder import IDENTIFIED, Folder, stored_objectives
+from searchkit.runs.folder import IDENTIFIED, Folder, stored_objectives, stored_rivals
 from searchkit.runs.published import noted
 from searchkit.runs.results import DUPLICATES, counts, gathered
 from searchkit.space.levels import MOST_LAYERS
@@ -42,6 +42,7 @@ def stored_results(folder: Folder) -> Results:
     except NothingStoredError:
         trials, report, duplicates, published = [], [], {}, None
     compared |= {PUBLISHED: published} if published else {}
+    compared |= stored_rivals(record)
     measured = {trial.key: trial for trial in report}
     wanted = {member.key for group in compared.values() for member in group}
     wanted |= {member.key for member in Front.of(trials, objectives[0]).members}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WAY_ON: Final = "; begin with start=FineTune(...), which trains a head"
+OF_RIVAL: Final = "; a rival is a model that is trained for the task"
 # heads of pre-training, which stay in files of fine-tuned models, and poolers that the new head does not read
 UNUSED: Final = ("cls.", "lm_head.", "generator_", "discriminator_", "vocab_", "mlm_", "head.", "decoder.", "pooler.")
 
@@ -36,13 +37,14 @@ class Wanted:
     """Outputs that the data needs.
 
     labels: names of the outputs, in the data's order; trained: the head is trained on the data before anything else;
-    label_map: checkpoint's name -> data's name
+    label_map: checkpoint's name -> data's name; is_rival: the model is to be measured as it is, whatever the recipe
     """
 
     labels: tuple[str, ...]
     head: Head
     trained: bool
     label_map: Mapping[str, str | int] | None = None
+    is_rival: bool = False
 
     @classmethod
     def by(
@@ -50,6 +52,20 @@ class Wanted:
     ) -> Wanted:
         """Outputs for these labels, with a head of `HEADS` that the recipe trains or takes as it is."""
         return cls(tuple(labels), HEADS.look_up(head), trains_head(recipe), label_map)
+
+    @classmethod
+    def of_rival(cls, labels: Sequence[str], head: str) -> Wanted:
+        """Outputs for these labels of a model that is measured as it is."""
+        return cls(tuple(labels), HEADS.look_up(head), trained=False, is_rival=True)
+
+    @property
+    def way_on(self) -> str:
+        """End of a message on a head that cannot be used as it is."""
+        return OF_RIVAL if self.is_rival else WAY_ON
+
+    def naming(self, names: Sequence[str]) -> str:
+        """Advice where the checkpoint's `names` are not the data's."""
+        return "name them so in its config.json (id2label)" if self.is_rival else suggestion(names, self.labels)
 
 
 def trains_head(recipe: Recipe) -> bool:
@@ -66,7 +82,7 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
     checkpoint does not fit, StudyError for a `label_map` that has nothing to map.
     """
     config = load_config(source)
-    _check_own_code(source, config, wanted.trained)
+    _check_own_code(source, config, wanted)
     names, resized = _names(config), config.num_labels != len(wanted.labels)
     if not wanted.trained:
         _check_head(source, config, wanted)
@@ -80,8 +96,8 @@ def from_checkpoint(source: str, wanted: Wanted, attention_dropout: float | None
                 setattr(config, name, attention_dropout)
     stock, weights = read_stock(source, config, wanted.head.auto_class, new_outputs=resized)
     if not wanted.trained:
-        weights.check_complete(source, WAY_ON)
-        _check_read(source, weights)
+        weights.check_complete(source, wanted.way_on)
+        _check_read(source, weights, wanted)
     model = of_stock(stock, source)
     new = _is_new(model, weights)
     order = None if new else order
@@ -116,28 +132,28 @@ def _architecture(config: Any) -> str:
 
 def _check_head(source: str, config: Any, wanted: Wanted) -> None:
     """Refuse a head of another kind or size where none is trained; one without architecture is known by its weights."""
-    architecture, count = _architecture(config), len(wanted.labels)
+    architecture, count, way_on = _architecture(config), len(wanted.labels), wanted.way_on
     if not architecture and FAMILIES[config.model_type].dense_reader:  # whose heads have the same names of weights
-        raise DataError(f"{source}: its config names no architecture, so the kind of its head is unknown{WAY_ON}")
+        raise DataError(f"{source}: its config names no architecture, so the kind of its head is unknown{way_on}")
     if architecture and not is_class_of(architecture, wanted.head):
         kind = wanted.head.name.replace("_", " ")
-        raise DataError(f"{source}: a {architecture} has no {kind} head, and the recipe trains none{WAY_ON}")
+        raise DataError(f"{source}: a {architecture} has no {kind} head, and none is trained{way_on}")
     if config.num_labels != count:
-        raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{WAY_ON}")
+        raise DataError(f"{source}: the checkpoint's head has {config.num_labels} labels, the data {count}{way_on}")
     if (own := getattr(config, SETTING, None)) not in (None, wanted.head.name):
-        raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{WAY_ON}")
+        raise DataError(f"{source}: its head is {own!r}, the task is {wanted.head.name!r}{way_on}")
     if (kind := config.problem_type) not in (None, wanted.head.problem_type):
-        raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{WAY_ON}")
+        raise DataError(f"{source}: its head was trained as {kind}, the task is {wanted.head.problem_type}{way_on}")
     activation = str(
         (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
         or getattr(config, "sbert_ce_default_activation_function", None)  # its name before version 4
         or "Identity"
     )
     if wanted.head.name == "regression" and not activation.endswith("Identity"):
-        raise DataError(f"{source}: its number is the output after {activation}, which is not computed here{WAY_ON}")
+        raise DataError(f"{source}: its number is the output after {activation}, which is not computed here{way_on}")
 
 
-def _check_own_code(source: str, config: Any, trained: bool) -> None:
+def _check_own_code(source: str, config: Any, wanted: Wanted) -> None:
     """Tell of a model whose code is not transformers', whose weights may mean another function; refuse it as it is."""
     import transformers
 
@@ -147,15 +163,16 @@ def _check_own_code(source: str, config: Any, trained: bool) -> None:
     if not remote and (not architecture or getattr(known, "model_type", None) == config.model_type):
         return
     line = f"{source}: its model is {architecture or remote[0]}, which is not transformers' own {config.model_type}"
-    if not trained:
-        raise DataError(f"{line}: what it computes is not known here{WAY_ON}")
+    if not wanted.trained:
+        raise DataError(f"{line}: what it computes is not known here{wanted.way_on}")
     log.warning("%s: its weights are read as those of transformers' class", line)
 
 
-def _check_read(source: str, weights: Weights) -> None:
+def _check_read(source: str, weights: Weights, wanted: Wanted) -> None:
     """Refuse a head with parts that the stock class does not read."""
     if unread := [name for name in weights.unread if not _is_unused(name)]:
-        raise DataError(f"{source}: weights of the file have no place in transformers' head: {listed(unread)}{WAY_ON}")
+        line = f"{source}: weights of the file have no place in transformers' head: {listed(unread)}"
+        raise DataError(line + wanted.way_on)
 
 
 def _is_unused(name: str) -> bool:
@@ -176,7 +193,7 @@ def _order(source: str, config: Any, names: tuple[str, ...], wanted: Wanted) -> 
     if order is None and not wanted.trained:
         raise DataError(
             f"{source}: the checkpoint's labels are {list(names)}, the data's {list(wanted.labels)}: the names do not "
-            f"match, so their order is unknown; give {suggestion(names, wanted.labels)}"
+            f"match, so their order is unknown; {wanted.naming(names)}"
         )
     return order
 

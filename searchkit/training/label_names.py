@@ -32,7 +32,7 @@ def order_of(
 def suggestion(checkpoint: Sequence[str], data: Sequence[str]) -> str:
     """`label_map` to copy, in the order of the lists: an example of the form, not a guess at the right one."""
     pairs = ", ".join(f"{name!r}: {label!r}" for name, label in zip(checkpoint, data, strict=False))
-    return f"Supernet(label_map={{{pairs}}}) if that is what they mean"
+    return f"give Supernet(label_map={{{pairs}}}) if that is what they mean"
 
 
 def plain(name: str) -> str:

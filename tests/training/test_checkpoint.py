@@ -244,7 +244,7 @@ def test_heads_of_other_tasks_are_no_classifiers(tmp_path: Path, family: str) ->
     if family == "modernbert_mean":
         return
     source, _ = saved(tmp_path, family=family, auto=AutoModelForTokenClassification)
-    with pytest.raises(DataError, match="TokenClassification has no classification head, and the recipe trains none"):
+    with pytest.raises(DataError, match="TokenClassification has no classification head, and none is trained"):
         built(source, NAMES)
 
 
