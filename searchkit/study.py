@@ -22,6 +22,7 @@ from searchkit.training.supernet import Supernet
 if TYPE_CHECKING:
     from searchkit.engines.base import EngineConfig, PublishedSearch
     from searchkit.tasks.base import Task
+    from searchkit.training.recipe import Recipe
 
 
 PLANNED: Final = ("lengths", "thresholds")  # the dimensions that plans are made of
@@ -90,7 +91,7 @@ class Study:
         self._check_dimensions()
         self.supernet.check(self.task.head, self.space)
         self.engine.check(self.space, self.objectives, plateau=self.budget.plateau is not None)
-        self._check_published()
+        _check_published(self.published, self.supernet.recipe, self.objectives)
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")
 
@@ -141,27 +142,6 @@ class Study:
                     f"Objective(..., reads=[{dimension.name!r}])"
                 )
 
-    def _check_published(self) -> None:
-        """Refuse a published search with a recipe or objectives that it does not know."""
-        if self.published is None:
-            return
-        recipe, name = self.supernet.recipe, type(self.supernet.recipe).__name__
-        if recipe.input is not None:
-            raise StudyError(
-                f"published: the published search has one length per layer, and {name}(input=...) has one before the "
-                "first layer as well; leave out one of the two"
-            )
-        from searchkit.reduction.scorers import cost_is_placed
-
-        if cost_is_placed(recipe.reducer_template.scorer):
-            raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
-        higher = next((objective for objective in self.objectives if objective.better == "higher"), None)
-        if higher is None or higher.exclusive:
-            raise StudyError(
-                "published: the published search needs an objective that is better when higher and is not timed, got "
-                f"{', '.join(objective.name for objective in self.objectives)}"
-            )
-
     @property
     def bound_space(self) -> Space:
         """Bind the space to an encoder; where heads read [CLS] alone, dropping after the last attention is idle."""
@@ -201,3 +181,25 @@ class Study:
         """Objective -> identity of its code."""
         every = (*self.objectives, *self.front_objectives)
         return {objective.name: code_identity(objective) for objective in every}
+
+
+def _check_published(published: PublishedSearch | None, recipe: Recipe, objectives: Sequence[Objective]) -> None:
+    """Refuse a published search with a recipe or objectives that it does not know."""
+    if published is None:
+        return
+    name = type(recipe).__name__
+    if recipe.input is not None:
+        raise StudyError(
+            f"published: the published search has one length per layer, and {name}(input=...) has one before the "
+            "first layer as well; leave out one of the two"
+        )
+    from searchkit.reduction.scorers import cost_is_placed
+
+    if cost_is_placed(recipe.reducer_template.scorer):
+        raise StudyError(f"published: the published search counts tokens, and with {name} the text decides on them")
+    higher = next((objective for objective in objectives if objective.better == "higher"), None)
+    if higher is None or higher.exclusive:
+        raise StudyError(
+            "published: the published search needs an objective that is better when higher and is not timed, got "
+            f"{', '.join(objective.name for objective in objectives)}"
+        )

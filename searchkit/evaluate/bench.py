@@ -11,9 +11,8 @@ import torch
 
 from searchkit.evaluate.base import Prepared
 from searchkit.evaluate.passes import Passes, joined
-from searchkit.evaluate.plan_runner import PlanRunner
+from searchkit.evaluate.plan_runner import PlanRunner, Rival
 from searchkit.evaluate.racing import RaceState
-from searchkit.evaluate.rivals import Rival
 from searchkit.evaluate.screening import resolved, screened
 from searchkit.evaluate.split import Shard, Split
 from searchkit.evaluate.subject import SupernetSubject

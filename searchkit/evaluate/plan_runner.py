@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -55,3 +55,15 @@ class PlanRunner:
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over a split; a plan's result depends neither on the others nor on the cache."""
         return passes_over(split, self.model, plans, self.recipe.reducer_template)
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """Model of a rival, always run unreduced, with the split as its tokenizer encodes it."""
+
+    runner: PlanRunner
+    split: Split
+
+    def smaller(self, token_budget: int) -> Rival:
+        """The rival with batches of so many tokens."""
+        return replace(self, split=replace(self.split, token_budget=token_budget))

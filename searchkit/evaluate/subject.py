@@ -28,8 +28,7 @@ from searchkit.reduction.trace import Trace
 from searchkit.tasks.spans import Spans, best_spans
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.plan_runner import PlanRunner
-    from searchkit.evaluate.rivals import Rival
+    from searchkit.evaluate.plan_runner import PlanRunner, Rival
     from searchkit.tasks.base import Encoded, Labels
 
 

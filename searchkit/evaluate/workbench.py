@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from searchkit.evaluate.bench import SupernetBench
-from searchkit.evaluate.plan_runner import PlanRunner
-from searchkit.evaluate.rivals import Rival, RivalParts
+from searchkit.evaluate.plan_runner import PlanRunner, Rival
 from searchkit.evaluate.split import Split
 from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.heads import HEADS
@@ -24,6 +23,19 @@ from searchkit.training.recipe import Recipe
 if TYPE_CHECKING:
     from searchkit.objective import Constraint
     from searchkit.tasks.base import Encoded
+
+
+@dataclass(frozen=True, eq=False)
+class RivalParts:
+    """A rival as plain arrays: what differs from the supernet that it is measured beside.
+
+    config: the transformers config as a dict; weights: name -> float32 array, at least those of the model; data: the
+    split as its own tokenizer encodes it
+    """
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, NDArray[np.float32]]
+    data: Encoded
 
 
 @dataclass(frozen=True, eq=False)

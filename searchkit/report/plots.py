@@ -163,7 +163,7 @@ def _draw_report_split(
     axes.plot(unreduced.x, unreduced.y, **UNREDUCED_MODEL)
     for name, points in families.items():
         line = {} if cost == results.cost else {"linestyle": "none"}  # in what was not searched they are in no order
-        axes.plot(points.x, points.y, label=f"{_short(name)}, report split", **{**styles[name], **line})
+        axes.plot(points.x, points.y, label=_in_lines(f"{name}, report split"), **{**styles[name], **line})
     window = Window.around([searched, reported, unreduced, _strong(results, cost)], every, list(families.values()))
     axes.set_xlim(*window.x)
     axes.set_ylim(*window.y)
@@ -198,9 +198,9 @@ def _strong(results: Results, cost: Objective) -> Points:
     return Points.of(results, (trial for trial in rivals if loss(trial) <= worst), cost)
 
 
-def _short(name: str) -> str:
-    """Name of a family in the legend, in lines that leave room for the axes."""
-    return "\n".join(textwrap.wrap(one_line(name, 100), 30))
+def _in_lines(label: str) -> str:
+    """Entry of the legend in lines that leave room for the axes."""
+    return "\n".join(textwrap.wrap(one_line(label, 120), 30))
 
 
 def _sizes(results: Results, cost: Objective) -> str:

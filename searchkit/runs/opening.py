@@ -20,6 +20,7 @@ from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
+from searchkit.training.rivals import families
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def opened(session: Session) -> Iterator[None]:
 def record_of(session: Session) -> dict[str, Any]:
     """Content of study.json: the identity of the study, its origin, and the objectives that readers of trials need."""
     study, conditions = session.study, session.conditions
+    rivals = families(study.rivals, study.supernet.layers)
     return {
         "description": session.description,
         "fingerprint": session.fingerprint,
@@ -65,7 +67,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "front_objectives": [objective.describe() for objective in study.front_objectives],
         "report": session.stores.report_study,
         "published": study.published and study.published.describe(),
-        "rivals": {name: [each.to_json() for each in family] for name, family in session.rivals.items()},
+        "rivals": {name: [each.to_json() for each in family] for name, family in rivals.items()},
         "storage": conditions.storage and StorageAddress(conditions.storage).kept,
         "layers": study.supernet.layers,
         "places": session.slots,

@@ -16,6 +16,7 @@ from searchkit.records import Ask, Candidate, Failed, Trial
 from searchkit.report.results import PUBLISHED, UNREDUCED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.cache import SupernetCache
+from searchkit.runs.folder import stored_rivals
 from searchkit.runs.kept import KeptPredictions
 from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
@@ -56,7 +57,7 @@ def families(session: Session) -> Families:
     study = session.study
     known = baselines(study.supernet.layers, session.slots)
     known |= {PUBLISHED: published_front(session, study.published)} if study.published else {}
-    return known | dict(session.rivals)
+    return known | stored_rivals(session.folder.read())
 
 
 def _predict(session: Session, measured: Mapping[str, Trial], kept: KeptPredictions) -> None:

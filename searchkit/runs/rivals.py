@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from searchkit._internal.progress import step
-from searchkit.evaluate.rivals import RivalParts
+from searchkit.evaluate.workbench import RivalParts
 from searchkit.records import Candidate
 from searchkit.runs.session import Session
 from searchkit.training.rivals import DEPTH, load_rival, names_of

@@ -15,10 +15,8 @@ from searchkit.runs.placement import Placement
 from searchkit.runs.stores import Stores
 from searchkit.runs.study_file import Loaded
 from searchkit.training.cache import Trained, train
-from searchkit.training.rivals import families
 
 if TYPE_CHECKING:
-    from searchkit.records import Candidate
     from searchkit.space import Space
     from searchkit.tasks.base import Tables
 
@@ -47,11 +45,6 @@ class Session:
     def slots(self) -> int:
         """Number of slots: the layers, and the input where the recipe reduces it."""
         return self.study.supernet.slots
-
-    @cached_property
-    def rivals(self) -> Mapping[str, tuple[Candidate, ...]]:
-        """Candidates of the study's rivals by family; reads their files."""
-        return families(self.study.rivals, self.study.supernet.layers)
 
     @cached_property
     def tables(self) -> Tables:

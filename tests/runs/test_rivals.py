@@ -19,9 +19,8 @@ from objectives.latency import _latencies
 from searchkit import Estimate, Objective, Scratch, Supernet
 from searchkit._internal.paths import relative_to
 from searchkit.errors import DataError, StoreError, StudyError
-from searchkit.evaluate.rivals import RivalParts
 from searchkit.evaluate.timing import Protocol
-from searchkit.evaluate.workbench import SupernetWorkbench
+from searchkit.evaluate.workbench import RivalParts, SupernetWorkbench
 from searchkit.objective import Subject, Timing
 from searchkit.records import Candidate
 from searchkit.runs.config import Conditions
