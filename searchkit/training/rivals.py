@@ -31,6 +31,7 @@ class Depth:
 
     layers: how many, a rival for each number; None: a quarter, half and three quarters of them.
 
+    >>> from searchkit import Depth
     >>> Depth(layers=(2, 4)).of(6), Depth().of(12)
     ((2, 4), (3, 6, 9))
     """

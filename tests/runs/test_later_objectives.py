@@ -52,9 +52,9 @@ def test_latency_is_added_to_a_finished_study_as_measure_advises(home: Path, mon
 
     evaluator = report_phase.evaluator
 
-    def watched(session: Any, split: str, objectives: Any, count: int) -> Any:
+    def watched(session: Any, split: str, objectives: Any, count: int, *candidates: Any) -> Any:
         asked.append({objective.name for objective in objectives})
-        return evaluator(session, split, objectives, count)
+        return evaluator(session, split, objectives, count, *candidates)
 
     monkeypatch.setattr(report_phase, "evaluator", watched)
     for batch_size in (1, 4):

@@ -105,9 +105,9 @@ def test_workers_keep_the_same_and_a_run_that_lacks_some_makes_only_those(
 
     evaluator = report_phase.evaluator
 
-    def watched(session: Any, split: str, objectives: Any, count: int) -> Any:
+    def watched(session: Any, split: str, objectives: Any, count: int, *candidates: Any) -> Any:
         asked.append([split, *(objective.name for objective in objectives), str(count)])
-        return evaluator(session, split, objectives, count)
+        return evaluator(session, split, objectives, count, *candidates)
 
     monkeypatch.setattr(report_phase, "evaluator", watched)
     conditions = Conditions(runs=home / "runs", threads=1, dtype="fp32")
