@@ -11,9 +11,8 @@ padded to their longest where the runtime needs that.
 
 speedup: over unreduced in the same runtime and precision, with its 95 % interval; speedup_over_stock: over stock
 transformers; over_fp32: over unreduced in the same runtime in fp32. macs_speedup: unreduced by reduced MACs of the
-timed texts; realised: speedup / macs_speedup. reported: the speed-up that the search's report gives for this runtime
-and batch size, where it has one; kept: speedup / reported. accuracy: on the report split, of what this runtime
-predicts.
+timed texts; realised: speedup / macs_speedup. reported: the speed-up that `searchkit measure` gave before, for the whole
+front in this runtime at batch 1; kept: speedup / reported. accuracy: on the report split, of what this runtime predicts.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
+from searchkit.runs.remeasure import measure
 from searchkit.runs.reopen import reopened
 from searchkit.runs.study_file import load
 from searchkit.ship.onnx_runtime import OnnxModel
@@ -57,29 +57,31 @@ from searchkit.ship.runner import OnnxRunner
 from searchkit.ship.sessions import Sessions
 from searchkit.ship.speed import spread
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "sst2_sentences": {**TASKS["sst2_sentences"], "recipe": "length_drop", "space": "lengths", "evaluations": 400},
-    "imdb": {
-        **TASKS["imdb"],
-        "train_limit": 1000,
-        "passes": 2,
-        "recipe": "transkimmer",
-        "space": "joint",
-        "evaluations": 96,
-    },
+STUDIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sst2_sentences": ("sst2_lengths.py", {"evaluations": 600}),  # the run that benchmarks.sst2 leaves
+    "imdb": (
+        "family.py",
+        {
+            **TASKS["imdb"],
+            "train_limit": 1000,
+            "passes": 2,
+            "recipe": "transkimmer",
+            "space": "joint",
+            "evaluations": 96,
+        },
+    ),
 }
 TIMED = {1: 16, 32: 4}  # batches by batch size
 PROTOCOL = Protocol(width=0.02, budget_s=6.0, min_round_interval_s=0.3)
 Call = Callable[[], Any]
 Key = tuple[str, str, str]  # runtime, precision, plan
 STOCK: Key = ("stock", "fp32", "unreduced")
-OBJECTIVES = {("lean", "fp32"): "latency"}  # that report the speed-up of batch 1, by runtime and precision
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="keep runs here, and go on with what is there; default: a new folder")
-    parser.add_argument("--tasks", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--tasks", nargs="+", choices=STUDIES, default=list(STUDIES))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -97,8 +99,9 @@ def main() -> None:
 
 def searched(task: str, runs: Path) -> Path:
     """Folder of the finished run."""
-    settings = {"model": SHARED / "models" / "minilm-l6", "data": SHARED / "data" / task, **SETTINGS[task]}
-    loaded = load(ROOT / "studies" / "family.py", {name: str(value) for name, value in settings.items()})
+    file, chosen = STUDIES[task]
+    settings = {"model": SHARED / "models" / "minilm-l6", "data": SHARED / "data" / task, **chosen}
+    loaded = load(ROOT / "studies" / file, {name: str(value) for name, value in settings.items()})
     execute(loaded, Conditions(runs=runs, device="cpu", dtype="fp32"), tell(task))
     return runs / loaded.study.name
 
@@ -107,8 +110,8 @@ def searched(task: str, runs: Path) -> Path:
 class Served:
     """The chosen member of a run, in every runtime.
 
-    model: the shipped one, as transformers loads it; texts: of the report split; reported: the member's speed-ups in
-    the run's report, by name of the objective
+    model: the shipped one, as transformers loads it; texts: of the report split; reported: the member's speed-ups as
+    the run's front was measured, by runtime and precision
     """
 
     bench: SupernetBench
@@ -117,7 +120,7 @@ class Served:
     tokenizer: Any
     model: Any
     texts: Sequence[str]
-    reported: dict[str, float]
+    reported: dict[tuple[str, str], float]
     threads: int
 
     @classmethod
@@ -136,7 +139,7 @@ class Served:
             tokenizer=AutoTokenizer.from_pretrained(shipped, trust_remote_code=False),
             model=searchkit.load(shipped),
             texts=[str(text) for text in session.tables["report"]["text"]],
-            reported=reported(folder, key),
+            reported=reported(folder, key, threads),
             threads=threads,
         )
 
@@ -213,7 +216,7 @@ class Served:
             yield {**row, "contended": timed.contended}
 
     def _kept(self, key: Key, batch: int, scope: str, speedup: float) -> dict[str, float]:
-        said = self.reported.get(OBJECTIVES.get(key[:2], ""), 0.0)
+        said = self.reported.get(key[:2], 0.0)
         if not said or batch > 1 or scope != "model":
             return {}
         return {"reported": round(said, 3), "kept": round(speedup / said, 3)}
@@ -306,12 +309,22 @@ def chosen_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def reported(folder: Path, key: str) -> dict[str, float]:
-    """Speed-ups over unreduced that the report of the run gives, by name of the timed objective."""
-    outcome = searchkit.open(folder).results.report[key].outcome
-    assert isinstance(outcome, Measured)
-    beside = {name: estimate.beside.get("speedup") for name, estimate in outcome.estimates.items()}
-    return {name: float(value) for name, value in beside.items() if value}
+def reported(folder: Path, key: str, threads: int) -> dict[tuple[str, str], float]:
+    """Speed-ups of a member at batch 1 as `searchkit measure` tells them, by runtime and precision."""
+    conditions = Conditions(runs=folder.parent, device="cpu", dtype="fp32", threads=threads)
+    found = {}
+    for runtime, precision in (("lean", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")):
+        measured = measure(
+            Folder(folder),
+            conditions,
+            runtime="pytorch" if runtime == "lean" else runtime,
+            int8=precision == "int8",
+            progress=tell(f"measure {runtime} {precision}"),
+        )
+        outcome = next(trial.outcome for trial in measured.trials if trial.key == key)
+        assert isinstance(outcome, Measured)
+        found[runtime, precision] = float(outcome.estimates["latency"].beside["speedup"])
+    return found
 
 
 if __name__ == "__main__":
