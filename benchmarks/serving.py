@@ -11,8 +11,9 @@ padded to their longest where the runtime needs that.
 
 speedup: over unreduced in the same runtime and precision, with its 95 % interval; speedup_over_stock: over stock
 transformers; over_fp32: over unreduced in the same runtime in fp32. macs_speedup: unreduced by reduced MACs of the
-timed texts; realised: speedup / macs_speedup. reported: the speed-up that `searchkit measure` gave before, for the whole
-front in this runtime at batch 1; kept: speedup / reported. accuracy: on the report split, of what this runtime predicts.
+timed texts; realised: speedup / macs_speedup. reported: the speed-up that `searchkit measure` gave before, for the
+whole front in this runtime at batch 1; kept: speedup / reported. accuracy: on the report split, of what this runtime
+predicts.
 """
 
 from __future__ import annotations
