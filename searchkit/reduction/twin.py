@@ -78,13 +78,15 @@ class Twin(nn.Module):
 def pattern(plan: ReductionPlan, *, first_only: bool = False) -> ReductionPlan:
     """The plan without reducers that can drop nothing: of a length that a slot before has already cut to.
 
-    first_only: nor those after the last attention, where the last layer computes first tokens alone
+    One that may drop [CLS] stays: such plans read what was dropped, too (`AdaptiveModel.needs_buffer`). first_only: nor
+    those after the last attention, where the last layer computes first tokens alone
     """
     shortest, slots = 1.0, list[Reducer | None]()
     for reducer in plan.slots:
         ratio = None if reducer is None or reducer.keep is None else reducer.keep.ratio
+        restores = reducer is not None and "cls" not in reducer.protect
         idle = reducer is not None and reducer.threshold is None and ratio is not None and ratio >= shortest
-        slots.append(None if idle else reducer)
+        slots.append(None if idle and not restores else reducer)
         shortest = shortest if ratio is None else min(shortest, ratio)
     if first_only and plan.layers[-1].later is not None:
         slots[-1] = None

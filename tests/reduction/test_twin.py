@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from searchkit.reduction.model import AdaptiveModel
@@ -52,7 +52,14 @@ def plans(draw: st.DrawFn) -> ReductionPlan:
     return ReductionPlan.of_slots(template, LAYERS, lengths=lengths, thresholds=thresholds, input_template=of_input)
 
 
+def unprotected_after_protected() -> ReductionPlan:
+    """Reducers of the layers can drop nothing more, and make the head read what the first slot dropped."""
+    idle = Reducer(TopK(ratio=0.9), protect=())
+    return ReductionPlan((idle,) * LAYERS, Reducer(TopK(ratio=0.9), site="before_attention", scorer="position"))
+
+
 @settings(max_examples=max(60, settings().max_examples))
+@example("modernbert_mean", unprotected_after_protected(), 1, 0)
 @given(
     name=st.sampled_from(sorted(MODELS)), plan=plans(), batch=st.sampled_from([1, 1, 2, 5]), seed=st.integers(0, 999)
 )
