@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -53,6 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     files = [here / name for name in LONG]
     items.sort(key=lambda item: files.index(item.path) if item.path in files else len(files))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_once() -> None:
+    """What is imported by now is left out of further collections: every training asks for one over all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
