@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.timing import Protocol, Timed, in_turns
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Estimate
+
+LAP_S: Final = 0.5  # in which all sides take their turns on one batch: a moment, in which a machine stays as it is
+WARM_UP: Final = 1  # rounds before passes are timed to see how many candidates fit into that
 
 
 def latency(
@@ -64,7 +67,8 @@ def latency(
         budget_s=budget_s,
         min_round_interval_s=min_round_interval_s,
     )
-    timing = Timing(together=together, with_batch=with_batch)
+    at_once = partial(_at_once, batch_size=batch_size, length=length, batches=batches)
+    timing = Timing(together=together, at_once=at_once, with_batch=with_batch)
     measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":
         return measured
@@ -78,6 +82,17 @@ def latency(
 def _alone(together: partial[list[Estimate]], subject: Subject) -> Estimate:
     (estimate,) = together([subject])
     return estimate
+
+
+def _at_once(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> int:
+    """Number of candidates whose passes over one batch take `LAP_S` seconds, if they take as long as unreduced."""
+
+    def count() -> int:
+        inputs = real_batches(subject, batch_size, length, batches)
+        rounds = [[seconds(subject.reference, tokens) for tokens in inputs] for _ in range(WARM_UP + 1)]
+        return int(LAP_S / max(float(np.median(rounds[-1])), 1e-9))
+
+    return subject.remembered(("latency, at once", batch_size, length, batches), count)
 
 
 def _latencies(

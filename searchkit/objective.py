@@ -123,14 +123,16 @@ class Timing:
     """Timing of an objective that depends on the device, not on the outputs of the model alone.
 
     exclusive: nothing else of searchkit runs on the device meanwhile. together: measures several subjects in one go, so
-    that their passes take turns. with_batch: the same objective for another `batch_size` or `length`. calibrate: makes,
-    once per run, a table (JSON) from a function of candidates to subjects and from candidates of the space; `measure`
-    finds it in `subject.tables` under the objective's name. final: takes the objective's place on the report split,
-    under the same name.
+    that their passes take turns. at_once: how many these may be, asked with a subject of the bench: as many as take
+    their turns in one moment of the machine. with_batch: the same objective for another `batch_size` or `length`.
+    calibrate: makes, once per run, a table (JSON) from a function of candidates to subjects and from candidates of the
+    space; `measure` finds it in `subject.tables` under the objective's name. final: takes the objective's place on the
+    report split, under the same name.
     """
 
     exclusive: bool = True
     together: Callable[[Sequence[Subject]], list[Estimate]] | None = None
+    at_once: Callable[[Subject], int] | None = None
     with_batch: Callable[..., Objective] | None = None
     calibrate: Callable[[Callable[[Candidate], Subject], Sequence[Candidate]], Mapping[str, Any]] | None = None
     final: Objective | None = None

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from searchkit.evaluate.base import Workbench
-from searchkit.evaluate.trial import even, measure_together, neighbours
+from searchkit.evaluate.trial import at_once, even, measure_together, neighbours
 from searchkit.records import Ask, Trial
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from searchkit.objective import Objective
 
 
-TOGETHER: Final = 12  # asks that share prefixes, and the most that an interruption may cost
+TOGETHER: Final = 12  # asks that share prefixes, and the most that an interruption may cost, unless passes are short
 
 
 class Inline:
@@ -28,7 +28,8 @@ class Inline:
         self._halted = False
 
     def run(self, asks: Sequence[Ask], race: RaceState | None = None) -> Iterator[Trial]:
-        for group in neighbours(asks, even(len(asks), -(-len(asks) // TOGETHER))):
+        size = at_once(asks, self._bench, self._objectives, TOGETHER)
+        for group in neighbours(asks, even(len(asks), -(-len(asks) // size))):
             if not self._halted:
                 yield from measure_together(group, self._bench, self._objectives, race)
 

@@ -19,7 +19,7 @@ from searchkit.evaluate.base import Workbench
 from searchkit.evaluate.inline import TOGETHER
 from searchkit.evaluate.ray_cluster import ONE_CORE, Resources, connect, imported, runtime_env, travel_by_value
 from searchkit.evaluate.routing import Routes
-from searchkit.evaluate.trial import add, measure_together, neighbours
+from searchkit.evaluate.trial import add, at_once, measure_together, neighbours
 from searchkit.records import Ask, Failed, Trial
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ IN_FLIGHT: Final = 2  # groups per worker where asks are quick: one runs, one wa
 QUICK_S: Final = 0.02
 PARTS: Final = 2  # groups for each worker in what is left of the asks, so that all end together
 MOST: Final = 2 * TOGETHER  # asks in one group
-IN_TURNS: Final = 4  # asks that are timed together; one that kills its worker takes no more along
+IN_TURNS: Final = 4  # asks timed together where passes are long; one that kills its worker takes no more along
 SLOW: Final = 3.0  # times the longest ask so far: what each further ask of a group adds to its deadline
 REPORT_EVERY_S: Final = 2.0  # while workers measure
 WARN_EVERY_S: Final = 60.0  # while no worker can start
@@ -62,6 +62,9 @@ class _Worker:
         if job.before:
             return add(job.before, bench, objectives)
         return list(measure_together(job.asks, bench, objectives, race))
+
+    def at_once(self, asks: Sequence[Ask], names: Sequence[str]) -> int:
+        return at_once(asks, self._bench, [self._objectives[name] for name in names], IN_TURNS)
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,18 @@ class Ray:
             yield from measured
             return
         first = sorted(measured, key=lambda trial: trial.ask.number)
-        parts = [tuple(first[start : start + IN_TURNS]) for start in range(0, len(first), IN_TURNS)]
+        size = self._timed_at_once([trial.ask for trial in first], alone)
+        parts = [tuple(first[start : start + size]) for start in range(0, len(first), size)]
         jobs = [_Job(tuple(trial.ask for trial in part), alone, part) for part in parts]
         yield from self._dispatch(jobs, one_at_a_time=True)
+
+    def _timed_at_once(self, asks: Sequence[Ask], names: Sequence[str]) -> int:
+        self._wait_for_first()
+        worker = next(slot for slot in self._slots if slot.starting is None).actor
+        try:
+            return int(self._ray.get(worker.at_once.remote(asks, names), timeout=self._deadline_s))
+        except self._ray.exceptions.RayError:  # it is met again, and dealt with, where they are measured
+            return IN_TURNS
 
     def stream(self, more: Callable[[], Sequence[Ask]]) -> Iterator[Trial]:
         names = tuple(objective.name for objective in self._objectives)

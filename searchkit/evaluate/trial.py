@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from searchkit.errors import StudyError, TrialError
+from searchkit.errors import QUOTED, StudyError, TrialError, one_line
 from searchkit.evaluate.base import Bench, Prepared
 from searchkit.evaluate.estimates import checked_estimate
 from searchkit.records import Ask, Estimate, Failed, Measured, Outcome, Pruned, Scalar, Trial
@@ -132,6 +132,22 @@ def neighbours(asks: Sequence[Ask], sizes: Sequence[int]) -> list[tuple[Ask, ...
 def even(count: int, groups: int) -> list[int]:
     """Sizes of at most `groups` groups of about equal size."""
     return [count // groups + (number < count % groups) for number in range(min(groups, count))]
+
+
+def at_once(asks: Sequence[Ask], bench: Bench, objectives: Sequence[Objective], least: int) -> int:
+    """Number of asks to measure in one group: `least`, or more where all timed objectives can time more in turns."""
+    timings = [objective.timing for objective in objectives if objective.together is not None]
+    counts = [timing.at_once for timing in timings if timing is not None]
+    if len(asks) <= least or not counts or None in counts:
+        return least
+    try:
+        subject = bench.subject(asks[0].candidate)
+        return max(least, min(count(subject) for count in counts if count is not None))
+    except StudyError:
+        raise
+    except Exception as error:
+        log.warning("candidates are timed in small groups: %s", one_line(error, QUOTED))
+        return least
 
 
 def measure(

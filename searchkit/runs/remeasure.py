@@ -15,7 +15,7 @@ from searchkit._internal.files import replace_whole
 from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StoreError, StudyError, unknown
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.evaluate.trial import add, measure_together
+from searchkit.evaluate.trial import add, at_once, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PYTORCH, RUNTIME = "pytorch", "onnxruntime"
 RUNTIMES: Final = (PYTORCH, RUNTIME)
-TOGETHER: Final = 4  # candidates that take turns; what an interruption may cost
+TOGETHER: Final = 4  # candidates that take turns where passes are long; what an interruption may cost
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,10 @@ def _measured(
     costs = [with_resamples(each) for each in objectives if texts and _of_texts(each) and not each.exclusive]
     names = {objective.name for objective in (*timed, *costs)}
     plain = [with_resamples(objective) for objective in objectives if objective.name not in names]
-    for start in range(0, len(missing), TOGETHER):
+    size = at_once(missing, own, timed, TOGETHER)
+    for start in range(0, len(missing), size):
         session.progress("measure", start, len(missing))
-        group = missing[start : start + TOGETHER]
+        group = missing[start : start + size]
         trials = list(measure_together(group, bench, plain))
         if costs:
             of_texts = {trial.key: trial for trial in measure_together(group, own, costs)}

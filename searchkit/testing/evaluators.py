@@ -33,6 +33,22 @@ def _stamp(point: Point) -> Estimate:
     return Estimate(time.monotonic(), None, 1, {"start": start, "stop": time.monotonic()})
 
 
+def _group(points: Sequence[Point]) -> list[Estimate]:
+    return [Estimate(float(len(points)), None, 1) for _ in points]
+
+
+def _alone(point: Point) -> Estimate:
+    return Estimate(1.0, None, 1)
+
+
+def _many(point: Point) -> int:
+    return 1000
+
+
+def _few(point: Point) -> int:
+    return 1
+
+
 class EvaluatorContract:
     """Tests of the evaluator that `make` makes."""
 
@@ -130,3 +146,12 @@ class EvaluatorContract:
             overlapping = [other for other in others if other[0] < stop and start < other[1]]
             assert not overlapping
             assert not [other for other in spans if other[2] != number and other[0] < stop and start < other[1]]
+
+    @pytest.mark.parametrize(("at_once", "whole"), [(_many, True), (_few, False)])
+    def test_what_can_be_timed_at_once_is_timed_in_one_group(self, at_once: Any, whole: bool) -> None:
+        timing = Timing(together=_group, at_once=at_once)  # type: ignore[arg-type]
+        timed = Objective("timed", "ms", "lower", _alone, timing=timing)  # type: ignore[arg-type]
+        with self.make(FormulaWorkbench({}), (COST, timed)) as evaluator:
+            sizes = {outcome.estimates["timed"].value for _, outcome in by_number(evaluator.run(asks()[:30]))}
+        assert (sizes == {30.0}) == whole
+        assert whole or max(sizes) <= 12

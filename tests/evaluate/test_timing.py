@@ -178,6 +178,29 @@ def test_rounds_keep_their_distance_so_that_slow_drift_of_the_machine_widens_the
     assert held_in_moods(min_round_interval_s=1.0) >= 0.9
 
 
+def tiny(sides: int, seed: int) -> Timed:
+    """As many plans as `sides`, all as fast as the reference, in passes of 1 to 5 ms on a machine with a neighbour."""
+    machine = Machine(busy_neighbour, seed)
+
+    def visit(side: int, one: int) -> float:
+        return machine.visit(0, one) / 4  # and the rest goes to what is around a pass
+
+    simulated: dict[str, Any] = {"clock": machine.clock, "wait": machine.wait, "others": lambda: None}
+    return in_turns(visit, 1 + sides, len(LENGTHS), Protocol(budget_s=1.5, fewest=8), seed=seed, **simulated)
+
+
+def test_one_large_group_waits_once_and_its_intervals_hold_as_often() -> None:
+    held = {2: 0.0, 26: 0.0}
+    spent = {2: 0.0, 26: 0.0}
+    for sides in held:
+        for seed in range(10):
+            timed = tiny(sides, seed)
+            held[sides] += sum(ratio.low <= 1.0 <= ratio.high for ratio in timed.ratios) / sides / 10
+            spent[sides] += timed.spent_s / sides / 10
+    assert held[26] >= 0.92
+    assert spent[26] < spent[2] / 3
+
+
 def test_it_stops_when_the_time_is_spent_and_says_so() -> None:
     timed = measured(spikes, 0, width=0.0001, budget_s=1.0)
     assert not timed.settled

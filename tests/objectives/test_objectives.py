@@ -182,6 +182,17 @@ def test_candidates_that_are_timed_together_get_their_own_times(bench: SupernetB
     assert whole.beside["ratio"] == pytest.approx(1.0, rel=0.02)
 
 
+def test_as_many_are_timed_at_once_as_take_their_turns_on_a_batch_in_half_a_second(
+    bench: SupernetBench, clock: None
+) -> None:
+    timing = latency(batch_size=2, batches=6, rounds=4, min_round_interval_s=0).timing
+    assert timing is not None
+    assert timing.at_once is not None
+    own = replace(bench)
+    assert timing.at_once(subject(own, *HALF)) == pytest.approx(0.5 / 0.008, rel=0.15)  # the machine gets slower
+    assert timing.at_once(subject(own, *WHOLE)) == timing.at_once(subject(own, *HALF))
+
+
 def test_examples_of_one_length_are_made_of_real_tokens(bench: SupernetBench) -> None:
     from objectives.batches import real_batches
 
