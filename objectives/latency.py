@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from objectives.batches import check_batches, real_batches, seconds
 from objectives.latency_model import modelled
-from searchkit._internal.checks import check_count
+from searchkit._internal.checks import check, check_count
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.timing import Protocol, Timed, in_turns
@@ -26,6 +26,9 @@ from searchkit.records import Estimate
 
 LAP_S: Final = 0.5  # in which all sides take their turns on one batch: a moment, in which a machine stays as it is
 WARM_UP: Final = 1  # rounds before passes are timed to see how many candidates fit into that
+RUNTIMES: Final = ("pytorch", "onnxruntime")
+TOGETHER: Final = 6  # candidates in ONNX Runtime that take turns: each may need a session, with a copy of the weights,
+ROOM: Final = 1 << 31  # or more, if so many bytes hold their copies
 
 
 def latency(
@@ -38,6 +41,8 @@ def latency(
     budget_s: float = 1.5,
     min_round_interval_s: float = 1.0,
     during_search: Literal["measured", "modelled"] = "measured",
+    runtime: Literal["pytorch", "onnxruntime"] = "pytorch",
+    int8: bool = False,
 ) -> Objective:
     """Milliseconds per batch of `batch_size` examples, averaged over `batches` batches of real examples.
 
@@ -46,17 +51,26 @@ def latency(
     to the unreduced model is narrower than +- `width`, or `budget_s` seconds per plan are spent. min_round_interval_s:
     seconds from round to round, at least, since a shared machine favours one plan for seconds at a time. during_search:
     "modelled" looks costs up in a table that is measured on the device before the search (`objectives.latency_model`),
-    and measures the final front alone.
+    and measures the final front alone. runtime: "onnxruntime" times the exported graph on the CPU, in float32 or, with
+    int8, with quantised products, and the report's quality is then that of the graphs; needs `searchkit[onnx]`.
 
     >>> latency(batch_size=32, length=128).unit
     'ms at batch 32 of 128 tokens'
+    >>> latency(runtime="onnxruntime", int8=True).unit
+    'ms at batch 1 in ONNX Runtime, int8'
     """
     check_batches("latency", batch_size, length, batches)
     check_count("latency: rounds", rounds, least=3)
     protocol = Protocol(width, budget_s, min_round_interval_s, fewest=rounds, most=max(200, rounds))
-    together = partial(_latencies, batch_size=batch_size, length=length, batches=batches, protocol=protocol)
+    together = partial(
+        _latencies if runtime == "pytorch" else _in_groups,
+        batch_size=batch_size,
+        length=length,
+        batches=batches,
+        protocol=protocol,
+    )
     tokens = "" if length is None else f" of {length} tokens"
-    unit = f"ms at batch {batch_size}{tokens}"
+    unit = f"ms at batch {batch_size}{tokens}{_in_words(runtime, int8)}"
     with_batch = partial(
         latency,
         batch_size=batch_size,
@@ -68,7 +82,7 @@ def latency(
         min_round_interval_s=min_round_interval_s,
     )
     at_once = partial(_at_once, batch_size=batch_size, length=length, batches=batches)
-    timing = Timing(together=together, at_once=at_once, with_batch=with_batch)
+    timing = Timing(together=together, at_once=at_once, with_batch=with_batch, runtime=runtime, int8=int8)
     measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":
         return measured
@@ -77,6 +91,16 @@ def latency(
     if length is not None:
         raise StudyError("latency: what is modelled is the time of the examples as they are; leave length out")
     return modelled(measured, batch_size, batches)
+
+
+def _in_words(runtime: str, int8: bool) -> str:
+    """Runtime as part of a unit; nothing for searchkit's own pass."""
+    if runtime not in RUNTIMES:
+        raise StudyError(f"latency: {unknown('runtime', runtime, RUNTIMES)}")
+    check("latency: int8", "bool", int8)
+    if int8 and runtime == "pytorch":
+        raise StudyError("latency: int8 is for runtime='onnxruntime' alone")
+    return "" if runtime == "pytorch" else f" in ONNX Runtime{', int8' if int8 else ''}"
 
 
 def _alone(together: partial[list[Estimate]], subject: Subject) -> Estimate:
@@ -88,11 +112,19 @@ def _at_once(subject: Subject, *, batch_size: int, length: int | None, batches: 
     """Number of candidates whose passes over one batch take `LAP_S` seconds, if they take as long as unreduced."""
 
     def count() -> int:
-        inputs = real_batches(subject, batch_size, length, batches)
-        rounds = [[seconds(subject.reference, tokens) for tokens in inputs] for _ in range(WARM_UP + 1)]
+        whole = subject.reference
+        inputs = real_batches(whole, batch_size, length, batches)
+        rounds = [[seconds(whole, tokens) for tokens in inputs] for _ in range(WARM_UP + 1)]
         return int(LAP_S / max(float(np.median(rounds[-1])), 1e-9))
 
     return subject.remembered(("latency, at once", batch_size, length, batches), count)
+
+
+def _in_groups(subjects: Sequence[Subject], **settings: Any) -> list[Estimate]:
+    """Estimate the latency of each subject, as many in turns as there is room for sessions of ONNX Runtime."""
+    most = max(TOGETHER, ROOM // subjects[0].reference.weights_bytes - 2)
+    groups = (subjects[start : start + most] for start in range(0, len(subjects), most))
+    return [estimate for group in groups for estimate in _latencies(group, **settings)]
 
 
 def _latencies(

@@ -41,6 +41,7 @@ Floats = NDArray[np.float64]
 
 def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
     """Objective that reads a table during the search; the final front is timed."""
+    timing = measured.timing or Timing()
     return Objective(
         measured.name,
         measured.unit,
@@ -49,7 +50,9 @@ def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
         traced=True,
         timing=Timing(
             exclusive=False,
-            with_batch=measured.with_batch,
+            with_batch=timing.with_batch,
+            runtime=timing.runtime,
+            int8=timing.int8,
             calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
             final=measured,
         ),

@@ -127,7 +127,8 @@ class Timing:
     their turns in one moment of the machine. with_batch: the same objective for another `batch_size` or `length`.
     calibrate: makes, once per run, a table (JSON) from a function of candidates to subjects and from candidates of the
     space; `measure` finds it in `subject.tables` under the objective's name. final: takes the objective's place on the
-    report split, under the same name.
+    report split, under the same name. runtime, int8: in which `subject.forward` has to run, None where any will do;
+    `with_batch` then takes these two as well.
     """
 
     exclusive: bool = True
@@ -136,6 +137,8 @@ class Timing:
     with_batch: Callable[..., Objective] | None = None
     calibrate: Callable[[Callable[[Candidate], Subject], Sequence[Candidate]], Mapping[str, Any]] | None = None
     final: Objective | None = None
+    runtime: str | None = None
+    int8: bool = False
 
 
 @dataclass(frozen=True)

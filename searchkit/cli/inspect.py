@@ -101,9 +101,12 @@ def measure_command(
         ),
     ] = None,
     runtime: Annotated[
-        str,
-        typer.Option(metavar="RUNTIME", help="pytorch, or onnxruntime: the exported graph on the CPU, quality too."),
-    ] = "pytorch",
+        str | None,
+        typer.Option(
+            metavar="RUNTIME",
+            help="pytorch, or onnxruntime: the exported graph on the CPU, quality too. Default: the study's.",
+        ),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise products to int8, in onnxruntime.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",

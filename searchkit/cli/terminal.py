@@ -137,7 +137,6 @@ def show_remeasured(remeasured: Remeasured) -> None:
     """Show the front in one setting, and whether the machine was busy."""
     from searchkit.report.columns import Name, Numbers, in_words, tables
     from searchkit.report.notes import lost, timing_note
-    from searchkit.report.results import UNREDUCED
     from searchkit.report.table import estimate_of, plus_minus
 
     of_texts = f"{OF_TEXTS}{remeasured.texts.name}" if remeasured.texts else ""
@@ -155,11 +154,7 @@ def show_remeasured(remeasured: Remeasured) -> None:
     columns.append(
         Numbers("times unreduced", "95 % interval", [_times_unreduced(trial) for trial in remeasured.trials])
     )
-    unreduced = {"baseline": UNREDUCED}
-    names = [
-        Name(UNREDUCED if trial.ask.candidate.to_json() == unreduced else "", trial.ask.candidate)
-        for trial in remeasured.trials
-    ]
+    names = [Name(remeasured.families.get(trial.key, ""), trial.ask.candidate) for trial in remeasured.trials]
     show_text(tables(names, columns, out.width, ascii_only=ascii_only()))
     for line in [
         note

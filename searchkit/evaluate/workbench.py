@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 
+MakeRunner = Callable[[AdaptiveModel, Recipe], PlanRunner]
+
+
 @dataclass(frozen=True, eq=False)
 class RivalParts:
-    """A rival as plain arrays: what differs from the supernet that it is measured beside.
+    """A rival as plain data: what differs from the supernet that it is measured beside; None: the same.
 
-    config: the transformers config as a dict; weights: name -> float32 array, at least those of the model; data: the
-    split as its own tokenizer encodes it
+    config: the transformers config as a dict; weights: name -> float32 array, at least those of that model; data: the
+    split as its own tokenizer encodes it; runner: its runtime
     """
 
-    config: Mapping[str, Any]
-    weights: Mapping[str, NDArray[np.float32]]
-    data: Encoded
+    config: Mapping[str, Any] | None = None
+    weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    data: Encoded | None = None
+    runner: MakeRunner | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,8 @@ class SupernetWorkbench:
     cache_bytes: room for prefixes that later candidates may share; shards: parts of the split, for racing; constraints:
     limits on candidates; tables: calibration tables of modelled objectives, by name; plug_ins: what was registered
     where it was made; keeps_outputs: trials bring along what the model predicted; rivals: other models with the same
-    head, by the key of the candidate that names each
+    head, by the key of the candidate that names each; runner: makes that of the supernet, in the runtime that is asked
+    for
     """
 
     config: Mapping[str, Any]
@@ -67,6 +72,7 @@ class SupernetWorkbench:
     plug_ins: tuple[PlugIn, ...] = field(default_factory=registered)
     keeps_outputs: bool = False
     rivals: Mapping[str, RivalParts] = field(default_factory=dict)
+    runner: MakeRunner = PlanRunner
 
     @classmethod
     def of_folder(
@@ -82,8 +88,9 @@ class SupernetWorkbench:
         take_over(self.plug_ins)
         if self.threads:
             torch.set_num_threads(self.threads)
+        model = self._model(self.config, self.weights)
         return SupernetBench(
-            self._runner(self.config, self.weights),
+            self.runner(model, self.recipe),
             self.data,
             self.padded_to,
             self.token_budget,
@@ -92,17 +99,17 @@ class SupernetWorkbench:
             self.constraints,
             self.tables,
             self.keeps_outputs,
-            {key: self._rival(parts) for key, parts in self.rivals.items()},
+            {key: self._rival(parts, model) for key, parts in self.rivals.items()},
         )
 
-    def _runner(self, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> PlanRunner:
+    def _model(self, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
         device = device_of(self.device)
-        model = _model(config, self.head, weights).to(device, dtype_of(self.dtype, device)).frozen()
-        return PlanRunner(model, self.recipe)
+        return _model(config, self.head, weights).to(device, dtype_of(self.dtype, device)).frozen()
 
-    def _rival(self, parts: RivalParts) -> Rival:
-        runner = self._runner(parts.config, parts.weights)
-        return Rival(runner, Split(parts.data, runner.device, self.token_budget))
+    def _rival(self, parts: RivalParts, supernet: AdaptiveModel) -> Rival:
+        model = supernet if parts.config is None else self._model(parts.config, parts.weights)
+        runner = (parts.runner or self.runner)(model, self.recipe)
+        return Rival(runner, Split(parts.data or self.data, runner.device, self.token_budget))
 
 
 def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:

@@ -38,17 +38,20 @@ class Twin(nn.Module):
 
     (B, C), or (B, L, C) where the head reads every token. Inference only; the mask pads on the right. mark: (ids, mask,
     types) -> (B, L) masks of tokens that the plan protects beside the first, by name; None where it protects no others.
+    idle: reducers that can drop nothing are run all the same, so that one graph serves all lengths
 
     >>> Twin(model, plan)(ids, mask, types)  # doctest: +SKIP
     """
 
-    def __init__(self, model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None) -> None:
+    def __init__(
+        self, model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None, *, idle: bool = False
+    ) -> None:
         super().__init__()
         if len(plan.layers) != len(model.view.blocks):
             raise ValueError(f"the plan has {len(plan.layers)} layers, the encoder {len(model.view.blocks)}")
         self.stock, self.predictors = model.stock, model.predictors  # the parameters of the graph
         self._model, self._mark = [model], mark  # in a list: no module of this one
-        self.plan = pattern(plan, first_only=_first_only(model, plan))
+        self.plan = pattern(model, plan, idle=idle)
         self._numbers = numbers(plan)
         self.eval()
 
@@ -75,20 +78,20 @@ class Twin(nn.Module):
         return logits.reshape(*input_ids.shape, -1) if self.reads_tokens else logits
 
 
-def pattern(plan: ReductionPlan, *, first_only: bool = False) -> ReductionPlan:
-    """The plan without reducers that can drop nothing: of a length that a slot before has already cut to.
+def pattern(model: AdaptiveModel, plan: ReductionPlan, *, idle: bool = False) -> ReductionPlan:
+    """The plan without reducers that can drop nothing: of a length that a slot before has already cut to (unless `idle`
+    ones stay), and after the last attention, where the last layer computes first tokens alone.
 
-    One that may drop [CLS] stays: such plans read what was dropped, too (`AdaptiveModel.needs_buffer`). first_only: nor
-    those after the last attention, where the last layer computes first tokens alone
+    One that may drop [CLS] stays: such plans read what was dropped, too (`AdaptiveModel.needs_buffer`).
     """
     shortest, slots = 1.0, list[Reducer | None]()
     for reducer in plan.slots:
         ratio = None if reducer is None or reducer.keep is None else reducer.keep.ratio
         restores = reducer is not None and "cls" not in reducer.protect
-        idle = reducer is not None and reducer.threshold is None and ratio is not None and ratio >= shortest
-        slots.append(None if idle and not restores else reducer)
+        drops = ratio is None or ratio < shortest or (reducer is not None and reducer.threshold is not None)
+        slots.append(reducer if drops or restores or idle else None)
         shortest = shortest if ratio is None else min(shortest, ratio)
-    if first_only and plan.layers[-1].later is not None:
+    if _first_only(model, plan) and plan.layers[-1].later is not None:
         slots[-1] = None
     return ReductionPlan(tuple(slots[1:]), slots[0])
 

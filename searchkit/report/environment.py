@@ -44,12 +44,13 @@ def environments(trials: Iterable[Trial]) -> dict[str, Mapping[str, Scalar]]:
 
 
 def in_short(environment: Mapping[str, Scalar]) -> str:
-    """Short text of the environment: device, threads, number format, and its fingerprint."""
+    """Short text of the environment: device, threads, number format, another runtime, and its fingerprint."""
     name, device, threads = (environment.get(name) for name in ("device_name", "device", "threads"))
     parts = [
         f"{name} ({device})" if name and device else name or device,
         f"{threads} thread{'' if threads == 1 else 's'}" if threads else None,
         environment.get("dtype"),
+        f"ONNX Runtime {environment['onnxruntime']}" if "onnxruntime" in environment else None,
         f"environment {fingerprint(environment)}",
     ]
     return one_line(", ".join(str(part) for part in parts if part), 150)

@@ -9,7 +9,7 @@ from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
 from searchkit.report.columns import in_words
-from searchkit.report.results import Results, estimates, measured
+from searchkit.report.results import Results, estimates, is_timed, measured
 from searchkit.report.verdict import sentences
 
 
@@ -80,7 +80,7 @@ def timing_notes(results: Results) -> list[str]:
 def timing_note(objective: Objective, trials: Iterable[Trial], split: str) -> str | None:
     """Sentence on `objective`; None where every value was timed as exactly as asked for, or nothing was timed."""
     timed_values = [row[objective.name] for row in measured(trials, [objective])]
-    timed = [estimate for estimate in timed_values if "settled" in estimate.beside]
+    timed = list(filter(is_timed, timed_values))
     busy, wide = sum(map(contended, timed)), sum(not settled(estimate) for estimate in timed)
     if not busy and not wide:
         return None

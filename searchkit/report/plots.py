@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +33,9 @@ from searchkit.report.results import (
     UNREDUCED,
     Results,
     estimates,
+    is_other_runtime,
     is_rival,
+    is_timed,
     measured,
 )
 from searchkit.report.summary import reference
@@ -153,7 +154,7 @@ def _draw_report_split(
 ) -> None:
     """Draw front, baselines and unreduced model on the report split, and fit the axes around all points."""
     reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
-    styles = {**FAMILIES, **_rivals(results)}
+    styles = {**FAMILIES, **_rivals(results, cost)}
     families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in styles}
     unreduced = Points.of(results, results.baselines.get(UNREDUCED, ()), cost)
     if len(unreduced):
@@ -179,23 +180,27 @@ def _draw_report_split(
     axes.set_xlabel("\n".join(label))
 
 
-def _rivals(results: Results) -> dict[str, dict[str, Any]]:
-    """Style of each family of rivals, with a marker of its own."""
-    names = [name for name, trials in results.baselines.items() if is_rival(trials)]
+def _rivals(results: Results, cost: Objective) -> dict[str, dict[str, Any]]:
+    """Style of each family of rivals, with a marker of its own; other runtimes differ in times alone."""
+    timed = any(is_timed(row[cost.name]) for row in measured(results.on_report, [cost]))
+    families = results.baselines.items()
+    names = [name for name, trials in families if is_rival(trials) and (timed or not is_other_runtime(trials))]
     return {name: {**RIVAL, "marker": marker} for name, marker in zip(names, itertools.cycle(MARKERS_OF_RIVALS))}
 
 
 def _strong(results: Results, cost: Objective) -> Points:
-    """Rivals that are as good as some member of the front, which the axes always show."""
-    quality = results.quality
+    """Rivals that cost no more than the unreduced model and are as good as some member: the axes always show them."""
+    axes = [results.quality, cost]
 
-    def loss(trial: Trial) -> float:
-        row = estimates(trial, [quality])
-        return math.inf if row is None else float(front.losses_of(quality, row[quality.name].value))
+    def losses(trial: Trial | None) -> front.Array:
+        row = estimates(trial, axes)
+        return np.full(2, np.inf) if row is None else front.losses([row], axes)[0]
 
-    worst = max((own for own in map(loss, results.report.values()) if own < math.inf), default=-math.inf)
-    rivals = (trial for trials in results.baselines.values() if is_rival(trials) for trial in trials)
-    return Points.of(results, (trial for trial in rivals if loss(trial) <= worst), cost)
+    members = [own for own in map(losses, results.report.values()) if np.isfinite(own).all()]
+    worst = np.max([own[0] for own in members], initial=-np.inf)
+    rivals = (trial for name in _rivals(results, cost) for trial in results.baselines[name])
+    limits = np.array([worst, losses(results.unreduced)[1]])
+    return Points.of(results, (trial for trial in rivals if (losses(trial) <= limits).all()), cost)
 
 
 def _in_lines(label: str) -> str:

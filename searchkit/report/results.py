@@ -101,6 +101,16 @@ def is_rival(trials: Sequence[Trial]) -> bool:
     return any("rival" in trial.ask.candidate for trial in trials)
 
 
+def is_other_runtime(trials: Sequence[Trial]) -> bool:
+    """Return whether a family is the unreduced model in another runtime."""
+    return any("runtime" in trial.ask.candidate for trial in trials)
+
+
+def is_timed(estimate: Estimate) -> bool:
+    """Return whether a value is a time, by what stands beside it."""
+    return "settled" in estimate.beside
+
+
 def estimates(trial: Trial | None, objectives: Sequence[Objective]) -> Mapping[str, Estimate] | None:
     """Estimates of a trial that was measured in all of the objectives, else None; others may have failed."""
     values = trial.estimates if trial else {}

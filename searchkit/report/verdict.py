@@ -10,7 +10,15 @@ from searchkit.objective import Objective
 from searchkit.records import Estimate
 from searchkit.report.columns import in_words
 from searchkit.report.paired import between
-from searchkit.report.results import UNREDUCED, Results, estimates, is_rival, measured
+from searchkit.report.results import (
+    UNREDUCED,
+    Results,
+    estimates,
+    is_other_runtime,
+    is_rival,
+    is_timed,
+    measured,
+)
 
 Estimates = Mapping[str, Estimate]
 
@@ -70,7 +78,7 @@ def sentences(results: Results) -> list[str]:
     every = [*by_family.values(), *(verdict for by_cost in of_rivals.values() for verdict in by_cost.values())]
     return [
         *(_sentence(name, verdict) for name, verdict in by_family.items()),
-        *(_on_rival(name, by_cost) for name, by_cost in of_rivals.items()),
+        *(_on_rival(name, by_cost, results) for name, by_cost in of_rivals.items()),
         *_measure_of(every),
         *warned,
     ]
@@ -94,7 +102,7 @@ def rival_verdicts(results: Results) -> dict[str, dict[str, Verdict]]:
     """Verdicts on each family of rivals by the name of the cost: the search's, and those of the front that are timed.
 
     At equal cost as for baselines, but where a rival is cheaper than the whole front, the front is `worse` unless even
-    its cheapest member is better.
+    its cheapest member is better. The unreduced model in another runtime is compared in times alone.
     """
     quality, timed = results.quality, [item for item in results.measured_apart if item.better == "lower"]
     axes = quality_and_cost(results.objectives)
@@ -102,14 +110,23 @@ def rival_verdicts(results: Results) -> dict[str, dict[str, Verdict]]:
     found: dict[str, dict[str, Verdict]] = {}
     for name, trials in results.baselines.items():
         for judge in judges if is_rival(trials) else ():
-            outcomes = [judge.rival(point) for point in measured(trials, [quality, judge.cost])]
+            points = measured(trials, [quality, judge.cost])
+            same = is_other_runtime(trials)
+            if same:  # which changes times alone
+                points = [point for point in points if is_timed(point[judge.cost.name])]
+            outcomes = [judge.rival(point, same_weights=same) for point in points]
             if outcomes and judge.members:
                 found.setdefault(name, {})[judge.cost.name] = Verdict.of(outcomes)
     return found
 
 
-def _on_rival(name: str, by_cost: Mapping[str, Verdict]) -> str:
+def _on_rival(name: str, by_cost: Mapping[str, Verdict], results: Results) -> str:
     """Sentence on one family of rivals: `Rival small: it beats the front at equal macs and at equal latency.`"""
+    if is_other_runtime(results.baselines[name]):
+        known = {1: "a member of less {} is not worse", -1: "no member of less {} is as good"}
+        signs = {in_words(cost): verdict.better - verdict.worse for cost, verdict in by_cost.items()}
+        clauses = [known.get(sign, "nothing is of less {}").format(cost) for cost, sign in signs.items()]
+        return f"{name.capitalize()}: {'; '.join(clauses)}."
     costs: dict[str, list[str]] = {}
     for cost, verdict in by_cost.items():
         better, worse = verdict.better, verdict.worse
@@ -119,7 +136,7 @@ def _on_rival(name: str, by_cost: Mapping[str, Verdict]) -> str:
             of = f"{better or 'none'} of {verdict.points} points, worse at {worse or 'none'}"
             outcome = f"the front is better at {of},"
         costs.setdefault(outcome, []).append(f"at equal {in_words(cost)}")
-    clauses = (f"{outcome} {' and '.join(names)}" for outcome, names in costs.items())
+    clauses = [f"{outcome} {' and '.join(names)}" for outcome, names in costs.items()]
     return f"{name[0].upper()}{name[1:]}: {'; '.join(clauses)}."
 
 
@@ -187,12 +204,15 @@ class Judge:
         outcome = self._compared(chosen, point)
         return replace(outcome, sign=-1 if outcome.sign < 0 else 1)
 
-    def rival(self, point: Estimates) -> Outcome:
-        """A rival that is cheaper than the whole front wins unless even the cheapest member is better."""
+    def rival(self, point: Estimates, *, same_weights: bool) -> Outcome:
+        """A rival that is cheaper than the whole front wins unless even the cheapest member is better.
+
+        same_weights: it is the unreduced model in another runtime, which is beaten as that is
+        """
         limit = self._cost(point)
         chosen = self._chosen([member for member in self.members if self._cost(member[1]) <= limit])
         if chosen is not None:
-            return self._compared(chosen, point)
+            return self.unreduced(point) if same_weights else self._compared(chosen, point)
         cheapest = min((report for _, report in self.members), key=self._cost, default=None)
         if cheapest is None:
             return Outcome(0)

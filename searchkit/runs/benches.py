@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Final
 
 from searchkit._internal.progress import step
 from searchkit.evaluate.base import Evaluator
+from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.ray import Ray
 from searchkit.objective import Objective
 from searchkit.records import Candidate
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.rivals import rival_parts
+from searchkit.runs.runners import runner_of_split
 from searchkit.runs.session import Session
 from searchkit.training.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
-    from searchkit.evaluate.workbench import SupernetWorkbench
+    from searchkit.evaluate.workbench import MakeRunner, SupernetWorkbench
 
 SPLIT_OF: Final = {"published": "search"}  # its baseline is searched on that split, without races and constraints
 
 
-def workbench(session: Session, split: str, candidates: Sequence[Candidate] = ()) -> SupernetWorkbench:
+def workbench(
+    session: Session, split: str, candidates: Sequence[Candidate] = (), runner: MakeRunner | None = None
+) -> SupernetWorkbench:
     """Workbench of the trained supernet with one split, under the session's conditions: see `SPLIT_OF` for others.
 
-    candidates: those to be measured, of which the rivals are loaded
+    candidates: those to be measured, of which the rivals are loaded; runner: of another runtime than searchkit's pass
     """
     from searchkit.evaluate.workbench import SupernetWorkbench
 
@@ -43,6 +47,7 @@ def workbench(session: Session, split: str, candidates: Sequence[Candidate] = ()
         shards=study.racing.shards if study.racing and study.race and split == "search" else 1,
         constraints=tuple(study.constraints) if split == "search" else (),
         keeps_outputs=split == "report",
+        runner=runner or PlanRunner,
     )
     if split == "search":
         return replace(bench, tables=calibrated(session, bench.build))
@@ -57,11 +62,11 @@ def evaluator(
     candidates: those to be measured, where some are rivals
     """
     conditions = session.conditions
+    built = workbench(session, split, candidates, runner_of_split(session, split))
     if not conditions.workers:
         from searchkit.evaluate.inline import Inline
 
-        return Inline(workbench(session, split, candidates), objectives)
-    built = workbench(session, split, candidates)
+        return Inline(built, objectives)
     step(f"starting {conditions.workers} workers")
     return Ray(
         built,

@@ -14,13 +14,12 @@ from searchkit.records import Failed
 from searchkit.reduction.plugins import registered
 from searchkit.runs.folder import IDENTIFIED, only_code_differs, same_study
 from searchkit.runs.numerics import check_numerics, numerics, options
-from searchkit.runs.rivals import check_rivals
+from searchkit.runs.rivals import check_rivals, rivals_of
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
-from searchkit.training.rivals import families
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,7 @@ def opened(session: Session) -> Iterator[None]:
     """
     if session.conditions.workers:
         _check_workers(session)
+    session.runtime.check(session.conditions, report_objectives(session.study))
     with suppress(NothingStoredError):
         Store.held(session.storage)  # a typo in its address, too
     record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
@@ -58,7 +58,6 @@ def opened(session: Session) -> Iterator[None]:
 def record_of(session: Session) -> dict[str, Any]:
     """Content of study.json: the identity of the study, its origin, and the objectives that readers of trials need."""
     study, conditions = session.study, session.conditions
-    rivals = families(study.rivals, study.supernet.layers)
     return {
         "description": session.description,
         "fingerprint": session.fingerprint,
@@ -67,7 +66,7 @@ def record_of(session: Session) -> dict[str, Any]:
         "front_objectives": [objective.describe() for objective in study.front_objectives],
         "report": session.stores.report_study,
         "published": study.published and study.published.describe(),
-        "rivals": {name: [each.to_json() for each in family] for name, family in rivals.items()},
+        "rivals": {name: [each.to_json() for each in family] for name, family in rivals_of(session).items()},
         "storage": conditions.storage and StorageAddress(conditions.storage).kept,
         "layers": study.supernet.layers,
         "places": session.slots,

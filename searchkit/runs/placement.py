@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -33,8 +33,14 @@ class Placement:
     resources: Resources
 
     @classmethod
-    def of(cls, conditions: Conditions) -> Placement:
-        """Resolve the options; StudyError in one line where a device, a number format or a GPU is not available."""
+    def of(cls, conditions: Conditions, *, exported: bool = False) -> Placement:
+        """Resolve the options; StudyError in one line where a device, a number format or a GPU is not available.
+
+        exported: graphs are measured, on the CPU and in float32, whatever trains
+        """
+        if exported:
+            measured = cls.of(replace(conditions, device="cpu", dtype="fp32"))
+            return replace(measured, driver_device=device_of(conditions.device))
         driver, driver_threads = device_of(conditions.device), conditions.threads or torch.get_num_threads()
         if not conditions.workers:
             dtype_of(conditions.dtype, driver)

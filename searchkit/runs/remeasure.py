@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from searchkit._internal.checks import needs
 from searchkit._internal.code import digest
 from searchkit._internal.files import replace_whole
 from searchkit._internal.progress import Progress, silent
-from searchkit.errors import StoreError, StudyError, unknown
+from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, at_once, measure_together
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.environment import fingerprint, former_fingerprint
+from searchkit.report.results import UNREDUCED
 from searchkit.report.table import csv_of
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.reopen import reopened
 from searchkit.runs.report_store import estimates_of, merged
+from searchkit.runs.rivals import check_rivals, on_texts, rivals_of
+from searchkit.runs.runners import runner_of_split
+from searchkit.runs.runtimes import PYTORCH, Runtime
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_identities
 from searchkit.runs.texts import Texts
@@ -34,10 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from searchkit.evaluate.bench import SupernetBench
-    from searchkit.evaluate.plan_runner import PlanRunner
 
-PYTORCH, RUNTIME = "pytorch", "onnxruntime"
-RUNTIMES: Final = (PYTORCH, RUNTIME)
+WHOLE: Final = Candidate.of(baseline=UNREDUCED)
 TOGETHER: Final = 4  # candidates that take turns where passes are long; what an interruption may cost
 
 
@@ -46,14 +48,16 @@ class Remeasured:
     """Unreduced model and members of a front, measured in one setting.
 
     setting: what the numbers depend on beside the candidate: the environment, batch size and length, and the texts
-    where they are the user's own. texts: those; costs are of them, quality is of the report split
+    where they are the user's own. texts: those; costs are of them, quality is of the report split. families: the names
+    of rivals, by key
     """
 
     study: str
     setting: Mapping[str, Scalar]
     objectives: tuple[Objective, ...]
-    trials: tuple[Trial, ...]  # the unreduced model first
+    trials: tuple[Trial, ...]  # the unreduced model first, rivals last
     texts: Texts | None = None
+    families: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -103,68 +107,40 @@ def measure(
     batch_size: int = 1,
     length: int | None = None,
     texts: Path | None = None,
-    runtime: str = PYTORCH,
+    runtime: str | None = None,
     int8: bool = False,
     progress: Progress = silent,
 ) -> Remeasured:
-    """Measure the front of a run and the unreduced model on the report split under these conditions.
+    """Measure the front of a run, the unreduced model and rivals on the report split under these conditions.
 
     All objectives of the study, the timed ones at this batch size (and length, in tokens); what was measured in the
     same setting before is not measured again. Nothing else should run on the device. texts: a file of unlabelled texts,
     on which what a pass alone tells (times, and costs that follow from lengths) is measured instead. DataError where
     that cannot be read, lacks a column or has an empty text. runtime: "pytorch" or "onnxruntime" (on the CPU, in
-    float32, or with int8 products), whose predictions quality is then measured on.
+    float32, or with int8 products), whose predictions quality is then measured on; by default that of the study.
     """
-    conditions = _for_runtime(conditions, runtime, int8)
+    asked = None if runtime is None and not int8 else Runtime(runtime or PYTORCH, int8)
     if texts is not None and length is not None:
         raise StudyError(
             "--length says how long every example is, --texts takes the lengths of a file: give one of them"
         )
-    session = reopened(folder, conditions, progress)
+    session = reopened(folder, conditions, progress, asked)
     objectives = _objectives(session, batch_size, length)
+    session.runtime.check(conditions, objectives)
     with folder.held(), session.placement.in_force():
         read = None if texts is None else Texts.read(texts, session)
         if read:
             read.refuse_fewer_than(batch_size)
             objectives = tuple(read.objective(each) if _of_texts(each) else each for each in objectives)
-        bench = replace(workbench(session, "report").build(), keeps_outputs=False)
-        if runtime == RUNTIME and any(objective.name == "memory" for objective in objectives):
-            raise StudyError(
-                f"--runtime {RUNTIME}: the objective 'memory' is what PyTorch allocates for a pass; measure a study "
-                "without it"
-            )
-        if runtime == RUNTIME:
-            bench = replace(bench, runner=_in_onnxruntime(session, bench, int8))
-        return _measured(session, bench, objectives, {"batch_size": batch_size, "length": length}, read)
-
-
-def _for_runtime(conditions: Conditions, runtime: str, int8: bool) -> Conditions:
-    """Conditions that the runtime can honour; StudyError for others."""
-    if runtime not in RUNTIMES:
-        raise StudyError(f"--runtime: {unknown('runtime', runtime, RUNTIMES)}")
-    if runtime == PYTORCH:
-        if int8:
-            raise StudyError(f"--int8 is for --runtime {RUNTIME} alone")
-        return conditions
-    needs("onnx", "onnxscript", "onnxruntime", extra="onnx", what="measurements in ONNX Runtime")
-    if conditions.device not in ("auto", "cpu") or conditions.dtype not in ("auto", "fp32"):
-        raise StudyError(
-            f"--runtime {RUNTIME} is measured on the CPU in float32 (or with --int8), got --device "
-            f"{conditions.device} --dtype {conditions.dtype}"
-        )
-    return replace(conditions, device="cpu", dtype="fp32")
-
-
-def _in_onnxruntime(session: Session, bench: SupernetBench, int8: bool) -> PlanRunner:
-    from searchkit.hf.inputs import Special
-    from searchkit.ship.runner import OnnxRunner
-    from searchkit.ship.sessions import Sessions
-    from searchkit.training.pretrained import load_tokenizer
-
-    tokenizer = load_tokenizer(str(session.supernet.folder))
-    special = Special.of_tokenizer(tokenizer, bench.model.stock.config)
-    sessions = Sessions(bench.model, special, session.placement.threads, int8)
-    return OnnxRunner(bench.model, bench.runner.recipe, sessions)
+        check_rivals(session)
+        families = rivals_of(session)
+        runner, rivals = runner_of_split(session, "report"), list(itertools.chain(*families.values()))
+        bench = replace(workbench(session, "report", rivals, runner).build(), keeps_outputs=False)
+        own = bench if read is None else on_texts(session, bench, read, rivals)
+        batches = {"batch_size": batch_size, "length": length}
+        measured = _measured(session, bench, own, objectives, batches, rivals, read)
+        named = {UNREDUCED: (WHOLE,), **families}
+        return replace(measured, families={each.key: name for name, group in named.items() for each in group})
 
 
 def _of_texts(objective: Objective) -> bool:
@@ -175,17 +151,20 @@ def _of_texts(objective: Objective) -> bool:
 def _measured(
     session: Session,
     bench: SupernetBench,
+    own: SupernetBench,
     objectives: tuple[Objective, ...],
     batches: Mapping[str, Scalar],
+    rivals: Sequence[Candidate],
     texts: Texts | None,
 ) -> Remeasured:
-    own = bench if texts is None else replace(bench, data=texts.data)  # of the timed
+    """Measure what the setting lacks. own: the bench of the texts on which costs are measured"""
     setting = {**bench.environment, **batches, **({"texts": texts.identity} if texts else {})}
     codes = [identity["code"] for identity in report_identities(session.study) if "code" in identity]
     setting |= {"code": digest(codes)} if codes else {}  # values of edited objectives are others
-    wanted = [Candidate.of(baseline="unreduced")]
+    wanted = [WHOLE]
     searched = session.stores.open("search", create=False).trials()
     wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
+    wanted += rivals
     store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}
     missing = [Ask(number, candidate) for number, candidate in enumerate(wanted) if candidate.key not in done]
@@ -216,16 +195,20 @@ def _joined(trial: Trial, other: Trial) -> Trial:
 
 
 def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[Objective, ...]:
+    def anew(objective: Objective) -> Objective:
+        if objective.with_batch is None:
+            return objective
+        named = objective.timing is not None and objective.timing.runtime is not None
+        runtime = {"runtime": session.runtime.name, "int8": session.runtime.int8} if named else {}
+        return objective.with_batch(batch_size=batch_size, length=length, **runtime)
+
     every = (*session.study.objectives, *session.study.front_objectives)
     if not any(objective.with_batch for objective in every):
         raise StudyError(
             f"{session.folder.path}: the study times nothing; add latency() to its front_objectives, run it again, "
             "and then measure"
         )
-    return tuple(
-        objective.with_batch(batch_size=batch_size, length=length) if objective.with_batch else objective
-        for objective in every
-    )
+    return tuple(map(anew, every))
 
 
 def _store(session: Session, objectives: tuple[Objective, ...], setting: Mapping[str, Scalar]) -> Any:

@@ -10,6 +10,7 @@ from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StudyError
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder, changes, code_unknown, same_study
+from searchkit.runs.runtimes import Runtime
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.storage.address import with_password
@@ -17,8 +18,13 @@ from searchkit.storage.address import with_password
 log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
 
 
-def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent) -> Session:
-    """Reopen the run of a folder, its study loaded from its file; StudyError if that describes another study now."""
+def reopened(
+    folder: Folder, conditions: Conditions, progress: Progress = silent, runtime: Runtime | None = None
+) -> Session:
+    """Reopen the run of a folder, its study loaded from its file; StudyError if that describes another study now.
+
+    runtime: of timed passes, where it is not the study's
+    """
     record = folder.read()
     storage = record["storage"] and with_password(record["storage"])
     if record["file"] is None:
@@ -29,7 +35,7 @@ def reopened(folder: Folder, conditions: Conditions, progress: Progress = silent
     ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
     loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
     # the folder itself, also where it was renamed or copied since
-    session = Session(loaded, replace(conditions, storage=storage), progress, folder)
+    session = Session(loaded, replace(conditions, storage=storage), progress, folder, runtime)
     if not same_study(record, session.description):
         changed = changes(record, session.description)
         raise StudyError(

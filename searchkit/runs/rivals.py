@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from searchkit._internal.progress import step
 from searchkit.evaluate.workbench import RivalParts
 from searchkit.records import Candidate
+from searchkit.runs.runners import runner_of_rival
+from searchkit.runs.runtimes import UNREDUCED
 from searchkit.runs.session import Session
-from searchkit.training.rivals import DEPTH, load_rival, names_of
+from searchkit.runs.texts import Texts
+from searchkit.training.pretrained import load_tokenizer
+from searchkit.training.rivals import DEPTH, families, load_rival, names_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from searchkit.evaluate.bench import SupernetBench
     from searchkit.tasks.base import Encoded
+
+
+def rivals_of(session: Session) -> dict[str, tuple[Candidate, ...]]:
+    """Candidates of rivals by family: the unreduced model in other runtimes, then the study's; reads their files."""
+    study = session.study
+    return {**session.runtime.rivals(), **families(study.rivals, study.supernet.layers)}
 
 
 def check_rivals(session: Session) -> None:
@@ -41,6 +53,9 @@ def rival_parts(
     for candidate in candidates:
         if "rival" not in candidate:
             continue
+        if candidate["rival"] == UNREDUCED:
+            parts[candidate.key] = RivalParts(runner=runner_of_rival(session, candidate))
+            continue
         if candidate["rival"] == DEPTH:
             parts[candidate.key] = RivalParts(_cut(config, int(str(candidate["layers"]))), weights, data)
             continue
@@ -50,6 +65,17 @@ def rival_parts(
         arrays = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         parts[candidate.key] = RivalParts(model.stock.config.to_dict(), arrays, encoded)
     return parts
+
+
+def on_texts(session: Session, bench: SupernetBench, texts: Texts, candidates: Sequence[Candidate]) -> SupernetBench:
+    """The bench with the user's texts in the place of its split, each rival's in its own tokens."""
+    sources = {name: source for source, name in names_of(session.study.rivals).items()}
+    rivals = {}
+    for candidate in candidates:
+        rival, source = bench.rivals[candidate.key], sources.get(str(candidate["rival"]))
+        data = texts.data if source is None else texts.encoded(load_tokenizer(source))
+        rivals[candidate.key] = replace(rival, split=replace(rival.split, data=data))
+    return replace(bench, data=texts.data, rivals=rivals)
 
 
 def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from searchkit.runs.cache import SupernetCache, T
 from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.placement import Placement
+from searchkit.runs.runtimes import Runtime
 from searchkit.runs.stores import Stores
 from searchkit.runs.study_file import Loaded
 from searchkit.training.cache import Trained, train
@@ -24,15 +25,21 @@ if TYPE_CHECKING:
 class Session:
     """Study under given conditions, in its folder; data and supernet are made once and kept here.
 
-    folder: of the run, where it is not `<runs>/<study>`
+    folder: of the run, where it is not `<runs>/<study>`; runtime: of timed passes, where it is not the study's
     """
 
     def __init__(
-        self, loaded: Loaded, conditions: Conditions = HERE, progress: Progress = silent, folder: Folder | None = None
+        self,
+        loaded: Loaded,
+        conditions: Conditions = HERE,
+        progress: Progress = silent,
+        folder: Folder | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         self.loaded, self.study = loaded, loaded.study
         self.conditions, self.progress = conditions, progress
-        self.placement = Placement.of(conditions)
+        self.runtime = runtime or Runtime.of((*loaded.study.objectives, *loaded.study.front_objectives))
+        self.placement = Placement.of(conditions, exported=self.runtime.is_onnx)
         self.folder = folder or Folder(conditions.runs / loaded.study.name)
 
     @cached_property
@@ -63,7 +70,7 @@ class Session:
             seed=self.study.seed,
             cache=self.conditions.runs / "supernets",
             device=self.placement.driver_device,
-            dtype=self.placement.dtype,
+            dtype=self.conditions.dtype,
             threads=self.placement.driver_threads,
             began_with=self.stores.began_with,
             progress=self.progress,

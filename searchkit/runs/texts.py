@@ -18,7 +18,10 @@ from searchkit.tasks.unlabelled import unlabelled
 from searchkit.training.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
-    from searchkit.tasks.base import Encoded
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+    from searchkit.tasks.base import Encoded, Task
 
 _SHARES: Final = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 LONGEST: Final = 60  # characters of a file's name that are shown
@@ -29,9 +32,9 @@ class Texts:
     """Encoded texts of a file, without labels. Examples of questions are windows."""
 
     name: str
-    rows: int
+    table: pd.DataFrame
+    task: Task
     data: Encoded
-    max_length: int
 
     @classmethod
     def read(cls, path: Path, session: Session) -> Texts:
@@ -39,7 +42,19 @@ class Texts:
         task = session.study.task
         table = unlabelled(path, task, session.tables.report)
         encoded = task.encode(table, load_tokenizer(str(session.supernet.folder)))
-        return cls(one_line(path.name, LONGEST), len(table), encoded, task.max_length)
+        return cls(one_line(path.name, LONGEST), table, task, encoded)
+
+    def encoded(self, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """The texts in the tokens of another model."""
+        return self.task.encode(self.table, tokenizer)
+
+    @property
+    def rows(self) -> int:
+        return len(self.table)
+
+    @property
+    def max_length(self) -> int:
+        return self.task.max_length
 
     @property
     def identity(self) -> str:

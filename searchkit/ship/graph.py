@@ -21,7 +21,7 @@ from searchkit._internal.checks import needs
 from searchkit.errors import DataError, one_line
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.reduction.twin import Mark, Twin, numbers
+from searchkit.reduction.twin import Mark, Twin, numbers, pattern
 
 if TYPE_CHECKING:
     import onnx
@@ -34,15 +34,19 @@ LARGEST: Final = 2_000_000_000  # bytes of a graph in one file
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A graph whose lengths and thresholds are open: `bound` gives the graph of one plan."""
+    """A graph whose lengths and thresholds are open: `bound` gives the graph of one plan.
+
+    idle: with the reducers of its pattern that drop nothing
+    """
 
     model: AdaptiveModel
     pattern: ReductionPlan
     proto: onnx.ModelProto
+    idle: bool = False
 
     def serves(self, plan: ReductionPlan) -> bool:
         """Return whether it is the graph of this plan, but for its numbers."""
-        return _without_numbers(Twin(self.model, plan).plan) == _without_numbers(self.pattern)
+        return same_but_numbers(pattern(self.model, plan, idle=self.idle), self.pattern)
 
     def bound(self, plan: ReductionPlan) -> onnx.ModelProto:
         """Graph of one plan; ValueError if it drops tokens at other places."""
@@ -60,6 +64,11 @@ class Graph:
         return made
 
 
+def same_but_numbers(plan: ReductionPlan, other: ReductionPlan) -> bool:
+    """Return whether two patterns differ in their lengths and thresholds at most."""
+    return _without_numbers(plan) == _without_numbers(other)
+
+
 def _without_numbers(plan: ReductionPlan) -> list[Any]:
     return [
         reducer
@@ -75,13 +84,14 @@ def _without_numbers(plan: ReductionPlan) -> list[Any]:
     ]
 
 
-def export(model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None) -> Graph:
+def export(model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None, *, idle: bool = False) -> Graph:
     """Export a model on the CPU in float32, for plans of this one's pattern; DataError if it cannot be exported.
 
-    mark: how tokens that the plan protects beside the first are told from the inputs; see `Twin`
+    mark: how tokens that the plan protects beside the first are told from the inputs; idle: reducers that can drop
+    nothing stay; see `Twin`
     """
     needs("onnx", "onnxscript", extra=EXTRA, what="ONNX graphs")
-    twin = _Open(Twin(model, plan, mark), typed=model.view.segments is not None)
+    twin = _Open(Twin(model, plan, mark, idle=idle), typed=model.view.segments is not None)
     ids = torch.ones(2, 8, dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
@@ -104,7 +114,7 @@ def export(model: AdaptiveModel, plan: ReductionPlan, mark: Mark | None = None) 
         except Exception as error:  # whatever torch cannot trace or ONNX has no operator for
             raise DataError(f"this model cannot be exported to ONNX: {one_line(error)}") from error
     assert program is not None
-    return Graph(model, twin.twin.plan, program.model_proto)
+    return Graph(model, twin.twin.plan, program.model_proto, idle)
 
 
 def save(proto: onnx.ModelProto, file: Path) -> None:

@@ -5,12 +5,15 @@ Axes: B examples, L slots, T tokens in all, C outputs.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit._internal.checks import needs
@@ -40,6 +43,7 @@ class OnnxModel:
         options.log_severity_level = _QUIET
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.threads = threads
+        self._numbers: Mapping[str, NDArray[Any]] = {}
         given = str(source) if isinstance(source, Path) else source.SerializeToString()
         try:
             self._session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
@@ -52,18 +56,24 @@ class OnnxModel:
         """Names of the inputs."""
         return tuple(item.name for item in self._session.get_inputs())
 
+    def given(self, numbers: Mapping[str, NDArray[Any]]) -> OnnxModel:
+        """The same session, with these values of the inputs that are no texts."""
+        own = {name: values for name, values in numbers.items() if name in self.inputs}
+        model = copy.copy(self)
+        model._numbers = own
+        return model
+
     def fed(self, tokens: Tokens) -> dict[str, Any]:
-        """Inputs (B, L) int64 of a batch, padded on the right."""
-        given = tokens.padded("token_type_ids" in self.inputs)
-        return {name: given[name].numpy() for name in self.inputs}
+        """Inputs of a batch: (B, L) int64, padded on the right."""
+        return {name: tensor.numpy() for name, tensor in tokens.padded("token_type_ids" in self.inputs).items()}
 
     def run(self, fed: dict[str, Any]) -> list[Any]:
         """Outputs of a batch that `fed` prepared."""
-        return self._session.run(None, fed)  # type: ignore[no-any-return]
+        return self._session.run(None, {**fed, **self._numbers})  # type: ignore[no-any-return]
 
-    def logits(self, tokens: Tokens) -> Tensor:
-        """Logits (B, C), or (T, C) of every token, float32."""
-        outputs = self.run(self.fed(tokens))
+    def logits(self, tokens: Tokens, fed: dict[str, Any] | None = None) -> Tensor:
+        """Logits (B, C), or (T, C) of every token, float32; `fed` saves preparing the batch again."""
+        outputs = self.run(self.fed(tokens) if fed is None else fed)
         if len(outputs) == 1:
             return torch.from_numpy(outputs[0])
         return tokens.layout.unpad(torch.from_numpy(np.stack(outputs, -1)))

@@ -1,52 +1,118 @@
-"""Sessions of one model in ONNX Runtime, one for each plan; plans of one pattern share an export."""
+"""Sessions of one model in ONNX Runtime: one for all plans of a pattern, whose numbers are inputs of its graph."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass, field
-from typing import Final
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import torch
 
 from searchkit._internal.progress import step
 from searchkit.hf.inputs import Special
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.ship.graph import Graph, export
+from searchkit.reduction.twin import numbers, pattern
+from searchkit.ship.graph import export, same_but_numbers, save
 from searchkit.ship.onnx_runtime import OnnxModel
 from searchkit.ship.quantize import quantized
 from searchkit.ship.shipment import marks_of
 
-KEPT: Final = 8  # sessions in memory, each with its own copy of the weights
+KEPT: Final = 8  # sessions in memory, each with its own copy of the weights,
+ROOM: Final = 1 << 31  # or more, if so many bytes hold their graphs
+MODELS: Final = 4  # models whose graphs are kept for another bench: of the search, then of the report
+
+
+class Exports:
+    """Graphs of one model by pattern, as files in a temporary folder: an export takes seconds, and a graph has weights.
+
+    special: the tokenizer's special tokens, by which a graph tells those that a plan protects
+    """
+
+    def __init__(self, special: Special) -> None:
+        self.special = special
+        self._folder, self._patterns = Path(tempfile.mkdtemp(prefix="searchkit-")), list[ReductionPlan]()
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    @classmethod
+    def of(cls, model: AdaptiveModel, special: Special) -> Exports:
+        """Exports of a model in this process: those of an earlier one with the same weights, where they are kept."""
+        key = _identity(model), special
+        exports = _EXPORTS.pop(key, None) or cls(special)
+        _EXPORTS[key] = exports  # the last one now
+        while len(_EXPORTS) > MODELS:
+            del _EXPORTS[next(iter(_EXPORTS))]
+        return exports
+
+    def number(self, model: AdaptiveModel, plan: ReductionPlan, idle: bool) -> int:
+        """Number of the plan's pattern, which is exported now if it is a new one."""
+        own = pattern(model, plan, idle=idle)
+        for number, known in enumerate(self._patterns):
+            if same_but_numbers(own, known):
+                return number
+        step(f"exporting graph {len(self._patterns) + 1} to ONNX")
+        proto = export(model, plan, marks_of(plan, self.special), idle=idle).proto
+        self._patterns.append(own)
+        save(proto, self.file(len(self._patterns) - 1, int8=False))
+        return len(self._patterns) - 1
+
+    def file(self, number: int, int8: bool) -> Path:
+        """File of a graph, quantised now if it is not yet."""
+        plain, small = (self._folder / f"{kind}-{number}.onnx" for kind in ("fp32", "int8"))
+        if int8 and not small.exists():
+            import onnx
+
+            step(f"quantising graph {number + 1}")
+            save(quantized(onnx.load(str(plain))), small)
+        return small if int8 else plain
+
+
+_EXPORTS: Final[dict[tuple[str, Special], Exports]] = {}
+
+
+def _identity(model: AdaptiveModel) -> str:
+    """Digest of a model's config and weights."""
+    content = hashlib.blake2b(json.dumps(model.stock.config.to_dict(), sort_keys=True, default=str).encode())
+    for name, weight in model.state_dict().items():
+        content.update(name.encode())
+        content.update(weight.contiguous().view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """Sessions by plan, made when they are asked for.
+    """Models by plan, made when they are asked for.
 
-    special: the tokenizer's special tokens, by which a graph tells those that a plan protects; int8: products with
-    weights
+    special: the tokenizer's special tokens; int8: products with weights; idle: one graph for all lengths, whose layers
+    sort their tokens even where they drop none
     """
 
     model: AdaptiveModel
     special: Special
     threads: int = 1
     int8: bool = False
-    _graphs: list[Graph] = field(default_factory=list, init=False)
-    _sessions: dict[ReductionPlan, OnnxModel] = field(default_factory=dict, init=False)
+    idle: bool = False
+    _known: dict[ReductionPlan, tuple[int, dict[str, Any]]] = field(default_factory=dict, init=False)
+    _open: dict[int, OnnxModel] = field(default_factory=dict, init=False)
 
     def of(self, plan: ReductionPlan) -> OnnxModel:
-        """Session of a plan; those that were used last are kept."""
-        model = self._sessions.pop(plan, None)
-        if model is None:
-            proto = self._graph(plan).bound(plan)
-            model = OnnxModel(quantized(proto) if self.int8 else proto, self.threads)
-        self._sessions[plan] = model
-        while len(self._sessions) > KEPT:
-            del self._sessions[next(iter(self._sessions))]
-        return model
+        """Model under a plan; the sessions that were used last are kept."""
+        if plan not in self._known:
+            values = {name: tensor.numpy() for name, tensor in numbers(plan).items()}
+            self._known[plan] = self._exports.number(self.model, plan, self.idle), values
+        number, values = self._known[plan]
+        session = self._open.pop(number, None) or OnnxModel(self._exports.file(number, self.int8), self.threads)
+        self._open[number] = session  # the last one now
+        while len(self._open) > max(KEPT, ROOM // self._exports.file(number, self.int8).stat().st_size):
+            del self._open[next(iter(self._open))]
+        return session.given(values)
 
-    def _graph(self, plan: ReductionPlan) -> Graph:
-        for graph in self._graphs:
-            if graph.serves(plan):
-                return graph
-        step(f"exporting graph {len(self._graphs) + 1} to ONNX")
-        self._graphs.append(export(self.model, plan, marks_of(plan, self.special)))
-        return self._graphs[-1]
+    @cached_property
+    def _exports(self) -> Exports:
+        return Exports.of(self.model, self.special)

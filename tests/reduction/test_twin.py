@@ -83,7 +83,9 @@ def test_the_traceable_pass_keeps_and_computes_what_the_packed_pass_does(
 def test_one_graph_serves_every_plan_of_its_pattern() -> None:
     ids, mask = padded(examples(3))
     plan, other = (ReductionPlan.of_lengths(lengths) for lengths in ((0.8, 0.5, 0.3), (0.6, 0.2, 0.1)))
-    assert pattern(plan) != pattern(ReductionPlan.of_lengths((0.8, 0.8, 0.3)))
+    bert, idle = model("bert"), ReductionPlan.of_lengths((0.8, 0.8, 0.3))
+    assert pattern(bert, plan) != pattern(bert, idle)
+    assert pattern(bert, idle, idle=True).layers[1] is not None
     with torch.no_grad():
         assert torch.equal(
             Twin(model("bert"), plan)(ids, mask, numbers=numbers(other)), Twin(model("bert"), other)(ids, mask)
