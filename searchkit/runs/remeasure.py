@@ -120,6 +120,8 @@ def measure(
     float32, or with int8 products), whose predictions quality is then measured on; by default that of the study.
     """
     asked = None if runtime is None and not int8 else Runtime(runtime or PYTORCH, int8)
+    if asked:
+        asked.check(conditions)
     if texts is not None and length is not None:
         raise StudyError(
             "--length says how long every example is, --texts takes the lengths of a file: give one of them"

@@ -50,7 +50,7 @@ class Runtime:
     def __str__(self) -> str:
         return f"{self.name}{', int8' if self.int8 else ''}"
 
-    def check(self, conditions: Conditions, objectives: Iterable[Objective]) -> None:
+    def check(self, conditions: Conditions, objectives: Iterable[Objective] = ()) -> None:
         """Raise StudyError where something is missing, or cannot be measured there."""
         if not self.is_onnx:
             return

@@ -75,9 +75,9 @@ def _latency(trial: Trial, objective: Objective, estimate: Estimate) -> dict[str
     environment = trial.environment
     setting = {
         "device": str(environment.get("device", "cpu")).split(":")[0],
-        "dtype": DTYPES.get(str(environment.get("dtype")), "float32"),
+        "dtype": DTYPES.get(str(environment.get("dtype")), str(environment.get("dtype", "float32"))),
         "threads": environment.get("threads"),
-        "runtime": "pytorch",
+        "runtime": environment.get("runtime", "pytorch"),
         "batch": int(estimate.beside.get("batch_size", 1)),
     }
     return {"setting": setting, "ms": estimate.value, "speedup": estimate.beside.get("speedup")}

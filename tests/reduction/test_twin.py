@@ -92,6 +92,19 @@ def test_one_graph_serves_every_plan_of_its_pattern() -> None:
         )
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("lengths", [(1.0, 1.0, 0.5), (0.5, 0.5, 0.2), (1.0, 1.0, 1.0)])
+def test_reducers_that_drop_nothing_may_stay_in_a_graph(name: str, lengths: tuple[float, ...]) -> None:
+    plan, ids = ReductionPlan.of_lengths(lengths), examples(3)
+    slots, mask = padded(ids)
+    with torch.no_grad():
+        expected = model(name)(tokens(ids), plan).logits
+        logits = Twin(model(name), plan, idle=True)(slots, mask)
+    if model(name).view.reads == "tokens":
+        logits = logits[mask.bool()]
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_plan_of_another_depth_is_refused() -> None:
     with pytest.raises(ValueError, match="2 layers, the encoder 3"):
         Twin(model("bert"), ReductionPlan.unreduced(2))

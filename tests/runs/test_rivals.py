@@ -54,10 +54,10 @@ TASK = Generated(train=320, search=120, report=100)
 
 def other_model(folder: Path, seed: int = 0) -> None:
     """A checkpoint of its own, with more words in its vocabulary, in another order, and other labels first."""
-    _checkpoint(folder, [*TASK.words(), "unused"][::-1], Scratch(1, 24, 2, 16), LABELS, seed)
+    checkpoint(folder, [*TASK.words(), "unused"][::-1], Scratch(1, 24, 2, 16), LABELS, seed)
 
 
-def _checkpoint(folder: Path, vocabulary: Sequence[str], size: Scratch, labels: Sequence[str], seed: int = 0) -> None:
+def checkpoint(folder: Path, vocabulary: Sequence[str], size: Scratch, labels: Sequence[str], seed: int = 0) -> None:
     words = word_tokenizer(vocabulary)
     model = Supernet(size, FineTune()).build(words, labels, TASK.max_length, seed)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("rivals")
     threads = torch.get_num_threads()
     other_model(folder / "other" / "small")
-    _checkpoint(folder / "base", TASK.words(), Scratch(3, 16, 2, 32), TASK.tables(0).labels, seed=6)
+    checkpoint(folder / "base", TASK.words(), Scratch(3, 16, 2, 32), TASK.tables(0).labels, seed=6)
     loaded = load(small_study(folder, ASKING))
     with with_figures():
         execute(loaded, conditions(folder))
@@ -90,17 +90,17 @@ def rows(home: Path, family: str) -> pd.DataFrame:
     return frame[frame["family"] == family]
 
 
-def texts_of(home: Path) -> tuple[list[str], np.ndarray[Any, Any]]:
+def texts_of() -> tuple[list[str], np.ndarray[Any, Any]]:
     report = TASK.tables(0).report
     return report["text"].tolist(), report["label"].to_numpy()
 
 
-def stock_accuracy(folder: Path, home: Path, labels: Sequence[str], layers: int | None = None) -> float:
+def stock_accuracy(folder: Path, labels: Sequence[str], layers: int | None = None) -> float:
     """Accuracy on the report split of transformers' own class, which knows nothing of searchkit."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     if layers is not None:
         model.base_model.encoder.layer = model.base_model.encoder.layer[:layers]
-    texts, right = texts_of(home)
+    texts, right = texts_of()
     given = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.inference_mode():
         predicted = model(**given).logits.argmax(1).tolist()
@@ -110,7 +110,7 @@ def stock_accuracy(folder: Path, home: Path, labels: Sequence[str], layers: int 
 
 def test_a_checkpoint_is_measured_as_transformers_runs_it_with_its_own_words_and_labels(home: Path) -> None:
     (row,) = rows(home, "rival small").to_dict("records")
-    assert row["accuracy_report"] == stock_accuracy(home / "other" / "small", home, LABELS)
+    assert row["accuracy_report"] == stock_accuracy(home / "other" / "small", LABELS)
     assert row["accuracy_report"] != 0.5  # as a model has that says the same of every text
     assert row["accuracy_report_n"] == 100
     assert row["rival"] == "small"
@@ -121,12 +121,12 @@ def test_depth_is_the_supernet_with_its_first_layers_alone(home: Path) -> None:
     names = TASK.tables(0).labels
     assert 0.5 not in rows(home, "depth")["accuracy_report"].tolist()
     for row in rows(home, "depth").to_dict("records"):
-        assert row["accuracy_report"] == stock_accuracy(supernet, home, names, layers=int(row["layers"]))
+        assert row["accuracy_report"] == stock_accuracy(supernet, names, layers=int(row["layers"]))
 
 
 def test_the_cost_of_a_rival_is_counted_as_that_of_the_unreduced_model(home: Path) -> None:
     """By the closed formula: 3 layers of width 16, of which the last computes first tokens alone, against 1 of 24."""
-    texts, _ = texts_of(home)
+    texts, _ = texts_of()
     lengths = torch.tensor([len(text.split()) + 2 for text in texts])  # a word is a token, beside [CLS] and [SEP]
     load_of = {"layers": 3, "width": 16, "feed_forward": 32}
     whole = cost_of(lengths, **load_of)

@@ -6,7 +6,6 @@ import errno
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,15 @@ import searchkit
 from searchkit.cli import app
 from searchkit.errors import DataError, StoreError, StudyError
 from searchkit.evaluate.timing import Protocol
-from searchkit.hf.inputs import Special
 from searchkit.runs import shipping
-from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
 from searchkit.runs.remeasure import measure
-from searchkit.runs.session import Session
 from searchkit.runs.shipping import Shipped, ship
 from searchkit.runs.study_file import load
 from searchkit.ship import check, speed
 from searchkit.ship.onnx_runtime import OnnxModel
-from searchkit.ship.runner import OnnxRunner
-from searchkit.ship.sessions import Sessions
 from tests.studies import small_study
 
 
@@ -177,26 +171,6 @@ def test_a_supernet_that_is_gone_is_not_trained_again(home: Path, tmp_path: Path
             shipped(home, tmp_path / "out")
     finally:
         (home / "runs/elsewhere").rename(home / "runs/supernets")
-
-
-def test_a_bench_in_onnx_runtime_measures_what_the_graph_predicts(home: Path) -> None:
-    session = Session(
-        load(small_study(home), {"evaluations": "16", "documents": "64"}),
-        Conditions(runs=home / "runs", threads=1, device="cpu", dtype="fp32"),
-    )
-    bench = workbench(session, "report").build()
-    sessions = Sessions(bench.model, Special(0, 3, False))
-    runner = OnnxRunner(bench.model, bench.runner.recipe, sessions)
-    in_onnx = replace(bench, runner=runner)
-    member = searchkit.open(home / "runs/small").candidate(searchkit.open(home / "runs/small").front["key"][0])
-    own, packed = in_onnx.subject(member), bench.subject(member)
-    np.testing.assert_allclose(own.logits, packed.logits, atol=1e-4)
-    assert not np.array_equal(own.logits, packed.logits)  # it was ONNX Runtime's sum
-    assert torch.equal(own.trace.attention, packed.trace.attention)
-    tokens = bench.split.tokens(np.array([3, 1, 4]))
-    torch.testing.assert_close(own.forward(tokens), packed.forward(tokens), atol=1e-4, rtol=1e-4)
-    assert {"runtime", "onnxruntime", "isa", "threads"} <= in_onnx.environment.keys()
-    assert bench.environment != in_onnx.environment
 
 
 @pytest.mark.parametrize(
