@@ -107,11 +107,16 @@ class Sessions:
             values = {name: tensor.numpy() for name, tensor in numbers(plan).items()}
             self._known[plan] = self._exports.number(self.model, plan, self.idle), values
         number, values = self._known[plan]
-        session = self._open.pop(number, None) or OnnxModel(self._exports.file(number, self.int8), self.threads)
+        session = self._open.pop(number, None) or self._opened(number)
         self._open[number] = session  # the last one now
-        while len(self._open) > max(KEPT, ROOM // self._exports.file(number, self.int8).stat().st_size):
-            del self._open[next(iter(self._open))]
         return session.given(values)
+
+    def _opened(self, number: int) -> OnnxModel:
+        """Session of a graph; where there is no room for it, those that were not used for longest are closed."""
+        file = self._exports.file(number, self.int8)
+        while len(self._open) >= max(KEPT, ROOM // file.stat().st_size):
+            del self._open[next(iter(self._open))]
+        return OnnxModel(file, self.threads)
 
     @cached_property
     def _exports(self) -> Exports:

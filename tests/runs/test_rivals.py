@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ from tests.figures import with_figures
 from tests.reduction.models import MODELS, examples, padded
 from tests.studies import SMALL, small_study
 
+of_latency = importlib.import_module("objectives.latency")  # the package has a function of its name
 LABELS = ("positive", "negative")  # the other way round than the data's
 AS_IT_IS = "FineTune(epochs=0)"
 ASKING = (
@@ -317,3 +319,18 @@ def test_a_smaller_bench_gives_the_same_values() -> None:
     smaller = bench.smaller()
     assert smaller.rivals[DEEP.key].split.token_budget < bench.token_budget
     np.testing.assert_allclose(smaller.subject(DEEP).logits, bench.subject(DEEP).logits, atol=1e-5)
+
+
+def test_sessions_of_onnx_runtime_take_turns_in_groups_that_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, sizes = workbench("bert").build(), list[int]()
+    subjects = [bench.subject(Candidate.of(lengths=(1.0, 1.0, share / 10))) for share in range(1, 9)]
+
+    def timed(group: Sequence[Subject], **settings: Any) -> list[Estimate]:
+        sizes.append(len(group))
+        return [Estimate(subject.plan.slots[-1].keep.ratio, None, 1) for subject in group]  # type: ignore[union-attr, arg-type]
+
+    monkeypatch.setattr(of_latency, "_latencies", timed)
+    assert [one.value for one in of_latency._in_groups(subjects)] == [share / 10 for share in range(1, 9)]
+    monkeypatch.setattr(of_latency, "ROOM", 0)  # of a large model
+    assert len(of_latency._in_groups(subjects)) == 8
+    assert sizes == [8, 6, 2]

@@ -141,6 +141,7 @@ def test_stock_passes_of_every_family_and_head_are_those_of_its_class(family: st
 
 def test_sessions_beyond_the_limit_are_opened_again(searching: SupernetBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(of_sessions, "KEPT", 1)
+    monkeypatch.setattr(of_sessions, "ROOM", 0)
     sessions = Sessions(searching.model, SPECIAL, idle=True)
     batch = tokens(examples(2))
     plans = [ReductionPlan.unreduced(2), ReductionPlan.of_lengths((0.5, 0.5))]
