@@ -134,6 +134,7 @@ def test_the_cost_of_a_rival_is_counted_as_that_of_the_unreduced_model(home: Pat
     whole = cost_of(lengths, **load_of)
     (row,) = rows(home, "rival small").to_dict("records")
     assert row["macs_report"] == pytest.approx(cost_of(lengths, layers=1, width=24, feed_forward=16) / whole, rel=1e-9)
+    assert row["macs_report_low"] < row["macs_report"] < row["macs_report_high"]  # the ratio differs from text to text
     costs = rows(home, "depth")["macs_report"].tolist()
     assert costs == pytest.approx(
         [cost_of(lengths, **{**load_of, "layers": layers}) / whole for layers in (1, 2)], rel=1e-9
