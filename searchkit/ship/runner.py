@@ -34,7 +34,7 @@ class InOnnxRuntime:
     """Maker of runners in ONNX Runtime, which travels to workers.
 
     special: tokens of the supernet's tokenizer; threads: 0 for as many as torch has; timed_only: quality is that of the
-    packed pass, and one graph serves all lengths
+    packed pass, and a graph serves all lengths that begin at the same layer
     """
 
     special: Special

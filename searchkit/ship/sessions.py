@@ -89,8 +89,8 @@ def _identity(model: AdaptiveModel) -> str:
 class Sessions:
     """Models by plan, made when they are asked for.
 
-    special: the tokenizer's special tokens; int8: products with weights; idle: one graph for all lengths, whose layers
-    sort their tokens even where they drop none
+    special: the tokenizer's special tokens; int8: products with weights; idle: one graph for all lengths that begin at
+    the same layer, in which later ones sort their tokens even where they drop none
     """
 
     model: AdaptiveModel

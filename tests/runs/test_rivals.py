@@ -24,12 +24,15 @@ from searchkit.evaluate.timing import Protocol
 from searchkit.evaluate.workbench import RivalParts, SupernetWorkbench
 from searchkit.objective import Subject, Timing
 from searchkit.records import Candidate
+from searchkit.runs.benches import workbench as workbench_of
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
-from searchkit.runs.rivals import _cut
+from searchkit.runs.rivals import _cut, on_texts, rivals_of
+from searchkit.runs.session import Session
 from searchkit.runs.stored import stored_results
 from searchkit.runs.study_file import load
+from searchkit.runs.texts import Texts
 from searchkit.tasks import Generated
 from searchkit.tasks.base import Encoded
 from searchkit.tasks.words import word_tokenizer
@@ -224,6 +227,21 @@ def test_a_record_whose_rivals_are_none_is_said_in_one_line(home: Path, tmp_path
                 stored_results(Folder(home / "runs" / "small"))
     finally:
         file.write_text(kept)
+
+
+def test_texts_of_the_user_are_read_by_each_rival_in_its_own_tokens(home: Path) -> None:
+    session = Session(load(home / "small_study.py"), conditions(home))
+    families, table = rivals_of(session), TASK.tables(0).search
+    candidates = [*families["rival small"], *families["depth"]]
+    bench = workbench_of(session, "report", candidates).build()
+    own, other = (AutoTokenizer.from_pretrained(home / name) for name in ("base", "other/small"))
+    texts = Texts("traffic.csv", table, TASK, TASK.encode(table, own))
+    moved = on_texts(session, bench, texts, candidates)
+    data = [moved.rivals[candidate.key].split.data for candidate in candidates]
+    np.testing.assert_array_equal(data[0].ids, TASK.encode(table, other).ids)
+    assert not np.array_equal(data[0].ids, texts.data.ids)
+    assert all(one is texts.data for one in (moved.data, *data[1:]))
+    assert moved.subject(candidates[0]).reference.data is texts.data
 
 
 def encoded(ids: Sequence[Sequence[int]], labels: int = 0) -> Encoded:

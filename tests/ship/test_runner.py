@@ -28,7 +28,7 @@ from tests.runs.test_rivals import encoded
 
 SPECIAL = Special(0, 3, False)
 STOCK, INT8 = Candidate.of(rival="unreduced", runtime="transformers"), Candidate.of(rival="unreduced", dtype="int8")
-HALF, LATE = Candidate.of(lengths=(0.5, 0.5)), Candidate.of(lengths=(1.0, 0.3))
+STEPS, HALF = Candidate.of(lengths=(0.9, 0.4, 0.1)), Candidate.of(lengths=(0.5, 0.5, 0.5))
 
 
 def workbench(model: AdaptiveModel, **settings: Any) -> SupernetWorkbench:
@@ -39,10 +39,10 @@ def workbench(model: AdaptiveModel, **settings: Any) -> SupernetWorkbench:
 
 @pytest.fixture(scope="module")
 def tiny() -> AdaptiveModel:
-    """Two layers: an export takes seconds, however small the model is."""
+    """Three layers: an export takes seconds, however small the model is."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "max_position_embeddings": 64}
-    config = BertConfig(**sizes, num_hidden_layers=2, num_attention_heads=2, initializer_range=0.3, num_labels=3)
+    config = BertConfig(**sizes, num_hidden_layers=3, num_attention_heads=2, initializer_range=0.3, num_labels=3)
     return AdaptiveModel(AutoModelForSequenceClassification.from_config(config).eval())
 
 
@@ -77,11 +77,11 @@ def test_a_search_times_all_lengths_in_one_graph_and_predicts_in_pytorch(
     searching: SupernetBench, exported: list[ReductionPlan]
 ) -> None:
     batch = searching.split.tokens(np.array([0, 3]))
-    for candidate in (Candidate.of(), HALF, LATE, Candidate.of(lengths=(0.9, 0.9)), Candidate.of(lengths=(1.0, 1.0))):
+    for candidate in (Candidate.of(), STEPS, HALF, Candidate.of(lengths=(1.0, 1.0, 1.0))):
         subject = searching.subject(candidate)
         packed = searching.model.packed(batch, subject.plan).logits
         torch.testing.assert_close(subject.forward(batch), packed, atol=1e-5, rtol=1e-5)
-    assert len(exported) == 2  # of the unreduced model, and of all lengths
+    assert len(exported) == 2  # of the unreduced model, and of lengths from the first layer on, also where they repeat
     plain = replace(searching, runner=PlanRunner(searching.model, searching.runner.recipe))
     np.testing.assert_array_equal(searching.subject(HALF).logits, plain.subject(HALF).logits)
     setting = {"runtime": "onnxruntime, for times alone", "dtype": "fp32", "timed_dtype": "fp32", "threads": 1}
@@ -95,7 +95,7 @@ def test_a_report_predicts_in_the_runtime_and_takes_the_graphs_of_the_search(
     whole = searching.subject(Candidate.of())
     whole.forward(searching.split.tokens(np.array([0])))
     own = reporting.subject(Candidate.of())
-    for candidate in (Candidate.of(), HALF):
+    for candidate in (Candidate.of(), STEPS):
         logits = [bench.subject(candidate).logits for bench in (reporting, searching)]
         np.testing.assert_allclose(*logits, atol=1e-5)
         assert not np.array_equal(*logits)  # it was ONNX Runtime's sum
@@ -144,7 +144,7 @@ def test_sessions_beyond_the_limit_are_opened_again(searching: SupernetBench, mo
     monkeypatch.setattr(of_sessions, "ROOM", 0)
     sessions = Sessions(searching.model, SPECIAL, idle=True)
     batch = tokens(examples(2))
-    plans = [ReductionPlan.unreduced(2), ReductionPlan.of_lengths((0.5, 0.5))]
+    plans = [ReductionPlan.unreduced(3), ReductionPlan.of_lengths((0.5, 0.5, 0.2))]
     first = [sessions.of(plan).logits(batch) for plan in plans]
     again = [sessions.of(plan).logits(batch) for plan in plans]
     assert len(sessions._open) == 1
