@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from searchkit._internal.progress import step
+from searchkit._internal.temporary import OwnFolder
 from searchkit.hf.inputs import Special
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
@@ -37,8 +35,7 @@ class Exports:
 
     def __init__(self, special: Special) -> None:
         self.special = special
-        self._folder, self._patterns = Path(tempfile.mkdtemp(prefix="searchkit-")), list[ReductionPlan]()
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._own, self._patterns = OwnFolder("graphs"), list[ReductionPlan]()
 
     @classmethod
     def of(cls, model: AdaptiveModel, special: Special) -> Exports:
@@ -64,7 +61,7 @@ class Exports:
 
     def file(self, number: int, int8: bool) -> Path:
         """File of a graph, quantised now if it is not yet."""
-        plain, small = (self._folder / f"{kind}-{number}.onnx" for kind in ("fp32", "int8"))
+        plain, small = (self._own.path / f"{kind}-{number}.onnx" for kind in ("fp32", "int8"))
         if int8 and not small.exists():
             import onnx
 
