@@ -45,9 +45,13 @@ def warn(text: str) -> None:
 def show(results: Results, folder: Path | str) -> None:
     """The front as a table of the terminal's width, notes, and where the files are."""
     from searchkit.report.console import console_text
+    from searchkit.report.gained import gained
 
     show_text(console_text(results, out.width, ascii_only=ascii_only()))
     say(f"front.csv, summary.json, trials.parquet and plots are in {folder}")
+    faster = [each.member.key for each in gained(results) if each.is_faster and each.member]
+    if faster:
+        say(f"searchkit ship {folder} --key {faster[0]} --to DIR writes a folder that serves it")
 
 
 def show_text(text: str) -> None:

@@ -9,14 +9,17 @@ from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
 from searchkit.report.columns import in_words
+from searchkit.report.gained import gained
 from searchkit.report.results import Results, estimates, is_timed, measured
 from searchkit.report.verdict import sentences
 
 
 def notes(results: Results) -> list[str]:
-    """Sentences on the verdicts on baselines, on values that could not be measured, and on inexact times."""
+    """Sentences on the verdicts on baselines, on values that could not be measured, on inexact times, and last on what
+    was gained.
+    """
     compared = sentences(results) if results.front.members else [empty_front(results.trials)]
-    return [*compared, *unmeasured(results), *timing_notes(results)]
+    return [*compared, *unmeasured(results), *timing_notes(results), *(each.text for each in gained(results))]
 
 
 def empty_front(trials: Sequence[Trial]) -> str:

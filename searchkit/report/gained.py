@@ -1,0 +1,92 @@
+"""What a front gained in time, in one sentence for each objective that was timed; from records alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from searchkit.front import losses_of
+from searchkit.objective import Objective
+from searchkit.records import Estimate, Trial
+from searchkit.report.results import Results, estimates, is_timed
+
+POINT: Final = 0.01  # of a fraction, or share of another quality's value, that a member may lose
+
+
+@dataclass(frozen=True)
+class Gained:
+    """Fastest member that loses at most one point on the report split, or None where all lose more.
+
+    timed, quality: the objectives; own, whole: estimates of the member and of the unreduced model, by name
+    """
+
+    timed: Objective
+    quality: Objective
+    member: Trial | None
+    own: Mapping[str, Estimate]
+    whole: Mapping[str, Estimate]
+
+    @property
+    def speedup(self) -> tuple[float, float, float]:
+        """Speed of the member over the unreduced model's, with its 95 % interval."""
+        beside = self.own[self.timed.name].beside
+        value, low, high = (beside.get(name, math.nan) for name in ("ratio", "ratio_low", "ratio_high"))
+        return 1 / value, 1 / high, 1 / low
+
+    @property
+    def lost(self) -> float:
+        """Loss of quality against the unreduced model, in the objective's unit; negative where the member is better."""
+        return _loss(self.quality, self.own) - _loss(self.quality, self.whole)
+
+    @property
+    def is_faster(self) -> bool:
+        """Return whether a member is faster beyond its interval."""
+        return self.member is not None and self.speedup[1] > 1
+
+    @property
+    def text(self) -> str:
+        """One sentence: `1.52 (1.48 to 1.55) times as fast as unreduced at batch 1 in PyTorch, 0.4 points lost: ...`"""
+        where = self.timed.unit.removeprefix("ms ")
+        where += "" if "Runtime" in where else " in PyTorch"
+        point = "one point" if self.quality.unit == "fraction" else "one percent"
+        if self.member is None:
+            return f"No member is within {point} of the unreduced {self.quality.name}."
+        value, low, high = self.speedup
+        speed = f"{value:.2f} ({low:.2f} to {high:.2f}) times as fast as unreduced {where}"
+        if not self.is_faster:
+            return (
+                f"No member within {point} of the unreduced {self.quality.name} is surely faster; the best is {speed}."
+            )
+        return f"The fastest member within {point} is {speed}, {self._lost}: {self.member.key}."
+
+    @property
+    def _lost(self) -> str:
+        amount = 100 * self.lost if self.quality.unit == "fraction" else self.lost
+        unit = " points" if self.quality.unit == "fraction" else f" {self.quality.name}"
+        return f"{abs(amount):.2g}{unit} {'lost' if amount > 0 else 'won'}" if amount else "nothing lost"
+
+
+def gained(results: Results) -> Iterator[Gained]:
+    """The fastest member within a point for each objective that was timed on the report split."""
+    quality = results.quality
+    for timed in results.all_objectives:
+        whole = estimates(results.unreduced, [quality])
+        known = {
+            trial.key: (trial, own)
+            for trial in results.front
+            if (own := estimates(results.report.get(trial.key), [quality, timed])) is not None
+        }
+        if whole is None or not known or not all(is_timed(own[timed.name]) for _, own in known.values()):
+            continue
+        limit = POINT * (1 if quality.unit == "fraction" else abs(whole[quality.name].value))
+        near = [
+            (trial, own) for trial, own in known.values() if _loss(quality, own) - _loss(quality, whole) <= limit + 1e-9
+        ]
+        trial, own = min(near, key=lambda pair: pair[1][timed.name].value, default=(None, {}))
+        yield Gained(timed, quality, trial, own, whole)
+
+
+def _loss(quality: Objective, values: Mapping[str, Estimate]) -> float:
+    return float(losses_of(quality, values[quality.name].value))
