@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from searchkit.front import losses_of
 from searchkit.objective import Objective
@@ -44,6 +44,14 @@ class Gained:
     def is_faster(self) -> bool:
         """Return whether a member is faster beyond its interval."""
         return self.member is not None and self.speedup[1] > 1
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON of what the sentence says; `speedup` is empty and `lost` None where no member is within a point."""
+        timed, speedup = {**self.timed.describe(), "quality": self.quality.name}, {}
+        if self.member is not None:
+            speedup = dict(zip(("value", "low", "high"), self.speedup, strict=True))
+        key, lost = (self.member.key, self.lost) if self.member is not None else (None, None)
+        return {**timed, "key": key, "speedup": speedup, "lost": lost, "is_faster": self.is_faster}
 
     @property
     def text(self) -> str:

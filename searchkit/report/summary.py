@@ -13,6 +13,7 @@ from searchkit import front
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
 from searchkit.report.environment import environments, fingerprint_of
+from searchkit.report.gained import gained
 from searchkit.report.paired import difference, front_probabilities
 from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results, measured
 from searchkit.report.verdict import Verdict, rival_verdicts, verdicts
@@ -38,6 +39,7 @@ def summary(results: Results) -> dict[str, Any]:
         "unreduced": [outcome(trial) for trial in results.baselines.get(UNREDUCED, ())],
         "constant_ratio": against_constant_ratio(results),
         "baselines": against_baselines(results),
+        "gained": [each.to_json() for each in gained(results)],
         "front": _members(results),
     }
     strict = finite(data)

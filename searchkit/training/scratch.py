@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from searchkit._internal.checks import check_count, check_fields
-from searchkit.errors import StudyError
+from searchkit.errors import StudyError, unknown
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Tables
     from searchkit.training.checkpoint import Wanted
+
+POSITIONS: Final = ("random", "sinusoidal")
+LONGEST: Final = 100.0  # of the sinusoids: texts of these models have tens of words, not the paper's thousands
+AMPLITUDE: Final = 2.5  # of the sinusoids, in standard deviations of the other weights: they stand out from the words
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Scratch:
 
     initializer_range: standard deviation of new weights; BERT's 0.02 is meant for a width of 768, and tasks that ask
     for one token to find another (question answering) need 0.02 * sqrt(768 / width) to be learnt in a few epochs
+    positions: what the embeddings of positions start with. "sinusoidal" ones (arXiv 1706.03762, sec. 3.5) tell a word
+    its neighbours from the first step on; "random" ones are learnt one by one, which takes long for long texts
 
     >>> from searchkit import Scratch
     >>> Scratch(layers=2, width=32, heads=2).feed_forward
@@ -34,6 +42,7 @@ class Scratch:
     feed_forward: int = 256
     dropout: float = 0.1
     initializer_range: float = 0.02
+    positions: Literal["random", "sinusoidal"] = "random"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -43,12 +52,15 @@ class Scratch:
             raise StudyError(f"Scratch: dropout must be in [0, 1), got {self.dropout}")
         if not 0 < self.initializer_range < 1:
             raise StudyError(f"Scratch: initializer_range must be in (0, 1), got {self.initializer_range}")
+        if self.positions not in POSITIONS:
+            raise StudyError(unknown("positions", self.positions, POSITIONS))
         if self.width % self.heads:
             raise StudyError(f"Scratch: width must be a multiple of heads, got {self.width=}, {self.heads=}")
 
     def identity(self) -> dict[str, Any]:
         """Identity of the untrained model, as JSON."""
-        return {"scratch": asdict(self)}
+        fields = asdict(self)
+        return {"scratch": {name: fields[name] for name in fields if (name, fields[name]) != ("positions", "random")}}
 
     def reads_first_only(self, head: str) -> bool:
         """Return whether this kind of head sees each example's first token alone."""
@@ -90,4 +102,20 @@ class Scratch:
         kind = wanted.head.auto_class.removeprefix("AutoModel")
         model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
         name_outputs(model, wanted.labels, wanted.head)
+        if self.positions == "sinusoidal":
+            waves = sinusoids(max_length, self.width, AMPLITUDE * self.initializer_range)
+            model.stock.base_model.embeddings.position_embeddings.weight.data.copy_(waves)
         return model
+
+
+def sinusoids(count: int, width: int, amplitude: float) -> Tensor:
+    """(count, width) positions: sines, then cosines, of wavelengths from 2 pi to 2 pi * `LONGEST` in geometric steps.
+
+    >>> sinusoids(2, 4, 1.0)[0].tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    import torch
+
+    waves = torch.logspace(0, -math.log10(LONGEST), (width + 1) // 2)
+    angles = torch.arange(count)[:, None] * waves
+    return amplitude * torch.cat([angles.sin(), angles.cos()], 1)[:, :width]

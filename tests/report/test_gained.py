@@ -11,6 +11,7 @@ from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.report.gained import gained
 from searchkit.report.notes import notes
 from searchkit.report.results import UNREDUCED, Results
+from searchkit.report.summary import summary
 from tests.report.searches import staircase, unmeasurable
 
 TIMED = Objective("latency", "ms at batch 1", "lower", unmeasurable)
@@ -55,6 +56,11 @@ def test_the_fastest_within_a_point_is_named_with_what_it_gains_and_loses() -> N
         f"0.8 points lost: {FASTER.key}."
     )
     assert notes(front(SLOWER, FASTER, WORSE))[-1] == found.text
+    (written,) = summary(front(SLOWER, FASTER, WORSE))["gained"]
+    assert written["key"] == FASTER.key
+    assert written["quality"] == "accuracy"
+    assert written["speedup"] == pytest.approx({"value": 2.0, "low": 1 / 0.52, "high": 1 / 0.48})
+    assert (written["lost"], written["is_faster"]) == (pytest.approx(0.008), True)
 
 
 def test_a_front_that_is_no_faster_says_so() -> None:
@@ -67,6 +73,8 @@ def test_a_front_that_is_no_faster_says_so() -> None:
     (found,) = gained(front(WORSE))
     assert (found.member, found.is_faster) == (None, False)
     assert found.text == "No member is within one point of the unreduced accuracy."
+    (written,) = summary(front(WORSE))["gained"]
+    assert (written["key"], written["speedup"], written["lost"], written["is_faster"]) == (None, {}, None, False)
 
 
 def test_an_interval_that_holds_one_is_not_faster() -> None:

@@ -13,7 +13,7 @@ from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.loading import load_model
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
-from searchkit.tasks import Generated
+from searchkit.tasks import Generated, word_tokenizer
 from searchkit.training import FineTune, LengthDrop
 from searchkit.training.cache import Trained, fingerprint, train
 from searchkit.training.scratch import Scratch
@@ -110,3 +110,27 @@ def test_attention_dropout_can_be_set_whatever_a_family_calls_it(family: str, tm
 def test_an_impossible_attention_dropout_is_refused() -> None:
     with pytest.raises(StudyError, match=r"attention_dropout must be in \[0, 1\)"):
         Supernet(Scratch(), FineTune(), attention_dropout=1.0)
+
+
+def test_sinusoidal_positions_tell_neighbours_and_random_ones_keep_their_fingerprint() -> None:
+    """Of sinusoids the product of two positions depends on their distance alone; random ones have no such order."""
+    scratch = Scratch(layers=1, width=32, heads=2, feed_forward=8)
+    assert scratch.identity() == replace(scratch, positions="random").identity()
+    assert "positions" not in scratch.identity()["scratch"]
+    tokenizer = word_tokenizer(["a"])
+    products = {}
+    for positions in ("random", "sinusoidal"):
+        supernet = Supernet(replace(scratch, positions=positions), FineTune())
+        model = supernet.build(tokenizer, ("a", "b"), max_length=60, seed=0, head="classification")
+        weights = model.stock.base_model.embeddings.position_embeddings.weight.detach()
+        products[positions] = weights @ weights.T
+    near, further = (products["sinusoidal"].diagonal(step) for step in (1, 5))
+    torch.testing.assert_close(near, near[:1].expand(len(near)), rtol=1e-4, atol=1e-6)
+    assert near[0] > further.max()
+    assert products["random"].diagonal(1).std() > 0.1 * products["random"].diagonal().mean()
+    assert replace(scratch, positions="sinusoidal").identity() != scratch.identity()
+
+
+def test_unknown_positions_are_refused() -> None:
+    with pytest.raises(StudyError, match="positions"):
+        Scratch(positions="learned")  # type: ignore[arg-type]
