@@ -12,8 +12,7 @@ padded to their longest where the runtime needs that.
 speedup: over unreduced in the same runtime and precision, with its 95 % interval; speedup_over_stock: over stock
 transformers; over_fp32: over unreduced in the same runtime in fp32. macs_speedup: unreduced by reduced MACs of the
 timed texts; realised: speedup / macs_speedup. reported: the speed-up that `searchkit measure` gave before, for the
-whole front in this runtime at batch 1; kept: speedup / reported. accuracy: on the report split, of what this runtime
-predicts.
+whole front in the lean pass; kept: speedup / reported. accuracy: on the report split, of what this runtime predicts.
 """
 
 from __future__ import annotations
@@ -111,8 +110,8 @@ def searched(task: str, runs: Path) -> Path:
 class Served:
     """The chosen member of a run, in every runtime.
 
-    model: the shipped one, as transformers loads it; texts: of the report split; reported: the member's speed-ups as
-    the run's front was measured, by runtime and precision
+    model: the shipped one, as transformers loads it; texts: of the report split; reported: the member's speed-up in the
+    lean pass, as the run's front was measured
     """
 
     bench: SupernetBench
@@ -121,7 +120,7 @@ class Served:
     tokenizer: Any
     model: Any
     texts: Sequence[str]
-    reported: dict[tuple[str, str], float]
+    reported: float
     threads: int
 
     @classmethod
@@ -213,14 +212,13 @@ class Served:
             }
             if plan == "chosen":
                 row |= {"speedup": over[0], "low": over[1], "high": over[2], "macs_speedup": round(saved, 3)}
-                row |= {"realised": round(over[0] / saved, 3), **self._kept(key, batch, scope, over[0])}
+                row |= {"realised": round(over[0] / saved, 3), **self._kept(key, scope, over[0])}
             yield {**row, "contended": timed.contended}
 
-    def _kept(self, key: Key, batch: int, scope: str, speedup: float) -> dict[str, float]:
-        said = self.reported.get(key[:2], 0.0)
-        if not said or batch > 1 or scope != "model":
+    def _kept(self, key: Key, scope: str, speedup: float) -> dict[str, float]:
+        if key[0] != "lean" or scope != "model":
             return {}
-        return {"reported": round(said, 3), "kept": round(speedup / said, 3)}
+        return {"reported": round(self.reported, 3), "kept": round(speedup / self.reported, 3)}
 
     def _batches(self, batch: int) -> list[NDArray[np.int64]]:
         """Numbers of the examples of each batch: of single ones spread over the lengths, of others as they come."""
@@ -310,22 +308,13 @@ def chosen_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def reported(folder: Path, key: str, threads: int) -> dict[tuple[str, str], float]:
-    """Speed-ups of a member at batch 1 as `searchkit measure` tells them, by runtime and precision."""
+def reported(folder: Path, key: str, threads: int) -> float:
+    """Speed-up of a member at batch 1 in PyTorch as `searchkit measure` tells it."""
     conditions = Conditions(runs=folder.parent, device="cpu", dtype="fp32", threads=threads)
-    found = {}
-    for runtime, precision in (("lean", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")):
-        measured = measure(
-            Folder(folder),
-            conditions,
-            runtime="pytorch" if runtime == "lean" else runtime,
-            int8=precision == "int8",
-            progress=tell(f"measure {runtime} {precision}"),
-        )
-        outcome = next(trial.outcome for trial in measured.trials if trial.key == key)
-        assert isinstance(outcome, Measured)
-        found[runtime, precision] = float(outcome.estimates["latency"].beside["speedup"])
-    return found
+    measured = measure(Folder(folder), conditions, runtime="pytorch", progress=tell("measure"))
+    outcome = next(trial.outcome for trial in measured.trials if trial.key == key)
+    assert isinstance(outcome, Measured)
+    return float(outcome.estimates["latency"].beside["speedup"])
 
 
 if __name__ == "__main__":
