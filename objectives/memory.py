@@ -33,6 +33,8 @@ def memory(batch_size: int = 1, *, length: int | None = None, batches: int = 5) 
 
 
 def _memory(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> Estimate:
+    for side in (subject, subject.reference):  # what is made once, such as copies of weights, is no pass's
+        side.forward(real_batches(side, batch_size, length, 1)[0])
     peaks, unreduced = (
         [_peak_mib(side, tokens) for tokens in real_batches(side, batch_size, length, batches)]
         for side in (subject, subject.reference)

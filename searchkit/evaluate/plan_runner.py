@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -14,6 +14,7 @@ from searchkit.evaluate.energy import environment_of
 from searchkit.evaluate.passes import Passes, passes_over
 from searchkit.evaluate.split import Split
 from searchkit.records import Candidate, Scalar
+from searchkit.reduction.device import ONE_TEXT_IN_FP32
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
@@ -22,10 +23,18 @@ from searchkit.training.recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class PlanRunner:
-    """Model in evaluation mode, on its device, and the recipe that trained it."""
+    """Model in evaluation mode, on its device, and the recipe that trained it.
+
+    alone: makes the same model in float32, where one text alone is passed in that (`alone_in_fp32`)
+    """
 
     model: AdaptiveModel
     recipe: Recipe
+    alone: Callable[[], AdaptiveModel] | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def _for_one(self) -> AdaptiveModel:
+        return self.model if self.alone is None else self.alone()
 
     @cached_property
     def device(self) -> torch.device:
@@ -34,7 +43,7 @@ class PlanRunner:
     @cached_property
     def environment(self) -> Mapping[str, Scalar]:
         """Environment of every number that is measured with this model."""
-        return environment_of(self.model)
+        return {**environment_of(self.model), **({} if self.alone is None else ONE_TEXT_IN_FP32)}
 
     @property
     def unreduced(self) -> ReductionPlan:
@@ -50,7 +59,8 @@ class PlanRunner:
     def forward(self, tokens: Tokens, plan: ReductionPlan) -> Tensor:
         """Float32 logits (B, C), or (T, C) of every token, of one pass over a batch alone, as deployed."""
         with torch.inference_mode():
-            return self.model(tokens, plan).logits.float()  # type: ignore[no-any-return]
+            model = self._for_one if tokens.layout.only else self.model
+            return model(tokens, plan).logits.float()  # type: ignore[no-any-return]
 
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over a split; a plan's result depends neither on the others nor on the cache."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.plan_runner import PlanRunner, Rival
 from searchkit.evaluate.split import Split
-from searchkit.reduction.device import device_of, dtype_of
+from searchkit.reduction.device import alone_in_fp32, device_of, dtype_of
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 
+Weights = Mapping[str, NDArray[np.float32]]  # by name
 MakeRunner = Callable[[AdaptiveModel, Recipe], PlanRunner]
 
 
@@ -90,7 +92,7 @@ class SupernetWorkbench:
             torch.set_num_threads(self.threads)
         model = self._model(self.config, self.weights)
         return SupernetBench(
-            self.runner(model, self.recipe),
+            self._run_by(self.runner, model, self.config, self.weights),
             self.data,
             self.padded_to,
             self.token_budget,
@@ -102,17 +104,30 @@ class SupernetWorkbench:
             {key: self._rival(parts, model) for key, parts in self.rivals.items()},
         )
 
-    def _model(self, config: Mapping[str, Any], weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
+    def _model(self, config: Mapping[str, Any], weights: Weights) -> AdaptiveModel:
         device = device_of(self.device)
         return _model(config, self.head, weights).to(device, dtype_of(self.dtype, device)).frozen()
 
+    def _run_by(
+        self, kind: MakeRunner, model: AdaptiveModel, config: Mapping[str, Any], weights: Weights
+    ) -> PlanRunner:
+        runner = kind(model, self.recipe)
+        if kind is not PlanRunner or not alone_in_fp32(self.dtype, runner.device):
+            return runner
+        return replace(runner, alone=partial(_in_fp32, config, self.head, weights))
+
     def _rival(self, parts: RivalParts, supernet: AdaptiveModel) -> Rival:
         model = supernet if parts.config is None else self._model(parts.config, parts.weights)
-        runner = (parts.runner or self.runner)(model, self.recipe)
+        config, weights = (self.config, self.weights) if parts.config is None else (parts.config, parts.weights)
+        runner = self._run_by(parts.runner or self.runner, model, config, weights)
         return Rival(runner, Split(parts.data or self.data, runner.device, self.token_budget))
 
 
-def _model(config: Mapping[str, Any], head: str, weights: Mapping[str, NDArray[np.float32]]) -> AdaptiveModel:
+def _in_fp32(config: Mapping[str, Any], head: str, weights: Weights) -> AdaptiveModel:
+    return _model(config, head, weights).frozen()
+
+
+def _model(config: Mapping[str, Any], head: str, weights: Weights) -> AdaptiveModel:
     import transformers
 
     stock = getattr(transformers, HEADS[head].auto_class).from_config(

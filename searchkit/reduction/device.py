@@ -23,6 +23,7 @@ ARITHMETIC: Final = (
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_DEFAULT_FPMATH_MODE",
 )
+ONE_TEXT_IN_FP32: Final = {"one text": "fp32"}  # in the environment of a run whose batches are in another format
 DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -63,6 +64,14 @@ def dtype_of(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise StudyError("--dtype 'fp16' needs a GPU; on a CPU use fp32 or bf16")
     return DTYPES[name]
+
+
+def alone_in_fp32(name: str, device: torch.device) -> bool:
+    """Return whether one text alone is passed in float32 where `auto` chose bf16 for batches: on a CPU.
+
+    A shipped folder computes in that, and the pass for single texts knows it alone (docs/decisions/lean-pass.md).
+    """
+    return name == "auto" and device.type == "cpu" and dtype_of(name, device) != torch.float32
 
 
 def _check_exact(device: torch.device, name: str) -> None:

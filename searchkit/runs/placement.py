@@ -12,7 +12,14 @@ import torch
 from searchkit.errors import StudyError
 from searchkit.evaluate.ray_cluster import Resources
 from searchkit.records import Scalar
-from searchkit.reduction.device import device_of, dtype_of, environment, name_of
+from searchkit.reduction.device import (
+    ONE_TEXT_IN_FP32,
+    alone_in_fp32,
+    device_of,
+    dtype_of,
+    environment,
+    name_of,
+)
 from searchkit.runs.config import Conditions
 
 
@@ -79,7 +86,8 @@ class Placement:
     def environment(self) -> dict[str, Scalar]:
         """Environment of numbers that this process measures."""
         device = device_of(self.worker_device)
-        return {**environment(device, dtype_of(self.dtype, device)), "threads": self.threads}
+        own = environment(device, dtype_of(self.dtype, device))
+        return {**own, "threads": self.threads, **(ONE_TEXT_IN_FP32 if alone_in_fp32(self.dtype, device) else {})}
 
 
 def _gpus(conditions: Conditions) -> float:

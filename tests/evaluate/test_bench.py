@@ -23,7 +23,11 @@ from searchkit.evaluate.passes import passes_over
 from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.ray import MOST, _share
 from searchkit.evaluate.trial import even, measure_together, neighbours
+from searchkit.evaluate.workbench import SupernetWorkbench
 from searchkit.records import Measured
+from searchkit.reduction import model as model_module
+from searchkit.runs.config import Conditions
+from searchkit.runs.placement import Placement
 from searchkit.tasks import Generated, GeneratedQuestions, word_tokenizer
 from searchkit.tasks.windows import encode_questions
 from searchkit.training import LengthDrop
@@ -259,3 +263,37 @@ def test_a_candidate_becomes_a_plan_once(monkeypatch: pytest.MonkeyPatch) -> Non
     trials = list(measure_together([Ask(n, one) for n, one in enumerate(CANDIDATES)], own, [accuracy, macs]))
     assert {trial.status for trial in trials} == {"pruned", "measured"}
     assert planned == CANDIDATES
+
+
+@pytest.mark.parametrize(("dtype", "alone"), [("auto", True), ("bf16", False), ("fp32", False)])
+def test_one_text_is_passed_in_float32_where_auto_takes_bf16_for_batches(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, alone: bool
+) -> None:
+    """As a shipped folder does; who asks for a number format gets it."""
+    monkeypatch.setattr("searchkit.reduction.device.fast_in_bf16", lambda _: True)
+    whole = bench("classification")
+    weights = {name: tensor.numpy() for name, tensor in whole.model.state_dict().items()}
+    config = whole.model.stock.config.to_dict()
+    made = SupernetWorkbench(config, "classification", weights, LengthDrop(), whole.data, 28, dtype=dtype)
+    one, several = (whole.split.tokens(np.arange(count)) for count in (1, 3))
+    calls: list[int] = []
+    encode_alone = model_module.encode_alone
+
+    def counted(*given: Any, **more: Any) -> Any:
+        calls.append(1)
+        return encode_alone(*given, **more)
+
+    monkeypatch.setattr(model_module, "encode_alone", counted)
+    built = made.build()
+    chosen = built.subject(CANDIDATES[2])
+    logits, expected = chosen.forward(one), whole.runner.forward(one, chosen.plan)
+    assert (len(calls) == 2) == (dtype != "bf16")  # `expected` is one of them
+    assert torch.allclose(logits, expected, atol=1e-5, rtol=0) == (dtype != "bf16")
+    assert built.environment["dtype"] == ("fp32" if dtype == "fp32" else "bf16")
+    assert built.environment.get("one text") == ("fp32" if alone else None)
+    before = len(calls)
+    chosen.forward(several)
+    assert len(calls) == before
+    assert next(built.model.parameters()).dtype == (torch.float32 if dtype == "fp32" else torch.bfloat16)
+    placed = Placement.of(Conditions(device="cpu", dtype=dtype)).environment
+    assert placed.get("one text") == built.environment.get("one text")
