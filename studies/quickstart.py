@@ -1,4 +1,4 @@
-"""A first study: a small encoder, trained from nothing on generated documents; runs offline in two minutes."""
+"""A first study: a small encoder, trained from nothing on generated documents; runs offline in a few minutes."""
 
 from objectives import accuracy, latency, macs
 from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
