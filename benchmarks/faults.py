@@ -112,11 +112,9 @@ def cluster_faults(times: int) -> Iterator[Row]:
     with cluster() as nodes:
 
         def worker() -> None:
-            processes = [
-                process
-                for process in psutil.process_iter(["cmdline"])
-                if "ray::_Worker" in " ".join(process.info["cmdline"] or [])
-            ]
+            raylets = [node.all_processes["raylet"][0].process.pid for node in nodes.list_all_nodes()]
+            started = [process for pid in raylets for process in psutil.Process(pid).children(recursive=True)]
+            processes = [process for process in started if "ray::_Worker" in " ".join(process.cmdline())]
             if processes:
                 chance.choice(processes).send_signal(signal.SIGKILL)
 

@@ -43,7 +43,7 @@ def main() -> None:
             "unreduced_accuracy": unreduced,
             "evaluations": summary["evaluations"],
             "speedup": fastest["speedup"],
-            "points_lost": None if fastest["lost"] is None else 100 * fastest["lost"],
+            "points_lost": fastest["lost"] and {end: 100 * value for end, value in fastest["lost"].items()},
             "is_faster": fastest["is_faster"],
             "constant_ratio": summary["constant_ratio"],
         },

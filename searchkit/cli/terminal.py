@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def show(results: Results, folder: Path | str) -> None:
     say(f"front.csv, summary.json, trials.parquet and plots are in {folder}")
     faster = [each.member.key for each in gained(results) if each.is_faster and each.member]
     if faster:
-        say(f"searchkit ship {folder} --key {faster[0]} --to DIR writes a folder that serves it")
+        say(f"searchkit ship {shlex.quote(str(folder))} --key {faster[0]} --to DIR writes a folder that serves it")
 
 
 def show_text(text: str) -> None:

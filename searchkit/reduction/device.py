@@ -23,7 +23,8 @@ ARITHMETIC: Final = (
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_DEFAULT_FPMATH_MODE",
 )
-ONE_TEXT_IN_FP32: Final = {"one text": "fp32"}  # in the environment of a run whose batches are in another format
+ONE_TEXT: Final = "one text"  # its format in the environment of a run whose batches are in another one
+ONE_TEXT_IN_FP32: Final = {ONE_TEXT: "fp32"}
 DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from searchkit.front import losses_of
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Trial
+from searchkit.report.paired import Difference, between
 from searchkit.report.results import Results, estimates, is_timed
 
 POINT: Final = 0.01  # of a fraction, or share of another quality's value, that a member may lose
@@ -36,9 +37,10 @@ class Gained:
         return 1 / value, 1 / high, 1 / low
 
     @property
-    def lost(self) -> float:
-        """Loss of quality against the unreduced model, in the objective's unit; negative where the member is better."""
-        return _loss(self.quality, self.own) - _loss(self.quality, self.whole)
+    def lost(self) -> Difference:
+        """Quality lost against the unreduced model, in the objective's unit; negative where the member is better."""
+        better, worse = (self.whole, self.own) if self.quality.better == "higher" else (self.own, self.whole)
+        return between(better[self.quality.name], worse[self.quality.name])
 
     @property
     def is_faster(self) -> bool:
@@ -50,12 +52,12 @@ class Gained:
         timed, speedup = {**self.timed.describe(), "quality": self.quality.name}, {}
         if self.member is not None:
             speedup = dict(zip(("value", "low", "high"), self.speedup, strict=True))
-        key, lost = (self.member.key, self.lost) if self.member is not None else (None, None)
+        key, lost = (self.member.key, asdict(self.lost)) if self.member is not None else (None, None)
         return {**timed, "key": key, "speedup": speedup, "lost": lost, "is_faster": self.is_faster}
 
     @property
     def text(self) -> str:
-        """One sentence: `1.52 (1.48 to 1.55) times as fast as unreduced at batch 1 in PyTorch, 0.4 points lost: ...`"""
+        """One sentence: `... 1.52 (1.48 to 1.55) times as fast as unreduced ..., 0.4 (-0.2 to 1) points lost ...`"""
         where = self.timed.unit.removeprefix("ms ")
         where += "" if "Runtime" in where else " in PyTorch"
         point = "one point" if self.quality.unit == "fraction" else "one percent"
@@ -71,9 +73,10 @@ class Gained:
 
     @property
     def _lost(self) -> str:
-        amount = 100 * self.lost if self.quality.unit == "fraction" else self.lost
-        unit = " points" if self.quality.unit == "fraction" else f" {self.quality.name}"
-        return f"{abs(amount):.2g}{unit} {'lost' if amount > 0 else 'won'}" if amount else "nothing lost"
+        times, unit = (100, "points") if self.quality.unit == "fraction" else (1, self.quality.name)
+        value, low, high = self.lost.value, self.lost.low, self.lost.high
+        interval = "" if low is None or high is None else f" ({times * low:.2g} to {times * high:.2g})"
+        return f"{times * value:.2g}{interval} {unit} lost on the report split"
 
 
 def gained(results: Results) -> Iterator[Gained]:

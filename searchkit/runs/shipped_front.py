@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from searchkit import __version__
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Estimate, Measured, Trial
+from searchkit.reduction.device import ONE_TEXT
 from searchkit.report.results import Results
 from searchkit.runs.session import Session
 from searchkit.ship.shipment import Shipment
@@ -72,12 +73,14 @@ def measured_of(trial: Trial | None, results: Results) -> dict[str, Any]:
 
 
 def _latency(trial: Trial, objective: Objective, estimate: Estimate) -> dict[str, Any]:
-    environment = trial.environment
+    environment, batch = trial.environment, int(estimate.beside.get("batch_size", 1))
+    own = environment.get(ONE_TEXT) if batch == 1 else None
+    dtype = str(own or environment.get("dtype", "fp32"))
     setting = {
         "device": str(environment.get("device", "cpu")).split(":")[0],
-        "dtype": DTYPES.get(str(environment.get("dtype")), str(environment.get("dtype", "float32"))),
+        "dtype": DTYPES.get(dtype, dtype),
         "threads": environment.get("threads"),
         "runtime": environment.get("runtime", "pytorch"),
-        "batch": int(estimate.beside.get("batch_size", 1)),
+        "batch": batch,
     }
     return {"setting": setting, "ms": estimate.value, "speedup": estimate.beside.get("speedup")}

@@ -20,7 +20,7 @@ from searchkit.cli.options import parameters
 from searchkit.errors import DataError, SearchkitError, StoreError, StudyError
 from searchkit.runs.calibration import calibrated
 from searchkit.runs.config import Conditions
-from searchkit.runs.folder import Folder, stored_objectives
+from searchkit.runs.folder import Folder, stored_objectives, stored_rivals
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import _converted, load
 from searchkit.storage.address import StorageAddress
@@ -160,11 +160,17 @@ def test_a_run_folders_record_is_read_or_refused(tmp_path: Path, data: Json) -> 
     folder = Folder(tmp_path)
     full = {"description": {"name": "a"}, "fingerprint": "f", "file": "s.py", "parameters": {}, "storage": None}
     full |= {"objectives": [], "front_objectives": [], "evaluations": 5}
-    for written in (data, full | data if isinstance(data, dict) else data, full | {"objectives": data}):
+    for written in (
+        data,
+        full | data if isinstance(data, dict) else data,
+        full | {"objectives": data},
+        full | {"rivals": data},
+    ):
         folder.study.write_text(json.dumps(written))
         found = own_error(folder.read, StoreError)
         if found is not None:
             own_error(lambda found=found: stored_objectives(found), StoreError)
+            own_error(lambda found=found: stored_rivals(found), StoreError)
 
 
 @FEW

@@ -18,15 +18,19 @@ import searchkit
 from searchkit.cli import app
 from searchkit.errors import DataError, StoreError, StudyError
 from searchkit.evaluate.timing import Protocol
+from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
+from searchkit.reduction.device import ONE_TEXT
 from searchkit.runs import shipping
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
 from searchkit.runs.remeasure import measure
+from searchkit.runs.shipped_front import measured_of
 from searchkit.runs.shipping import Shipped, ship
 from searchkit.runs.study_file import load
 from searchkit.ship import check, speed
 from searchkit.ship.onnx_runtime import OnnxModel
+from tests.report.searches import staircase
 from tests.studies import small_study
 
 
@@ -209,3 +213,19 @@ def test_the_command_tells_what_was_gained_and_where_it_is(
     assert lines[-1] == f"how to load it: {tmp_path / 'out/README.md'}"
     assert said("--to", str(tmp_path / "out"))[0].endswith("it exists; name a new folder, or remove it first")
     assert said("--to", str(tmp_path / "stock"), "--format", "stock")[0].startswith("the unreduced model is in")
+
+
+@pytest.mark.parametrize(
+    ("environment", "batch", "dtype"),
+    [
+        ({"dtype": "bf16", ONE_TEXT: "fp32"}, 1, "float32"),
+        ({"dtype": "bf16", ONE_TEXT: "fp32"}, 8, "bfloat16"),
+        ({"dtype": "bf16"}, 1, "bfloat16"),
+        ({"dtype": "int8", "runtime": "onnxruntime"}, 1, "int8"),
+    ],
+)
+def test_a_shipped_latency_names_the_format_that_was_timed(environment: dict[str, Any], batch: int, dtype: str) -> None:
+    timed = Estimate(3.0, 0.1, 10, {"batch_size": float(batch), "speedup": 1.5})
+    trial = Trial(Ask(0, Candidate.of(lengths=(0.5,))), Measured({"latency": timed}), 0.1, environment)
+    (found,) = measured_of(trial, staircase())["latency"]
+    assert (found["setting"]["dtype"], found["setting"]["batch"]) == (dtype, batch)
