@@ -54,7 +54,7 @@ def test_the_fastest_within_a_point_is_named_with_what_it_gains_and_loses() -> N
     assert found.speedup == pytest.approx((2.0, 1 / 0.52, 1 / 0.48))
     assert found.lost.value == pytest.approx(0.008)
     assert found.text == (
-        "The fastest member within one point is 2.00 (1.92 to 2.08) times as fast as unreduced at batch 1 in PyTorch, "
+        "The fastest member within one point has passes 2.00 (1.92 to 2.08) times as fast as unreduced at batch 1 in PyTorch, "
         f"0.8 points lost on the report split: {FASTER.key}."
     )
     assert notes(front(SLOWER, FASTER, WORSE))[-1] == found.text
@@ -69,7 +69,7 @@ def test_a_front_that_is_no_faster_says_so() -> None:
     (found,) = gained(front(SLOWER, WORSE))
     assert not found.is_faster
     assert found.text == (
-        "No member within one point of the unreduced accuracy is surely faster; the best is 0.91 (0.89 to "
+        "No member within one point of the unreduced accuracy is surely faster; the best has passes 0.91 (0.89 to "
         "0.93) times as fast as unreduced at batch 1 in PyTorch."
     )
     (found,) = gained(front(WORSE))
