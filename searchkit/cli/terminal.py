@@ -52,9 +52,8 @@ def show(results: Results, folder: Path | str) -> None:
     say(f"front.csv, summary.json, trials.parquet and plots are in {folder}")
     faster = [each.member.key for each in gained(results) if each.is_faster and each.member]
     if faster:
-        say(
-            f"searchkit ship {shlex.quote(str(folder))} --key {faster[0]} --to DIR writes a folder that serves it, and times calls of it"
-        )
+        command = f"searchkit ship {shlex.quote(str(folder))} --key {faster[0]} --to DIR"
+        say(f"{command} writes a folder that serves it, and times calls of it")
 
 
 def show_text(text: str) -> None:

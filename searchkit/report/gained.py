@@ -57,7 +57,7 @@ class Gained:
 
     @property
     def text(self) -> str:
-        """One sentence, of passes alone: `... 1.52 (1.48 to 1.55) times as fast as unreduced ..., 0.4 (-0.2 to 1) points lost ...`"""
+        """One sentence: `... passes 1.52 (1.48 to 1.55) times as fast as unreduced, 0.4 (-0.2 to 1) points lost ...`"""
         where = self.timed.unit.removeprefix("ms ")
         where += "" if "Runtime" in where else " in PyTorch"
         point = "one point" if self.quality.unit == "fraction" else "one percent"
@@ -66,7 +66,8 @@ class Gained:
         value, low, high = self.speedup
         speed = f"{value:.2f} ({low:.2f} to {high:.2f}) times as fast as unreduced {where}"
         if not self.is_faster:
-            return f"No member within {point} of the unreduced {self.quality.name} is surely faster; the best has passes {speed}."
+            near = f"within {point} of the unreduced {self.quality.name}"
+            return f"No member {near} is surely faster; the best has passes {speed}."
         return f"The fastest member within {point} has passes {speed}, {self._lost}: {self.member.key}."
 
     @property

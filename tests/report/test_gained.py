@@ -54,8 +54,8 @@ def test_the_fastest_within_a_point_is_named_with_what_it_gains_and_loses() -> N
     assert found.speedup == pytest.approx((2.0, 1 / 0.52, 1 / 0.48))
     assert found.lost.value == pytest.approx(0.008)
     assert found.text == (
-        "The fastest member within one point has passes 2.00 (1.92 to 2.08) times as fast as unreduced at batch 1 in PyTorch, "
-        f"0.8 points lost on the report split: {FASTER.key}."
+        "The fastest member within one point has passes 2.00 (1.92 to 2.08) times as fast as unreduced at batch 1 in "
+        f"PyTorch, 0.8 points lost on the report split: {FASTER.key}."
     )
     assert notes(front(SLOWER, FASTER, WORSE))[-1] == found.text
     (written,) = summary(front(SLOWER, FASTER, WORSE))["gained"]
