@@ -9,6 +9,7 @@ once per process, so that candidates that were timed at different moments compar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -23,9 +24,11 @@ from searchkit.evaluate.energy import Meter, meter
 from searchkit.evaluate.timing import Protocol, Timed, in_turns
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Estimate
+from searchkit.reduction.device import threads_of_torch
 
 LAP_S: Final = 0.5  # in which all sides take their turns on one batch: a moment, in which a machine stays as it is
 WARM_UP: Final = 1  # rounds before passes are timed to see how many candidates fit into that
+MOST_THREADS: Final = 1024
 RUNTIMES: Final = ("pytorch", "onnxruntime")
 TOGETHER: Final = 6  # candidates in ONNX Runtime that take turns: each may need a session, with a copy of the weights,
 ROOM: Final = 1 << 31  # or more, if so many bytes hold their copies
@@ -43,6 +46,7 @@ def latency(
     during_search: Literal["measured", "modelled"] = "measured",
     runtime: Literal["pytorch", "onnxruntime"] = "pytorch",
     int8: bool = False,
+    threads: int = 0,
 ) -> Objective:
     """Milliseconds per batch of `batch_size` examples, averaged over `batches` batches of real examples.
 
@@ -53,14 +57,18 @@ def latency(
     "modelled" looks costs up in a table that is measured on the device before the search (`objectives.latency_model`),
     and measures the final front alone. runtime: "onnxruntime" times the exported graph on the CPU, in float32 or, with
     int8, with quantised products, and the report's quality is then that of the graphs; needs `searchkit[onnx]`.
+    threads: of the CPU while passes are timed, as one process that serves has them; 0 for those of the run.
 
     >>> latency(batch_size=32, length=128).unit
     'ms at batch 32 of 128 tokens'
     >>> latency(runtime="onnxruntime", int8=True).unit
     'ms at batch 1 in ONNX Runtime, int8'
+    >>> latency(threads=1).unit
+    'ms at batch 1 on 1 thread'
     """
     check_batches("latency", batch_size, length, batches)
     check_count("latency: rounds", rounds, least=3)
+    check_count("latency: threads", threads, MOST_THREADS, least=0)
     protocol = Protocol(width, budget_s, min_round_interval_s, fewest=rounds, most=max(200, rounds))
     together = partial(
         _latencies if runtime == "pytorch" else _in_groups,
@@ -68,9 +76,10 @@ def latency(
         length=length,
         batches=batches,
         protocol=protocol,
+        threads=threads,
     )
     tokens = "" if length is None else f" of {length} tokens"
-    unit = f"ms at batch {batch_size}{tokens}{_in_words(runtime, int8)}"
+    unit = f"ms at batch {batch_size}{tokens}{_in_words(runtime, int8)}{_on(threads)}"
     with_batch = partial(
         latency,
         batch_size=batch_size,
@@ -80,9 +89,12 @@ def latency(
         width=width,
         budget_s=budget_s,
         min_round_interval_s=min_round_interval_s,
+        threads=threads,
     )
-    at_once = partial(_at_once, batch_size=batch_size, length=length, batches=batches)
-    timing = Timing(together=together, at_once=at_once, with_batch=with_batch, runtime=runtime, int8=int8)
+    at_once = partial(_at_once, batch_size=batch_size, length=length, batches=batches, threads=threads)
+    timing = Timing(
+        together=together, at_once=at_once, with_batch=with_batch, runtime=runtime, int8=int8, threads=threads
+    )
     measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":
         return measured
@@ -90,7 +102,12 @@ def latency(
         raise StudyError(unknown("during_search", during_search, ("measured", "modelled")))
     if length is not None:
         raise StudyError("latency: what is modelled is the time of the examples as they are; leave length out")
-    return modelled(measured, batch_size, batches)
+    return modelled(measured, batch_size, batches, threads)
+
+
+def _on(threads: int) -> str:
+    """Threads as part of a unit; nothing for those of the run."""
+    return "" if not threads else f" on {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _in_words(runtime: str, int8: bool) -> str:
@@ -108,16 +125,17 @@ def _alone(together: partial[list[Estimate]], subject: Subject) -> Estimate:
     return estimate
 
 
-def _at_once(subject: Subject, *, batch_size: int, length: int | None, batches: int) -> int:
+def _at_once(subject: Subject, *, batch_size: int, length: int | None, batches: int, threads: int) -> int:
     """Number of candidates whose passes over one batch take `LAP_S` seconds, if they take as long as unreduced."""
 
     def count() -> int:
         whole = subject.reference
         inputs = real_batches(whole, batch_size, length, batches)
-        rounds = [[seconds(whole, tokens) for tokens in inputs] for _ in range(WARM_UP + 1)]
+        with threads_of_torch(threads):
+            rounds = [[seconds(whole, tokens) for tokens in inputs] for _ in range(WARM_UP + 1)]
         return int(LAP_S / max(float(np.median(rounds[-1])), 1e-9))
 
-    return subject.remembered(("latency, at once", batch_size, length, batches), count)
+    return subject.remembered(("latency, at once", batch_size, length, batches, threads), count)
 
 
 def _in_groups(subjects: Sequence[Subject], **settings: Any) -> list[Estimate]:
@@ -128,7 +146,7 @@ def _in_groups(subjects: Sequence[Subject], **settings: Any) -> list[Estimate]:
 
 
 def _latencies(
-    subjects: Sequence[Subject], *, batch_size: int, length: int | None, batches: int, protocol: Protocol
+    subjects: Sequence[Subject], *, batch_size: int, length: int | None, batches: int, protocol: Protocol, threads: int
 ) -> list[Estimate]:
     """Estimate the latency of each subject; all are of one bench."""
     first = subjects[0]
@@ -144,10 +162,14 @@ def _latencies(
         joules[side] += energy.read() - before
         return took
 
-    timed = in_turns(visit, len(sides), count, protocol)
+    with threads_of_torch(threads):
+        timed = in_turns(visit, len(sides), count, protocol)
     visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * count
-    reference_ms = first.remembered(("latency", batch_size, length, batches), lambda: 1e3 * float(timed.typical[0]))
-    return [_estimate(timed, side, batch_size, reference_ms, energy, joules / visits) for side in range(1, len(sides))]
+    known = ("latency", batch_size, length, batches, threads)
+    reference_ms = first.remembered(known, lambda: 1e3 * float(timed.typical[0]))
+    found = [_estimate(timed, side, batch_size, reference_ms, energy, joules / visits) for side in range(1, len(sides))]
+    own = {"threads": float(threads)} if threads else {}
+    return [replace(estimate, beside={**estimate.beside, **own}) for estimate in found]
 
 
 def _estimate(

@@ -21,6 +21,7 @@ from searchkit.errors import StudyError
 from searchkit.evaluate.timing import Protocol, in_turns
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Candidate, Estimate
+from searchkit.reduction.device import threads_of_torch
 from searchkit.reduction.trace import Trace
 
 PRICES: Final = (
@@ -39,7 +40,7 @@ HELD_OUT: Final = 3  # every third candidate
 Floats = NDArray[np.float64]
 
 
-def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
+def modelled(measured: Objective, batch_size: int, batches: int, threads: int) -> Objective:
     """Objective that reads a table during the search; the final front is timed."""
     timing = measured.timing or Timing()
     return Objective(
@@ -53,21 +54,28 @@ def modelled(measured: Objective, batch_size: int, batches: int) -> Objective:
             with_batch=timing.with_batch,
             runtime=timing.runtime,
             int8=timing.int8,
-            calibrate=partial(calibrated, batch_size=batch_size, batches=batches),
+            threads=threads,
+            calibrate=partial(calibrated, batch_size=batch_size, batches=batches, threads=threads),
             final=measured,
         ),
     )
 
 
 def calibrated(
-    subject_of: Callable[[Candidate], Subject], candidates: Sequence[Candidate], *, batch_size: int, batches: int
+    subject_of: Callable[[Candidate], Subject],
+    candidates: Sequence[Candidate],
+    *,
+    batch_size: int,
+    batches: int,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """Fit the prices in milliseconds, with their error on held-out candidates.
 
     kendall_tau: of the order of the held-out candidates; relative_error: their mean |modelled - measured| / measured.
     """
     subjects = [subject_of(candidate) for candidate in (Candidate.of(baseline="unreduced"), *dict.fromkeys(candidates))]
-    measured = times_of(subjects, batch_size, batches)  # (P, J)
+    with threads_of_torch(threads):
+        measured = times_of(subjects, batch_size, batches)  # (P, J)
     work = np.array([_work_of(subject, batch_size, batches) for subject in subjects])  # (P, J, K)
     held_out = np.arange(len(subjects)) % HELD_OUT == HELD_OUT - 1
     prices = fitted(work[~held_out], measured[~held_out])

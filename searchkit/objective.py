@@ -128,7 +128,7 @@ class Timing:
     calibrate: makes, once per run, a table (JSON) from a function of candidates to subjects and from candidates of the
     space; `measure` finds it in `subject.tables` under the objective's name. final: takes the objective's place on the
     report split, under the same name. runtime, int8: in which `subject.forward` has to run, None where any will do;
-    `with_batch` then takes these two as well.
+    `with_batch` then takes these two and `threads` as well. threads: of the CPU while it is measured, 0 for the run's.
     """
 
     exclusive: bool = True
@@ -139,6 +139,7 @@ class Timing:
     final: Objective | None = None
     runtime: str | None = None
     int8: bool = False
+    threads: int = 0
 
 
 @dataclass(frozen=True)

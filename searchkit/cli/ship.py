@@ -37,7 +37,8 @@ def ship_command(
     ] = "pytorch",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the products of --format onnx to int8.")] = False,
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads that it is timed with; 0: as many as torch takes.")
+        int, typer.Option(min=0, help="CPU threads that it is timed with; 0: the study's for its latency, or torch's.")
+        typer.Option(min=0, help="CPU threads that it is timed with; 0: those of the study's latency, or torch's own."),
     ] = 0,
 ) -> None:
     """Write a member of a finished run's front as a folder that serves it; test it, and tell how fast it is.

@@ -70,8 +70,6 @@ def pack(
         tokens = Tokens.of_padded(input_ids, mask, token_type_ids)
     except ValueError:
         raise InputError(_odd_mask(mask)) from None
-    if not bool(mask[:, 0].all()):
-        raise InputError(_odd_mask(mask))
     if tokens.layout.longest > limit:
         raise InputError(
             f"an example has {tokens.layout.longest} tokens, the encoder takes {limit}: call the tokenizer, or the "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
 from searchkit._internal.checks import json_number, json_of
 from searchkit.errors import QUOTED, DataError, one_line, unknown
 from searchkit.hf.errors import BudgetError
+from searchkit.hf.inputs import marks_needed
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.plan_record import plan_of
 from searchkit.reduction.scorers import is_trained
@@ -55,6 +57,11 @@ class Members:
         if key not in self.plans:
             raise BudgetError(unknown("plan", key, self.plans))
         return self.plans[key]
+
+    @cached_property
+    def marks(self) -> Mapping[str, frozenset[str]]:
+        """Names of marked tokens ("sep", "question") that each plan protects, by key."""
+        return {key: marks_needed(plan) for key, plan in self.plans.items()}
 
     @classmethod
     def of_config(cls, config: Any) -> Members:

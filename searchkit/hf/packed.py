@@ -5,7 +5,8 @@ It is no child of the model, whose weights it reads: the model would contain its
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from operator import attrgetter
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 
 OWN_CODE: Final = ("torch.nn.", "transformers.", "searchkit.")  # of modules whose weights the pass may read
-Version = tuple[int, int]  # of a weight: its memory, and the number of writes to it
+Versions = tuple[list[int], list[int]]  # of weights: their memory, and the number of writes to each
+VERSION: Final = attrgetter("_version")
 
 
 class Packed:
@@ -36,7 +38,7 @@ class Packed:
             for name, weight in module._parameters.items()
             if weight is not None
         ]
-        self._joined: tuple[list[Version], AdaptiveModel] | None = None
+        self._joined: tuple[Versions, AdaptiveModel] | None = None
 
     @property
     def limit(self) -> int:
@@ -54,12 +56,13 @@ class Packed:
             self._joined = joined = (versions, model)
         return joined[1](tokens, plan)  # type: ignore[no-any-return]
 
-    def _versions(self) -> list[Version]:
-        weights = [cast(Tensor, parameters[name]) for parameters, name in self._places]
+    def _versions(self) -> Versions:
+        weights: list[Any] = [parameters[name] for parameters, name in self._places]
+        places = list(map(Tensor.data_ptr, weights))
         try:
-            return [(weight.data_ptr(), weight._version) for weight in weights]
+            return places, list(map(VERSION, weights))
         except RuntimeError:  # made in inference mode, which counts no writes
-            return [(weight.data_ptr(), 0) for weight in weights]
+            return places, []
 
 
 def _refuse_others_layers(stock: nn.Module) -> None:

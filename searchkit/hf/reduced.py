@@ -14,7 +14,7 @@ from searchkit.errors import DataError
 from searchkit.hf.budgets import Limits, choose
 from searchkit.hf.context import PerContext
 from searchkit.hf.errors import BudgetError, InputError
-from searchkit.hf.inputs import Special, marks_needed, pack
+from searchkit.hf.inputs import Special, pack
 from searchkit.hf.members import Members, measured_of
 from searchkit.hf.packed import Packed
 from searchkit.hf.traffic import Traffic
@@ -155,7 +155,7 @@ class Reduced:
         packed = self._packed
         if packed is None:  # two threads may both make it, of the same weights
             self._packed = packed = Packed(self)
-        marks = marks_needed(chosen)
+        marks = members.marks[key]
         tokens = pack(input_ids, attention_mask, token_type_ids, special, limit=packed.limit, marks=marks)
         predicted = packed.predict(tokens, chosen)
         counter = predicted.counter  # without the logits, which hold the graph of a training step

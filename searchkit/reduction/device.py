@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -91,6 +93,17 @@ def _check_exact(device: torch.device, name: str) -> None:
 def name_of(dtype: torch.dtype) -> str:
     """Name of a number format: `fp32`, `bf16` or `fp16`."""
     return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+@contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Set torch's number of threads, 0 for its own, and restore it afterwards."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(count or own)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(own)
 
 
 def synchronize(device: torch.device) -> None:

@@ -51,6 +51,12 @@ class Layout:
         return cls(offsets, positions, marks or {})
 
     @classmethod
+    def full(cls, examples: int, length: int, device: torch.device) -> Layout:
+        """Layout of whole examples of one length."""
+        offsets = torch.arange(0, (examples + 1) * length, length, device=device)
+        return cls(offsets, torch.arange(length, device=device).repeat(examples))
+
+    @classmethod
     def of_counts(cls, counts: Tensor) -> Layout:
         """Layout of (B,) token counts alone, without knowledge of which tokens these are."""
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -271,11 +277,13 @@ class Tokens:
 
     @classmethod
     def of_padded(cls, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tokens:
-        """Pack the (B, L) tensors of a Hugging Face tokenizer that pads on the right."""
+        """Pack the (B, L) tensors of a Hugging Face tokenizer that pads on the right; ValueError for another mask."""
         mask = attention_mask.bool()
-        if not torch.equal(mask, mask.cummin(dim=1).values):
-            raise ValueError("attention_mask must be ones followed by zeros in every row: pad on the right")
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        if bool(mask.all()):
+            return cls(input_ids.reshape(-1), types.reshape(-1), Layout.full(*input_ids.shape, input_ids.device))
+        if not torch.equal(mask, mask.cummin(dim=1).values) or not bool(mask[:, 0].all()):
+            raise ValueError("attention_mask must be ones followed by zeros in every row: pad on the right")
         return cls(input_ids[mask], types[mask], Layout.of_lengths(mask.sum(1)))
 
     def padded(self, typed: bool) -> dict[str, Tensor]:

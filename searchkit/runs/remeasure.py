@@ -117,7 +117,8 @@ def measure(
     same setting before is not measured again. Nothing else should run on the device. texts: a file of unlabelled texts,
     on which what a pass alone tells (times, and costs that follow from lengths) is measured instead. DataError where
     that cannot be read, lacks a column or has an empty text. runtime: "pytorch" or "onnxruntime" (on the CPU, in
-    float32, or with int8 products), whose predictions quality is then measured on; by default that of the study.
+    float32, or with int8 products), whose predictions quality is then measured on; by default that of the study, as
+    are the threads of timed passes where conditions name none.
     """
     asked = None if runtime is None and not int8 else Runtime(runtime or PYTORCH, int8)
     if asked:
@@ -128,6 +129,7 @@ def measure(
         )
     session = reopened(folder, conditions, progress, asked)
     objectives = _objectives(session, batch_size, length)
+    session.runtime = replace(session.runtime, threads=Runtime.of(objectives).threads)
     session.runtime.check(conditions, objectives)
     with folder.held(), session.placement.in_force():
         read = None if texts is None else Texts.read(texts, session)
@@ -139,7 +141,9 @@ def measure(
         runner, rivals = runner_of_split(session, "report"), list(itertools.chain(*families.values()))
         bench = replace(workbench(session, "report", rivals, runner).build(), keeps_outputs=False)
         own = bench if read is None else on_texts(session, bench, read, rivals)
-        batches = {"batch_size": batch_size, "length": length}
+        batches: dict[str, Scalar] = {"batch_size": batch_size, "length": length}
+        if session.runtime.threads:
+            batches["timed_threads"] = session.runtime.threads
         measured = _measured(session, bench, own, objectives, batches, rivals, read)
         named = {UNREDUCED: (WHOLE,), **families}
         return replace(measured, families={each.key: name for name, group in named.items() for each in group})
@@ -200,9 +204,12 @@ def _objectives(session: Session, batch_size: int, length: int | None) -> tuple[
     def anew(objective: Objective) -> Objective:
         if objective.with_batch is None:
             return objective
-        named = objective.timing is not None and objective.timing.runtime is not None
-        runtime = {"runtime": session.runtime.name, "int8": session.runtime.int8} if named else {}
-        return objective.with_batch(batch_size=batch_size, length=length, **runtime)
+        own: dict[str, Any] = {}
+        if objective.timing is not None and objective.timing.runtime is not None:
+            own = {"runtime": session.runtime.name, "int8": session.runtime.int8}
+            if objective.timing.threads and session.conditions.threads:
+                own["threads"] = 0  # those of the option
+        return objective.with_batch(batch_size=batch_size, length=length, **own)
 
     every = (*session.study.objectives, *session.study.front_objectives)
     if not any(objective.with_batch for objective in every):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from searchkit.evaluate.plan_runner import PlanRunner
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 def runner_of_split(session: Session, split: str) -> MakeRunner:
     """Maker of a split's runner: on the report split every pass is in the session's runtime, in a search timed ones."""
     if split == "report" and session.runtime.is_onnx:
-        return _in_onnx(session, session.runtime.int8)
+        return _in_onnx(session, session.runtime)
     searched = Runtime.of(session.study.objectives)
     if split == "search" and searched.is_onnx:
-        return _in_onnx(session, searched.int8, timed_only=True)
+        return _in_onnx(session, searched, timed_only=True)
     return PlanRunner
 
 
@@ -27,10 +28,12 @@ def runner_of_rival(session: Session, candidate: Candidate) -> MakeRunner:
     """Maker of the runner of the unreduced model in the runtime that the candidate names."""
     from searchkit.ship.runner import StockRunner
 
-    return StockRunner if candidate["runtime"] == STOCK else _in_onnx(session, candidate["dtype"] == "int8")
+    if candidate["runtime"] == STOCK:
+        return StockRunner
+    return _in_onnx(session, replace(session.runtime, int8=candidate["dtype"] == "int8"))
 
 
-def _in_onnx(session: Session, int8: bool, timed_only: bool = False) -> MakeRunner:
+def _in_onnx(session: Session, runtime: Runtime, timed_only: bool = False) -> MakeRunner:
     from searchkit.hf.inputs import Special
     from searchkit.reduction.checkpoint import load_config
     from searchkit.ship.runner import InOnnxRuntime
@@ -38,4 +41,4 @@ def _in_onnx(session: Session, int8: bool, timed_only: bool = False) -> MakeRunn
 
     folder = str(session.supernet.folder)
     special = Special.of_tokenizer(load_tokenizer(folder), load_config(folder))
-    return InOnnxRuntime(special, session.placement.threads, int8, timed_only)
+    return InOnnxRuntime(special, runtime.threads or session.placement.threads, runtime.int8, timed_only)

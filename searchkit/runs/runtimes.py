@@ -22,10 +22,11 @@ UNREDUCED: Final = "unreduced"  # the rival that is the unreduced model in anoth
 
 @dataclass(frozen=True)
 class Runtime:
-    """Runtime, and whether its products are quantised to int8."""
+    """Runtime, whether its products are quantised to int8, and its threads: 0 for those of the run."""
 
     name: str = PYTORCH
     int8: bool = False
+    threads: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in RUNTIMES:
@@ -37,7 +38,11 @@ class Runtime:
     def of(cls, objectives: Iterable[Objective]) -> Runtime:
         """The runtime that timed objectives name, searchkit's own pass where none does; StudyError for two of them."""
         timed = [each for each in objectives if each.timing is not None and each.timing.runtime is not None]
-        asked = {cls(str(each.timing.runtime), each.timing.int8): each for each in timed if each.timing is not None}
+        asked = {
+            cls(str(each.timing.runtime), each.timing.int8, each.timing.threads): each
+            for each in timed
+            if each.timing is not None
+        }
         if len(asked) > 1:
             named = " and ".join(f"{each.name!r} in {runtime}" for runtime, each in asked.items())
             raise StudyError(f"a study times in one runtime, got {named}; `searchkit measure --runtime` adds others")
@@ -48,7 +53,8 @@ class Runtime:
         return self.name == ONNX
 
     def __str__(self) -> str:
-        return f"{self.name}{', int8' if self.int8 else ''}"
+        threads = f", threads={self.threads}" if self.threads else ""
+        return f"{self.name}{', int8' if self.int8 else ''}{threads}"
 
     def check(self, conditions: Conditions, objectives: Iterable[Objective] = ()) -> None:
         """Raise StudyError where something is missing, or cannot be measured there."""

@@ -79,7 +79,7 @@ def _latency(trial: Trial, objective: Objective, estimate: Estimate) -> dict[str
     setting = {
         "device": str(environment.get("device", "cpu")).split(":")[0],
         "dtype": DTYPES.get(dtype, dtype),
-        "threads": environment.get("threads"),
+        "threads": int(estimate.beside["threads"]) if "threads" in estimate.beside else environment.get("threads"),
         "runtime": environment.get("runtime", "pytorch"),
         "batch": batch,
     }

@@ -20,6 +20,7 @@ from searchkit.evaluate.resamples import with_resamples
 from searchkit.hf.members import UNREDUCED
 from searchkit.objective import Objective
 from searchkit.records import Candidate
+from searchkit.reduction.device import threads_of_torch
 from searchkit.report.results import Results
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
@@ -95,8 +96,8 @@ def ship(
 
     key: of a member; without it the choice is that of `pick` by where, best, confident and measured. format: "pytorch"
     (transformers, with the whole front's plans), "onnx" (this member's graph) or "stock" (the unreduced model); int8:
-    of products in ONNX. Everything runs on the CPU in float32; threads: 0 for torch's own choice. StudyError, DataError
-    or StoreError, in one line; then nothing is left in `to`.
+    of products in ONNX. Everything runs on the CPU in float32; threads: 0 for those of the study's latency, or torch's
+    own choice. StudyError, DataError or StoreError, in one line; then nothing is left in `to`.
     """
     kind = _format(format, int8)
     if kind == "onnx":
@@ -111,6 +112,7 @@ def ship(
     with (
         new_folder(Path(to)) as partial,
         session.placement.in_force(),
+        threads_of_torch(threads or session.runtime.threads),
         one_line_where_full(partial, "make room and ship it again"),
     ):
         progress("ship", 0, STEPS, "loading the model")

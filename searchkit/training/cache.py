@@ -10,8 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,7 +110,9 @@ def train(
             return kept
         partial = cache / f"{name}.partial"
         _make_writable(partial)
-        with _threads(threads), one_line_where_full(partial, "make room and run again: the training goes on"):
+        from searchkit.reduction.device import threads_of_torch
+
+        with threads_of_torch(threads), one_line_where_full(partial, "make room and run again: the training goes on"):
             conditions = _conditions(partial, device, wanted)
             spent = Stopwatch(partial / "seconds")
             where = Where(partial, device, seed, spent.watching(progress), DTYPES[conditions["dtype"]])
@@ -253,19 +254,6 @@ def _arithmetic(device: torch.device) -> str:
     from searchkit.reduction.device import arithmetic
 
     return " ".join(f"{name}={value}" for name, value in arithmetic().items() if device.type == "cpu")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Set torch's number of threads, 0 for its own, and restore it afterwards."""
-    import torch
-
-    own = torch.get_num_threads()
-    torch.set_num_threads(count or own)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(own)
 
 
 def _today() -> str:

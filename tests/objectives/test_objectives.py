@@ -6,6 +6,7 @@ import importlib
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.plan_runner import PlanRunner
 from searchkit.evaluate.subject import SupernetSubject
 from searchkit.records import Candidate
+from searchkit.reduction.device import threads_of_torch
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.reduction.ragged import Tokens
 from searchkit.tasks import Generated, word_tokenizer
@@ -239,8 +241,41 @@ def test_batches_are_spread_over_the_lengths_and_hold_neighbours(bench: Supernet
     assert [batch.tolist() for batch in batches_module.drawn(np.array([5, 3]), 4, 7)] == [[1, 0], [1, 0]]
 
 
+def test_latency_is_timed_on_its_own_threads_and_the_run_keeps_its_own(
+    bench: SupernetBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set[int]()
+
+    def watched(subject: Any, tokens: Any) -> float:
+        seen.add(torch.get_num_threads())
+        return 1e-3
+
+    monkeypatch.setattr(importlib.import_module("objectives.latency"), "seconds", watched)
+    monkeypatch.setattr(importlib.import_module("objectives.latency_model"), "seconds", watched)
+    settings: dict[str, Any] = {"batch_size": 2, "batches": 6, "rounds": 4, "min_round_interval_s": 0}
+    with threads_of_torch(2):
+        timed, own = latency(**settings, threads=3), replace(bench)
+        (found,) = timed.together([subject(own, *HALF)])  # type: ignore[misc]
+        assert timed.timing is not None
+        assert timed.timing.at_once is not None
+        timed.timing.at_once(subject(own, *HALF))
+        modelled = latency(**settings, threads=3, during_search="modelled").timing
+        assert modelled is not None
+        assert modelled.calibrate is not None
+        modelled.calibrate(own.subject, [Candidate.of(lengths=(share,) * 3) for share in (0.3, 0.5, 0.7, 0.8)])
+        assert seen == {3}
+        (plain,) = latency(**settings).together([subject(own, *HALF)])  # type: ignore[misc]
+        assert seen == {2, 3}
+        assert torch.get_num_threads() == 2
+    assert found.beside["threads"] == 3
+    assert "threads" not in plain.beside
+    assert (timed.unit, latency(threads=1).unit) == ("ms at batch 2 on 3 threads", "ms at batch 1 on 1 thread")
+    assert timed.with_batch is not None
+    assert timed.with_batch(batch_size=4).unit == "ms at batch 4 on 3 threads"
+
+
 def test_latency_refuses_sizes_that_make_no_sense() -> None:
-    for wrong in ({"batch_size": 0}, {"batches": 0}, {"rounds": -1}, {"length": 2}):
+    for wrong in ({"batch_size": 0}, {"batches": 0}, {"rounds": -1}, {"length": 2}, {"threads": -1}):
         with pytest.raises(StudyError, match="must be at least"):
             latency(**wrong)  # type: ignore[arg-type]
 

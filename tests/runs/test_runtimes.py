@@ -163,6 +163,8 @@ def test_a_study_times_in_one_runtime() -> None:
     assert Runtime.of([other]) == Runtime("onnxruntime")
     with pytest.raises(StudyError, match="a study times in one runtime, got 'latency' in pytorch and 'other' in onnx"):
         Runtime.of([latency(), other])
+    with pytest.raises(StudyError, match="got 'other' in onnxruntime and 'latency' in onnxruntime, threads=2"):
+        Runtime.of([other, latency(runtime="onnxruntime", threads=2)])
 
 
 def test_modelled_latency_is_calibrated_in_its_runtime() -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from searchkit.cli import app
 from searchkit.errors import DataError, StoreError, StudyError
 from searchkit.evaluate.timing import Protocol
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
-from searchkit.reduction.device import ONE_TEXT
+from searchkit.reduction.device import ONE_TEXT, threads_of_torch
 from searchkit.runs import shipping
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
@@ -31,7 +32,7 @@ from searchkit.runs.study_file import load
 from searchkit.ship import check, speed
 from searchkit.ship.onnx_runtime import OnnxModel
 from tests.report.searches import staircase
-from tests.studies import small_study
+from tests.studies import SMALL, small_study
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,34 @@ def test_the_command_tells_what_was_gained_and_where_it_is(
     assert lines[-1] == f"how to load it: {tmp_path / 'out/README.md'}"
     assert said("--to", str(tmp_path / "out"))[0].endswith("it exists; name a new folder, or remove it first")
     assert said("--to", str(tmp_path / "stock"), "--format", "stock")[0].startswith("the unreduced model is in")
+
+
+def test_times_are_of_the_threads_that_the_study_states_unless_others_are_asked_for(
+    tmp_path: Path, in_process: None
+) -> None:
+    """In the search's report, in what is shipped, and in what is measured anew, in either runtime."""
+    timed = "latency(batches=2, rounds=3, width=0.5, min_round_interval_s=0, budget_s=0.01, threads=1)"
+    text = SMALL.replace("import accuracy, macs", "import accuracy, latency, macs")
+    text = text.replace("objectives=[accuracy, macs]", f"objectives=[accuracy, macs], front_objectives=[{timed}]")
+    conditions, threads = Conditions(runs=tmp_path / "runs", dtype="fp32"), torch.get_num_threads()
+    with threads_of_torch(2):
+        execute(load(small_study(tmp_path, text), {"evaluations": "8", "documents": "64"}), conditions)
+        run, asked = Folder(tmp_path / "runs/small"), replace(conditions, threads=2)
+        done = ship(run, tmp_path / "out", best="accuracy")
+        assert done.where["threads"] == 1
+        assert ship(run, tmp_path / "two", best="accuracy", threads=2).where["threads"] == 2
+        plans = searchkit.load(tmp_path / "out").plans.values()
+        assert {timed["setting"]["threads"] for plan in plans for timed in plan["latency"]} == {1}
+        for more in ({}, {"runtime": "onnxruntime"}):
+            own, other = measure(run, conditions, **more), measure(run, asked, **more)
+            assert (own.setting["timed_threads"], "timed_threads" in other.setting) == (1, False)
+            assert [trial.estimates["latency"].beside.get("threads") for trial in (own.trials[0], other.trials[0])] == [
+                1.0,
+                None,
+            ]
+            assert own.setting["threads"] == (1 if more else 2)  # of the sessions of ONNX Runtime
+            assert other.setting["threads"] == 2
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize(
