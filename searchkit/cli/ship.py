@@ -37,7 +37,7 @@ def ship_command(
     ] = "pytorch",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the products of --format onnx to int8.")] = False,
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads that it is timed with; 0: the study's for its latency, or torch's.")
+        int,
         typer.Option(min=0, help="CPU threads that it is timed with; 0: those of the study's latency, or torch's own."),
     ] = 0,
 ) -> None:
