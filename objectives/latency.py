@@ -70,30 +70,19 @@ def latency(
     check_count("latency: rounds", rounds, least=3)
     check_count("latency: threads", threads, MOST_THREADS, least=0)
     protocol = Protocol(width, budget_s, min_round_interval_s, fewest=rounds, most=max(200, rounds))
-    together = partial(
-        _latencies if runtime == "pytorch" else _in_groups,
-        batch_size=batch_size,
-        length=length,
-        batches=batches,
-        protocol=protocol,
-        threads=threads,
-    )
+    inputs: dict[str, Any] = {"batch_size": batch_size, "length": length, "batches": batches, "threads": threads}
+    together = partial(_latencies if runtime == "pytorch" else _in_groups, protocol=protocol, **inputs)
     tokens = "" if length is None else f" of {length} tokens"
     unit = f"ms at batch {batch_size}{tokens}{_in_words(runtime, int8)}{_on(threads)}"
-    with_batch = partial(
-        latency,
-        batch_size=batch_size,
-        length=length,
-        batches=batches,
-        rounds=rounds,
-        width=width,
-        budget_s=budget_s,
-        min_round_interval_s=min_round_interval_s,
-        threads=threads,
-    )
-    at_once = partial(_at_once, batch_size=batch_size, length=length, batches=batches, threads=threads)
+    rules: dict[str, Any] = {"rounds": rounds, "width": width, "budget_s": budget_s}
+    with_batch = partial(latency, min_round_interval_s=min_round_interval_s, **rules, **inputs)
     timing = Timing(
-        together=together, at_once=at_once, with_batch=with_batch, runtime=runtime, int8=int8, threads=threads
+        together=together,
+        at_once=partial(_at_once, **inputs),
+        with_batch=with_batch,
+        runtime=runtime,
+        int8=int8,
+        threads=threads,
     )
     measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":

@@ -112,7 +112,6 @@ def ship(
     with (
         new_folder(Path(to)) as partial,
         session.placement.in_force(),
-        threads_of_torch(threads or session.runtime.threads),
         one_line_where_full(partial, "make room and ship it again"),
     ):
         progress("ship", 0, STEPS, "loading the model")
@@ -120,7 +119,8 @@ def ship(
         candidates = {trial.key: trial.ask.candidate for trial in results.front}
         content = shipment(session, results, bench, candidates, chosen)
         order = _Order(session, bench, content, candidates[chosen], results.quality, kind, int8)
-        return _shipped(order, partial, Path(to))
+        with threads_of_torch(threads or session.runtime.threads):
+            return _shipped(order, partial, Path(to))
 
 
 def _format(name: str, int8: bool) -> Format:

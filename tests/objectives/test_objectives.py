@@ -262,7 +262,9 @@ def test_latency_is_timed_on_its_own_threads_and_the_run_keeps_its_own(
         modelled = latency(**settings, threads=3, during_search="modelled").timing
         assert modelled is not None
         assert modelled.calibrate is not None
-        modelled.calibrate(own.subject, [Candidate.of(lengths=(share,) * 3) for share in (0.3, 0.5, 0.7, 0.8)])
+        modelled.calibrate(
+            own.subject, [Candidate.of(lengths=(share,) * 3) for share in np.linspace(0.3, 0.9, 8).tolist()]
+        )
         assert seen == {3}
         (plain,) = latency(**settings).together([subject(own, *HALF)])  # type: ignore[misc]
         assert seen == {2, 3}
