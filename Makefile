@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 .PHONY: quickstart test test-slow test-thorough coverage lint types clean
 
 quickstart: .venv/.installed
-	$(BIN)/searchkit run studies/quickstart.py --threads 1
+	$(BIN)/searchkit run studies/quickstart.py
 
 # COVERAGE: further options of pytest, such as the floor of coverage that .ci/run asks for
 test: .venv/.installed-test

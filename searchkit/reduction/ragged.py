@@ -54,7 +54,8 @@ class Layout:
     def full(cls, examples: int, length: int, device: torch.device) -> Layout:
         """Layout of whole examples of one length."""
         offsets = torch.arange(0, (examples + 1) * length, length, device=device)
-        return cls(offsets, torch.arange(length, device=device).repeat(examples))
+        positions = torch.arange(length, device=device)
+        return cls(offsets, positions if examples == 1 else positions.repeat(examples))
 
     @classmethod
     def of_counts(cls, counts: Tensor) -> Layout:
@@ -81,7 +82,7 @@ class Layout:
         """(B,) tokens of each example."""
         return self.offsets.diff()
 
-    @property
+    @cached_property
     def only(self) -> int:
         """Number of tokens in a batch of one example; 0 where there are several, or positions are not known."""
         return len(self.positions) if len(self.offsets) == 2 else 0
