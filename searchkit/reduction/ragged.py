@@ -282,7 +282,8 @@ class Tokens:
         mask = attention_mask.bool()
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         if bool(mask.all()):
-            return cls(input_ids.reshape(-1), types.reshape(-1), Layout.full(*input_ids.shape, input_ids.device))
+            examples, length = input_ids.shape
+            return cls(input_ids.reshape(-1), types.reshape(-1), Layout.full(examples, length, input_ids.device))
         if not torch.equal(mask, mask.cummin(dim=1).values) or not bool(mask[:, 0].all()):
             raise ValueError("attention_mask must be ones followed by zeros in every row: pad on the right")
         return cls(input_ids[mask], types[mask], Layout.of_lengths(mask.sum(1)))
