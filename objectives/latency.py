@@ -21,7 +21,7 @@ from objectives.latency_model import modelled
 from searchkit._internal.checks import check, check_count
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.energy import Meter, meter
-from searchkit.evaluate.timing import Protocol, Timed, in_turns
+from searchkit.evaluate.timing import Protocol, Timed, in_turns, steady
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Estimate
 from searchkit.reduction.device import threads_of_torch
@@ -151,8 +151,12 @@ def _latencies(
         joules[side] += energy.read() - before
         return took
 
+    def untimed(side: int, batch: int) -> None:
+        sides[side].forward(inputs[side][batch])
+
+    weights = [side.weights for side in sides]
     with threads_of_torch(threads):
-        timed = in_turns(visit, len(sides), count, protocol)
+        timed = in_turns(steady(visit, untimed, weights.__getitem__), len(sides), count, protocol)
     visits = (len(timed.times) + timed.rejected * (not timed.contended) + 1) * count
     known = ("latency", batch_size, length, batches, threads)
     reference_ms = first.remembered(known, lambda: 1e3 * float(timed.typical[0]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from objectives.batches import drawn, seconds
 from searchkit.errors import StudyError
-from searchkit.evaluate.timing import Protocol, in_turns
+from searchkit.evaluate.timing import Protocol, in_turns, steady
 from searchkit.objective import Objective, Subject, Timing
 from searchkit.records import Candidate, Estimate
 from searchkit.reduction.device import threads_of_torch
@@ -97,7 +97,9 @@ def times_of(subjects: Sequence[Subject], batch_size: int, batches: int) -> Floa
     found, reference = [], None
     for start in range(0, len(subjects), TOGETHER):
         sides = [first.reference, *subjects[start : start + TOGETHER]]
-        timed = in_turns(partial(_visit, sides, inputs), len(sides), len(inputs), PROTOCOL)
+        weights = [side.weights for side in sides]
+        visit = steady(partial(_visit, sides, inputs), partial(_untimed, sides, inputs), weights.__getitem__)
+        timed = in_turns(visit, len(sides), len(inputs), PROTOCOL)
         times = timed.by_input
         reference = times[0] if reference is None else reference  # one reference, or drift would look like a plan
         found.append(times[1:] / times[0] * reference)
@@ -106,6 +108,10 @@ def times_of(subjects: Sequence[Subject], batch_size: int, batches: int) -> Floa
 
 def _visit(sides: Sequence[Subject], inputs: Sequence[Any], side: int, batch: int) -> float:
     return seconds(sides[side], inputs[batch])
+
+
+def _untimed(sides: Sequence[Subject], inputs: Sequence[Any], side: int, batch: int) -> None:
+    sides[side].forward(inputs[batch])
 
 
 def fitted(work: Floats, measured: Floats) -> Floats:

@@ -96,6 +96,10 @@ class Subject(Protocol):
     def weights_bytes(self) -> int: ...
 
     @property
+    def weights(self) -> Hashable:
+        """Identity of the weights in memory that `forward` reads."""
+
+    @property
     def device(self) -> torch.device: ...
 
     @property

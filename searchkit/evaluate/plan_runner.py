@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -61,6 +61,10 @@ class PlanRunner:
         with torch.inference_mode():
             model = self._for_one if tokens.layout.only else self.model
             return model(tokens, plan).logits.float()  # type: ignore[no-any-return]
+
+    def weights(self, plan: ReductionPlan) -> Hashable:
+        """Identity of the weights in memory that a pass under the plan reads."""
+        return id(self.model)
 
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         """Passes of every plan over a split; a plan's result depends neither on the others nor on the cache."""

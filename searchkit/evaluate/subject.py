@@ -128,6 +128,10 @@ class SupernetSubject:
         return sum(parameter.nbytes for parameter in self.runner.model.parameters())
 
     @property
+    def weights(self) -> Hashable:
+        return self.runner.weights(self.plan)
+
+    @property
     def device(self) -> torch.device:
         return self.bench.device
 

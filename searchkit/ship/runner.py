@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -72,6 +72,9 @@ class OnnxRunner(PlanRunner):
             memo["onnx"] = model.fed(tokens)
         return model.logits(tokens, memo["onnx"])
 
+    def weights(self, plan: ReductionPlan) -> Hashable:
+        return id(self.sessions), self.sessions.number(plan)
+
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         packed = super().passes_over(split, plans)
         if self.timed_only:
@@ -92,6 +95,9 @@ class StockRunner(PlanRunner):
         if "stock" not in memo:
             memo["stock"] = tokens.padded(typed)
         return self._logits(tokens, memo["stock"])
+
+    def weights(self, plan: ReductionPlan) -> Hashable:
+        return "stock", id(self.model)
 
     def passes_over(self, split: Split, plans: Sequence[ReductionPlan]) -> list[Passes]:
         typed = self.model.view.segments is not None

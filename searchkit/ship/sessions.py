@@ -100,13 +100,20 @@ class Sessions:
 
     def of(self, plan: ReductionPlan) -> OnnxModel:
         """Model under a plan; the sessions that were used last are kept."""
-        if plan not in self._known:
-            values = {name: tensor.numpy() for name, tensor in numbers(plan).items()}
-            self._known[plan] = self._exports.number(self.model, plan, self.idle), values
-        number, values = self._known[plan]
+        number, values = self._look_up(plan)
         session = self._open.pop(number, None) or self._opened(number)
         self._open[number] = session  # the last one now
         return session.given(values)
+
+    def number(self, plan: ReductionPlan) -> int:
+        """Number of the graph that serves a plan, and others of its pattern."""
+        return self._look_up(plan)[0]
+
+    def _look_up(self, plan: ReductionPlan) -> tuple[int, dict[str, Any]]:
+        if plan not in self._known:
+            values = {name: tensor.numpy() for name, tensor in numbers(plan).items()}
+            self._known[plan] = self._exports.number(self.model, plan, self.idle), values
+        return self._known[plan]
 
     def _opened(self, number: int) -> OnnxModel:
         """Session of a graph; where there is no room for it, those that were not used for longest are closed."""

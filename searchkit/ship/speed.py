@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from searchkit.evaluate.timing import Protocol, in_turns
+from searchkit.evaluate.timing import Protocol, in_turns, steady
 from searchkit.reduction.ragged import Tokens
 from searchkit.ship.onnx_runtime import OnnxModel
 
@@ -37,13 +37,16 @@ def timed(sides: dict[str, Prepare], inputs: Sequence[Tokens], protocol: Protoco
     """Time the sides in turns on batches; every speed-up is over the first side, on the same batches."""
     passes = [[prepare(tokens) for tokens in inputs] for prepare in sides.values()]
 
-    def visit(side: int, number: int) -> float:
-        start = time.perf_counter()
+    def run(side: int, number: int) -> None:
         with torch.inference_mode():
             passes[side][number]()
+
+    def visit(side: int, number: int) -> float:
+        start = time.perf_counter()
+        run(side, number)
         return time.perf_counter() - start
 
-    measured = in_turns(visit, len(passes), len(inputs), protocol)
+    measured = in_turns(steady(visit, run, int), len(passes), len(inputs), protocol)  # as if each had its own weights
     first, *others = sides
     own = [Speed(first, 1e3 * float(measured.typical[0]), 1.0, 1.0, 1.0, measured.contended)]
     for name, ratio in zip(others, measured.ratios, strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from searchkit import StudyError
 from searchkit._internal.processors import processor_time_of_others
-from searchkit.evaluate.timing import Protocol, Timed, in_turns
+from searchkit.evaluate.timing import WARM_PASSES, Protocol, Timed, in_turns, steady
 
 TRUTH = (1.0, 1.0, 0.97, 0.94, 0.7)  # of the reference's time; the reference comes first
 LENGTHS = np.array([0.004, 0.006, 0.010, 0.020])  # seconds of the reference on each input
@@ -268,3 +268,18 @@ def test_this_process_is_not_one_of_the_others() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match="latency"):
         Protocol(**wrong)
+
+
+def test_a_side_whose_weights_were_put_out_of_the_caches_warms_up_untimed() -> None:
+    """Sides 0 and 1 share their weights; a long pass reads none that would matter."""
+    took, calls = {0: 1e-3, 1: 1e-3, 2: 2e-3, 3: 1.0}, list[tuple[str, int]]()
+
+    def visit(side: int, number: int) -> float:
+        calls.append(("timed", side))
+        return took[side]
+
+    steadily = steady(visit, lambda side, number: calls.append(("untimed", side)), [0, 0, 2, 3].__getitem__)
+    assert [steadily(side, 0) for side in (0, 1, 2, 0, 3, 3, 0, 3)] == [1e-3, 1e-3, 2e-3, 1e-3, 1.0, 1.0, 1e-3, 1.0]
+    warmed = [sum(call == ("untimed", side) for call in calls) for side in range(4)]
+    assert warmed == [3 * WARM_PASSES, 0, WARM_PASSES, WARM_PASSES]  # the first pass of side 3: nobody knew it
+    assert [side for kind, side in calls if kind == "timed"] == [0, 1, 2, 0, 3, 3, 0, 3]

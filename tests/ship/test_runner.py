@@ -157,3 +157,13 @@ def test_graphs_of_other_weights_and_special_tokens_are_others(tiny: AdaptiveMod
     assert Exports.of(tiny, Special(0, 4, False)) is not kept
     other = AdaptiveModel(AutoModelForSequenceClassification.from_config(tiny.stock.config).eval())
     assert Exports.of(other, SPECIAL) is not kept
+
+
+def test_what_has_weights_of_its_own_in_memory_says_so(reporting: SupernetBench, searching: SupernetBench) -> None:
+    """A pass that follows one on other weights finds its own out of the caches."""
+    subjects = [reporting.subject(each) for each in (Candidate.of(), STEPS, STOCK, INT8)]
+    assert len({subject.weights for subject in subjects}) == len(subjects)
+    assert reporting.subject(STEPS).weights == reporting.subject(STEPS).weights
+    assert searching.subject(STEPS).weights == searching.subject(HALF).weights  # one graph
+    plain = replace(searching, runner=PlanRunner(searching.model, searching.runner.recipe))
+    assert plain.subject(STEPS).weights == plain.unreduced.weights
