@@ -16,17 +16,7 @@ from benchmarks.result import ROOT, finish
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        command = [
-            sys.executable,
-            "-m",
-            "searchkit",
-            "run",
-            "studies/quickstart.py",
-            "--threads",
-            "1",
-            "--runs",
-            folder,
-        ]
+        command = [sys.executable, "-m", "searchkit", "run", "studies/quickstart.py", "--runs", folder]
         subprocess.run(command, cwd=ROOT, check=True)
         total = time.monotonic() - start
         summary = json.loads((Path(folder) / "quickstart" / "summary.json").read_text())
