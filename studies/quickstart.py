@@ -21,7 +21,7 @@ def study(documents: int = 6_000, finetune_epochs: int = 2, epochs: int = 1, eva
         ),
         space=Space(Lengths(levels=16)),
         objectives=[accuracy, macs],
-        front_objectives=[latency(batch_size=1, threads=1)],
+        front_objectives=[latency(batch_size=1, threads=1, budget_s=0.75)],
         engine=NSGA2(population=24),
         budget=Budget(evaluations=evaluations),
     )
