@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
+import pandas as pd
+
 SMALL = dedent(
     '''
     """Two tiny layers on generated documents."""
@@ -37,3 +39,15 @@ def small_study(folder: Path, text: str = SMALL) -> Path:
     file = folder / "small_study.py"
     file.write_text(text)
     return file
+
+
+def stored(run: Path) -> int:
+    """Trials in a run's journal, which exists with the names of its two studies before anything is trained."""
+    journal = run / "journal.log"
+    return journal.read_text(errors="replace").count('"searchkit":{') if journal.exists() else 0
+
+
+def trials_and_front(run: Path) -> list[pd.DataFrame]:
+    """Trials and front of a finished run, without what the clock decides."""
+    frames = (pd.read_parquet(run / f"{name}.parquet") for name in ("trials", "front"))
+    return [frame.drop(columns=[name for name in frame if "seconds" in name]) for frame in frames]

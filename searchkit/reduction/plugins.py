@@ -46,8 +46,12 @@ class Registry(Mapping[str, Thing]):
                 return known[name]
         if name not in self._installed:
             raise KeyError(name)
+        point, *others = self._installed[name]
+        if others:
+            packages = sorted(str(each.dist.name if each.dist else each.module) for each in (point, *others))
+            raise StudyError(f"{self.kind} {name!r} is offered by {' and '.join(packages)}: uninstall one")
         try:
-            return self._checked(name, self._installed[name].load())
+            return self._checked(name, point.load())
         except Exception as error:
             raise StudyError(f"{self.kind} {name!r} of an installed package: {one_line(error, QUOTED)}") from error
 
@@ -85,8 +89,12 @@ class Registry(Mapping[str, Thing]):
         return thing
 
     @cached_property
-    def _installed(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self._group)}
+    def _installed(self) -> dict[str, list[EntryPoint]]:
+        """Entry points of installed packages by name: one each, unless two packages offer the same name."""
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self._group):
+            found.setdefault(point.name, []).append(point)
+        return found
 
 
 def _origin(thing: Any) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Ctrl-C keeps what is done, says so, and the same command goes on."""
+"""Ctrl-C keeps what is done, says so, and the same command goes on to the trials of a run that nothing stopped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,25 @@ import pytest
 from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
-from tests.studies import SMALL, small_study
+from tests.studies import SMALL, small_study, stored, trials_and_front
 from tests.supernets import Supernets
 
-STUDY = SMALL.replace("evaluations: int = 24", "evaluations: int = 56")
+EVALUATIONS = 56
+STUDY = SMALL.replace("evaluations: int = 24", f"evaluations: int = {EVALUATIONS}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> list[pd.DataFrame]:
+    """Trials and front of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with_trained(folder / "runs", load(small_study(folder, STUDY)).study)
+    finish(folder, workers=0)
+    return trials_and_front(folder / "runs" / "small")
+
+
+def finish(folder: Path, workers: int) -> None:
+    """Run the study to its end in this process, as the command does."""
+    execute(load(folder / "small_study.py"), Conditions(runs=folder / "runs", threads=1, workers=workers))
 
 
 def command(*more: str) -> list[str]:
@@ -26,12 +41,13 @@ def command(*more: str) -> list[str]:
 
 
 def searching(folder: Path) -> bool:
-    journal = folder / "runs" / "small" / "journal.log"
-    return journal.exists() and journal.read_text(errors="replace").count('"searchkit"') > 4
+    return stored(folder / "runs" / "small") > 4
 
 
 @pytest.mark.parametrize(("workers", "presses"), [(0, 1), (2, 1), pytest.param(2, 2, marks=pytest.mark.slow)])
-def test_ctrl_c_keeps_what_is_done(tmp_path: Path, with_trained: Supernets, workers: int, presses: int) -> None:
+def test_a_study_stopped_by_ctrl_c_gives_what_an_undisturbed_one_gives(
+    undisturbed: list[pd.DataFrame], tmp_path: Path, with_trained: Supernets, workers: int, presses: int
+) -> None:
     with_trained(tmp_path / "runs", load(small_study(tmp_path, STUDY)).study)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     how = command("--workers", str(workers))
@@ -50,6 +66,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, with_trained: Supernets, work
     assert said.count("finishing what is in flight; press Ctrl-C again to stop now") == 1
     assert "run the same command to go on" in said
     assert "Traceback" not in said
-    execute(load(tmp_path / "small_study.py"), Conditions(runs=tmp_path / "runs", threads=1))  # as the command does
-    trials = pd.read_parquet(tmp_path / "runs" / "small" / "trials.parquet")
-    assert len(trials) == trials["key"].nunique() == 56
+    assert 4 < stored(tmp_path / "runs" / "small") < EVALUATIONS
+    finish(tmp_path, workers)
+    trials, front = trials_and_front(tmp_path / "runs" / "small")
+    assert len(trials) == trials["key"].nunique() == EVALUATIONS
+    pd.testing.assert_frame_equal(trials, undisturbed[0])
+    pd.testing.assert_frame_equal(front, undisturbed[1])

@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.studies import SMALL, small_study
+from tests.studies import SMALL, small_study, stored, trials_and_front
 
 EVALUATIONS = 50
 # longer phases than the small study's, so that kills land in all of them
@@ -57,24 +57,15 @@ def finish(folder: Path) -> float:
     return time.monotonic() - begin
 
 
-def outcome(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials and front, without what the clock decides."""
-    frames = (pd.read_parquet(folder / "runs" / "small" / f"{name}.parquet") for name in ("trials", "front"))
-    trials, front = (frame.drop(columns=[name for name in frame if "seconds" in name]) for frame in frames)
-    return trials, front
-
-
-def stored(folder: Path) -> int:
-    """Trials in the journal, which exists with the names of its two studies before anything is trained."""
-    journal = folder / "runs" / "small" / "journal.log"
-    return journal.read_text(errors="replace").count('"searchkit":{') if journal.exists() else 0
+def outcome(folder: Path) -> list[pd.DataFrame]:
+    return trials_and_front(folder / "runs" / "small")
 
 
 def phase(folder: Path) -> str:
     """How far a killed run had come."""
     if any((folder / "runs" / "supernets").glob("*.partial")) or not (folder / "runs" / "supernets").exists():
         return "training"
-    return "report" if stored(folder) > EVALUATIONS else "search"
+    return "report" if stored(folder / "runs" / "small") > EVALUATIONS else "search"
 
 
 @pytest.mark.timeout(900)
@@ -140,7 +131,7 @@ def assert_same_outcome(rough: Path, calm: Path) -> None:
 
 def phase_begun(folder: Path) -> str:
     """The phase of which something is already on disk."""
-    if trials := stored(folder):
+    if trials := stored(folder / "runs" / "small"):
         begun = "search" if trials <= EVALUATIONS else "report"
         return begun if trials > 4 and trials not in (EVALUATIONS, EVALUATIONS + 1) else f"opening the {begun}"
     checkpoints = list((folder / "runs").glob("supernets/*.partial/lengthdrop/checkpoint-*"))
