@@ -23,7 +23,7 @@ from searchkit.training.packing import as_tokens
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import Recipe
 from searchkit.training.scratch import Scratch
-from searchkit.training.stage import Where
+from searchkit.training.stage import TrainingContext
 from searchkit.training.supernet import Supernet
 
 TASK: Final = Generated(train=160, search=40, report=40)
@@ -67,9 +67,9 @@ def untrained(head: str = "classification", seed: int = 0, max_length: int = 80)
     return supernet.build(word_tokenizer(TASK.words()), labels, max_length, seed, head)
 
 
-def where(folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> Where:
+def context_in(folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> TrainingContext:
     device = torch.device("cpu")
-    return Where(folder, device, seed, progress, dtype_of("auto", device))
+    return TrainingContext(folder, device, seed, progress, dtype_of("auto", device))
 
 
 def weights(model: AdaptiveModel) -> torch.Tensor:
@@ -114,7 +114,7 @@ class RecipeContract:
 
     def trained(self, folder: Path, progress: Any = lambda *_: None) -> AdaptiveModel:
         model = self.untrained()
-        self.recipe.train(model, self.data(), where(folder, progress=progress))
+        self.recipe.train(model, self.data(), context_in(folder, progress=progress))
         return model
 
     @pytest.fixture
@@ -221,5 +221,5 @@ class RecipeContract:
 
     def test_another_seed_trains_other_weights(self, model: AdaptiveModel, tmp_path: Path) -> None:
         other = self.untrained()
-        self.recipe.train(other, self.data(), where(tmp_path, seed=1))
+        self.recipe.train(other, self.data(), context_in(tmp_path, seed=1))
         assert not torch.equal(weights(other), weights(model))

@@ -33,7 +33,7 @@ from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.saliency import dumped, token_rows
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import WIDEST, Batch, Where, check_scheduled, stage_of
+from searchkit.training.stage import WIDEST, Batch, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -86,10 +86,10 @@ class AdapLeR(Schedule):
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="contribution", fate="discard")
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
         pretrained = {name: weight.clone() for name, weight in model.stock.state_dict().items()}
-        begin(self, model, data, where)
-        saliency = dumped(model, data, where, gold=self.explain == "gold")
+        begin(self, model, data, context)
+        saliency = dumped(model, data, context, gold=self.explain == "gold")
         if self.initial == "pretrained":
             model.stock.load_state_dict(pretrained)
         layers = model.shape.layers
@@ -109,7 +109,7 @@ class AdapLeR(Schedule):
             eta = [min(max(value, LOWEST), HIGHEST) for value in model.settled("eta")]
             model.note("thresholds", with_input(self, eta, 0.0))
 
-        fit(model, data, stage_of("adapler", self, rates=rates), losses, where, finish)
+        fit(model, data, stage_of("adapler", self, rates=rates), losses, context, finish)
 
     def _losses(
         self, model: AdaptiveModel, batch: Batch, slope: float, data: Encoded, saliency: NDArray[np.float32]

@@ -30,7 +30,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin, check_fate
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
+from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -72,8 +72,8 @@ class BlockSkim(Schedule):
         protect = ("cls", "question")
         return Reducer(TopK(ratio=1.0), site="after_layer", scorer="block", fate=self.fate, protect=protect)
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        begin(self, model, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        begin(self, model, data, context)
         model.attach("block")
 
         def finish(model: AdaptiveModel) -> None:
@@ -81,7 +81,7 @@ class BlockSkim(Schedule):
             model.note("thresholds", with_input(self, [0.5] * layers, 0.0))
 
         rates = {"predictors.block": self.scorer_rate}
-        fit(model, data, stage_of("block-skim", self, rates=rates), self._losses, where, finish)
+        fit(model, data, stage_of("block-skim", self, rates=rates), self._losses, context, finish)
 
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         watch = Supervised(answer_tokens(batch.layout, batch.labels), self.balance)

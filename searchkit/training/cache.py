@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Encoded, Tables, Task
-    from searchkit.training.stage import Where
+    from searchkit.training.stage import TrainingContext
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def train(
     where nothing can be written.
     """
     from searchkit.reduction.device import DTYPES, dtype_of, name_of
-    from searchkit.training.stage import Where
+    from searchkit.training.stage import TrainingContext
 
     base = fingerprint(supernet, task, seed)
     dtype = {base: "auto", **{f"{base}-{own}": own for own in FORMATS}}.get(began_with, dtype)
@@ -115,8 +115,8 @@ def train(
         with threads_of_torch(threads), one_line_where_full(partial, "make room and run again: the training goes on"):
             conditions = _conditions(partial, device, wanted)
             spent = Stopwatch(partial / "seconds")
-            where = Where(partial, device, seed, spent.watching(progress), DTYPES[conditions["dtype"]])
-            untrained.train(where)
+            context = TrainingContext(partial, device, seed, spent.watching(progress), DTYPES[conditions["dtype"]])
+            untrained.train(context)
             record = {"fingerprint": name, "supernet": supernet.describe(), "seed": seed, **conditions}
             untrained.save(partial / "model", {**record, "train_s": spent.seconds(), "trained_on": _today()})
             os.replace(partial / "model", cache / name)
@@ -204,15 +204,15 @@ class _Untrained:
         check_fits(supernet.model, tokenizer, model, data, task.max_length)
         return cls(supernet, tokenizer, data, model)
 
-    def train(self, where: Where) -> None:
+    def train(self, context: TrainingContext) -> None:
         import torch
 
         recipe = self.supernet.recipe
         for name in self.model.forget(keep=predictors_of(recipe)):
             log.warning("%s: the model's %s of an earlier training are dropped", type(recipe).__name__, name)
-        if where.device.type == "cpu" and (warning := spinning_warning(torch.get_num_threads())):
+        if context.device.type == "cpu" and (warning := spinning_warning(torch.get_num_threads())):
             log.warning("%s", warning)
-        recipe.train(self.model.to(where.device), self.data, where)
+        recipe.train(self.model.to(context.device), self.data, context)
 
     def save(self, folder: Path, record: Mapping[str, Any]) -> None:
         """Save a Hugging Face checkpoint that the stock class reads as this model does; the record last."""

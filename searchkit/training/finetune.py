@@ -10,7 +10,7 @@ from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.training.input_reducer import InputReducer
 from searchkit.training.loop import fit
-from searchkit.training.stage import Where, check_scheduled, stage_of, task_loss
+from searchkit.training.stage import TrainingContext, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -52,8 +52,8 @@ class FineTune:
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0))
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
         if self.epochs:
-            fit(model, data, stage_of("finetune", self), task_loss(), where)
+            fit(model, data, stage_of("finetune", self), task_loss(), context)
         if self.input is not None:
-            self.input.train(model, data, where)
+            self.input.train(model, data, context)

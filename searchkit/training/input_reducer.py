@@ -21,7 +21,7 @@ from searchkit.reduction.plan import Reducer, ReductionPlan, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.base import Seen
 from searchkit.training.loop import fit
-from searchkit.training.stage import WIDEST, Batch, Stage, Where, check_schedule
+from searchkit.training.stage import WIDEST, Batch, Stage, TrainingContext, check_schedule
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -57,12 +57,13 @@ class InputReducer:
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer=SCORERS[self.scorer])
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
         """Train the predictor alone; the model stays as it is."""
         if self.scorer != "predictor":
             return
         model.attach("input", hidden=self.hidden)
-        fit(model, data, Stage("input", self.epochs, self.batch_size, self.learning_rate, 0.0, 0.0), _distilled, where)
+        stage = Stage("input", self.epochs, self.batch_size, self.learning_rate, 0.0, 0.0)
+        fit(model, data, stage, _distilled, context)
 
 
 @dataclass(frozen=True)

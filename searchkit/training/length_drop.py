@@ -23,7 +23,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import plan, slots
 from searchkit.training.recipe import begin, check_fate
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
+from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -74,13 +74,13 @@ class LengthDrop(Schedule):
         """Reducer by LAT's score as shares, which rank alike and to which thresholds (LTP's) apply too."""
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        begin(self, model, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        begin(self, model, data, context)
 
         def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._sandwich(model, batch, np.random.default_rng((where.seed, step)))
+            return self._sandwich(model, batch, np.random.default_rng((context.seed, step)))
 
-        fit(model, data, stage_of("lengthdrop", self), losses, where)
+        fit(model, data, stage_of("lengthdrop", self), losses, context)
 
     def _sandwich(self, model: AdaptiveModel, batch: Batch, rng: np.random.Generator) -> Iterator[Tensor]:
         passes, layers, tokens = self.sandwich + 2, model.shape.layers, batch.tokens

@@ -18,7 +18,7 @@ from searchkit.errors import DataError, StoreError
 from searchkit.reduction.checkpoint import quiet_transformers
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.training.one_process import one_process
-from searchkit.training.stage import Losses, Stage, Where
+from searchkit.training.stage import Losses, Stage, TrainingContext
 from searchkit.training.trainer import trainer_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def fit(
     data: Encoded,
     stage: Stage,
     losses: Losses,
-    where: Where,
+    context: TrainingContext,
     finish: Callable[[AdaptiveModel], None] = lambda model: None,
 ) -> None:
     """Run one stage on `transformers.Trainer`; a stage that was interrupted goes on from its newest whole checkpoint.
@@ -45,7 +45,7 @@ def fit(
     The result is a function of (data, stage, seed): batches depend on the epoch, dropout and random plans on the step,
     so a training that was killed and continued ends with the same weights as an undisturbed one.
     """
-    folder = where.folder / stage.name
+    folder = context.folder / stage.name
     finished = folder / "finished"
     if finished.is_dir():
         model.restore(finished)
@@ -53,7 +53,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     newest = _newest_checkpoint(folder)
     with quiet_transformers(), one_process():
-        trainer = trainer_of(model, data, stage, losses, where, folder)
+        trainer = trainer_of(model, data, stage, losses, context, folder)
         try:
             trainer.train(resume_from_checkpoint=newest)
         except pickle.UnpicklingError as error:  # torch reads tensors and plain values alone

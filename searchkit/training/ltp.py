@@ -28,7 +28,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
+from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -70,8 +70,8 @@ class LTP(Schedule):
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        begin(self, model, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        begin(self, model, data, context)
         layers = model.shape.layers
         model.learn("thresholds", self.final * torch.arange(layers) / layers)
 
@@ -80,10 +80,10 @@ class LTP(Schedule):
             model.note("thresholds", with_input(self, learned, 0.0))
 
         rates = {"learned.thresholds": self.threshold_rate}
-        fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, where, finish)
+        fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, context, finish)
         if self.hard_epochs:
             trained_plan = plan(self, Candidate.of(thresholds=tuple(model.notes["thresholds"])), layers)
-            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan), where)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan), context)
 
     def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)

@@ -29,7 +29,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, Where, check_scheduled, stage_of, task_loss
+from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -68,8 +68,8 @@ class PowerBert(Schedule):
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal", fate="discard")
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        begin(self, model, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        begin(self, model, data, context)
         layers = model.shape.layers
         model.learn("soft_extract", torch.ones(layers, self.levels))
 
@@ -78,10 +78,10 @@ class PowerBert(Schedule):
             model.note("lengths", with_input(self, lengths, 1.0))
 
         rates = {"learned.soft_extract": self.soft_rate}
-        fit(model, data, stage_of("power-search", self, rates=rates), self._search, where, finish)
+        fit(model, data, stage_of("power-search", self, rates=rates), self._search, context, finish)
         if self.retrain_epochs:
             trained_plan = plan(self, Candidate.of(lengths=tuple(model.notes["lengths"])), layers)
-            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(trained_plan), where)
+            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(trained_plan), context)
 
     def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]

@@ -9,7 +9,7 @@ from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, Reducer
 from searchkit.reduction.scorers import Scale
-from searchkit.training.stage import Where
+from searchkit.training.stage import TrainingContext
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -45,8 +45,8 @@ class Recipe(Protocol):
     def input(self) -> InputReducer | None:
         """Reducer before the first attention, if any, which is trained after `start`."""
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        """Train `model` in place; go on from an interrupted training that `where.folder` holds."""
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        """Train `model` in place; go on from an interrupted training that `context.folder` holds."""
 
 
 def check_recipe(recipe: Recipe, head: str, scales: Iterable[Scale]) -> None:
@@ -66,12 +66,12 @@ def check_recipe(recipe: Recipe, head: str, scales: Iterable[Scale]) -> None:
             raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
 
-def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, where: Where) -> None:
+def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
     """Train the recipe that it starts from, then its input's reducer: the stages before a recipe's own."""
     if recipe.start is not None:
-        recipe.start.train(model, data, where)
+        recipe.start.train(model, data, context)
     if recipe.input is not None:
-        recipe.input.train(model, data, where)
+        recipe.input.train(model, data, context)
 
 
 def check_fate(fate: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.training.stage import Batch, Where, batch_of
+from searchkit.training.stage import Batch, TrainingContext, batch_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 TOKEN_BUDGET = 4096
 
 
-def dumped(model: AdaptiveModel, data: Encoded, where: Where, *, gold: bool) -> NDArray[np.float32]:
-    """(T,) saliency of every token, memory-mapped from `where.folder`, where it is written if it is missing.
+def dumped(model: AdaptiveModel, data: Encoded, context: TrainingContext, *, gold: bool) -> NDArray[np.float32]:
+    """(T,) saliency of every token, memory-mapped from `context.folder`, where it is written if it is missing.
 
     Example i's tokens stand where `data` has them, so nothing depends on the order of batches; a dump that was
     interrupted is made again. With `gold` the right output is explained, otherwise the predicted one.
     """
-    path = where.folder / "saliency.npy"
+    path = context.folder / "saliency.npy"
     if not path.is_file():
-        _dump(model, data, where, gold, path)
+        _dump(model, data, context, gold, path)
     mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
 
 
-def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: Path) -> None:
+def _dump(model: AdaptiveModel, data: Encoded, context: TrainingContext, gold: bool, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(data.ids),))
@@ -45,10 +45,10 @@ def _dump(model: AdaptiveModel, data: Encoded, where: Where, gold: bool, path: P
     batches = data.batches(TOKEN_BUDGET)
     model.eval()
     for number, rows in enumerate(batches, start=1):
-        batch = batch_of(data, torch.as_tensor(rows), where.device)
+        batch = batch_of(data, torch.as_tensor(rows), context.device)
         values = saliency(model, batch, gold=gold).cpu().numpy()
         written[token_rows(data, rows)] = values
-        where.progress("train saliency", number, len(batches))
+        context.progress("train saliency", number, len(batches))
     written.flush()
     partial.rename(path)
 

@@ -25,7 +25,7 @@ WIDEST = 100_000  # hidden units of a predictor
 
 
 @dataclass(frozen=True)
-class Where:
+class TrainingContext:
     """Folder and conditions of a training.
 
     dtype: of the products in a step; float32 weights are kept in any case, and anything else is autocast

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.training.stage import Losses, Stage, Where, batch_of
+from searchkit.training.stage import Losses, Stage, TrainingContext, batch_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -45,7 +45,9 @@ class EpochBatches:
             yield order[number * self._batch_size : (number + 1) * self._batch_size].tolist()
 
 
-def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Losses, where: Where, folder: Path) -> Any:
+def trainer_of(
+    trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Losses, context: TrainingContext, folder: Path
+) -> Any:
     """Make a Trainer with `losses` as its step. The import is slow, so it happens only when something is trained."""
     from torch.utils.data import DataLoader
     from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -53,7 +55,7 @@ def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Loss
     class Step(Trainer):
         def get_train_dataloader(self) -> Any:
             batches = EpochBatches(
-                data.lengths, stage.batch_size, where.seed, epoch=lambda steps: self.state.global_step // steps
+                data.lengths, stage.batch_size, context.seed, epoch=lambda steps: self.state.global_step // steps
             )
             examples: Any = range(len(data))
             return DataLoader(examples, batch_sampler=batches, collate_fn=lambda rows: {"rows": torch.tensor(rows)})
@@ -65,13 +67,13 @@ def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Loss
         def training_step(self, model: Any, inputs: dict[str, Tensor], num_items_in_batch: Any = None) -> Tensor:
             trained.train()
             step = self.state.global_step
-            torch.manual_seed(int(np.random.SeedSequence((where.seed, step)).generate_state(1)[0]))
-            batch = batch_of(data, inputs["rows"], where.device)
-            total = torch.zeros((), device=where.device)
+            torch.manual_seed(int(np.random.SeedSequence((context.seed, step)).generate_state(1)[0]))
+            batch = batch_of(data, inputs["rows"], context.device)
+            total = torch.zeros((), device=context.device)
             pending = iter(losses(trained, batch, step))
             while True:
                 # Trainer's own autocast wraps the stock model's forward, which the packed passes do not go through
-                with torch.autocast(where.device.type, where.dtype, enabled=where.dtype != torch.float32):
+                with torch.autocast(context.device.type, context.dtype, enabled=context.dtype != torch.float32):
                     loss = next(pending, None)
                 if loss is None:
                     return total
@@ -80,9 +82,9 @@ def trainer_of(trained: AdaptiveModel, data: Encoded, stage: Stage, losses: Loss
 
     class Report(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            where.progress(f"train {stage.name}", state.global_step, state.max_steps)
+            context.progress(f"train {stage.name}", state.global_step, state.max_steps)
 
-    trainer = Step(model=trained, args=_arguments(stage, where, folder), callbacks=[Report()])
+    trainer = Step(model=trained, args=_arguments(stage, context, folder), callbacks=[Report()])
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -98,7 +100,7 @@ def _groups(model: AdaptiveModel, stage: Stage) -> list[dict[str, Any]]:
     return [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()]
 
 
-def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
+def _arguments(stage: Stage, context: TrainingContext, folder: Path) -> Any:
     from transformers import TrainingArguments
 
     arguments = TrainingArguments(
@@ -109,8 +111,8 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
         warmup_steps=stage.warmup,
         weight_decay=stage.weight_decay,
         lr_scheduler_type="linear",
-        use_cpu=where.device.type == "cpu",
-        seed=where.seed,
+        use_cpu=context.device.type == "cpu",
+        seed=context.seed,
         save_strategy="steps",
         save_steps=1 / CHECKPOINTS_PER_STAGE,
         save_total_limit=2,
@@ -120,7 +122,7 @@ def _arguments(stage: Stage, where: Where, folder: Path) -> Any:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-    if where.device.type == "cuda":
-        torch.cuda.set_device(where.device)
+    if context.device.type == "cuda":
+        torch.cuda.set_device(context.device)
         arguments._n_gpu = 1  # one device by choice: DataParallel would bypass the packed forward pass
     return arguments

@@ -33,7 +33,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, Where, check_scheduled, stage_of
+from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -86,8 +86,8 @@ class Transkimmer(Schedule):
     def reducer_template(self) -> Reducer:
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="gate")
 
-    def train(self, model: AdaptiveModel, data: Encoded, where: Where) -> None:
-        begin(self, model, data, where)
+    def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
+        begin(self, model, data, context)
         model.attach("gate", hidden=self.width, bias=self.bias)
         rates = {"predictors.gate": self.gate_rate}
         if self.target is not None:
@@ -99,7 +99,7 @@ class Transkimmer(Schedule):
             layers = model.shape.layers
             model.note("thresholds", with_input(self, [0.5] * layers, 0.0))  # the gates' own choice
 
-        fit(model, data, stage_of("transkimmer", self, rates=rates), self._losses, where, finish)
+        fit(model, data, stage_of("transkimmer", self, rates=rates), self._losses, context, finish)
 
     def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())

@@ -66,8 +66,8 @@ class Tuned(FineTune):
     def reducer_template(self):
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer=self.scorer)
 
-    def train(self, model, data, where):
-        super().train(model, data, where)
+    def train(self, model, data, context):
+        super().train(model, data, context)
         if self.scorer == "glance":
             model.attach("glance")
 
@@ -195,9 +195,9 @@ def values(results: Results) -> list[dict[str, float]]:
 def test_an_entry_point_is_found_by_its_name_and_a_wrong_one_is_refused_in_one_line(site: Path) -> None:
     assert type(SCORERS.look_up("rarity")).__name__ == "Rarity"
     assert {"position", "rarity"} < set(SCORERS)
-    with pytest.raises(StudyError, match="scorer 'lacks_all' of an installed package: .* lacks scale, read"):
+    with pytest.raises(StudyError, match=r"scorer 'lacks_all' of an installed package: .* lacks scale, read"):
         SCORERS.look_up("lacks_all")
-    with pytest.raises(StudyError, match="scorer 'not_there' of an installed package: .*forgotten"):
+    with pytest.raises(StudyError, match=r"scorer 'not_there' of an installed package: .*forgotten"):
         SCORERS.look_up("not_there")
     with pytest.raises(StudyError, match=r"unknown scorer 'rarety'; did you mean 'rarity'\?"):
         SCORERS.look_up("rarety")
@@ -207,7 +207,7 @@ def test_a_name_that_two_installed_packages_offer_is_refused(site: Path) -> None
     distribution(site, "other_rarity", "[searchkit.scorers]\nrarity = word_rarity:rarity\n")
     look_again()
     try:
-        with pytest.raises(StudyError, match="scorer 'rarity' is offered by other_rarity and word_rarity: uninstall one"):
+        with pytest.raises(StudyError, match="scorer 'rarity' is offered by other_rarity and word_rarity: "):
             SCORERS.look_up("rarity")
     finally:
         shutil.rmtree(site / "other_rarity-1.0.dist-info")

@@ -181,8 +181,8 @@ SCALE = 1.0
 
 @dataclass(frozen=True)
 class Scaled(FineTune):
-    def train(self, model, data, where):
-        super().train(model, data, where)
+    def train(self, model, data, context):
+        super().train(model, data, context)
         for weight in model.parameters():
             weight.data.mul_(SCALE)
 

@@ -23,7 +23,7 @@ from searchkit.training.plans import everywhere, plan
 from searchkit.training.saliency import dumped, saliency, token_rows
 from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
-from tests.training.recipes import data_for, trained, untrained, where
+from tests.training.recipes import context_in, data_for, trained, untrained
 
 DELTA = 0.0125
 SHARES = (0.0, 0.5 * DELTA, 0.9 * DELTA, DELTA, 1.1 * DELTA, 0.05, 0.5, 1.0)
@@ -145,13 +145,13 @@ def test_saliency_of_a_linear_model_is_the_norm_of_its_weighted_input() -> None:
 
 def test_the_dump_is_keyed_by_example_whatever_the_order_of_batches(tmp_path: Path) -> None:
     model, data = untrained(), data_for("classification")
-    written = dumped(model, data, where(tmp_path), gold=True)
+    written = dumped(model, data, context_in(tmp_path), gold=True)
     model.eval()
     for row in (0, 17, 159):
         own = saliency(model, batch_of(data, torch.tensor([row]), torch.device("cpu")), gold=True)
         stored = torch.as_tensor(np.array(written[token_rows(data, np.array([row]))]))
         torch.testing.assert_close(stored, own, atol=1e-6, rtol=1e-4)
-    other = dumped(model, data, where(tmp_path / "predicted"), gold=False)
+    other = dumped(model, data, context_in(tmp_path / "predicted"), gold=False)
     assert not np.array_equal(other, written)  # an untrained model predicts another class often
 
 
@@ -180,7 +180,7 @@ def test_each_loss_moves_what_it_is_for(tmp_path: Path) -> None:
     model.attach("contribution")
     eta, theta = model.learn("eta", torch.full((2,), 0.9)), model.learn("theta", torch.ones(2))
     batch = batch_of(data, torch.arange(8), torch.device("cpu"))
-    found = dumped(model, data, where(tmp_path), gold=True)
+    found = dumped(model, data, context_in(tmp_path), gold=True)
     for loss in recipe._losses(model, batch, 10.0, data, found):
         loss.backward()
     assert eta.grad is not None

@@ -18,7 +18,7 @@ from searchkit.training.input_reducer import _distilled
 from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.reduction.test_relaxed import scaled
-from tests.training.recipes import data_for, untrained, where
+from tests.training.recipes import context_in, data_for, untrained
 
 
 @pytest.mark.parametrize("scorer", [name for name in (*SCORERS, *PREDICTORS) if scale_of(name) == "relative"])
@@ -115,7 +115,7 @@ def test_an_input_predictor_learns_which_tokens_receive_attention(tmp_path: Path
         torch.manual_seed(0)
         model.attach("input", hidden=32)
     (start,) = _distilled(model, batch, 0)
-    reducer.train(model, data, where(tmp_path))
+    reducer.train(model, data, context_in(tmp_path))
     (end,) = _distilled(model, batch, 0)
     assert end.item() < 0.7 * start.item()
     assert all(torch.equal(weight, before[name]) for name, weight in model.stock.state_dict().items())

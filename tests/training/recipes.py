@@ -8,7 +8,7 @@ from typing import Any
 
 from searchkit import training
 from searchkit.reduction.model import AdaptiveModel
-from searchkit.testing.recipes import SCRATCH, TASK, data_for, untrained, weights, where
+from searchkit.testing.recipes import SCRATCH, TASK, context_in, data_for, untrained, weights
 from searchkit.training import (
     LTP,
     AdapLeR,
@@ -20,7 +20,18 @@ from searchkit.training import (
     Transkimmer,
 )
 
-__all__ = ["PAIRINGS", "RECIPES", "SCRATCH", "SMALL", "TASK", "data_for", "trained", "untrained", "weights", "where"]
+__all__ = [
+    "PAIRINGS",
+    "RECIPES",
+    "SCRATCH",
+    "SMALL",
+    "TASK",
+    "context_in",
+    "data_for",
+    "trained",
+    "untrained",
+    "weights",
+]
 
 RECIPES = {file: getattr(training, name) for name, file in training.RECIPES.items()}
 
@@ -49,5 +60,5 @@ PAIRINGS = [(name, head) for name in sorted(RECIPES) for head in RECIPES[name].h
 
 def trained(recipe: str, head: str, folder: Path, seed: int = 0, progress: Any = lambda *_: None) -> AdaptiveModel:
     model = untrained(head)
-    SMALL[recipe]().train(model, data_for(head), where(folder, seed, progress))
+    SMALL[recipe]().train(model, data_for(head), context_in(folder, seed, progress))
     return model

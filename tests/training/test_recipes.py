@@ -26,7 +26,7 @@ from searchkit.training.plans import plan
 from searchkit.training.recipe import Recipe, check_recipe
 from searchkit.training.stage import Batch
 from searchkit.training.trainer import EpochBatches
-from tests.training.recipes import SCRATCH, data_for, trained, untrained, weights, where
+from tests.training.recipes import SCRATCH, context_in, data_for, trained, untrained, weights
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_finetuning_learns_what_can_be_learnt(data: Encoded, tmp_path: Path) -> 
     FineTune(epochs=30, learning_rate=3e-3, batch_size=16).train(
         classifier,
         data,
-        where(tmp_path),
+        context_in(tmp_path),
     )
     with torch.no_grad():
         logits = classifier.eval()(tokens, plan).logits
