@@ -28,7 +28,7 @@ class StorageAddress:
         self._secrets = _secrets(storage) if self.is_url else []
 
     def __str__(self) -> str:
-        return self.hide(self.storage)
+        return self.redacted(self.storage)
 
     @property
     def has_secret(self) -> bool:
@@ -45,13 +45,13 @@ class StorageAddress:
         url = re.sub(r"(?<=[?&])&+|[?&]+$", "", url)
         return re.sub(r"^(sqlite(?:\+\w+)?:///)(?!/|:|file:)(.+)", lambda match: match[1] + _absolute(match[2]), url)
 
-    def hide(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
     @contextmanager
-    def stop(self, what: str) -> Iterator[None]:
+    def one_line_errors(self, what: str) -> Iterator[None]:
         """Convert errors inside to a StoreError of one line; a URL's error is not chained: it may show a password."""
         try:
             yield
@@ -59,7 +59,7 @@ class StorageAddress:
             raise
         except Exception as error:
             root = root_of(error)
-            reason = self.hide(str(root)).strip().splitlines() or [""]
+            reason = self.redacted(str(root)).strip().splitlines() or [""]
             hint = f": {self._driver}" if isinstance(root, ImportError) else ""
             message = f"{what} {self}: {type(root).__name__}: {reason[0]}{hint}"
             raise StoreError(message) from (None if self.is_url else error)

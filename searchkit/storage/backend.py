@@ -41,8 +41,8 @@ class _Lines(BaseJournalBackend):
         self._journal.append(logs)
 
 
-def open_storage(where: StorageAddress, create: bool) -> BaseStorage:
-    return _open_sql(where, create) if where.is_url else _open_journal(where, create)
+def open_storage(address: StorageAddress, create: bool) -> BaseStorage:
+    return _open_sql(address, create) if address.is_url else _open_journal(address, create)
 
 
 def close(storage: BaseStorage) -> None:
@@ -50,31 +50,31 @@ def close(storage: BaseStorage) -> None:
         storage.engine.dispose()
 
 
-def _open_journal(where: StorageAddress, create: bool) -> BaseStorage:
-    path = Path(where.storage)
+def _open_journal(address: StorageAddress, create: bool) -> BaseStorage:
+    path = Path(address.storage)
     if not create and not path.exists():
-        raise NothingStoredError(f"there is no store at {where}")
+        raise NothingStoredError(f"there is no store at {address}")
     journal = Journal.create(path) if create else Journal(path)
     try:
         return JournalStorage(_Lines(journal))
     except (OSError, SearchkitError):
         raise
     except Exception as error:
-        raise StoreError(f"{where}, line {journal.line} is damaged: no record of an Optuna journal") from error
+        raise StoreError(f"{address}, line {journal.line} is damaged: no record of an Optuna journal") from error
 
 
-def _open_sql(where: StorageAddress, create: bool) -> BaseStorage:
-    url, options = sql.address(where, create)
+def _open_sql(address: StorageAddress, create: bool) -> BaseStorage:
+    url, options = sql.connection(address, create)
     if not create and not sql.has_tables(url, options):
-        raise NothingStoredError(f"there is no store at {where}: the database is empty")
-    with sql.made_alone(where, create):
+        raise NothingStoredError(f"there is no store at {address}: the database is empty")
+    with sql.table_lock(address, create):
         storage = RDBStorage(
             url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it as a template
             {"connect_args": options},
-            skip_compatibility_check=sql.answered(where),  # it takes long, and was made then
+            skip_compatibility_check=sql.has_answered(address),  # it takes long, and was made then
             skip_table_creation=not create,
         )
-    sql.tell_apart(storage.engine)
+    sql.classify_errors(storage.engine)
     return storage
 
 
@@ -93,47 +93,47 @@ class StudyInStorage:
     copying: bool = False
     mended: bool = False
 
-    def open(self, storage: BaseStorage, where: StorageAddress) -> int:
+    def open(self, storage: BaseStorage, address: StorageAddress) -> int:
         """Open or create the study, and return its number in the storage; StoreError where it is another one."""
-        study = self._number(storage, where)
+        study = self._number(storage, address)
         held = storage.get_study_user_attrs(study)
         if held.get(COPYING) and not self.copying:
-            raise StoreError(f"study {self.name!r} in {where} is an unfinished copy: copy or restore it again")
+            raise StoreError(f"study {self.name!r} in {address} is an unfinished copy: copy or restore it again")
         if self.mended and held.get(FINGERPRINT) != self.fingerprint and _all_failed(storage, study):
             if storage.get_n_trials(study):
                 text = "%s: every trial of %s failed, by code that was changed since: it starts anew"
-                logger.warning(text, where, self.name)
+                logger.warning(text, address, self.name)
             storage.delete_study(study)
-            study = self._number(storage, where)
+            study = self._number(storage, address)
             held = storage.get_study_user_attrs(study)
-        self._check_fingerprint(held, where)
+        self._check_fingerprint(held, address)
         wanted = [item.describe() for item in self.objectives]
         if held.get(OBJECTIVES) is None and self.create and storage.get_n_trials(study) == 0:
             storage.set_study_system_attr(study, _METRIC_NAMES, [item.name for item in self.objectives])
             storage.set_study_user_attr(study, OBJECTIVES, wanted)  # new, or its maker was killed right here
         elif held.get(OBJECTIVES) != wanted:
             raise StoreError(
-                f"study {self.name!r} in {where} was made for {_listed(held.get(OBJECTIVES))}, not for "
+                f"study {self.name!r} in {address} was made for {_listed(held.get(OBJECTIVES))}, not for "
                 f"{_listed(wanted)}: keep its objectives, or start anew under another name"
             )
         if self.create and self.fingerprint and FINGERPRINT not in held:
             storage.set_study_user_attr(study, FINGERPRINT, self.fingerprint)
         return study
 
-    def _number(self, storage: BaseStorage, where: StorageAddress) -> int:
+    def _number(self, storage: BaseStorage, address: StorageAddress) -> int:
         try:
             return storage.get_study_id_from_name(self.name)
         except KeyError:
             if self.create:
                 return storage.create_new_study([_DIRECTIONS[item.better] for item in self.objectives], self.name)
         others = ", ".join(sorted(item.study_name for item in storage.get_all_studies())) or "none"
-        raise NothingStoredError(f"{where} holds no study {self.name!r} (it holds: {others})")
+        raise NothingStoredError(f"{address} holds no study {self.name!r} (it holds: {others})")
 
-    def _check_fingerprint(self, held: Mapping[str, Any], where: StorageAddress) -> None:
+    def _check_fingerprint(self, held: Mapping[str, Any], address: StorageAddress) -> None:
         if self.fingerprint and held.get(FINGERPRINT, self.fingerprint) != self.fingerprint:
             raise StoreError(
-                f"{where} holds another study of the name {self.name!r} (fingerprint {held[FINGERPRINT]}, this one has "
-                f"{self.fingerprint}): rename the study, or choose another storage"
+                f"{address} holds another study of the name {self.name!r} (fingerprint "
+                f"{held[FINGERPRINT]}, this one has {self.fingerprint}): rename the study, or choose another storage"
             )
 
 

@@ -41,7 +41,7 @@ class Remote:
     def read(self, name: str) -> bytes | None:
         """Read the content of a file; None where there is none."""
         try:
-            with self._telling("read", name), self._files.open(f"{self._root}/{name}", "rb") as file:
+            with self._one_line_errors("read", name), self._files.open(f"{self._root}/{name}", "rb") as file:
                 content: bytes = file.read()
                 return content
         except FileNotFoundError:
@@ -51,7 +51,7 @@ class Remote:
         """Write the file whole: under another name first, which is moved."""
         path = f"{self._root}/{name}"
         partial = f"{path}.partial"
-        with self._telling("write", name, FileNotFoundError):
+        with self._one_line_errors("write", name, FileNotFoundError):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             with self._files.open(partial, "wb") as file:
                 write(file)
@@ -59,17 +59,17 @@ class Remote:
 
     def download(self, name: str, to: Path) -> None:
         """Download a file; FileNotFoundError where there is none."""
-        with self._telling("read", name), self._files.open(f"{self._root}/{name}", "rb") as source:
+        with self._one_line_errors("read", name), self._files.open(f"{self._root}/{name}", "rb") as source:
             to.parent.mkdir(parents=True, exist_ok=True)
             with to.open("wb") as file:
                 shutil.copyfileobj(source, file)
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError), self._telling("remove", name):
+        with suppress(FileNotFoundError), self._one_line_errors("remove", name):
             self._files.rm_file(f"{self._root}/{name}")
 
     @contextmanager
-    def _telling(self, what: str, name: str, *also: type[Exception]) -> Iterator[None]:
+    def _one_line_errors(self, what: str, name: str, *also: type[Exception]) -> Iterator[None]:
         """Convert errors to StoreError; FileNotFoundError passes, unless it is among those to convert."""
         try:
             yield
@@ -193,7 +193,7 @@ class Lease:
             before = now
         self._write()
 
-    def mine(self) -> bool:
+    def renewed(self) -> bool:
         """Renew the lease; False if another process has taken over, since this one was away for long."""
         now = self._remote.read(self._name)
         if now is not None and self._owner.encode() not in now:
@@ -208,7 +208,7 @@ class Lease:
         try:
             yield
         finally:
-            if self.mine():
+            if self.renewed():
                 self._remote.remove(self._name)
 
     def _write(self) -> None:
@@ -229,7 +229,7 @@ def mirrored(url: str, study: str, fingerprint: str) -> Iterator[Path]:
     lost = threading.Event()
 
     def beat() -> None:
-        if not lease.mine():
+        if not lease.renewed():
             lost.set()
             os.kill(os.getpid(), signal.SIGINT)  # wakes it, whatever it waits for
 

@@ -36,17 +36,19 @@ class RefusedError(Exception):
     """Permanent failure: the database refused, and would again; the cause has the reason."""
 
 
-def address(where: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
+def connection(address: StorageAddress, create: bool) -> tuple[str, dict[str, Any]]:
     """URL with our driver, and connection options; StoreError where a file cannot be made, or is missing."""
     from sqlalchemy import make_url
 
-    url = make_url(where.storage)
+    url = make_url(address.storage)
     options: dict[str, Any] = {}
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
-            raise StoreError(f"{where} is in memory and would be lost with the process: name a file, sqlite:///run.db")
+            raise StoreError(
+                f"{address} is in memory and would be lost with the process: name a file, sqlite:///run.db"
+            )
         if not create and not Path(url.database).exists():
-            raise NothingStoredError(f"there is no store at {where}")
+            raise NothingStoredError(f"there is no store at {address}")
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         options = {"timeout": BUSY_S}
     elif url.drivername in ("postgres", "postgresql"):
@@ -66,11 +68,11 @@ def has_tables(url: str, options: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
+def table_lock(address: StorageAddress, create: bool) -> Iterator[None]:
     """Lock an SQLite file while tables are made in it: two processes at once would break each other's."""
     from sqlalchemy import make_url
 
-    url = make_url(where.storage)
+    url = make_url(address.storage)
     if not create or url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
         yield
         return
@@ -78,13 +80,13 @@ def made_alone(where: StorageAddress, create: bool) -> Iterator[None]:
 
     def waiting() -> None:
         if time.monotonic() > until:
-            raise StoreError(f"{where}: another process makes its tables for more than {PATIENCE_S:.0f} s")
+            raise StoreError(f"{address}: another process makes its tables for more than {PATIENCE_S:.0f} s")
 
     with turn(path.with_name(f".{path.name}.lock"), waiting, every_s=0.05):
         yield
 
 
-def tell_apart(engine: Any) -> None:
+def classify_errors(engine: Any) -> None:
     """Make the engine raise AwayError for temporary failures and RefusedError for permanent ones.
 
     Optuna would try both again, blindly: a row that was committed just before the connection broke would come twice.
@@ -95,12 +97,12 @@ def tell_apart(engine: Any) -> None:
     def translated(context: Any) -> Exception | None:
         if not isinstance(context.sqlalchemy_exception, InterfaceError | InternalError | OperationalError):
             return None
-        return AwayError() if passes(context.original_exception) else RefusedError()
+        return AwayError() if is_temporary(context.original_exception) else RefusedError()
 
     event.listen(engine, "handle_error", translated)
 
 
-def passes(error: BaseException) -> bool:
+def is_temporary(error: BaseException) -> bool:
     """Return whether a driver's error says that the database is away, or busy, for now."""
     if type(error).__module__.startswith("sqlite3"):
         return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
@@ -111,32 +113,32 @@ def passes(error: BaseException) -> bool:
     return type(error).__name__ in ("OperationalError", "InterfaceError") and not _TURNED_AWAY.search(str(error))
 
 
-def answered(where: StorageAddress) -> bool:
+def has_answered(address: StorageAddress) -> bool:
     """Return whether the database has answered this process before."""
-    return where.storage in _ANSWERED
+    return address.storage in _ANSWERED
 
 
-def patiently(act: Callable[[int], Result], where: StorageAddress) -> Result:
-    """Call `act`, with the number of the try from 0, again while the database is away, and return its result.
+def with_retries(operation: Callable[[int], Result], address: StorageAddress) -> Result:
+    """Call `operation`, with the number of the try from 0, again while the database is away, and return its result.
 
     A database that never answered this process gets one try: its address is wrong more often than it restarts.
     """
     pause, deadline = _PAUSES_S[0], time.monotonic() + PATIENCE_S
     for attempt in range(2**31):
         try:
-            result = act(attempt)
+            result = operation(attempt)
         except Exception as error:
-            away = isinstance(error, AwayError) or passes(root_of(error))
-            if not away or not answered(where) or time.monotonic() + pause > deadline:
+            away = isinstance(error, AwayError) or is_temporary(root_of(error))
+            if not away or not has_answered(address) or time.monotonic() + pause > deadline:
                 raise
             if attempt == 0:
-                reason = where.hide(str(root_of(error))).strip().splitlines()[:1]
-                logger.warning("%s is away (%s): trying again for %.0f s", where, *reason or [""], PATIENCE_S)
+                reason = address.redacted(str(root_of(error))).strip().splitlines()[:1]
+                logger.warning("%s is away (%s): trying again for %.0f s", address, *reason or [""], PATIENCE_S)
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES_S[1])
         else:
             if attempt:
-                logger.warning("%s is back", where)
-            _ANSWERED.add(where.storage)
+                logger.warning("%s is back", address)
+            _ANSWERED.add(address.storage)
             return result
     raise AssertionError("the deadline comes first")

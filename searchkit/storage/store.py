@@ -40,10 +40,10 @@ class Store:
     * Whatever keeps the storage from doing this is a `StoreError` in one line, without passwords.
     """
 
-    def __init__(self, storage: BaseStorage, study: int, where: StorageAddress, shown: Shown) -> None:
+    def __init__(self, storage: BaseStorage, study: int, address: StorageAddress, shown: Shown) -> None:
         self._storage = storage
         self._study = study
-        self._where = where
+        self._address = address
         self._shown = shown
         self._known: _Known | None = None
         weakref.finalize(self, close, storage)
@@ -70,28 +70,28 @@ class Store:
         have failed. StoreError where the storage cannot be used, the study was made for other objectives or belongs to
         another fingerprint, or is an unfinished copy; NothingStoredError where it is missing and not to be created.
         """
-        where = StorageAddress(storage)
+        address = StorageAddress(storage)
         wanted = StudyInStorage(name, objectives, fingerprint, create, copying, mended)
 
         def opened(attempt: int) -> tuple[BaseStorage, int]:
-            backend = open_storage(where, create)
+            backend = open_storage(address, create)
             try:
-                return backend, wanted.open(backend, where)
+                return backend, wanted.open(backend, address)
             except BaseException:
                 close(backend)
                 raise
 
-        with where.stop("cannot open"), _quiet(), _uncollected():
-            backend, study = sql.patiently(opened, where)
-        return cls(backend, study, where, Shown(tuple(item.name for item in objectives), dict(choices or {})))
+        with address.one_line_errors("cannot open"), _quiet(), _uncollected():
+            backend, study = sql.with_retries(opened, address)
+        return cls(backend, study, address, Shown(tuple(item.name for item in objectives), dict(choices or {})))
 
     @classmethod
     def held(cls, storage: str) -> dict[str, tuple[Objective, ...]]:
         """Studies of searchkit in a storage, by name, with their objectives, which cannot measure."""
-        where = StorageAddress(storage)
-        with where.stop("cannot read"):
-            with where.stop("cannot open"):
-                backend = sql.patiently(lambda attempt: open_storage(where, create=False), where)
+        address = StorageAddress(storage)
+        with address.one_line_errors("cannot read"):
+            with address.one_line_errors("cannot open"):
+                backend = sql.with_retries(lambda attempt: open_storage(address, create=False), address)
             try:
                 studies = {study.study_name: study.user_attrs.get(OBJECTIVES) for study in backend.get_all_studies()}
             finally:
@@ -101,7 +101,7 @@ class Store:
     def append(self, trial: Trial) -> None:
         """Append the trial durably."""
         known = self._known or self._read()[0]
-        known.refuse(trial.ask.number, trial.key, self._where)
+        known.refuse(trial.ask.number, trial.key, self._address)
         row = self._shown.frozen(trial)
         self._add(row, known, f"cannot store ask {trial.ask.number} in")
         known.add(trial.ask.number, trial.key, row.state)
@@ -119,13 +119,13 @@ class Store:
         own, theirs = self._rows(), source._rows()
         if self.fingerprint and source.fingerprint and self.fingerprint != source.fingerprint:
             raise StoreError(
-                f"{self._where} holds another study of this name (fingerprint {self.fingerprint}, "
-                f"{source.fingerprint} in {source._where}): choose another storage"
+                f"{self._address} holds another study of this name (fingerprint {self.fingerprint}, "
+                f"{source.fingerprint} in {source._address}): choose another storage"
             )
         if [_text(row) for row in own] != [_text(row) for row in theirs[: len(own)]]:
             raise StoreError(
-                f"{self._where} already holds this study with other trials ({len(own)}, {len(theirs)} in "
-                f"{source._where}): choose another storage"
+                f"{self._address} already holds this study with other trials ({len(own)}, {len(theirs)} in "
+                f"{source._address}): choose another storage"
             )
         return len(theirs) - len(own)
 
@@ -169,12 +169,12 @@ class Store:
         return self._attributes().get(FINGERPRINT)
 
     def _attributes(self) -> dict[str, Any]:
-        with self._where.stop("cannot read"):
-            return sql.patiently(lambda attempt: self._storage.get_study_user_attrs(self._study), self._where)
+        with self._address.one_line_errors("cannot read"):
+            return sql.with_retries(lambda attempt: self._storage.get_study_user_attrs(self._study), self._address)
 
     def _set(self, name: str, value: Any) -> None:
-        with self._where.stop(f"cannot store the note {name!r} in"):
-            sql.patiently(lambda attempt: self._storage.set_study_user_attr(self._study, name, value), self._where)
+        with self._address.one_line_errors(f"cannot store the note {name!r} in"):
+            sql.with_retries(lambda attempt: self._storage.set_study_user_attr(self._study, name, value), self._address)
 
     def _add(self, row: FrozenTrial, known: _Known, what: str) -> None:
         """Add the row as the next one, exactly once, whatever happens to the connection."""
@@ -186,12 +186,12 @@ class Store:
             made = self._storage.create_new_trial(self._study, row)
             return self._storage.get_trial_id_from_study_id_trial_number(self._study, known.rows) == made
 
-        with self._where.stop(what):
-            mine = sql.patiently(put, self._where)
+        with self._address.one_line_errors(what):
+            mine = sql.with_retries(put, self._address)
         if not mine:
             raise StoreError(
-                f"something else is appending to this study in {self._where}, perhaps a second run of it: stop one of "
-                "them, then try again"
+                f"something else is appending to this study in {self._address}, perhaps a second run of it: stop one "
+                "of them, then try again"
             )
         known.rows += 1
 
@@ -204,8 +204,10 @@ class Store:
 
     def _rows(self) -> list[FrozenTrial]:
         """Rows in order; they are the storage's own, not to be changed."""
-        with self._where.stop("cannot read"):
-            return sql.patiently(lambda attempt: self._storage.get_all_trials(self._study, deepcopy=False), self._where)
+        with self._address.one_line_errors("cannot read"):
+            return sql.with_retries(
+                lambda attempt: self._storage.get_all_trials(self._study, deepcopy=False), self._address
+            )
 
     def _read(self) -> tuple[_Known, list[Trial]]:
         with _uncollected():
@@ -218,9 +220,9 @@ class Store:
             trial = self._trial(row)
             number, key = trial.ask.number, trial.key
             if known.keys.get(number) == key:
-                logger.warning("%s holds ask %d twice: the first counts", self._where, number)
+                logger.warning("%s holds ask %d twice: the first counts", self._address, number)
                 continue
-            known.refuse(number, key, self._where)
+            known.refuse(number, key, self._address)
             known.add(number, key, row.state)
             trials.append(trial)
             self._shown.learn(row.distributions)
@@ -231,11 +233,11 @@ class Store:
         try:
             trial = Trial.from_json(row.user_attrs[RECORD])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"trial {row.number} in {self._where} is no record of searchkit: {error!r}") from None
+            raise StoreError(f"trial {row.number} in {self._address} is no record of searchkit: {error!r}") from None
         keys = (trial.key, trial.ask.candidate.former_key)
         if row.user_attrs.get("key") not in keys or row.values != self._shown.outcome(trial)[1]:
             raise StoreError(
-                f"trial {row.number} in {self._where} is damaged: its record says something else than what stands "
+                f"trial {row.number} in {self._address} is damaged: its record says something else than what stands "
                 "beside it. Restore the storage from a copy"
             )
         return trial
@@ -254,12 +256,12 @@ class _Known:
         if state != TrialState.FAIL:
             self.numbers[key] = number
 
-    def refuse(self, number: int, key: str, where: StorageAddress) -> None:
+    def refuse(self, number: int, key: str, address: StorageAddress) -> None:
         """Raise StoreError if the ask or its candidate is there already."""
         if number in self.keys:
-            raise StoreError(f"{where} already holds ask {number}, candidate {self.keys[number]}; now came {key}")
+            raise StoreError(f"{address} already holds ask {number}, candidate {self.keys[number]}; now came {key}")
         if key in self.numbers:
-            raise StoreError(f"{where} already holds candidate {key}, ask {self.numbers[key]}; now came ask {number}")
+            raise StoreError(f"{address} already holds candidate {key}, ask {self.numbers[key]}; now came ask {number}")
 
 
 def _text(row: FrozenTrial) -> str:

@@ -130,7 +130,7 @@ def test_a_second_process_is_refused_and_a_lost_one_is_not_waited_for_long(
 
     def beats() -> None:
         while not stop.wait(0.02):
-            first.mine()
+            first.renewed()
 
     beating = threading.Thread(target=beats)
     beating.start()
@@ -139,8 +139,8 @@ def test_a_second_process_is_refused_and_a_lost_one_is_not_waited_for_long(
     stop.set()
     beating.join()
     second.take()  # the first writes no more
-    assert second.mine()
-    assert not first.mine()
+    assert second.renewed()
+    assert not first.renewed()
 
 
 def test_a_process_that_was_away_for_long_stops_and_overwrites_nothing(
