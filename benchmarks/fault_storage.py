@@ -179,7 +179,7 @@ def _searched(store: Store, evaluations: int, pause_s: float) -> list[Trial]:
     engine = Random(population=8).start(analytic.SPACE, analytic.OBJECTIVES, seed=3)
     with Inline(analytic.FormulaWorkbench({}), analytic.OBJECTIVES) as evaluator:
         account = Account(Budget(evaluations), analytic.OBJECTIVES)
-        search(engine, evaluator, store, account, population=8, seen=lambda trial: time.sleep(pause_s))
+        search(engine, evaluator, store, account, population=8, on_trial=lambda trial: time.sleep(pause_s))
     return [replace(trial, seconds=0.0) for trial in store.trials()]
 
 

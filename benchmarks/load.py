@@ -63,9 +63,11 @@ def searched(journal: Path, mode: str, evaluations: int) -> Meter:
     account = Account(Budget(evaluations), OBJECTIVES, stored, generation=1 if steady else POPULATION)
     with Inline(Free(), OBJECTIVES) as evaluator:
         if steady:
-            search_steadily(engine, evaluator, kept, account, population=POPULATION, in_flight=IN_FLIGHT, seen=meter)
+            search_steadily(
+                engine, evaluator, kept, account, population=POPULATION, in_flight=IN_FLIGHT, on_trial=meter
+            )
         else:
-            search(engine, evaluator, kept, account, population=POPULATION, seen=meter)
+            search(engine, evaluator, kept, account, population=POPULATION, on_trial=meter)
     assert len(kept.trials()) == evaluations
     return meter
 

@@ -127,7 +127,7 @@ class InOnnx:
             self._sessions[threads] = Sessions(self._model, Special.of_config(self._model.stock.config), threads)
         session = self._sessions[threads].of(plan)
         if tokens not in self._fed:
-            self._fed[tokens] = session.fed(tokens)
+            self._fed[tokens] = session.inputs_of(tokens)
         return session.run(self._fed[tokens])
 
 

@@ -261,7 +261,7 @@ class Served:
                     functools.partial(self.bench.model.packed, each, plan) for each in tokens
                 ]
         for key, graph in graphs.items():
-            calls[key] = [functools.partial(graph.run, graph.fed(each)) for each in tokens]
+            calls[key] = [functools.partial(graph.run, graph.inputs_of(each)) for each in tokens]
         return calls
 
     def _labels(self, model: Any, texts: list[str]) -> list[str]:

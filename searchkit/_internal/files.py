@@ -50,17 +50,17 @@ def replace_whole(path: Path, content: bytes) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
-def lock(handle: int, path: Path, taken: str) -> None:
+def lock(handle: int, path: Path, message: str) -> None:
     """Lock the open file for this process, until it closes the file or ends, however it ends.
 
-    StoreError with the text `taken` while another process has it; a warning where the file system has no locks.
+    StoreError with the text `message` while another process has it; a warning where the file system has no locks.
     """
     if not _locked(handle, path):
-        raise StoreError(taken)
+        raise StoreError(message)
 
 
 @contextmanager
-def turn(path: Path, waiting: Callable[[], None], every_s: float = 0.5) -> Iterator[None]:
+def held_lock(path: Path, waiting: Callable[[], None], every_s: float = 0.5) -> Iterator[None]:
     """Hold the lock file `path`, which is removed at the end; while another process holds it, wait for its end.
 
     waiting: called before each pause of `every_s` seconds. A process that is killed holds nothing any more. StoreError

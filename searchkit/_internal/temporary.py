@@ -14,7 +14,7 @@ from typing import Final
 LOCK: Final = "lock"  # file that the owner holds as long as it lives
 
 
-class OwnFolder:
+class TemporaryFolder:
     """Temporary folder of this process, as long as this object lives.
 
     A killed process removes nothing; its folders of the same kind are removed when another one is made.

@@ -89,7 +89,7 @@ def submit(
     if gpus_per_worker is not None:
         given += ["--gpus-per-worker", str(gpus_per_worker)]
     _refuse_unknown(context, ["STUDY", *given])
-    sent, mib = submit_job(
+    submitted, mib = submit_job(
         loaded,
         given,
         address=address,
@@ -99,11 +99,12 @@ def submit(
         driver_cpus=driver_cpus,
         driver_gpus=driver_gpus,
     )
-    folder = Path("runs", sent.study)
-    say(f"submitted {sent.job} to {sent.address} ({mib:.1f} MiB); it runs in {sent.runs}/{sent.study}")
+    folder = Path("runs", submitted.study)
+    place = f"{submitted.runs}/{submitted.study}"
+    say(f"submitted {submitted.job} to {submitted.address} ({mib:.1f} MiB); it runs in {place}")
     say(f"searchkit status {folder} says how far it is, searchkit stop {folder} ends it")
     if wait:
-        raise typer.Exit(followed(sent, folder))
+        raise typer.Exit(followed(submitted, folder))
 
 
 def stop(run: RunFolder) -> None:
@@ -114,9 +115,9 @@ def stop(run: RunFolder) -> None:
     from searchkit.cluster.jobs import stop as stop_job
     from searchkit.cluster.submission import Submitted
 
-    sent = Submitted.read(run)
-    job_state = stop_job(sent, run)
-    show_job(job_state, sent)
+    submitted = Submitted.read(run)
+    job_state = stop_job(submitted, run)
+    show_job(job_state, submitted)
     if job_state.code is None:
         raise typer.Exit(1)
 
@@ -129,9 +130,9 @@ def fetch(run: RunFolder) -> None:
     from searchkit.cluster.fetch import fetch as fetch_run
     from searchkit.cluster.submission import Submitted
 
-    sent = Submitted.read(run)
-    files, size = fetch_run(sent.runs, sent.study, run, sent.file)
-    say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {sent.runs}/{sent.study}")
+    submitted = Submitted.read(run)
+    files, size = fetch_run(submitted.runs, submitted.study, run, submitted.file)
+    say(f"{run}: {files} files, {size / 2**20:.1f} MiB, from {submitted.runs}/{submitted.study}")
 
 
 def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
@@ -146,7 +147,7 @@ def _refuse_unknown(submitting: typer.Context, arguments: list[str]) -> None:
             raise StudyError(f"{option} does not stand after --; `submit` has its own, or needs none")
 
 
-def followed(sent: Submitted, folder: Path) -> int:
+def followed(submitted: Submitted, folder: Path) -> int:
     """Follow the job's log, and return its exit code; Ctrl-C leaves the job alone."""
     from searchkit.cluster.jobs import follow
 
@@ -155,18 +156,18 @@ def followed(sent: Submitted, folder: Path) -> int:
         out.file.flush()
 
     try:
-        job_state = follow(sent, write)
+        job_state = follow(submitted, write)
     except KeyboardInterrupt:
         say(
             f"\ndetached, the job goes on: searchkit status --follow {folder} follows it again, "
             f"searchkit stop {folder} ends it"
         )
         return 130
-    show_job(job_state, sent)
+    show_job(job_state, submitted)
     return job_state.code or 0
 
 
-def show_job(job_state: State, sent: Submitted) -> None:
+def show_job(job_state: State, submitted: Submitted) -> None:
     code = f", exit code {job_state.code}" if job_state.code else ""
     message = f", {job_state.message}" if job_state.message else ""
-    say(f"job {sent.job} at {sent.address}: {job_state.name}{code}{message}")
+    say(f"job {submitted.job} at {submitted.address}: {job_state.name}{code}{message}")

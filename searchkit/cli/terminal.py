@@ -77,7 +77,7 @@ def show_status(folder: Folder) -> None:
 
     stored = read_trials(folder)
     record, objectives, trials, now = stored.record, stored.objectives, stored.search, Status.of(stored)
-    say(f"{now.study}: {now.evaluations} of {now.wanted} evaluations, {now.on_report} measured on the report split")
+    say(f"{now.study}: {now.evaluations} of {now.planned} evaluations, {now.on_report} measured on the report split")
     seconds = Stopwatch(folder.seconds("search")).before
     for line in status_lines(record, trials, ended=stored.ended, in_flight=stored.in_flight, seconds=seconds):
         say(f"  {line}")

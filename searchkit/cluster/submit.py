@@ -57,7 +57,7 @@ def submit(
     reached = (provider(runs_folder),) if is_url else ()
     if runs_folder.startswith("memory://"):
         raise StudyError(f"--runs {runs}: memory:// ends with its process; use a shared folder, or a URL such as s3://")
-    sent = Submitted(
+    submitted = Submitted(
         address=address,
         job=f"{study}-{uuid.uuid4().hex[:8]}",
         study=study,
@@ -65,7 +65,7 @@ def submit(
         file=str(loaded.required_file("submit").resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    needs = Needs(sent.job, study, versions(*reached), paths(loaded, include), "" if is_url else runs_folder)
+    needs = Needs(submitted.job, study, versions(*reached), paths(loaded, include), "" if is_url else runs_folder)
     folders = {Path("runs", study).resolve()} | (set() if is_url else {Path(runs_folder, study)})
     with tempfile.TemporaryDirectory(prefix="searchkit-") as temporary, server(address) as client:
         _refuse_twice(folders)
@@ -75,16 +75,16 @@ def submit(
         given = [text for item in loaded.parameters.items() for text in ("-p", "=".join(item))]
         command = ["python", "-m", "searchkit.cluster.entrypoint", "run", name, *given, "--runs", runs_folder]
         command += ["--ray-address", "auto", *options]
-        with _noted(sent, folders):
+        with _noted(submitted, folders):
             client.submit_job(
                 entrypoint=shlex.join(command),
-                submission_id=sent.job,
+                submission_id=submitted.job,
                 runtime_env=_runtime_env(package, needs, environment),
                 metadata={"study": study},
                 entrypoint_num_cpus=driver_cpus,
                 entrypoint_num_gpus=driver_gpus,
             )
-        return sent, mib(package)
+        return submitted, mib(package)
 
 
 def _runtime_env(package: Path, needs: Needs, environment: str) -> dict[str, Any]:
@@ -113,11 +113,11 @@ def _refuse_twice(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _noted(sent: Submitted, folders: Iterable[Path]) -> Iterator[None]:
+def _noted(submitted: Submitted, folders: Iterable[Path]) -> Iterator[None]:
     """Write the record before the submission is made, and restore the earlier one if it fails."""
     before = {folder / RECORD: (folder / RECORD).read_bytes() for folder in folders if (folder / RECORD).exists()}
     for folder in folders:
-        sent.write(folder)
+        submitted.write(folder)
     try:
         yield
     except BaseException:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from searchkit._internal.progress import counted, step
 from searchkit.evaluate.split import Shard, Split
-from searchkit.evaluate.threads import side_by_side
+from searchkit.evaluate.threads import parallel_map
 from searchkit.reduction.device import give_back_memory
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import Reducer, ReductionPlan
@@ -65,7 +65,7 @@ def passes_over(
 
     batches = [(tokens, cache) for (_, tokens), cache in zip(split.batches, split.caches, strict=True)]
     if split.device.type == "cpu":
-        by_batch = side_by_side(lambda batch: on_batch(*batch), batches)
+        by_batch = parallel_map(lambda batch: on_batch(*batch), batches)
     else:
         by_batch = [on_batch(*batch) for batch in batches]
     order = np.concatenate([rows for rows, _ in split.batches])

@@ -80,7 +80,7 @@ class _Job:
         """Split off `count` asks for a worker; a job that was begun stays whole."""
         if self.before or self.attempt > 1:
             return self, None
-        taken, left = routes.taken(worker, self.asks, count)
+        taken, left = routes.split(worker, self.asks, count)
         return replace(self, asks=taken), replace(self, asks=left) if left else None
 
     def again(self) -> list[_Job]:

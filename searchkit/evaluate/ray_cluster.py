@@ -192,13 +192,13 @@ def runtime_env(address: str | None) -> dict[str, Any]:
     return {"env_vars": dict(RUNTIME_ENV_VARS), **in_job}
 
 
-def on_every_node(ask: Callable[[Sequence[str]], Any], names: Sequence[str]) -> dict[str, Any]:
+def on_every_node(function: Callable[[Sequence[str]], Any], names: Sequence[str]) -> dict[str, Any]:
     """Call a function on every node, for a job in its own environment: address -> result."""
     ray = connect("auto", 0)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     try:
-        task = ray.remote(ask)
+        task = ray.remote(function)
         nodes = [node for node in ray.nodes() if node["Alive"]]
         answers = [
             task.options(

@@ -32,7 +32,7 @@ class Routes:
         self._root = _Node()
         self._given: list[tuple[Hashable, Ask]] = []
 
-    def taken(self, worker: Hashable, asks: Sequence[Ask], count: int) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
+    def split(self, worker: Hashable, asks: Sequence[Ask], count: int) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
         """Split the asks into `count` for this worker and the others, both in the original order."""
         order = sorted(range(len(asks)), key=lambda index: -self.lead(worker, asks[index]))
         chosen = set(order[:count])

@@ -30,14 +30,14 @@ FUSED: Final = 1 << 16  # elements up to which the fused kernel is faster, on a 
 class AttentionMap(Protocol):
     """The attention of a bucket for scorers, before dropout, whether the map was written or not.
 
-    probabilities: (B, H, L, L) in the model's format, [b, h, i, j] from query i to key j; voters: (B, L) the weight of
-    each query: 0 for a pad, 1 for a token, in between in a relaxed pass
+    probabilities: (B, H, L, L) in the model's format, [b, h, i, j] from query i to key j; query_weights:
+    (B, L), 0 for a pad, 1 for a token, in between in a relaxed pass
     """
 
     @property
     def probabilities(self) -> Tensor: ...
     @property
-    def voters(self) -> Tensor: ...
+    def query_weights(self) -> Tensor: ...
     @property
     def layout(self) -> Layout: ...
     @property
@@ -58,7 +58,7 @@ class WrittenMap:
     """An `AttentionMap` in memory."""
 
     probabilities: Tensor
-    voters: Tensor
+    query_weights: Tensor
     layout: Layout
 
     @property
@@ -66,14 +66,15 @@ class WrittenMap:
         return self.probabilities.shape[1]
 
     def received(self) -> Tensor:
-        with torch.autocast(self.voters.device.type, enabled=False):  # it would take a product of float32 to bfloat16
-            by_head = self.voters[:, None, None, :] @ self.probabilities  # (B, H, 1, L)
+        device = self.query_weights.device.type
+        with torch.autocast(device, enabled=False):  # it would take a product of float32 to bfloat16
+            by_head = self.query_weights[:, None, None, :] @ self.probabilities  # (B, H, 1, L)
         return self.layout.unpad(by_head.sum((1, 2), dtype=_precise(by_head)))
 
     def diagonal(self) -> Tensor:
         own = self.probabilities.diagonal(dim1=-2, dim2=-1)  # (B, H, L)
         own = own.sum(1, dtype=_precise(own))
-        return self.layout.unpad(own * self.voters)
+        return self.layout.unpad(own * self.query_weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class UnwrittenMap:
         return self.query.shape[1]
 
     @property
-    def voters(self) -> Tensor:
+    def query_weights(self) -> Tensor:
         return self.layout.mask.float()
 
     @cached_property
@@ -178,7 +179,7 @@ def _flash(projected: Tensor, layout: Layout, heads: int, read: Read | None) -> 
 
 def attend_from_first(
     query: Tensor,
-    others: Tensor,
+    key_value: Tensor,
     layout: Layout,
     *,
     heads: int,
@@ -190,7 +191,7 @@ def attend_from_first(
     Returns the context (B, D).
     """
     mask = _mask(layout, window)
-    (q,), (k, v) = _heads(query[:, None], 1, heads), _heads(layout.spread(others), 2, heads)
+    (q,), (k, v) = _heads(query[:, None], 1, heads), _heads(layout.spread(key_value), 2, heads)
     mask = None if mask is None else mask[:, :, :1]
     return _merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)).squeeze(1)
 

@@ -34,13 +34,13 @@ class Weights:
     unread: tuple[str, ...]
     encoder_unread: tuple[str, ...]
 
-    def check_complete(self, source: str, way_on: str = "") -> None:
+    def check_complete(self, source: str, remedy: str = "") -> None:
         """Raise DataError if a weight that the pass reads is new, or one of the encoder's is not read."""
         if self.new:
-            raise DataError(f"{source}: the file of weights lacks {listed(self.new)}{way_on}")
+            raise DataError(f"{source}: the file of weights lacks {listed(self.new)}{remedy}")
         if self.encoder_unread:
             raise DataError(
-                f"{source}: the config has no place for weights of the file: {listed(self.encoder_unread)}{way_on}"
+                f"{source}: the config has no place for weights of the file: {listed(self.encoder_unread)}{remedy}"
             )
 
 
@@ -112,7 +112,7 @@ def read_stock(source: str, config: Any, auto_class: str, *, new_outputs: bool =
             raise _unreadable(source, error) from error
     encoder = f"{stock.base_model_prefix}."
     head = {name for name in stock.state_dict() if not name.startswith(encoder) or name.startswith(f"{encoder}pooler")}
-    reshaped = {name: (tuple(given), tuple(wanted)) for name, given, wanted in report["mismatched_keys"]}
+    reshaped = {name: (tuple(given), tuple(required)) for name, given, required in report["mismatched_keys"]}
     _refuse_other_shapes(source, {name: pair for name, pair in reshaped.items() if not (new_outputs and name in head)})
     _refuse_new_encoder(source, set(report["missing_keys"]) - head)
     unread = tuple(sorted(report["unexpected_keys"]))
@@ -130,10 +130,10 @@ def _unreadable(source: str, error: Exception) -> DataError:
 
 
 def _refuse_other_shapes(source: str, reshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
-    for name, (given, wanted) in sorted(reshaped.items()):
+    for name, (given, required) in sorted(reshaped.items()):
         more = f" ({len(reshaped)} weights differ)" if len(reshaped) > 1 else ""
         raise DataError(
-            f"{source}: {name} has the shape {given} in the file of weights, the config says {wanted}{more}"
+            f"{source}: {name} has the shape {given} in the file of weights, the config says {required}{more}"
         )
 
 

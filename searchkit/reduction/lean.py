@@ -53,7 +53,7 @@ class LoneMap:
         return self.probabilities.shape[1]
 
     @cached_property
-    def voters(self) -> Tensor:
+    def query_weights(self) -> Tensor:
         return self.probabilities.new_ones(1, self.probabilities.shape[-1])
 
     def received(self) -> Tensor:
@@ -141,8 +141,8 @@ class Lone:
 
     def finish_first(self, block: Block) -> None:
         """Run the whole layer, for the first token alone."""
-        query, others = block.projected_for(_FIRST, self.hidden, self._positions_for(block))
-        key, value = others.view(len(others), 2, block.heads, -1).permute(1, 2, 0, 3).unbind(0)  # (H, n, E)
+        query, key_value = block.projected_for(_FIRST, self.hidden, self._positions_for(block))
+        key, value = key_value.view(len(key_value), 2, block.heads, -1).permute(1, 2, 0, 3).unbind(0)  # (H, n, E)
         near = self._near(block.window)
         context = F.scaled_dot_product_attention(
             query.view(1, block.heads, 1, -1), key[None], value[None], attn_mask=None if near is None else near[:1]

@@ -107,7 +107,7 @@ class AdaptiveModel(nn.Module):
         self.learned[name] = nn.Parameter(initial.to(next(self.stock.parameters()).device))
         return cast(nn.Parameter, self.learned[name])
 
-    def settled(self, name: str) -> list[float]:
+    def pop_learned(self, name: str) -> list[float]:
         """Final values of a learned parameter, which is removed."""
         return [float(value) for value in self.learned.pop(name).detach()]
 
@@ -172,13 +172,13 @@ class AdaptiveModel(nn.Module):
         )
         return self.read(encoding, tokens.layout)
 
-    def begin(self, embedded: Tensor, tokens: Tokens, like: Reducer) -> State:
-        """State of the tokens after the first attention, with the statistics of its map that `like`'s scorer reads.
+    def begin(self, embedded: Tensor, tokens: Tokens, template: Reducer) -> State:
+        """State of the tokens after the first attention, with the statistics of its map that `template`'s scorer reads.
 
         For plans without a buffer that drop nothing before it.
         """
         state = State(embedded, tokens.layout, self.predictor, restore=False)
-        state.attend(self.view.blocks[0], 0, like, self.training)
+        state.attend(self.view.blocks[0], 0, template, self.training)
         return state
 
     def frozen(self) -> AdaptiveModel:

@@ -237,14 +237,14 @@ class ReductionPlan:
     @classmethod
     def of_slots(
         cls,
-        like: Reducer,
+        template: Reducer,
         layers: int,
         *,
         lengths: Sequence[float | int] | None = None,
         thresholds: Sequence[float] | None = None,
         input_template: Reducer | None = None,
     ) -> ReductionPlan:
-        """Plan of copies of `like` with these lengths (as in `of_lengths`) and thresholds (0 is off), first slot first.
+        """Plan of copies of `template` with these lengths (as in `of_lengths`) and thresholds (0: off), slot by slot.
 
         With `input_template` the first value of both belongs to the input, and `layers` more follow.
         """
@@ -255,7 +255,7 @@ class ReductionPlan:
             raise ValueError(f"the plan has {slots} slots, got {len(lengths)} lengths, {len(thresholds)} thresholds")
         if any(later > earlier for earlier, later in itertools.pairwise(lengths)):
             raise ValueError(f"lengths must not grow with depth, got {tuple(lengths)}")
-        models = ([] if input_template is None else [input_template]) + [like] * layers
+        models = ([] if input_template is None else [input_template]) + [template] * layers
         rules = [_reducer(*slot) for slot in zip(models, lengths, thresholds, strict=True)]
         return cls(tuple(rules[-layers:]), None if input_template is None else rules[0])
 
@@ -296,9 +296,9 @@ class ReductionPlan:
         return tuple(counts)
 
 
-def _reducer(like: Reducer, length: float | int, threshold: float) -> Reducer | None:
+def _reducer(template: Reducer, length: float | int, threshold: float) -> Reducer | None:
     keep = TopK(count=length) if isinstance(length, int) else TopK(ratio=length)
     whole = keep.ratio == 1.0
     if whole and not threshold:
         return None
-    return replace(like, keep=None if whole else keep, threshold=threshold or None)
+    return replace(template, keep=None if whole else keep, threshold=threshold or None)

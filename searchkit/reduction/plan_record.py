@@ -34,8 +34,8 @@ def record_of(plan: ReductionPlan) -> Record:
     }
 
 
-def plan_of(record: Any, where: str) -> ReductionPlan:
-    """The plan that `record_of` wrote; DataError, which begins with `where`, says what is wrong with it.
+def plan_of(record: Any, source: str) -> ReductionPlan:
+    """The plan that `record_of` wrote; DataError, which begins with `source`, says what is wrong with it.
 
     Scorers are looked up by name: the code that registers one of your own must have run.
     """
@@ -47,7 +47,7 @@ def plan_of(record: Any, where: str) -> ReductionPlan:
             raise DataError(f"layers must be a list, got {given['layers']!r}")
         return ReductionPlan(tuple(map(_read, given["layers"])), _read(given["input"]))
     except (SearchkitError, ValueError) as error:
-        raise DataError(f"{where}: cannot read the plan: {error}") from None
+        raise DataError(f"{source}: cannot read the plan: {error}") from None
 
 
 def _written(reducer: Reducer | None) -> Record | None:

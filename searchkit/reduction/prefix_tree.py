@@ -104,11 +104,11 @@ class Cache:
     _least: list[tuple[int, int, Key]] = field(default_factory=list)  # a heap, by worth and then age
     _number: Iterator[int] = field(default_factory=itertools.count)
 
-    def begin(self, asked: Collection[Prefix]) -> None:
+    def begin(self, prefixes: Collection[Prefix]) -> None:
         """Begin a generation that needs these prefixes."""
         self.generation += 1
         for key, node in self.nodes.items():
-            if key[-1] in asked:
+            if key[-1] in prefixes:
                 node.used = self.generation
         self._least = [(self._worth(key, node), next(self._number), key) for key, node in self.nodes.items()]
         heapq.heapify(self._least)
@@ -150,26 +150,27 @@ def prefix_of(plan: ReductionPlan, layer: int) -> Prefix:
     return (*plan.slots[: layer + 1], plan.layers[layer].before)
 
 
-def can_share(plan: ReductionPlan, like: Reducer) -> bool:
-    """Return whether the plan reads the attention map as `like` does, or not at all."""
+def can_share(plan: ReductionPlan, template: Reducer) -> bool:
+    """Return whether the plan reads the attention map as `template` does, or not at all."""
     return all(
-        reducer is None or reducer.scorer == like.scorer or reads_nothing(reducer.scorer) for reducer in plan.reducers
+        reducer is None or reducer.scorer == template.scorer or reads_nothing(reducer.scorer)
+        for reducer in plan.reducers
     )
 
 
 class Walk:
-    """Depth-first evaluation of one batch under many plans that share with `like`, the recipe's reducer."""
+    """Depth-first evaluation of one batch under many plans that share with `template`, the recipe's reducer."""
 
     def __init__(
         self,
         model: AdaptiveModel,
         tokens: Tokens,
         plans: Sequence[ReductionPlan],
-        like: Reducer,
+        template: Reducer,
         cache: Cache | None = None,
         work: Work | None = None,
     ) -> None:
-        self._model, self._tokens, self._plans, self._like = model, tokens, plans, like
+        self._model, self._tokens, self._plans, self._template = model, tokens, plans, template
         self._cache, self._work = cache or Cache(0), work or Work()
         self._results: dict[int, Predicted] = {}
 
@@ -213,12 +214,12 @@ class Walk:
         assert state.layers == layer, "a node that was remembered a moment ago is gone"
         block, branch = self._model.view.blocks[layer], state.fork()
         branch.reduce(before, layer, block)
-        branch.attend(block, layer, self._like)
+        branch.attend(block, layer, self._template)
         self._work.shared += len(branch.hidden)
         node = Node(branch)
         self._cache.keep(key, node)
-        if node.kept and self._like.site == "between":
-            node.ranked(self._like, layer, block)
+        if node.kept and self._template.site == "between":
+            node.ranked(self._template, layer, block)
         return node
 
     def _children(self, node: Node, layer: int, part: Sequence[int]) -> None:

@@ -46,7 +46,7 @@ def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = 
 
     `tokens`: texts of the task, which are cut; made-up ones by default.
     """
-    texts, training = made_up(model) if tokens is None else shortened(tokens, model), model.training
+    texts, training = random_texts(model) if tokens is None else shortened(tokens, model), model.training
     model.eval()
     try:
         with torch.no_grad():
@@ -65,7 +65,7 @@ def compare_with_stock(model: StockBacked, source: str, tokens: Tokens | None = 
         model.train(training)
 
 
-def made_up(model: StockBacked) -> Tokens:
+def random_texts(model: StockBacked) -> Tokens:
     """Generate texts of ragged lengths, of words and segments all over their tables, without padding tokens."""
     config = model.stock.config
     lengths = torch.tensor([min(length, model.view.limit) for length in (*LENGTHS[:-1], _longest(model))])
@@ -88,7 +88,7 @@ def shortened(tokens: Tokens, model: StockBacked) -> Tokens:
     ids, types = (_by_text(rows, tokens.layout) for rows in (tokens.ids, tokens.types))
     kept = [number for number, text in enumerate(ids) if pad is None or not (text == pad).any()]
     if not kept:
-        return made_up(model)
+        return random_texts(model)
     longest = min(_longest(model), model.view.limit)
     cut = [ids[number][:longest] for number in kept]
     layout = Layout.of_lengths(torch.tensor([len(text) for text in cut], device=tokens.ids.device))

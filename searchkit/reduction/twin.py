@@ -167,8 +167,8 @@ class _Pass:
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, K, E)
         probabilities = self.shares(query, key, block.window)
         if scorer is not None and scorer.read is not None:
-            voters = self.grid.present.to(probabilities.dtype)
-            self.read = scorer.read(WrittenMap(probabilities, voters, self.grid))
+            query_weights = self.grid.present.to(probabilities.dtype)
+            self.read = scorer.read(WrittenMap(probabilities, query_weights, self.grid))
         if scorer is not None and scorer.needs_values:
             self.values = rows.chunk(3, -1)[2]
         context = (probabilities @ value).transpose(1, 2).reshape(rows.shape[0], -1)
@@ -200,9 +200,9 @@ class _Pass:
         """Write the states of living tokens to the buffer, where something may change before they are written again."""
         last = layer == len(self.plan.layers) - 1
         if last or self.plan.layers[layer].after is not None or self.plan.reducers[layer + 1] is not None:
-            self.buffer = self.buffer.index_copy(0, self.homes(), self.hidden.to(self.buffer.dtype))
+            self.buffer = self.buffer.index_copy(0, self.input_rows(), self.hidden.to(self.buffer.dtype))
 
-    def homes(self) -> Tensor:
+    def input_rows(self) -> Tensor:
         """(B * K,) the row of each slot's token in the input; the spare last row for dead slots."""
         rows = self.grid.rows_in(self.whole)
         return torch.where(self.grid.present.reshape(-1), rows, self.whole.height * self.whole.width)
@@ -228,11 +228,11 @@ class _Pass:
         if self.ties:
             later = torch.where(stays, order, order + shape[1]).sort(dim=1, stable=True).values
             order = torch.where(stays, later, later - shape[1])
-        before = self.homes() if self.restores else None
+        before = self.input_rows() if self.restores else None
         rows, self.grid = grid.gathered(order, stays)
         self.hidden = self.hidden.index_select(0, rows)
         if before is not None and reducer.fate == "discard":
-            self.discarded = self.discarded.index_fill(0, before, True).index_fill(0, self.homes(), False)
+            self.discarded = self.discarded.index_fill(0, before, True).index_fill(0, self.input_rows(), False)
             self.discarded[-1] = True
 
     def wanted(self, reducer: Reducer, slot: int) -> Tensor:

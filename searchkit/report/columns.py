@@ -29,12 +29,12 @@ _NUMBER: Final = re.compile(r"([-+]?\d+)(\.\d+)?(?:( (?:±|\+-) )(\d+)(\.\d+)?)?
 
 @dataclass(frozen=True)
 class Numbers:
-    """Column of numbers, a cell for each row; a `spare` one is left out where there is no room."""
+    """Column of numbers, a cell for each row; an `optional` one is left out where there is no room."""
 
     heading: str
     unit: str
     cells: Sequence[str]
-    spare: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Layout:
 def tables(names: Sequence[Name], numbers: Sequence[Numbers], width: int, *, ascii_only: bool = False) -> str:
     """Format the rows in lines of at most `width` characters; an empty line separates families."""
     columns = [_Column.of(column, ascii_only) for column in numbers]
-    kept = [column for column, given in zip(columns, numbers, strict=True) if not given.spare]
+    kept = [column for column, given in zip(columns, numbers, strict=True) if not given.optional]
     layouts = (in_full(names), in_full(names, listed=True), in_letters(names))
     for chosen in (columns, kept):
         for layout in filter(None, layouts):

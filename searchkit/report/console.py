@@ -41,7 +41,7 @@ def console_text(results: Results, width: int, *, ascii_only: bool = False) -> s
     table = tables(names, numbers, width, ascii_only=ascii_only)
     sign = "+-" if ascii_only else "±"
     explained = [f"Values of the report split, {sign} one standard error; optimism is search minus report."]
-    if any(column.spare for column in numbers) and "against" in table:
+    if any(column.optional for column in numbers) and "against" in table:
         explained.append("Against unreduced: paired difference on the report split, 95 % interval.")
     paragraphs = [line for text in [*explained, *notes(results)] for line in wrapped(one_line(text), width, "  ")]
     return "\n".join([*wrapped(_title(results, len(members)), width), "", table, "", *paragraphs])
@@ -79,7 +79,7 @@ def _numbers(results: Results, members: Sequence[Trial], baselines: Sequence[Tri
             in_words(item.name),
             "against unreduced",
             [*(with_interval(difference(results, trial, item)) for trial in members), *gaps],
-            spare=True,
+            optional=True,
         )
         for item in shown_difference(results)
     ]

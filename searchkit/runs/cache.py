@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from searchkit import __version__
 from searchkit._internal.code import digest
-from searchkit._internal.files import replace_whole, turn
+from searchkit._internal.files import held_lock, replace_whole
 from searchkit.training.cache import Trained
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class SupernetCache(Generic[T]):
 
     def update(self, changed: Callable[[T | None], Any | None]) -> None:
         """Replace the content by `changed` of it, unless that is None; one process at a time reads and writes."""
-        with turn(self.path.with_name(f".{self.path.name}.lock"), lambda: None, every_s=0.05):
+        with held_lock(self.path.with_name(f".{self.path.name}.lock"), lambda: None, every_s=0.05):
             data = changed(self.read())
             if data is not None:
                 self.write(data)

@@ -44,7 +44,7 @@ class KeptPredictions:
         """Candidates without predictions."""
         return [candidate for key, candidate in self._wanted.items() if key not in self._members]
 
-    def taken(self, trial: Trial) -> Trial:
+    def take_outputs(self, trial: Trial) -> Trial:
         """Take what the trial brings along; return the trial without it."""
         if trial.outputs is not None and trial.key in self._wanted:
             self._members[trial.key], self._changed = trial.outputs, True

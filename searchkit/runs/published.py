@@ -128,7 +128,7 @@ def _searched(session: Session, lat: PublishedSearch, space: Space, axes: Sequen
             store,
             account,
             population=lat.population,
-            seen=lambda trial: tell(account.evaluations, lat.evaluations),
+            on_trial=lambda trial: tell(account.evaluations, lat.evaluations),
         )
     tell(account.evaluations, account.evaluations)
     watch.write()

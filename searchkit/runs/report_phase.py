@@ -67,7 +67,7 @@ def _predict(session: Session, measured: Mapping[str, Trial], kept: KeptPredicti
         step(f"predictions of {len(lacking)} candidates on the report split")
         with evaluator(session, "report", (), len(lacking)) as workers:
             for trial in workers.run([Ask(number, candidate) for number, candidate in enumerate(lacking)]):
-                kept.taken(trial)
+                kept.take_outputs(trial)
 
 
 def _measured(
@@ -98,7 +98,7 @@ def _measured(
         asks = [Ask(next(numbers), candidate) for candidate in group]
         with evaluator(session, "report", objectives, len(asks), group) as workers:
             for trial in workers.run(asks):
-                whole = merged(predictions.taken(trial), estimates_of(known.get(trial.key)))
+                whole = merged(predictions.take_outputs(trial), estimates_of(known.get(trial.key)))
                 if trial.key not in done or whole.outcome != done[trial.key].outcome:  # the same failure stands there
                     kept.append(whole)
                 done[trial.key] = whole

@@ -50,7 +50,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     def note() -> str:
         return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind == "measured")
 
-    def seen(trial: Trial) -> None:
+    def on_trial(trial: Trial) -> None:
         counts[_kind(trial)] += 1
         tell("search", account.evaluations, wanted, note())
 
@@ -59,7 +59,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
         tell("search", account.evaluations, wanted, note())
         if store.note(ENDED) is not None:
             store.set_note(ENDED, None)  # a smaller budget did
-        done = _loop(session, interrupt, kept, account, seen)
+        done = _loop(session, interrupt, kept, account, on_trial)
         watch.write()
     tell("search", account.evaluations, account.evaluations, f"{note()}; {account.ended}")
     log.info("the search has ended: %s", account.ended)
@@ -75,7 +75,7 @@ def _loop(
     interrupt: Interrupt | None,
     kept: OneSetting,
     account: Account,
-    seen: Callable[[Trial], None],
+    on_trial: Callable[[Trial], None],
 ) -> dict[str, Trial]:
     """Run the engine's loop, steady or generational."""
     study = session.study
@@ -102,7 +102,7 @@ def _loop(
                 account,
                 population=population,
                 in_flight=in_flight,
-                seen=seen,
+                on_trial=on_trial,
                 halted=halted,
             )
         return generational.search(
@@ -112,7 +112,7 @@ def _loop(
             account,
             population=population,
             race=study.race,
-            seen=seen,
+            on_trial=on_trial,
             halted=halted,
         )
 

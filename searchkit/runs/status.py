@@ -47,7 +47,7 @@ class Status:
 
     study: str
     evaluations: int
-    wanted: int | None
+    planned: int | None
     failed: int
     on_report: int
     ended: str | None
@@ -59,14 +59,14 @@ class Status:
         return cls(
             study=stored.study,
             evaluations=sum(trial.is_evaluation for trial in trials),
-            wanted=stored.record["evaluations"],
+            planned=stored.record["evaluations"],
             failed=sum(trial.status == "failed" for trial in trials),
             on_report=sum(trial.status == "measured" for trial in stored.report),
             ended=stored.ended,
         )
 
     def __str__(self) -> str:
-        counts = f"{self.evaluations} of {self.wanted} evaluations, {self.failed} failed"
+        counts = f"{self.evaluations} of {self.planned} evaluations, {self.failed} failed"
         end = f"; ended: {self.ended}" if self.ended else ""
         return f"{self.study}: {counts}, {self.on_report} measured on the report split{end}"
 

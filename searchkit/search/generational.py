@@ -37,13 +37,13 @@ def search(
     *,
     population: int,
     race: RaceState | None = None,
-    seen: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
     halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
     """Search generation by generation until the budget is spent or `halted` returns True; key -> trial.
 
     The engine is fed the stored trials until it asks for something new, so an interrupted search goes on where it was;
-    `seen` is called with every new trial once it is stored. In a race, new candidates are held against the front
+    `on_trial` is called with every new trial once it is stored. In a race, new candidates are held against the front
     as it was when the engine was last told. What a constraint turns down does not count, up to
     `MAX_REJECTED_PER_EVALUATION` of them for every evaluation. StudyError where too much fails.
     """
@@ -72,7 +72,7 @@ def search(
                 store.append(trial)
                 done[trial.key] = trial
                 account.add(trial)
-                seen(trial)
+                on_trial(trial)
                 account.refuse_failures()
                 if account.left and not goes_on():
                     evaluator.halt()  # outcomes of asks in flight still arrive

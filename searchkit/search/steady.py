@@ -83,7 +83,7 @@ def search_steadily(
     *,
     population: int,
     in_flight: int,
-    seen: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
     halted: Callable[[], bool] = lambda: False,
 ) -> dict[str, Trial]:
     """Search with `in_flight` open asks until the budget is spent or `halted` returns True; key -> trial.
@@ -104,7 +104,7 @@ def search_steadily(
         store.append(trial)
         done[trial.key] = trial
         account.add(trial)
-        seen(trial)
+        on_trial(trial)
         account.refuse_failures()
         if len(done) == population:
             stop_if_nothing_works(list(done.values()), population)

@@ -56,24 +56,24 @@ class OnnxModel:
         """Names of the inputs."""
         return tuple(item.name for item in self._session.get_inputs())
 
-    def given(self, numbers: Mapping[str, NDArray[Any]]) -> OnnxModel:
+    def with_numbers(self, numbers: Mapping[str, NDArray[Any]]) -> OnnxModel:
         """The same session, with these values of the inputs that are no texts."""
         own = {name: values for name, values in numbers.items() if name in self.inputs}
         model = copy.copy(self)
         model._numbers = own
         return model
 
-    def fed(self, tokens: Tokens) -> dict[str, Any]:
+    def inputs_of(self, tokens: Tokens) -> dict[str, Any]:
         """Inputs of a batch: (B, L) int64, padded on the right."""
         return {name: tensor.numpy() for name, tensor in tokens.padded("token_type_ids" in self.inputs).items()}
 
-    def run(self, fed: dict[str, Any]) -> list[Any]:
-        """Outputs of a batch that `fed` prepared."""
-        return self._session.run(None, {**fed, **self._numbers})  # type: ignore[no-any-return]
+    def run(self, inputs: dict[str, Any]) -> list[Any]:
+        """Outputs of a batch that `inputs_of` prepared."""
+        return self._session.run(None, {**inputs, **self._numbers})  # type: ignore[no-any-return]
 
-    def logits(self, tokens: Tokens, fed: dict[str, Any] | None = None) -> Tensor:
-        """Logits (B, C), or (T, C) of every token, float32; `fed` saves preparing the batch again."""
-        outputs = self.run(self.fed(tokens) if fed is None else fed)
+    def logits(self, tokens: Tokens, inputs: dict[str, Any] | None = None) -> Tensor:
+        """Logits (B, C), or (T, C) of every token, float32; `inputs` saves preparing the batch again."""
+        outputs = self.run(self.inputs_of(tokens) if inputs is None else inputs)
         if len(outputs) == 1:
             return torch.from_numpy(outputs[0])
         return tokens.layout.unpad(torch.from_numpy(np.stack(outputs, -1)))

@@ -69,7 +69,7 @@ class OnnxRunner(PlanRunner):
     def forward(self, tokens: Tokens, plan: ReductionPlan) -> Tensor:
         model, memo = self.sessions.of(plan), tokens.layout.memo
         if "onnx" not in memo:  # as a tokenizer hands them over: no part of the pass
-            memo["onnx"] = model.fed(tokens)
+            memo["onnx"] = model.inputs_of(tokens)
         return model.logits(tokens, memo["onnx"])
 
     def weights(self, plan: ReductionPlan) -> Hashable:
@@ -113,11 +113,11 @@ class StockRunner(PlanRunner):
         return tokens.layout.unpad(torch.stack([out.start_logits, out.end_logits], -1)).float()
 
 
-def _logits(split: Split, forward: Callable[[Tokens], Tensor], where: str) -> Tensor:
+def _logits(split: Split, forward: Callable[[Tokens], Tensor], runtime: str) -> Tensor:
     """Logits of every example, in the order of the data."""
     parts = []
     for number, (_, tokens) in enumerate(split.batches, start=1):
-        step(f"predicting in {where}: batch {number} of {len(split.batches)}")
+        step(f"predicting in {runtime}: batch {number} of {len(split.batches)}")
         parts.append(forward(tokens).cpu())
     order = np.concatenate([rows for rows, _ in split.batches])
     lengths = torch.as_tensor(split.data.lengths)[torch.as_tensor(order)]

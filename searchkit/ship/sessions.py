@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from searchkit._internal.progress import step
-from searchkit._internal.temporary import OwnFolder
+from searchkit._internal.temporary import TemporaryFolder
 from searchkit.hf.inputs import Special
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
@@ -35,7 +35,7 @@ class Exports:
 
     def __init__(self, special: Special) -> None:
         self.special = special
-        self._own, self._patterns = OwnFolder("graphs"), list[ReductionPlan]()
+        self._own, self._patterns = TemporaryFolder("graphs"), list[ReductionPlan]()
 
     @classmethod
     def of(cls, model: AdaptiveModel, special: Special) -> Exports:
@@ -103,7 +103,7 @@ class Sessions:
         number, values = self._look_up(plan)
         session = self._open.pop(number, None) or self._opened(number)
         self._open[number] = session  # the last one now
-        return session.given(values)
+        return session.with_numbers(values)
 
     def number(self, plan: ReductionPlan) -> int:
         """Number of the graph that serves a plan, and others of its pattern."""

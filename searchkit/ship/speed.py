@@ -70,8 +70,8 @@ def of_graph(model: OnnxModel) -> Prepare:
     """Passes in ONNX Runtime."""
 
     def prepare(tokens: Tokens) -> Callable[[], Any]:
-        fed = model.fed(tokens)
-        return lambda: model.run(fed)
+        inputs = model.inputs_of(tokens)
+        return lambda: model.run(inputs)
 
     return prepare
 

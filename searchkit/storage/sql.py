@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from searchkit._internal.files import turn
+from searchkit._internal.files import held_lock
 from searchkit.errors import NothingStoredError, StoreError
 from searchkit.storage.address import StorageAddress, root_of
 
@@ -82,7 +82,7 @@ def table_lock(address: StorageAddress, create: bool) -> Iterator[None]:
         if time.monotonic() > until:
             raise StoreError(f"{address}: another process makes its tables for more than {PATIENCE_S:.0f} s")
 
-    with turn(path.with_name(f".{path.name}.lock"), waiting, every_s=0.05):
+    with held_lock(path.with_name(f".{path.name}.lock"), waiting, every_s=0.05):
         yield
 
 

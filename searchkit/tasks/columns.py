@@ -14,7 +14,7 @@ from searchkit.errors import DataError, unknown
 from searchkit.tasks.files import Part
 
 Class = int | str
-Where = tuple[Part, int]  # a file and a row of it
+Row = tuple[Part, int]  # a file and a row of it
 UNLABELLED: Final = -1  # GLUE's mark of unpublished labels
 UNLABELLED_TEXTS: Final = ("-1", "-1.0")  # the same in csv
 # numbers as they are usually written; others that can be read as one are codes: 007, 1e5, +1
@@ -48,7 +48,7 @@ def strings(part: Part, column: str) -> list[str]:
 
 def classes(parts: Sequence[Part], column: str) -> tuple[Class, ...]:
     """The classes of a split in index order: numbers by value, names by alphabet. Raises DataError."""
-    first_rows: dict[Class, Where] = {}
+    first_rows: dict[Class, Row] = {}
     for part in parts:
         for row, label in enumerate(_labels(part, column)):
             first_rows.setdefault(label, (part, row))
@@ -60,19 +60,19 @@ def classes(parts: Sequence[Part], column: str) -> tuple[Class, ...]:
         listed = ", ".join(sorted(map(repr, first_rows)))
         raise DataError(f"{location(part, column, row)}: the column mixes numbers and names as labels: {listed}")
     if len(first_rows) < 2:
-        raise DataError(f"{parts[0].where}: the column {column!r} holds one class only: {list(first_rows)}")
+        raise DataError(f"{parts[0].origin}: the column {column!r} holds one class only: {list(first_rows)}")
     return tuple(sorted(first_rows))
 
 
 def class_names(parts: Sequence[Part], column: str, known: Sequence[Class]) -> tuple[str, ...]:
     """The names of the classes of the train split: those in the file's metadata, or the labels themselves."""
-    given = {part.class_names[column]: part.where for part in parts if column in part.class_names}
+    given = {part.class_names[column]: part.origin for part in parts if column in part.class_names}
     if len(given) > 1:
         raise DataError(f"{' and '.join(given.values())} give the classes of the column {column!r} different names")
     names = next(iter(given), ())
     distinct = tuple(str(_name(names, label)) for label in known)
     if len(set(distinct)) < len(distinct):
-        raise DataError(f"{parts[0].where}: two classes of the column {column!r} have one name: {list(distinct)}")
+        raise DataError(f"{parts[0].origin}: two classes of the column {column!r} have one name: {list(distinct)}")
     return distinct
 
 
@@ -148,7 +148,7 @@ def unlabelled(parts: Sequence[Part], column: str, known: Sequence[Class]) -> bo
 def present(part: Part, column: str) -> pd.Series[Any]:
     """Column without missing values. Raises DataError naming file and row."""
     if column not in part.rows:
-        raise DataError(f"{part.where}: {unknown('column', column, map(str, part.rows.columns))}")
+        raise DataError(f"{part.origin}: {unknown('column', column, map(str, part.rows.columns))}")
     values: pd.Series[Any] = part.rows[column]
     missing = values.isna().to_numpy()
     if missing.any():
@@ -158,7 +158,7 @@ def present(part: Part, column: str) -> pd.Series[Any]:
 
 def location(part: Part, column: str, row: int) -> str:
     """Location of a bad value, for the message."""
-    return f"{part.where} ({part.split} split), column {column!r}, row {row} (the first is 0)"
+    return f"{part.origin} ({part.split} split), column {column!r}, row {row} (the first is 0)"
 
 
 def _labels(part: Part, column: str) -> list[Class]:
@@ -192,11 +192,11 @@ def _plain(part: Part, column: str, row: int, value: object) -> Class:
     raise DataError(f"{location(part, column, row)}: a label is a number or a name, got {value!r}")
 
 
-def _typed(first_rows: dict[Class, Where], column: str) -> dict[Class, Where]:
+def _typed(first_rows: dict[Class, Row], column: str) -> dict[Class, Row]:
     """Labels of csv, which has no types: integers if all are written as such, names if one is a code such as 007."""
     if any(CODE.fullmatch(str(label).strip()) and not PLAIN.fullmatch(str(label).strip()) for label in first_rows):
         return first_rows
-    typed: dict[Class, Where] = {}
+    typed: dict[Class, Row] = {}
     for label, (part, row) in first_rows.items():
         if (match := PLAIN.fullmatch(str(label).strip())) and (match[2] or "").strip(".0"):
             raise DataError(

@@ -48,7 +48,7 @@ class Part:
     `as_text` and `class_names` are as in `formats.Content`.
     """
 
-    where: str
+    origin: str
     split: str  # train, validation or test
     rows: pd.DataFrame
     as_text: bool = False

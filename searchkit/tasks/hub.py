@@ -33,7 +33,7 @@ def read_hub(name: str, subset: str | None, revision: str | None) -> dict[str, l
     return {split: [_part(f"{name} [{own}]", split, loaded[own])] for own, split in known.items()}
 
 
-def _part(where: str, split: str, rows: Any) -> Part:
+def _part(name: str, split: str, rows: Any) -> Part:
     features = getattr(rows, "features", None) or {}
     named = {column: tuple(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
-    return Part(where, split, rows.to_pandas(), class_names=named)
+    return Part(name, split, rows.to_pandas(), class_names=named)

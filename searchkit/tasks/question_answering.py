@@ -89,13 +89,13 @@ class QuestionAnswering:
         published = self._source.read()
         for split in sorted({*published} - {"train"}):
             if all(map(_is_hidden, published[split])):
-                where = f"{published[split][0].where} ({split} split)"
+                where = f"{published[split][0].origin} ({split} split)"
                 if split != "test":
                     raise DataError(f"{where}: the column 'answers' holds no answer")
                 log.warning("%s: it has no answers and is left out", where)
                 del published[split]
         given = {split: _table(parts, self.group) for split, parts in published.items()}
-        three = self._source.three(given, partial(carve_groups, column="group"), seed)
+        three = self._source.three_splits(given, partial(carve_groups, column="group"), seed)
         three["train"] = three["train"][~three["train"]["guessed"]].reset_index(drop=True)
         if not len(three["train"]):
             raise DataError(f"{self.data}: nothing is left to train on, as every start_source is {GUESSED!r}")
@@ -122,7 +122,7 @@ def _is_hidden(part: Part) -> bool:
     """Whether no row has an answer: no column, nothing in it, or empty lists, as some publishers hide them."""
     values = part.rows["answers"].dropna().tolist() if "answers" in part.rows else []
     try:
-        return all(_pairs(value, part.where)[0] == [] for value in values)
+        return all(_pairs(value, part.origin)[0] == [] for value in values)
     except DataError:  # said with its row, when the answers are read
         return False
 

@@ -97,7 +97,7 @@ class Numbers:
         """Raise DataError unless the train split has numbers that differ."""
         distinct = np.unique(np.concatenate([columns.numbers(part, column) for part in parts]))
         if len(distinct) < 2:
-            raise DataError(f"{parts[0].where}: the column {column!r} holds one number only: {distinct.tolist()}")
+            raise DataError(f"{parts[0].origin}: the column {column!r} holds one number only: {distinct.tolist()}")
         return cls(column, bool((distinct == columns.UNLABELLED).any()))
 
     @property

@@ -74,10 +74,10 @@ class Source:
             raise DataError(f"{self.data} has no train split, only {', '.join(sorted(published)) or 'nothing'}")
         for part in chain.from_iterable(published.values()):
             if len(part.rows) == 0:
-                raise DataError(f"{part.where} ({part.split} split) holds no rows")
+                raise DataError(f"{part.origin} ({part.split} split) holds no rows")
         return published
 
-    def three(self, given: Mapping[str, pd.DataFrame], carve: Carve, seed: int) -> dict[str, pd.DataFrame]:
+    def three_splits(self, given: Mapping[str, pd.DataFrame], carve: Carve, seed: int) -> dict[str, pd.DataFrame]:
         """Map the published splits to train, search and report; no row is in two of them."""
         if "validation" in given and "test" in given:
             return {"train": given["train"], "search": given["validation"], "report": given["test"]}

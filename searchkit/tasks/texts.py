@@ -53,14 +53,14 @@ def text_tables(
 ) -> Tables:
     """Check the rows, carve missing splits, apply limits; the same seed gives the same rows on every machine."""
     if "test" in published and labels.absent(published["test"]):
-        log.warning("%s: the test split has no labels and is left out", published["test"][0].where)
+        log.warning("%s: the test split has no labels and is left out", published["test"][0].origin)
         published = {split: parts for split, parts in published.items() if split != "test"}
     given = {split: _table(parts, texts, labels) for split, parts in published.items()}
     for split in set(given) - {"train"}:
         if len(given[split]) >= MANY and given[split]["label"].nunique() == 1:
-            where = f"{published[split][0].where} ({split} split)"
+            where = f"{published[split][0].origin} ({split} split)"
             log.warning("%s: all %d labels are the same: are they hidden?", where, len(given[split]))
-    return Tables(**source.limited(source.three(given, carve, seed), seed), labels=labels.outputs)
+    return Tables(**source.limited(source.three_splits(given, carve, seed), seed), labels=labels.outputs)
 
 
 def described(kind: str, source: Source, texts: Sequence[str], label: str, max_length: int) -> dict[str, Any]:

@@ -19,20 +19,20 @@ MOST: Final = 10_000  # rows of a file that are used, drawn at random: lengths a
 CONTENT: Final = ("text", "text_pair", "question", "context")
 
 
-def unlabelled(path: Path, task: Task, like: pd.DataFrame) -> pd.DataFrame:
-    """Table of the texts of a file, at most `MOST` rows, that `task` encodes as it does the table `like`.
+def unlabelled(path: Path, task: Task, example: pd.DataFrame) -> pd.DataFrame:
+    """Table of the texts of a file, at most `MOST` rows, that `task` encodes as it does the table `example`.
 
     Columns of the file: those of the study (`TextClassification(text=...)`), or `text`, `text_pair`, `question` and
-    `context` as far as the task has them. Labels and all else are the first row's of `like` and mean nothing. DataError
-    in one line for a file that cannot be read, lacks a column or rows, or has an empty text.
+    `context` as far as the task has them. Labels and all else are the first row's of `example` and mean nothing.
+    DataError in one line for a file that cannot be read, lacks a column or rows, or has an empty text.
     """
     part = _part(path)
-    wanted = [name for name in CONTENT if name in like]
+    wanted = [name for name in CONTENT if name in example]
     names = _columns(part, wanted, getattr(task, "text", None))
     own = {name: pd.Series(_texts(part, column), dtype="str") for name, column in zip(wanted, names, strict=True)}
-    rows = pd.DataFrame({name: [like[name].iloc[0]] * len(part.rows) for name in like if name not in own})
-    rows = rows.astype({name: like[name].dtype for name in rows})
-    table = pd.DataFrame(own).join(rows)[list(like)]
+    rows = pd.DataFrame({name: [example[name].iloc[0]] * len(part.rows) for name in example if name not in own})
+    rows = rows.astype({name: example[name].dtype for name in rows})
+    table = pd.DataFrame(own).join(rows)[list(example)]
     if "answers" in table:
         table["answers"], table["start"] = [NO_ANSWER] * len(table), -1
     if len(table) <= MOST:
@@ -60,7 +60,7 @@ def _columns(part: Part, wanted: list[str], named: object) -> list[str]:
             return names
     missing = next(name for name in own if name not in part.rows)
     raise DataError(
-        f"{part.where}: {unknown('column', missing, map(str, part.rows.columns))}; needed: {', '.join(own)}"
+        f"{part.origin}: {unknown('column', missing, map(str, part.rows.columns))}; needed: {', '.join(own)}"
     )
 
 

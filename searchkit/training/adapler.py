@@ -31,7 +31,7 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
-from searchkit.training.saliency import dumped, token_rows
+from searchkit.training.saliency import stored_saliency, token_rows
 from searchkit.training.schedule import Schedule
 from searchkit.training.stage import WIDEST, Batch, TrainingContext, check_scheduled, stage_of
 
@@ -89,7 +89,7 @@ class AdapLeR(Schedule):
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
         pretrained = {name: weight.clone() for name, weight in model.stock.state_dict().items()}
         begin(self, model, data, context)
-        saliency = dumped(model, data, context, gold=self.explain == "gold")
+        saliency = stored_saliency(model, data, context, gold=self.explain == "gold")
         if self.initial == "pretrained":
             model.stock.load_state_dict(pretrained)
         layers = model.shape.layers
@@ -105,8 +105,8 @@ class AdapLeR(Schedule):
             return self._losses(model, batch, slope_of(step // steps, self.epochs), data, saliency)
 
         def finish(model: AdaptiveModel) -> None:
-            model.settled("theta")
-            eta = [min(max(value, LOWEST), HIGHEST) for value in model.settled("eta")]
+            model.pop_learned("theta")
+            eta = [min(max(value, LOWEST), HIGHEST) for value in model.pop_learned("eta")]
             model.note("thresholds", with_input(self, eta, 0.0))
 
         fit(model, data, stage_of("adapler", self, rates=rates), losses, context, finish)

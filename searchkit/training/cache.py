@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._internal.code import digest
-from searchkit._internal.files import one_line_where_full, replace_whole, turn
+from searchkit._internal.files import held_lock, one_line_where_full, replace_whole
 from searchkit._internal.processors import spinning_warning
 from searchkit._internal.progress import Progress, Stopwatch, silent
 from searchkit.errors import StoreError, StudyError
@@ -105,7 +105,7 @@ def train(
         raise StoreError(f"{cache / name}: no trained supernet, it has no {RECORD}; remove the folder to train again")
     untrained = _Untrained.of(supernet, task, tables, seed)
     _make_writable(cache)
-    with turn(cache / f".{name}.lock", _waiting(name, progress)):
+    with held_lock(cache / f".{name}.lock", _waiting(name, progress)):
         if kept := _kept(cache, base, dtype, wanted, device, progress):
             return kept
         partial = cache / f"{name}.partial"

@@ -76,7 +76,7 @@ class LTP(Schedule):
         model.learn("thresholds", self.final * torch.arange(layers) / layers)
 
         def finish(model: AdaptiveModel) -> None:
-            learned = [max(threshold, 0.0) for threshold in model.settled("thresholds")]
+            learned = [max(threshold, 0.0) for threshold in model.pop_learned("thresholds")]
             model.note("thresholds", with_input(self, learned, 0.0))
 
         rates = {"learned.thresholds": self.threshold_rate}

@@ -106,12 +106,12 @@ def load_rival(
 
     DataError or StudyError in one line where it is no model of this task.
     """
-    from searchkit.training.checkpoint import Wanted, from_checkpoint
+    from searchkit.training.checkpoint import RequiredOutputs, from_checkpoint
     from searchkit.training.pretrained import load_tokenizer
     from searchkit.training.supernet import check_fits
 
     try:
-        model, tokenizer = from_checkpoint(source, Wanted.of_rival(labels, task.head)), load_tokenizer(source)
+        model, tokenizer = from_checkpoint(source, RequiredOutputs.of_rival(labels, task.head)), load_tokenizer(source)
         encoded = task.encode(table, tokenizer)
         check_fits(source, tokenizer, model, encoded, task.max_length)
     except SearchkitError as error:

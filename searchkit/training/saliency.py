@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 TOKEN_BUDGET = 4096
 
 
-def dumped(model: AdaptiveModel, data: Encoded, context: TrainingContext, *, gold: bool) -> NDArray[np.float32]:
+def stored_saliency(
+    model: AdaptiveModel, data: Encoded, context: TrainingContext, *, gold: bool
+) -> NDArray[np.float32]:
     """(T,) saliency of every token, memory-mapped from `context.folder`, where it is written if it is missing.
 
     Example i's tokens stand where `data` has them, so nothing depends on the order of batches; a dump that was
@@ -32,12 +34,12 @@ def dumped(model: AdaptiveModel, data: Encoded, context: TrainingContext, *, gol
     """
     path = context.folder / "saliency.npy"
     if not path.is_file():
-        _dump(model, data, context, gold, path)
+        _write(model, data, context, gold, path)
     mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
 
 
-def _dump(model: AdaptiveModel, data: Encoded, context: TrainingContext, gold: bool, path: Path) -> None:
+def _write(model: AdaptiveModel, data: Encoded, context: TrainingContext, gold: bool, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(data.ids),))

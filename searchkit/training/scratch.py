@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from searchkit.reduction.model import AdaptiveModel
     from searchkit.tasks.base import Tables
-    from searchkit.training.checkpoint import Wanted
+    from searchkit.training.checkpoint import RequiredOutputs
 
 POSITIONS: Final = ("random", "sinusoidal")
 LONGEST: Final = 100.0  # of the sinusoids: texts of these models have tens of words, not the paper's thousands
@@ -77,9 +77,9 @@ class Scratch:
         return word_tokenizer(words)
 
     def build(
-        self, wanted: Wanted, words: int, max_length: int, attention_dropout: float | None = None
+        self, required: RequiredOutputs, vocab_size: int, max_length: int, attention_dropout: float | None = None
     ) -> AdaptiveModel:
-        """Build the untrained model for a vocabulary of `words`; `attention_dropout` None is that of the rest."""
+        """Build the untrained model for a vocabulary of that size; `attention_dropout` None is that of the rest."""
         import transformers
 
         from searchkit.reduction.heads import set_head
@@ -87,7 +87,7 @@ class Scratch:
         from searchkit.training.checkpoint import name_outputs
 
         config = transformers.BertConfig(
-            vocab_size=words,
+            vocab_size=vocab_size,
             hidden_size=self.width,
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
@@ -95,13 +95,13 @@ class Scratch:
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout if attention_dropout is None else attention_dropout,
             max_position_embeddings=max_length,
-            num_labels=len(wanted.labels),
+            num_labels=len(required.labels),
             initializer_range=self.initializer_range,
         )
-        set_head(config, wanted.head)
-        kind = wanted.head.auto_class.removeprefix("AutoModel")
+        set_head(config, required.head)
+        kind = required.head.auto_class.removeprefix("AutoModel")
         model = AdaptiveModel(getattr(transformers, f"Bert{kind}")(config))
-        name_outputs(model, wanted.labels, wanted.head)
+        name_outputs(model, required.labels, required.head)
         if self.positions == "sinusoidal":
             waves = sinusoids(max_length, self.width, AMPLITUDE * self.initializer_range)
             model.stock.base_model.embeddings.position_embeddings.weight.data.copy_(waves)

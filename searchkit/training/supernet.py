@@ -123,13 +123,13 @@ class Supernet:
         """
         import torch
 
-        from searchkit.training.checkpoint import Wanted, from_checkpoint
+        from searchkit.training.checkpoint import RequiredOutputs, from_checkpoint
 
         torch.manual_seed(seed)
-        wanted = Wanted.by(self.recipe, labels, head, self.label_map)
+        required = RequiredOutputs.by(self.recipe, labels, head, self.label_map)
         if isinstance(self.model, Scratch):
-            return self.model.build(wanted, len(tokenizer), max_length, self.attention_dropout)
-        return from_checkpoint(self.model, wanted, self.attention_dropout)
+            return self.model.build(required, len(tokenizer), max_length, self.attention_dropout)
+        return from_checkpoint(self.model, required, self.attention_dropout)
 
 
 def check_fits(

@@ -283,7 +283,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path, searchkit: Comman
     assert "ended: 9 evaluations are made" in status
 
 
-def test_what_may_be_kept_of_prefixes_is_set_shown_and_changes_no_value(
+def test_the_prefix_cache_is_set_shown_and_changes_no_value(
     tmp_path: Path, searchkit: Command, with_trained: Supernets
 ) -> None:
     stored = []

@@ -114,7 +114,7 @@ def test_the_page_does_what_it_says(head: Head, tmp_path: Path) -> None:
     assert_the_token_shows_nowhere(head, tmp_path)
 
 
-def test_what_goes_wrong_is_one_line_and_exit_code_2(head: Head, tmp_path: Path) -> None:
+def test_mistakes_on_a_cluster_are_one_line_and_exit_code_2(head: Head, tmp_path: Path) -> None:
     (tmp_path / "my_study.py").write_text(STUDY)
     submit = f"searchkit submit my_study.py --address {head.url}"
     (tmp_path / "wrong").write_text("0" * 64)

@@ -108,7 +108,7 @@ def test_a_fetch_that_is_killed_between_its_renames_is_put_right(
     assert sorted(path.name for path in into.parent.iterdir()) == ["small"]
 
 
-def test_nothing_there_yet_is_said(tmp_path: Path) -> None:
+def test_a_run_that_has_not_begun_is_named(tmp_path: Path) -> None:
     for runs in (str(tmp_path / "nowhere"), f"file://{tmp_path}/nowhere"):
         with pytest.raises(StudyError, match="nothing is there yet"):
             fetch(runs, "small", tmp_path / "runs" / "small", "s.py")

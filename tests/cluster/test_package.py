@@ -69,20 +69,20 @@ def test_a_study_from_elsewhere_travels_by_its_name(here: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("include", "told"),
+    ("include", "message"),
     [
         ("nowhere", "no such file or folder"),
         ("../other", "below the current folder"),
         (".", "below the current folder"),
     ],
 )
-def test_includes_that_cannot_be(include: str, told: str, here: Path, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=told):
+def test_files_that_cannot_be_included_are_refused(include: str, message: str, here: Path, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=message):
         packed(tmp_path / "package", small_study(here), [Path(include)])
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("random.py", r"random\.py has the name of Python's module random, .*: rename it"),
         ("queue/__init__.py", "queue has the name of Python's module queue"),
@@ -91,14 +91,14 @@ def test_includes_that_cannot_be(include: str, told: str, here: Path, tmp_path: 
     ],
 )
 def test_names_that_would_hide_a_module_from_the_job_are_refused(
-    name: str, told: str, here: Path, tmp_path: Path
+    name: str, message: str, here: Path, tmp_path: Path
 ) -> None:
     (here / name).parent.mkdir(exist_ok=True)
     (here / name).write_text("")
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         packed(tmp_path / "package", small_study(here), [Path(name.partition("/")[0])])
     if name.endswith(".py") and "/" not in name:
-        with pytest.raises(StudyError, match=told):
+        with pytest.raises(StudyError, match=message):
             packed(tmp_path / "other", small_study(here).rename(here / name), [])
 
 

@@ -63,7 +63,7 @@ def other_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("127.0.0.1:8265", "expected the job server's URL"),
         ("auto", "expected the job server's URL"),
@@ -80,8 +80,8 @@ def other_server() -> Iterator[str]:
         ("file:///etc/passwd", "expected the job server's URL"),
     ],
 )
-def test_addresses_that_cannot_be(address: str, told: str) -> None:
-    with pytest.raises(StudyError, match=told) as caught:
+def test_malformed_addresses_are_refused(address: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message) as caught:
         check_address(address)
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -129,7 +129,7 @@ def test_the_jobs_own_resources_are_numbers(amount: float, here: Path) -> None:
         submit(load(small_study(here)), [], address="http://127.0.0.1:1", runs="runs", driver_gpus=amount)
 
 
-def test_what_is_lacking_is_said_by_resource() -> None:
+def test_missing_resources_are_named_one_by_one() -> None:
     nodes = {"10.0.0.1": {"CPU": 4.0, "GPU": 1.0}, "10.0.0.2": {"CPU": 8.0}}
     message = lacking({"CPU": 8, "GPU": 1}, nodes)
     assert message.startswith("its own process asks for 8 CPU, 1 GPU, and no node has so much")
@@ -160,7 +160,7 @@ def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ({"runs": "memory://runs"}, "ends with its process"),
         ({"runs": "s3://key:hunter2@bucket"}, "holds a password"),
@@ -169,9 +169,11 @@ def test_a_token_file_that_is_missing_is_named(here: Path, monkeypatch: pytest.M
         ({"options": ["--storage=postgresql://db/studies?password=hunter2"]}, "holds a password"),
     ],
 )
-def test_what_others_would_see_or_would_be_lost_is_refused(option: dict[str, str], told: str, here: Path) -> None:
+def test_options_with_a_password_and_runs_that_would_be_lost_are_refused(
+    option: dict[str, str], message: str, here: Path
+) -> None:
     given = {"options": [], "runs": "runs", "address": "http://127.0.0.1:1", **option}
-    with pytest.raises(StudyError, match=told) as caught:
+    with pytest.raises(StudyError, match=message) as caught:
         submit(load(small_study(here)), **given)  # type: ignore[arg-type]
     assert "hunter2" not in str(caught.value)
 
@@ -245,16 +247,16 @@ def test_without_the_extra_one_line_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["submit", "small_study.py", "--address", "http://127.0.0.1:1"], "no job server answers"),
         (["stop", "runs/small"], "was not submitted from here"),
         (["submit", "small_study.py", "--", "--runs", "elsewhere"], "--runs does not stand after --"),
     ],
 )
-def test_the_command_line_refuses_in_one_line(here: Path, said: Said, arguments: list[str], told: str) -> None:
+def test_the_command_line_refuses_in_one_line(here: Path, said: Said, arguments: list[str], message: str) -> None:
     small_study(here)
-    assert told in said.error(*arguments)
+    assert message in said.error(*arguments)
 
 
 def test_an_option_of_the_job_that_does_not_exist_is_refused(here: Path, said: Said) -> None:

@@ -63,7 +63,7 @@ def test_every_plug_in_of_the_page_keeps_its_contract(page: Path) -> None:
     assert " passed" in passed(page, "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_plug_ins.py")
 
 
-def test_they_train_search_report_and_verify_here_and_on_a_worker(page: Path) -> None:
+def test_plug_ins_train_search_report_and_verify_here_and_on_a_worker(page: Path) -> None:
     tables = []
     for runs, workers in (("here", 0), ("ray", 1)):
         run = f"searchkit run my_study.py --runs {runs} --workers {workers} --threads 1"

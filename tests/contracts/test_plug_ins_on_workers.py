@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     distribution(folder, "word_rarity", ENTRY_POINTS)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "path", [*sys.path, str(folder)])
+        patched.setenv("PYTHONPATH", os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(folder)))))
         look_again()
         yield folder
     sys.modules.pop("word_rarity", None)
@@ -174,7 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scorer", ["glance", "rarity"])
-def test_they_search_on_two_workers_as_in_this_process(two_workers: None, folder: Path, scorer: str) -> None:
+def test_plug_ins_search_on_two_workers_as_in_this_process(two_workers: None, folder: Path, scorer: str) -> None:
     on_workers = searched(folder, scorer, "on_workers", workers=2)
     shutil.copytree(folder / "on_workers" / "supernets", folder / "here" / "supernets", dirs_exist_ok=True)
     assert values(on_workers) == values(searched(folder, scorer, "here", workers=0))

@@ -149,6 +149,6 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], message
         (TOKENS, (COST,), "better when lower, got cost"),
     ],
 )
-def test_what_it_cannot_search_is_said(space: Space, objectives: Any, message: str) -> None:
+def test_a_space_or_objectives_that_lat_cannot_search_are_refused(space: Space, objectives: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         LAT().start(space, objectives, seed=0)

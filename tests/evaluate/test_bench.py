@@ -97,7 +97,7 @@ def test_the_windows_of_a_question_are_in_one_part() -> None:
     assert sorted(np.concatenate([shard.units for shard in cut.shards])) == sorted(set(questions))
 
 
-def test_what_the_last_place_drops_is_never_looked_at_where_the_head_reads_the_first_token() -> None:
+def test_tokens_dropped_after_the_last_layer_change_nothing_for_a_head_of_the_first_token() -> None:
     """So a space may take these for one candidate; where every token is read, it may not."""
     lengths = [Candidate.of(lengths=(1.0, 0.5, last)) for last in (0.5, 0.25, 0.1)]
     for head, idle in (("classification", True), ("question_answering", False)):
@@ -109,7 +109,7 @@ def test_what_the_last_place_drops_is_never_looked_at_where_the_head_reads_the_f
             assert all(same) == idle
 
 
-def test_parts_share_the_room_and_nothing_else() -> None:
+def test_parts_of_a_split_share_the_cache_budget_and_no_cache() -> None:
     cut = replace(bench("classification"), parts=4)
     assert sum(shard.split.cache_bytes for shard in cut.shards) <= cut.cache_bytes
     cut.prepare(CANDIDATES)

@@ -49,7 +49,7 @@ def test_evidence_grows_with_what_a_candidate_is_behind() -> None:
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=40))
-def test_what_can_no_longer_be_made_up_for_is_certain(differences: list[float]) -> None:
+def test_the_evidence_is_infinite_once_the_examples_left_cannot_save_the_claim(differences: list[float]) -> None:
     """A claim that the examples left cannot save has infinite evidence against it, and only such a claim."""
     seen = np.array(differences)
     for left in (0, 1, 5):
@@ -168,7 +168,7 @@ def test_examples_that_the_test_is_not_made_for_are_refused(quality: Any, cost: 
         race_of(0.05).outcomes(subject)
 
 
-def test_what_cannot_be_raced_is_not() -> None:
+def test_a_race_needs_exactly_a_quality_and_a_cost_known_per_example() -> None:
     plain = Objective("mse", "", "lower", measure=lambda _: None)  # type: ignore[arg-type, return-value]
     assert RaceState.of(Racing(), [QUALITY, COST]) is not None
     for racing, objectives in ((None, [QUALITY, COST]), (Racing(), [QUALITY]), (Racing(), [QUALITY, plain])):

@@ -30,7 +30,7 @@ def prefixes(ask: Ask) -> set[tuple[object, ...]]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), plans), max_size=6), plans, st.integers(0, 2), st.integers(1, 20))
-def test_a_worker_takes_those_of_which_it_knows_more_than_any_other(
+def test_a_worker_takes_the_asks_of_which_it_has_cached_more_than_any_other(
     given_before: list[tuple[int, list[tuple[float, ...]]]], new: list[tuple[float, ...]], worker: int, count: int
 ) -> None:
     routes, known = Routes(), [set[tuple[object, ...]]() for _ in range(3)]
@@ -44,7 +44,7 @@ def test_a_worker_takes_those_of_which_it_knows_more_than_any_other(
 
     every = asks(new)
     assert [routes.lead(worker, ask) for ask in every] == list(map(lead, every))
-    taken, left = routes.taken(worker, every, count)
+    taken, left = routes.split(worker, every, count)
     assert sorted((*taken, *left), key=lambda ask: ask.number) == list(every)
     assert all(list(part) == sorted(part, key=lambda ask: ask.number) for part in (taken, left))
     assert len(taken) == min(count, len(every))
@@ -52,7 +52,7 @@ def test_a_worker_takes_those_of_which_it_knows_more_than_any_other(
         assert min(map(lead, taken)) >= max(map(lead, left))
 
 
-def test_a_job_is_cut_by_what_its_worker_knows_unless_it_was_begun() -> None:
+def test_a_job_is_split_by_what_its_worker_has_cached_unless_it_was_begun() -> None:
     routes, here, there = Routes(), _WorkerSlot(None, None), _WorkerSlot(None, None)
     every = asks([(0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (1.0, 0.5)])
     routes.give(here, asks([(0.5, 1.0)]))

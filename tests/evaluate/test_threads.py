@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from searchkit.evaluate.threads import side_by_side
+from searchkit.evaluate.threads import parallel_map
 from tests.evaluate.test_bench import CANDIDATES, bench
 
 
@@ -42,19 +42,19 @@ def test_items_come_back_in_order_from_several_threads() -> None:
         met.wait()
         return item, torch.get_num_threads()
 
-    assert side_by_side(function, range(6)) == [(item, 1) for item in range(6)]
+    assert parallel_map(function, range(6)) == [(item, 1) for item in range(6)]
     assert torch.get_num_threads() == 3
-    assert side_by_side(lambda item: item, []) == []
+    assert parallel_map(lambda item: item, []) == []
 
 
 def test_threads_that_are_left_over_go_to_the_products() -> None:
     torch.set_num_threads(4)
-    assert side_by_side(lambda _: torch.get_num_threads(), range(2)) == [2, 2]
-    assert side_by_side(lambda _: torch.get_num_threads(), range(1)) == [4]
+    assert parallel_map(lambda _: torch.get_num_threads(), range(2)) == [2, 2]
+    assert parallel_map(lambda _: torch.get_num_threads(), range(1)) == [4]
 
 
 def test_an_error_is_raised_here_and_the_number_of_threads_comes_back() -> None:
     torch.set_num_threads(2)
     with pytest.raises(ValueError, match="no 3"):
-        side_by_side(lambda item: (_ for _ in ()).throw(ValueError(f"no {item}")) if item == 3 else item, range(5))
+        parallel_map(lambda item: (_ for _ in ()).throw(ValueError(f"no {item}")) if item == 3 else item, range(5))
     assert torch.get_num_threads() == 2

@@ -53,13 +53,15 @@ def lines(error: str) -> list[str]:
     return [line for line in error.splitlines() if line.startswith("error: ") or not PROGRESS.search(line)]
 
 
-def test_report_is_one_line(read_only: Path, said: Said) -> None:
+def test_report_of_a_read_only_run_is_one_line(read_only: Path, said: Said) -> None:
     code, _, error = said.code("report", str(read_only))
     assert (code, lines(error)) == (2, [f"error: cannot write {read_only}/front.csv: Read-only file system"])
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_pick_shows_its_choice_and_says_that_it_is_not_kept(read_only: Path, said: Said, as_json: bool) -> None:
+def test_pick_of_a_read_only_run_shows_its_choice_and_says_that_it_is_not_kept(
+    read_only: Path, said: Said, as_json: bool
+) -> None:
     code, shown, error = said.code("pick", str(read_only), *(["--json"] if as_json else []))
     assert "candidate" in shown
     assert "written to" not in shown
@@ -67,14 +69,14 @@ def test_pick_shows_its_choice_and_says_that_it_is_not_kept(read_only: Path, sai
     assert (code, lines(error)) == (2, [line])
 
 
-def test_verify_reads_alone(read_only: Path, said: Said) -> None:
+def test_verify_of_a_read_only_run_passes(read_only: Path, said: Said) -> None:
     code, shown, error = said.code("verify", str(read_only), "--again", "2", "--threads", "1")
     assert code == 0, error
     assert "every one is the stored one" in shown
     assert "measured 2 trials again: the same values" in shown
 
 
-def test_measure_and_run_say_so_before_they_begin(read_only: Path, said: Said) -> None:
+def test_measure_and_run_refuse_a_read_only_run_before_they_begin(read_only: Path, said: Said) -> None:
     code, _, error = said.code("run", str(read_only.parent.parent / "small_study.py"), "--runs", str(read_only.parent))
     assert code == 2
     assert f"{read_only}: cannot write there: Read-only file system" in error

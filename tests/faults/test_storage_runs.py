@@ -51,7 +51,7 @@ def searchkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return called
 
 
-def test_a_killed_database_and_no_word_of_its_password(
+def test_a_run_outlives_a_killed_database_and_never_shows_its_password(
     postgresql: Server, tmp_path: Path, searchkit: Called, with_trained: Supernets
 ) -> None:
     with_trained(tmp_path / "runs", load(small_study(tmp_path)).study)
@@ -111,7 +111,9 @@ def test_a_run_goes_on_in_another_storage_once_it_was_copied(
     assert "every one is the stored one" in verified.stdout, verified.stderr
 
 
-def test_a_damaged_store_is_no_empty_one(tmp_path: Path, searchkit: Called, with_trained: Supernets) -> None:
+def test_a_damaged_store_is_not_taken_for_an_empty_one(
+    tmp_path: Path, searchkit: Called, with_trained: Supernets
+) -> None:
     with_trained(tmp_path / "runs", load(small_study(tmp_path)).study)
     assert searchkit("run", "small_study.py", "-p", "evaluations=8").code == 0
     journal = tmp_path / "runs" / "small" / "journal.log"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from searchkit._internal.temporary import OwnFolder
+from searchkit._internal.temporary import TemporaryFolder
 
 OWNER = (
-    "from searchkit._internal.temporary import OwnFolder; kept = OwnFolder('tests'); print(kept.path, flush=True); {}"
+    "from searchkit._internal.temporary import TemporaryFolder as Folder; "
+    "kept = Folder('tests'); print(kept.path, flush=True); {}"
 )
 
 
@@ -24,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_lives_as_long_as_its_owner(here: Path) -> None:
-    first, second = OwnFolder("tests"), OwnFolder("tests")
+    first, second = TemporaryFolder("tests"), TemporaryFolder("tests")
     assert {path.parent for path in here.glob("*/lock")} == {first.path, second.path}
     del first
     assert [path.parent for path in here.glob("*/lock")] == [second.path]
@@ -38,13 +39,13 @@ def test_what_a_killed_process_leaves_is_removed_with_the_next_folder(here: Path
     with subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         left = Path(owner.stdout.readline().strip())
-        assert OwnFolder("tests").path != left
+        assert TemporaryFolder("tests").path != left
         assert left.is_dir()
         owner.kill()
     assert left.is_dir()
-    assert OwnFolder("others").path.parent == here
+    assert TemporaryFolder("others").path.parent == here
     assert left.is_dir()
-    OwnFolder("tests")
+    TemporaryFolder("tests")
     assert not left.exists()
 
 
@@ -53,5 +54,5 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(here: Path) -> None:
     target.touch()
     (here / "searchkit-tests-x").mkdir()
     (here / "searchkit-tests-x" / "lock").symlink_to(target)
-    OwnFolder("tests")
+    TemporaryFolder("tests")
     assert (here / "searchkit-tests-x").is_dir()

@@ -112,7 +112,7 @@ def test_a_search_waits_for_its_first_worker_and_not_for_the_second(cluster: Any
     cluster.remove_node(node)
 
 
-def test_poison_among_healthy_candidates(cluster: Any) -> None:
+def test_candidates_that_break_their_worker_fail_by_kind_and_the_others_are_measured(cluster: Any) -> None:
     poison = {1 / 6: "raise", 2 / 6: "nan", 3 / 6: "hang", 4 / 6: "allocate", 5 / 6: "die"}
     kinds = {"raise": "exception", "nan": "nan", "hang": "timeout", "allocate": "out-of-memory", "die": "worker-died"}
     picked, seen = [], Counter[float]()
@@ -178,7 +178,9 @@ def checked(workers: int = 1, resources: Resources = Resources(), address: str |
     check_workers(workers, address, resources, sent)
 
 
-def test_what_this_machine_has_not_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources_that_this_machine_lacks_are_refused_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(StudyError, match="a cluster on this machine has no A100: leave --resource out"):
@@ -227,7 +229,7 @@ def test_an_objective_that_cannot_travel_is_refused_before_the_training(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_no_node_has_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resource_that_no_node_has_is_named(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WARN_EVERY_S", 0.5)
     with pytest.raises(StudyError, match=r"one takes 1 CPU, 3 unobtainium, there are \d CPU, 0 GPU, 0 unobtainium"):
         Ray(FormulaWorkbench({}), OBJECTIVES, workers=1, resources=Resources(custom={"unobtainium": 3}))
@@ -266,7 +268,7 @@ def test_resources_are_numbers(amount: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resources", "told"),
+    ("resources", "message"),
     [
         ({"gpus": 1.5}, "gpus must be a whole number, or a part of one GPU, got 1.5"),
         ({"cpus": 1e-5}, "cpus must be 0 or at least 0.0001"),
@@ -274,6 +276,6 @@ def test_resources_are_numbers(amount: float) -> None:
         ({"custom": {"": 1}}, "resource '': expected a name"),
     ],
 )
-def test_amounts_and_names_that_ray_does_not_have_are_refused(resources: dict[str, Any], told: str) -> None:
-    with pytest.raises(StudyError, match=told):
+def test_amounts_and_names_that_ray_does_not_have_are_refused(resources: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
         Resources(**resources)

@@ -20,7 +20,7 @@ from searchkit.training import AdapLeR
 from searchkit.training.adapler import SoftRemoval, distillation, removal, slope_of
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import everywhere, plan
-from searchkit.training.saliency import dumped, saliency, token_rows
+from searchkit.training.saliency import saliency, stored_saliency, token_rows
 from searchkit.training.stage import batch_of
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import context_in, data_for, trained, untrained
@@ -145,13 +145,13 @@ def test_saliency_of_a_linear_model_is_the_norm_of_its_weighted_input() -> None:
 
 def test_the_dump_is_keyed_by_example_whatever_the_order_of_batches(tmp_path: Path) -> None:
     model, data = untrained(), data_for("classification")
-    written = dumped(model, data, context_in(tmp_path), gold=True)
+    written = stored_saliency(model, data, context_in(tmp_path), gold=True)
     model.eval()
     for row in (0, 17, 159):
         own = saliency(model, batch_of(data, torch.tensor([row]), torch.device("cpu")), gold=True)
         stored = torch.as_tensor(np.array(written[token_rows(data, np.array([row]))]))
         torch.testing.assert_close(stored, own, atol=1e-6, rtol=1e-4)
-    other = dumped(model, data, context_in(tmp_path / "predicted"), gold=False)
+    other = stored_saliency(model, data, context_in(tmp_path / "predicted"), gold=False)
     assert not np.array_equal(other, written)  # an untrained model predicts another class often
 
 
@@ -174,13 +174,13 @@ def test_the_slope_follows_the_published_schedules() -> None:
     assert [slope_of(epoch, 3) for epoch in range(3)] == [50, 2500, 125000]
 
 
-def test_each_loss_moves_what_it_is_for(tmp_path: Path) -> None:
+def test_thresholds_follow_their_own_losses_alone(tmp_path: Path) -> None:
     """eta and theta follow task + phi * length alone: without them, the distillation would pull at eta too."""
     model, data, recipe = untrained().eval(), data_for("classification"), AdapLeR(gamma=100.0, phi=0.0)
     model.attach("contribution")
     eta, theta = model.learn("eta", torch.full((2,), 0.9)), model.learn("theta", torch.ones(2))
     batch = batch_of(data, torch.arange(8), torch.device("cpu"))
-    found = dumped(model, data, context_in(tmp_path), gold=True)
+    found = stored_saliency(model, data, context_in(tmp_path), gold=True)
     for loss in recipe._losses(model, batch, 10.0, data, found):
         loss.backward()
     assert eta.grad is not None

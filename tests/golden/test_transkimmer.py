@@ -179,7 +179,7 @@ def test_the_tasks_gradient_reaches_every_gate_through_the_buffer() -> None:
     assert min(gate_gradients(model, logits)) > 0
 
 
-def test_a_token_that_was_skimmed_before_has_no_say() -> None:
+def test_a_skimmed_token_has_no_gradient_to_later_gates() -> None:
     """T-TRK-7: its gradient to a later gate's decision is exactly zero, that of living tokens is not."""
     model = gated()
     seen: list[tuple[Tensor, Tensor]] = []

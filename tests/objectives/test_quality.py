@@ -255,7 +255,7 @@ def test_an_objective_refuses_other_heads(head: str, name: str) -> None:
         objective.measure(right[head]())
 
 
-def test_directions_are_those_of_the_words() -> None:
+def test_errors_and_costs_are_better_when_lower() -> None:
     assert {name for name, objective in OBJECTIVES.items() if objective.better == "lower"} == {
         "mse",
         "flops",

@@ -50,7 +50,7 @@ def test_scores_of_an_unwritten_map_are_those_of_the_written_one(name: str) -> N
     torch.testing.assert_close(fused, context, atol=1e-5, rtol=1e-4)
 
 
-def test_who_asks_for_probabilities_gets_them_written() -> None:
+def test_the_attention_map_is_written_when_its_probabilities_are_read() -> None:
     projected, layout = packed()
     _, blocks = attend(projected, layout, heads=HEADS, read=own_blocks)
     assert blocks is not None

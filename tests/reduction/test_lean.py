@@ -146,7 +146,7 @@ def lean_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def test_one_example_takes_it_without_a_gradient_and_several_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lean_pass_is_for_one_example_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, model, whole = lean_calls(monkeypatch), MODELS["bert"](), ReductionPlan.unreduced(LAYERS)
     one, several = tokens([[3] * 9]), tokens([[3] * 9, [4] * 5])
     model(one, whole)  # with a gradient

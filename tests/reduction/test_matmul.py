@@ -12,7 +12,7 @@ from searchkit.reduction.matmul import piecewise, rowwise
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 15, 32, 33, 1024, 1025, 2500])
-def test_pieces_give_what_the_whole_gives(rows: int, dtype: torch.dtype) -> None:
+def test_a_function_applied_in_pieces_gives_the_rows_of_the_whole(rows: int, dtype: torch.dtype) -> None:
     torch.manual_seed(rows)
     up, down = nn.Linear(24, 96).to(dtype), nn.Linear(96, 24).to(dtype)
     seen: list[int] = []

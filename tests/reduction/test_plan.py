@@ -60,6 +60,6 @@ def test_at_least_the_protected_and_at_most_the_alive_tokens_stay() -> None:
         (lambda: ReductionPlan.of_lengths((0.5, 0.6)), "must not grow with depth"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_rule_and_value(build: object, message: str) -> None:
+def test_illegal_plans_are_refused_with_rule_and_value(build: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()  # type: ignore[operator]

@@ -123,6 +123,6 @@ def test_a_record_that_is_no_plan_is_one_clear_line(change: Callable[[dict[str, 
 
 
 @pytest.mark.parametrize("record", [None, [], "plan", 3])
-def test_what_is_no_object_is_no_plan(record: Any) -> None:
+def test_json_that_is_no_object_is_refused_as_a_plan(record: Any) -> None:
     with pytest.raises(DataError, match="x: cannot read the plan: a plan must be a JSON object"):
         plan_of(record, "x")

@@ -62,7 +62,7 @@ def walk(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("scorer", "site"), KINDS)
-def test_company_changes_no_digit(scorer: str, site: str, dtype: torch.dtype) -> None:
+def test_plans_walked_together_or_alone_give_the_same_digits(scorer: str, site: str, dtype: torch.dtype) -> None:
     model, like = model_of("bert", scorer, dtype), Reducer(TopK(ratio=1.0), site=site, scorer=scorer)
     plans, given = plans_of(like, 20, seed=3), tokens(examples(7, seed=2))
     together = walk(model, given, plans, like)
@@ -73,7 +73,7 @@ def test_company_changes_no_digit(scorer: str, site: str, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pieces_change_no_digit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+def test_products_cut_into_pieces_give_the_same_digits(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     """Which rows share a piece depends on the company; a row does not."""
     monkeypatch.setattr(product, "PIECE", 32)
     model, like = model_of("bert", "random", dtype), Reducer(TopK(ratio=1.0))
@@ -107,7 +107,7 @@ def test_a_reader_and_an_unprotected_first_token_keep_their_buffers_apart(fate: 
             assert same(one, walk(model, given, [plan], like)[0])
 
 
-def test_what_was_kept_for_plans_without_a_buffer_does_not_serve_those_with_one() -> None:
+def test_cached_prefixes_of_plans_without_a_buffer_do_not_serve_plans_with_one() -> None:
     """Plans that may drop the first token are restored; they share a first layer with plans that are not."""
     model, given, cache = model_of("bert", "random"), tokens(examples(5, seed=1)), Cache(1 << 30)
     lengths = (0.5, 0.3, 0.3)
@@ -122,7 +122,7 @@ def test_what_was_kept_for_plans_without_a_buffer_does_not_serve_those_with_one(
 
 @pytest.mark.parametrize("budget", [0, 20_000, 1 << 30])
 @pytest.mark.parametrize(("scorer", "site"), [("attention_received", "between"), *KINDS[-3:]])
-def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(scorer: str, site: str, budget: int) -> None:
+def test_cached_prefixes_change_no_digit_and_stay_within_the_budget(scorer: str, site: str, budget: int) -> None:
     like, model = Reducer(TopK(ratio=1.0), site=site, scorer=scorer), model_of("bert", scorer)
     given, cache = tokens(examples(6, seed=1)), Cache(budget)
     for generation in range(7):  # later ones ask the same nodes for more of their tokens, or stand on nodes alone
@@ -136,7 +136,7 @@ def test_what_was_kept_changes_no_digit_and_stays_within_the_budget(scorer: str,
     assert bool(cache.nodes) == (budget > 0)
 
 
-def test_a_node_that_was_moved_on_does_not_serve_a_scorer_that_reads_what_is_gone() -> None:
+def test_a_node_past_its_layer_does_not_serve_a_predictor_of_that_layer() -> None:
     """Its tokens have left the layer; a predictor would score their next state."""
     model, given, cache = model_of("bert", "contribution"), tokens(examples(5, seed=1)), Cache(1 << 30)
     random, trained = (Reducer(TopK(ratio=1.0), scorer=name) for name in ("random", "contribution"))
@@ -147,7 +147,7 @@ def test_a_node_that_was_moved_on_does_not_serve_a_scorer_that_reads_what_is_gon
             assert same(one, walk(model, given, [plan], random)[0])
 
 
-def test_what_is_asked_for_again_is_not_computed_again() -> None:
+def test_cached_prefixes_are_not_computed_again() -> None:
     like, given, cache = Reducer(TopK(ratio=1.0)), tokens(examples(6, seed=1)), Cache(1 << 30)
     model, plans, works = model_of("bert", "random"), plans_of(like, 12, seed=1), (Work(), Work())
     for work in works:
@@ -157,7 +157,7 @@ def test_what_is_asked_for_again_is_not_computed_again() -> None:
     assert works[1].shared == works[0].shared - remembered < works[0].shared
 
 
-def test_what_was_asked_for_long_ago_makes_room_first() -> None:
+def test_the_least_recently_used_prefix_is_evicted_first() -> None:
     like, given, model = Reducer(TopK(ratio=1.0)), tokens([[3] * 10]), model_of("bert", "random")
     old, new = ([ReductionPlan.of_lengths((first, 0.2, 0.1))] for first in (0.5, 0.6))
     second = [next(prefix for prefix in prefixes(plans) if len(prefix) == 3) for plans in (old, new)]

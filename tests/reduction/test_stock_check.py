@@ -13,7 +13,7 @@ from searchkit.errors import DataError
 from searchkit.reduction.heads import HEADS
 from searchkit.reduction.loading import load_model
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.reduction.stock_check import compare_with_stock, made_up, shortened
+from searchkit.reduction.stock_check import compare_with_stock, random_texts, shortened
 from tests.reduction.models import LAYERS, MODELS, classifier, examples, tokens
 
 
@@ -56,7 +56,7 @@ def test_outputs_that_are_no_numbers_are_refused() -> None:
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_made_up_texts_are_ragged_longer_than_windows_and_hold_no_padding(name: str) -> None:
     model = MODELS[name]()
-    texts = made_up(model)
+    texts = random_texts(model)
     assert len(set(texts.layout.lengths.tolist())) == 3
     assert all(texts.layout.longest > block.window for block in model.view.blocks if block.window)
     assert not (texts.ids == model.stock.config.pad_token_id).any()

@@ -28,7 +28,9 @@ def at(found: Neighbour | None) -> tuple[float, float] | None:
         ("accuracy >= 0.86", (0.85, 0.4), None),
     ],
 )
-def test_the_next_ones_of_stairs_are_those_beside_the_picked_one(limit: str, cheaper: Any, better: Any) -> None:
+def test_neighbours_on_a_staircase_are_the_steps_beside_the_picked_member(
+    limit: str, cheaper: Any, better: Any
+) -> None:
     found = picked(front_of(STAIRS), limit)
     assert (at(found.cheaper), at(found.better)) == (cheaper, better)
     told = json.loads(found.text)
@@ -45,7 +47,9 @@ tenths = st.integers(0, 10).map(lambda tenth: tenth / 10)
 
 @settings(deadline=None, derandomize=True)
 @given(points=st.lists(st.tuples(tenths, tenths), min_size=1, max_size=7))
-def test_the_cheaper_is_the_best_of_those_and_the_better_the_cheapest(points: list[tuple[float, float]]) -> None:
+def test_the_cheaper_neighbour_is_the_best_of_the_cheaper_and_the_better_one_the_cheapest_of_the_better(
+    points: list[tuple[float, float]],
+) -> None:
     members = [trial(i, *values, 400, lengths=(1.0, i / 100)) for i, values in enumerate(points)]
     for chosen, (accuracy, macs) in zip(members, points, strict=True):
         cheaper, better = neighbours(chosen, members, MACS, ACCURACY)

@@ -140,7 +140,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("thing", ["fingerprints", "intervals", "sizes", "accounting"])
 @pytest.mark.parametrize("place", [Front, Summary, Plots])
-def test_every_place_tells(place: Any, thing: str, folder: Path) -> None:
+def test_every_table_figure_and_text_names_the_environment(place: Any, thing: str, folder: Path) -> None:
     getattr(place(folder), thing)()
 
 

@@ -37,7 +37,7 @@ for line in json.loads(sys.argv[1]):
 """
 
 
-def test_float32_that_is_none_is_refused() -> None:
+def test_settings_that_compute_float32_in_less_are_refused() -> None:
     command = [sys.executable, "-c", CODE, json.dumps(list(REASONS))]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for (line, reason), said in zip(REASONS.items(), out.splitlines(), strict=True):

@@ -118,7 +118,7 @@ def test_a_run_without_values_takes_any(home: Path, tmp_path: Path) -> None:
     assert Folder(tmp_path / "runs/small").read()["options"] == ["--device", "cpu", "--dtype", "bf16", "--threads", "2"]
 
 
-def test_the_words_of_conditions_are_those_that_the_command_line_takes() -> None:
+def test_the_options_of_conditions_are_those_that_the_command_line_takes() -> None:
     from typer.main import get_command
 
     from searchkit.cli.app import app

@@ -124,7 +124,7 @@ def test_a_member_that_lacks_an_objective_of_the_front_is_picked_by_the_others()
         (["macs <= 0.3"], KNEE, (0.5, 0.1), "the knee of the 2 of 4"),
     ],
 )
-def test_without_a_word_on_what_is_best_the_limits_decide(
+def test_the_limits_decide_what_is_best_unless_it_is_given(
     where: list[str], best: str | None, expected: Point, why: str
 ) -> None:
     found = picked(front_of(STAIRS), *where, best=best)
@@ -275,7 +275,7 @@ def test_unknown_names_list_the_known_ones() -> None:
         picked(replace(front_of(STAIRS), baselines={"unreduced": (failed,)}), "accuracy >= unreduced")
 
 
-def test_what_is_written_is_strict_json_without_resamples() -> None:
+def test_pick_json_is_strict_and_holds_no_resamples() -> None:
     found = picked(paired(), "accuracy >= unreduced - 0.2").to_json()
     json.dumps(found, allow_nan=False)
     assert set(found["values"]) == {"accuracy", "macs"}
@@ -368,7 +368,7 @@ def test_a_pick_by_another_setting_takes_its_values(run: Path, said: Said) -> No
     assert f"unknown setting '00000000' (known: {table.stem})" in err
 
 
-def test_what_cannot_be_picked_is_one_line_and_leaves_no_file(run: Path, said: Said) -> None:
+def test_a_pick_that_fails_is_one_line_and_leaves_no_file(run: Path, said: Said) -> None:
     for arguments, expected in {
         ("--where", "accuracy >= 1.5"): "accuracy >= 1.5 excludes",
         ("--where", "macs < 1"): "expected NAME <= NUMBER",

@@ -44,7 +44,7 @@ def of(**options: Any) -> Placement:
         ({"dtype": "fp8"}, "fp8"),
     ],
 )
-def test_what_cannot_be_had_is_refused(two_gpus: None, options: dict[str, Any], message: str) -> None:
+def test_an_unavailable_device_or_format_is_refused(two_gpus: None, options: dict[str, Any], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         of(**options)
 

@@ -58,7 +58,7 @@ def fresh_bench(session: Session) -> SupernetBench:
     return SupernetBench(PlanRunner(model, session.study.supernet.recipe), data, task.max_length, token_budget=4096)
 
 
-def test_kept_are_the_logits_of_the_front_and_the_unreduced_model_loaded_anew(home: Path) -> None:
+def test_kept_predictions_are_the_logits_of_the_front_and_the_unreduced_model(home: Path) -> None:
     run = searchkit.open(home / "runs/small")
     session = Session(loaded(home), Conditions(runs=home / "runs", threads=1, dtype="fp32"))
     bench = fresh_bench(session)
@@ -90,7 +90,7 @@ def assert_same(predictions: Predictions, others: Predictions) -> None:
     assert all(predictions.of(key).same(kept) for key, kept in others.members.items())
 
 
-def test_workers_keep_the_same_and_a_run_that_lacks_some_makes_only_those(
+def test_workers_keep_the_same_predictions_and_only_missing_ones_are_made(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = home / "runs/small/predictions.parquet"
@@ -217,7 +217,7 @@ def test_a_run_of_questions_keeps_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["absent", "torn", "other", "format", "rows", "key"])
-def test_what_cannot_be_read_is_one_line(home: Path, tmp_path: Path, kind: str) -> None:
+def test_a_predictions_file_that_cannot_be_read_is_one_line(home: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "predictions.parquet"
     whole = Predictions.read(home / "runs/small/predictions.parquet")
     whole.write(path)

@@ -69,7 +69,7 @@ def conditions(home: Path) -> Conditions:
     return Conditions(runs=home / "runs", threads=1)
 
 
-def test_its_front_stands_in_the_report_with_our_accounting_beside_theirs(home: Path) -> None:
+def test_the_published_front_is_reported_in_both_accountings(home: Path) -> None:
     folder = home / "runs" / "small"
     frame = pd.read_csv(folder / "baselines.csv")
     own = frame[frame["family"] == FAMILY]
@@ -84,7 +84,7 @@ def test_its_front_stands_in_the_report_with_our_accounting_beside_theirs(home: 
     assert "published search" in (folder / "pareto.svg").read_text()
 
 
-def test_it_is_the_front_of_a_whole_search_by_quality_and_published_cost(home: Path) -> None:
+def test_the_published_front_is_that_of_a_whole_search_by_quality_and_published_cost(home: Path) -> None:
     """The store of the search, by brute force; its costs by the closed formula."""
     journal = str(home / "runs" / "small" / "journal.log")
     (name,) = [held for held in Store.held(journal) if held.startswith("small-published-")]
@@ -114,7 +114,7 @@ def test_it_is_the_front_of_a_whole_search_by_quality_and_published_cost(home: P
     assert all(one >= other for _, _, lengths in points for one, other in pairwise(lengths))  # type: ignore[arg-type]
 
 
-def test_it_changes_nothing_of_the_search_and_a_run_may_ask_for_it_later_or_no_more(home: Path, tmp_path: Path) -> None:
+def test_a_published_search_may_be_added_or_left_out_later_and_changes_no_trial(home: Path, tmp_path: Path) -> None:
     plain = ASKING.replace(f"published={LAT}, ", "")
     assert load(small_study(tmp_path, plain)).study.describe() == load(home / "small_study.py").study.describe()
     file = borrowing(home, tmp_path, plain)
@@ -156,12 +156,12 @@ def test_an_interrupted_published_search_goes_on_and_ends_where_an_undisturbed_o
     search, made = published.search, list[int]()
 
     def interrupted(*arguments: Any, **named: Any) -> Any:
-        def seen(trial: Any) -> None:
+        def on_trial(trial: Any) -> None:
             made.append(trial.ask.number)
             if len(made) == 9:
                 raise KeyboardInterrupt
 
-        return search(*arguments, **named | {"seen": seen})
+        return search(*arguments, **named | {"on_trial": on_trial})
 
     monkeypatch.setattr(published, "search", interrupted)
     file = borrowing(home, tmp_path, ASKING)
@@ -174,7 +174,7 @@ def test_an_interrupted_published_search_goes_on_and_ends_where_an_undisturbed_o
 
 
 @pytest.mark.parametrize("text", ["[{", "{}", "[3]", '[{"lengths": [1.0, 0.5, 0.5]}]', "[" * 10000])
-def test_what_the_supernet_keeps_is_searched_for_again_where_it_is_damaged(
+def test_a_damaged_cache_of_the_published_search_is_searched_for_again(
     home: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Made(Exception):  # noqa: N818
@@ -207,7 +207,7 @@ def test_a_damaged_note_is_said_in_one_line(home: Path, tmp_path: Path) -> None:
             stored_results(folder)
 
 
-def test_it_travels_with_its_run(home: Path, tmp_path: Path) -> None:
+def test_the_published_search_is_copied_with_its_run(home: Path, tmp_path: Path) -> None:
     target = str(tmp_path / "copy.log")
     folder = Folder(home / "runs" / "small")
     copy_run(folder, target)
@@ -215,7 +215,7 @@ def test_it_travels_with_its_run(home: Path, tmp_path: Path) -> None:
     assert any(name.startswith("small-published-") for name in Store.held(target))
 
 
-def test_constraints_and_races_of_the_study_are_not_its_own(home: Path, tmp_path: Path) -> None:
+def test_constraints_and_races_of_the_study_do_not_reach_the_published_search(home: Path, tmp_path: Path) -> None:
     text = ASKING.replace("NSGA2, Budget", "NSGA2, Budget, Constraint").replace(
         "seed=seed", "constraints=[Constraint(macs, at_most=0.7)], seed=seed"
     )
@@ -225,7 +225,7 @@ def test_constraints_and_races_of_the_study_are_not_its_own(home: Path, tmp_path
     assert [one.ask.candidate for one in results.baselines[FAMILY]] == found(home / "runs" / "small")
 
 
-def test_a_study_of_questions_asks_for_it_too(tmp_path: Path) -> None:
+def test_a_study_of_questions_has_a_published_search_too(tmp_path: Path) -> None:
     text = (
         ASKING.replace("accuracy, macs", "exact_match, f1, macs")
         .replace("Generated(train=documents, search=120, report=100)", "GeneratedQuestions(documents, 60, 50)")
@@ -279,7 +279,9 @@ def test_as_the_engine_of_a_study_it_runs_and_replays_and_ends_after_its_iterati
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked_for_is_said_in_one_line(tmp_path: Path, replaced: dict[str, str], message: str) -> None:
+def test_a_published_search_that_cannot_be_run_is_refused_in_one_line(
+    tmp_path: Path, replaced: dict[str, str], message: str
+) -> None:
     text = ASKING.replace("import NSGA2", "import NSGA2, Plateau, Thresholds")
     for old, new in replaced.items():
         assert old in text

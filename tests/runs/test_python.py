@@ -125,7 +125,7 @@ def test_a_member_is_picked_and_a_report_written_again(runs: Path) -> None:
     assert report.read_text() == before
 
 
-def test_what_needs_a_study_file_says_so_in_one_line(runs: Path) -> None:
+def test_a_command_that_needs_a_study_file_says_so_in_one_line(runs: Path) -> None:
     folder = Folder(runs / "here")
     for needs_file in (
         lambda: replayed(folder),
@@ -137,7 +137,7 @@ def test_what_needs_a_study_file_says_so_in_one_line(runs: Path) -> None:
         assert "\n" not in str(error.value)
 
 
-def test_what_is_no_study_or_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_value_that_is_no_study_and_a_folder_without_a_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"run takes a searchkit.Study, got 'studies/quickstart.py'"):
         run("studies/quickstart.py")  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="from Python a run has a local folder"):

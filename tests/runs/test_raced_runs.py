@@ -68,7 +68,7 @@ def verdicts(trials: list[Trial]) -> list[Any]:
     return [(trial.ask, trial.outcome) for trial in sorted(trials, key=lambda trial: trial.ask.number)]
 
 
-def test_what_is_stopped_is_beaten_on_the_whole_split(home: Path) -> None:
+def test_a_candidate_that_was_stopped_is_beaten_on_the_whole_split(home: Path) -> None:
     run, trials = raced(home, home / "runs", device="cpu"), stored(home)
     pruned = [trial for trial in trials if isinstance(trial.outcome, Pruned)]
     assert len(pruned) >= 5

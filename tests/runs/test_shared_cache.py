@@ -16,7 +16,7 @@ from searchkit._internal.files import replace_whole
 from searchkit.runs.cache import SupernetCache
 
 
-def test_what_several_studies_add_at_once_is_all_kept(tmp_path: Path) -> None:
+def test_entries_that_several_studies_add_at_once_are_all_kept(tmp_path: Path) -> None:
     def slowly(data: object) -> list[int]:
         time.sleep(0.02)  # between reading and writing, where the others would read the same
         assert isinstance(data, list)

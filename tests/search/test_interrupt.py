@@ -30,7 +30,7 @@ def listen(interrupt: Interrupt, search: Callable[[], None]) -> None:
         search()
 
 
-def test_once_finishes_what_runs_says_so_and_interrupts_at_the_end() -> None:
+def test_the_first_ctrl_c_lets_the_search_finish_what_is_in_flight() -> None:
     said: queue.Queue[str] = queue.Queue()
     interrupt, finished = Interrupt(said.put), []
     before = signal.getsignal(signal.SIGINT)
@@ -49,7 +49,7 @@ def test_once_finishes_what_runs_says_so_and_interrupts_at_the_end() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_twice_stops_now() -> None:
+def test_the_second_ctrl_c_stops_the_search_now() -> None:
     interrupt, reached = Interrupt(lambda text: None), []
 
     def search() -> None:
@@ -64,7 +64,7 @@ def test_twice_stops_now() -> None:
     assert reached == [True]
 
 
-def test_what_takes_longer_than_the_grace_is_stopped() -> None:
+def test_a_search_that_takes_longer_than_the_grace_is_stopped() -> None:
     def search() -> None:
         press()
         time.sleep(30)
@@ -75,7 +75,7 @@ def test_what_takes_longer_than_the_grace_is_stopped() -> None:
     assert time.monotonic() - begun < 10
 
 
-def test_without_ctrl_c_nothing_happens_and_afterwards_it_interrupts_as_ever() -> None:
+def test_the_usual_handler_is_back_after_a_search_without_ctrl_c() -> None:
     interrupt = Interrupt()
     listen(interrupt, lambda: None)
     assert not interrupt.asked
@@ -95,7 +95,7 @@ def test_an_error_of_the_search_is_not_hidden_by_an_interrupt() -> None:
         listen(interrupt, search)
 
 
-def test_another_thread_than_the_main_one_cannot_listen_and_goes_on() -> None:
+def test_a_search_in_another_thread_runs_without_a_handler() -> None:
     reached: list[bool] = []
     thread = threading.Thread(target=listen, args=(Interrupt(), lambda: reached.append(True)))
     thread.start()

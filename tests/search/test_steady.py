@@ -74,7 +74,9 @@ def told_anew(store: Trials, in_flight: int) -> None:
 
 @pytest.mark.parametrize("in_flight", [1, 2, 7, 12])
 @pytest.mark.parametrize("seed", range(4))
-def test_killed_at_random_it_asks_as_an_undisturbed_search_told_in_the_same_order(seed: int, in_flight: int) -> None:
+def test_a_search_killed_at_random_asks_as_an_undisturbed_one_with_the_same_completion_order(
+    seed: int, in_flight: int
+) -> None:
     store, chance, measured = Memory(), np.random.default_rng(seed), list[str]()
     for attempt in range(100):
         evaluator = Shuffled(100 * seed + attempt, stops_after=int(chance.integers(0, 12)))
@@ -91,7 +93,7 @@ def test_killed_at_random_it_asks_as_an_undisturbed_search_told_in_the_same_orde
     told_anew(store, in_flight)
 
 
-def test_completion_order_steers_the_asks_and_one_in_flight_knows_only_one_order() -> None:
+def test_the_completion_order_decides_the_asks() -> None:
     def keys(in_flight: int, seed: int) -> set[str]:
         store = Memory()
         run(store, 30, Shuffled(seed), in_flight)
@@ -102,7 +104,7 @@ def test_completion_order_steers_the_asks_and_one_in_flight_knows_only_one_order
 
 
 @pytest.mark.parametrize("in_flight", [1, 6])
-def test_so_many_asks_are_in_flight_and_the_budget_is_kept_to_the_evaluation(in_flight: int) -> None:
+def test_the_number_in_flight_and_the_budget_are_kept_exactly(in_flight: int) -> None:
     store, evaluator = Memory(), Shuffled(0)
     account = run(store, 30, evaluator, in_flight)
     assert evaluator.most == in_flight
@@ -132,7 +134,7 @@ def test_the_whole_space_is_evaluated_once_and_ends_the_search() -> None:
     assert run(store, 1000, Shuffled(1)).ended == "every candidate of the space is tried"
 
 
-def test_the_law_holds_on_the_real_store(tmp_path: Path) -> None:
+def test_an_interrupted_search_on_the_real_store_replays(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "journal.log"), "s", OBJECTIVES)
     with pytest.raises(KeyboardInterrupt):
         run(store, 30, Shuffled(0, stops_after=13))

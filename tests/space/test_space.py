@@ -253,7 +253,7 @@ def test_samples_do_not_collapse_with_depth() -> None:
     assert last_quarter > 2 * collapsed
 
 
-def test_a_step_of_thepower_law_is_at_least_k_in_one_of_k_draws() -> None:
+def test_a_step_of_the_power_law_is_at_least_k_in_one_of_k_draws() -> None:
     generator = rng()
     steps = np.array([power_law(15, generator) for _ in range(20_000)])
     assert steps.min() == 1

@@ -43,7 +43,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file.read_text() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_what_is_pushed_comes_back_and_what_is_gone_goes(url: str, tmp_path: Path) -> None:
+def test_pushed_files_are_pulled_and_removed_files_are_removed_there(url: str, tmp_path: Path) -> None:
     here, other = tmp_path / "here", tmp_path / "other"
     write(here, small__journal="1\n", small__study="{}", supernets__f00d__model="weights", supernets__another="x")
     one = Mirror(Remote(url), here, (SUPERNET, RUN))
@@ -104,7 +104,7 @@ def test_a_supernet_with_a_missing_file_is_made_again_and_a_run_with_one_is_refu
 
 
 @pytest.mark.parametrize(
-    ("listing", "told"),
+    ("listing", "message"),
     [
         (b"{", "is damaged"),
         (b'{"files": 3}', "is damaged"),
@@ -113,9 +113,9 @@ def test_a_supernet_with_a_missing_file_is_made_again_and_a_run_with_one_is_refu
         (b'{"files": [["small/x"]]}', "not of this run"),
     ],
 )
-def test_a_damaged_or_hostile_list_is_refused(listing: bytes, told: str, url: str, tmp_path: Path) -> None:
+def test_a_damaged_or_hostile_list_is_refused(listing: bytes, message: str, url: str, tmp_path: Path) -> None:
     Remote(url).write(RUN.listing, lambda file: file.write(listing))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         copied(Remote(url), RUN, tmp_path / "here")
     assert contents(tmp_path / "here") == {}
 
@@ -167,7 +167,7 @@ def test_a_run_that_cannot_be_pushed_is_kept_and_said_to_be(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("nowhere://bucket/runs", "no kind of place that fsspec knows"),
         ("s3://key:secret@bucket/runs", "holds a password"),
@@ -175,13 +175,13 @@ def test_a_run_that_cannot_be_pushed_is_kept_and_said_to_be(tmp_path: Path) -> N
         ("s3://", "expected a folder or a URL"),
     ],
 )
-def test_places_that_cannot_be(url: str, told: str) -> None:
-    with pytest.raises(StudyError, match=told) as caught:
+def test_urls_that_cannot_be_used_are_refused(url: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message) as caught:
         Remote(url)
     assert "secret@" not in str(caught.value)
 
 
-def test_a_kind_of_place_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_of_url_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     fsspec.registry._registry.pop("s3", None) if hasattr(fsspec.registry, "_registry") else None
     with pytest.raises(StudyError, match=r"Install s3fs to access S3 \(pip install s3fs\)"):

@@ -71,7 +71,7 @@ def content(storage: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("first", "second"), [("journal", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "journal")]
 )
-def test_a_run_that_was_moved_there_and_back_is_the_same(
+def test_a_run_copied_to_a_storage_and_restored_is_the_same(
     request: pytest.FixtureRequest, tmp_path: Path, first: str, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there, back = (
@@ -102,7 +102,7 @@ def test_without_a_storage_the_trials_come_to_the_journal(tmp_path: Path) -> Non
     assert content(str(folder.journal)) == content(str(run.journal))
 
 
-def test_what_came_later_is_added(tmp_path: Path) -> None:
+def test_a_second_copy_adds_later_trials(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), f"sqlite:///{tmp_path}/run.db"
     copy_run(run, there)
     Store.open(str(run.journal), "small-search", OBJECTIVES).append(measured(20))
@@ -146,7 +146,7 @@ def test_an_interrupted_copy_is_no_run_until_it_is_finished(
     assert content(there) == content(str(run.journal))
 
 
-def test_what_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_run_that_a_storage_lacks_is_one_clear_line(tmp_path: Path) -> None:
     run, there = a_run(tmp_path), tmp_path / "there.log"
     with pytest.raises(NothingStoredError, match="there is no store at"):
         restore_run(loaded(tmp_path), str(there), tmp_path / "elsewhere")

@@ -86,7 +86,7 @@ def test_the_better_window_of_a_question_wins() -> None:
     assert best_answers(logits, data)[0] == "ccc"
 
 
-def test_nothing_is_the_answer_where_every_window_says_so() -> None:
+def test_the_empty_answer_wins_where_every_window_prefers_it() -> None:
     data = two_windows()
     logits = np.zeros((len(data.ids), 2), dtype=np.float32)
     logits[data.offsets[[0, 2]]] = 1.0  # the [CLS] of the first window of the first question, and of the other question
@@ -111,9 +111,7 @@ def test_a_context_without_a_word_has_no_answer() -> None:
 
 
 @given(questions(), st.data())
-def test_what_is_taken_are_the_windows_and_the_questions_they_belong_to(
-    table: pd.DataFrame, draw: st.DataObject
-) -> None:
+def test_taking_windows_takes_their_questions(table: pd.DataFrame, draw: st.DataObject) -> None:
     data = encode(table)
     chosen = draw.draw(st.lists(st.integers(0, len(data) - 1), max_size=8))
     taken, known = data.take(chosen), answers_of(data)

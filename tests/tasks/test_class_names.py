@@ -78,7 +78,7 @@ def test_shards_of_train_that_disagree_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a", 1]])
-def test_names_that_are_none_are_refused(tmp_path: Path, names: list[Any]) -> None:
+def test_class_names_that_are_missing_or_repeated_are_refused(tmp_path: Path, names: list[Any]) -> None:
     with pytest.raises(DataError, match=r"train\.parquet .*'label' need names that differ"):
         TextClassification(split(tmp_path, "train", [0, 1], names)).tables(0)
 

@@ -89,7 +89,7 @@ def test_every_format_gives_the_same_strings(tmp_path: Path, kind: str) -> None:
         path.write_text("\n".join(map(json.dumps, ROWS)) + "\n")
     (part,) = read_folder(tmp_path)["train"]
     assert part.rows.to_dict("records") == ROWS
-    assert (part.where, part.split) == (str(path), "train")
+    assert (part.origin, part.split) == (str(path), "train")
 
 
 def test_an_empty_csv_field_is_missing(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_depth_gives_a_rival_for_each_number_of_layers() -> None:
         ([Depth(), Depth(layers=(1,))], "rivals has Depth twice"),
     ],
 )
-def test_what_is_no_list_of_rivals_is_said_in_one_line(rivals: Any, message: str) -> None:
+def test_rivals_that_are_no_list_of_models_are_refused_in_one_line(rivals: Any, message: str) -> None:
     with pytest.raises(StudyError) as caught:
         checked(rivals)
     assert message in str(caught.value)
@@ -57,7 +57,7 @@ def test_what_is_no_list_of_rivals_is_said_in_one_line(rivals: Any, message: str
     ("layers", "message"),
     [((), "layers are numbers"), (3, "layers are numbers"), ((0,), "at least 1"), ((True,), "must be a whole number")],
 )
-def test_what_are_no_layers_is_said_in_one_line(layers: Any, message: str) -> None:
+def test_depths_that_are_no_numbers_of_layers_are_refused_in_one_line(layers: Any, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         Depth(layers=layers)
 

@@ -58,24 +58,24 @@ def family_name(config: Any) -> str:
     return str(config.model_type).removeprefix(PREFIX)
 
 
-def family_of(config: Any, where: str) -> Family:
+def family_of(config: Any, source: str) -> Family:
     """The family of a config; DataError where there is none, or a setting that the packed pass does not honour."""
-    check_supported(family_name(config), where)
+    check_supported(family_name(config), source)
     family = FAMILIES[family_name(config)]
     for setting, honoured in HONOURED.items():
         if (value := getattr(config, setting, None)) not in honoured:
             allowed = " or ".join(repr(value) for value in honoured if value is not None) or "none at all"
-            raise DataError(f"{where}: {setting}={value!r} in its config is not supported; supported: {allowed}")
+            raise DataError(f"{source}: {setting}={value!r} in its config is not supported; supported: {allowed}")
     if reason := family.refuse(config):
-        raise DataError(f"{where}: {reason}")
+        raise DataError(f"{source}: {reason}")
     return family
 
 
-def check_supported(model_type: str, where: str) -> None:
+def check_supported(model_type: str, source: str) -> None:
     """Refuse a model family that has no view here."""
     if model_type not in FAMILIES:
         raise DataError(
-            f"{where}: model_type {model_type!r} is not supported; supported families: {', '.join(FAMILIES)}"
+            f"{source}: model_type {model_type!r} is not supported; supported families: {', '.join(FAMILIES)}"
         )
 
 

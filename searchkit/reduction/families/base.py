@@ -35,8 +35,8 @@ class Block(Protocol):
     def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Query, key and value side by side (T, 3 * D) of tokens (T, D) with original `positions` (T,)."""
 
-    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Query (R, D) of the rows `asking` (R,) alone; key and value side by side (T, 2 * D) of all tokens."""
+    def projected_for(self, query_rows: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Query (R, D) of the rows `query_rows` (R,) alone; key and value side by side (T, 2 * D) of all tokens."""
 
     def joined(self) -> Block:
         """Copy of the block for inference, with weights that are multiplied together contiguous in memory."""

@@ -46,7 +46,7 @@ class LeanPostNorm:
     window: int | None
     projection: Product  # to query, key and value
     query: Product
-    others: Product
+    key_value: Product
     value: Product
     output: Product
     attention_norm: Norm
@@ -60,8 +60,8 @@ class LeanPostNorm:
     def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
         return self.projection(hidden)
 
-    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.query(hidden.index_select(0, asking)), self.others(hidden)
+    def projected_for(self, query_rows: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.query(hidden.index_select(0, query_rows)), self.key_value(hidden)
 
     def joined(self) -> LeanPostNorm:
         return self

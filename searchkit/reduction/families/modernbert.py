@@ -39,11 +39,11 @@ class ModernBlock:
         angles = self.rotary(hidden, positions, self.layer.attention_type)  # 2 x (T, E)
         return torch.cat([self._turned(query, *angles), self._turned(key, *angles), value], -1)
 
-    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def projected_for(self, query_rows: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         normed, width = self.layer.attn_norm(hidden), hidden.shape[-1]
         key, value = self._part(normed, width, 3 * width).chunk(2, dim=-1)
         cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)
-        query = self._turned(self._part(normed[asking], 0, width), cosines[asking], sines[asking])
+        query = self._turned(self._part(normed[query_rows], 0, width), cosines[query_rows], sines[query_rows])
         return query, torch.cat([self._turned(key, cosines, sines), value], -1)
 
     def joined(self) -> ModernBlock:

@@ -43,8 +43,8 @@ class PostNormBlock:
     def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
         return product(self._part(0), hidden)
 
-    def projected_for(self, asking: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return product(self.query, hidden[asking]), product(self._part(1), hidden)
+    def projected_for(self, query_rows: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return product(self.query, hidden[query_rows]), product(self._part(1), hidden)
 
     def joined(self) -> PostNormBlock:
         return replace(self, fused=self._weights(0))
@@ -97,7 +97,7 @@ def _lean(block: PostNormBlock, weight: Tensor, bias: Tensor) -> LeanPostNorm | 
         window=block.window,
         projection=product_with(weight, bias),
         query=product_with(weight[:width], bias[:width]),
-        others=product_with(weight[width:], bias[width:]),
+        key_value=product_with(weight[width:], bias[width:]),
         value=product_with(weight[2 * width :], bias[2 * width :]),
         output=product_of(block.attention_output),
         attention_norm=norm_of(block.attention_norm),

@@ -69,7 +69,7 @@ def own_blocks(attention: AttentionMap) -> Tensor:
     column[block, layout.positions % SIZE] = layout.slots - layout.examples * layout.width
     rows = layout.unpad(attention.probabilities.transpose(1, 2))  # (T, H, L)
     near = nn.functional.pad(rows, (0, 1)).gather(2, column[block][:, None, :].expand(-1, heads, -1))
-    return near * layout.unpad(attention.voters)[:, None, None]
+    return near * layout.unpad(attention.query_weights)[:, None, None]
 
 
 def squares_of(seen: Seen) -> tuple[Tensor, Tensor]:
