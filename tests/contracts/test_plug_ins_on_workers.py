@@ -24,7 +24,7 @@ from searchkit.tasks import Generated
 from searchkit.tasks.words import word_tokenizer
 
 STUDY = '''
-"""A predictor, a family and a recipe that are defined here, and a scorer that a package offers."""
+"""A predictor, a family and a recipe that are defined here; the input is reduced by a scorer that a package offers."""
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -34,7 +34,7 @@ from searchkit import Budget, Lengths, Random, Space, Study, Supernet, register
 from searchkit.reduction.families.post_norm import ROBERTA
 from searchkit.reduction.plan import Reducer, TopK
 from searchkit.tasks import Generated
-from searchkit.training import FineTune
+from searchkit.training import FineTune, InputReducer
 
 
 class Glance(nn.Module):
@@ -60,24 +60,30 @@ register("family", "camembert", replace(ROBERTA, view=view))
 
 
 @dataclass(frozen=True)
-class Tuned(FineTune):
-    scorer: str = "glance"
+class ByRarity(InputReducer):
+    scorer: str = "value_norm"  # which needs no training either
 
     @property
     def reducer_template(self):
-        return Reducer(TopK(ratio=1.0), site="before_attention", scorer=self.scorer)
+        return Reducer(TopK(ratio=1.0), site="before_attention", scorer="rarity")
+
+
+@dataclass(frozen=True)
+class Glancing(FineTune):
+    @property
+    def reducer_template(self):
+        return Reducer(TopK(ratio=1.0), site="before_attention", scorer="glance")
 
     def train(self, model, data, context):
         super().train(model, data, context)
-        if self.scorer == "glance":
-            model.attach("glance")
+        model.attach("glance")
 
 
-def study(scorer: str = "glance") -> Study:
+def study() -> Study:
     return Study(
-        name=scorer,
+        name="own-parts",
         task=Generated(train=32, search=40, report=20),
-        supernet=Supernet("./camembert", Tuned(epochs=1, learning_rate=1e-3, scorer=scorer)),
+        supernet=Supernet("./camembert", Glancing(epochs=1, learning_rate=1e-3, input=ByRarity())),
         space=Space(Lengths(levels=8)),
         objectives=[accuracy, macs],
         engine=Random(population=6),
@@ -175,17 +181,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scorer", ["glance", "rarity"])
-def test_plug_ins_search_on_two_workers_as_in_this_process(two_workers: None, folder: Path, scorer: str) -> None:
-    on_workers = searched(folder, scorer, "on_workers", workers=2)
-    shutil.copytree(folder / "on_workers" / "supernets", folder / "here" / "supernets", dirs_exist_ok=True)
-    assert values(on_workers) == values(searched(folder, scorer, "here", workers=0))
-    assert len({estimates["macs"] for estimates in values(on_workers)}) > 1
+def test_plug_ins_search_on_two_workers_as_in_this_process(two_workers: None, folder: Path) -> None:
+    on_workers = searched(folder, "on_workers", workers=2)
+    shutil.copytree(folder / "on_workers" / "supernets", folder / "here" / "supernets")
+    assert values(on_workers) == values(searched(folder, "here", workers=0))
+    assert len({estimates["macs"] for estimates in values(on_workers)}) == 6
 
 
-def searched(folder: Path, scorer: str, runs: str, workers: int) -> Results:
-    study = load(folder / "my_study.py", {"scorer": scorer})
-    return execute(study, Conditions(runs=folder / runs, threads=1, workers=workers))
+def searched(folder: Path, runs: str, workers: int) -> Results:
+    return execute(load(folder / "my_study.py"), Conditions(runs=folder / runs, threads=1, workers=workers))
 
 
 def values(results: Results) -> list[dict[str, float]]:

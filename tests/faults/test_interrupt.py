@@ -27,13 +27,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernet
     """Trials and front of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with_trained(folder / "runs", load(small_study(folder, STUDY)).study)
-    finish(folder, workers=0)
+    finish(folder)
     return trials_and_front(folder / "runs" / "small")
 
 
-def finish(folder: Path, workers: int) -> None:
-    """Run the study to its end in this process, as the command does."""
-    execute(load(folder / "small_study.py"), Conditions(runs=folder / "runs", threads=1, workers=workers))
+def finish(folder: Path) -> None:
+    """Run the study to its end as the command does, in this process, since two more workers take seconds to start."""
+    execute(load(folder / "small_study.py"), Conditions(runs=folder / "runs", threads=1))
 
 
 def command(*more: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_study_stopped_by_ctrl_c_gives_what_an_undisturbed_one_gives(
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     assert 4 < stored(tmp_path / "runs" / "small") < EVALUATIONS
-    finish(tmp_path, workers)
+    finish(tmp_path)
     trials, front = trials_and_front(tmp_path / "runs" / "small")
     assert len(trials) == trials["key"].nunique() == EVALUATIONS
     pd.testing.assert_frame_equal(trials, undisturbed[0])
