@@ -89,7 +89,7 @@ def test_workers_repeat_less_than_with_neighbours_in_any_hands() -> None:
     def in_order(worker: int, left: tuple[Ask, ...], count: int) -> tuple[tuple[Ask, ...], tuple[Ask, ...]]:
         return left[:count], left[count:]
 
-    by_route, by_chance = repeated(Routes().taken), repeated(in_order)
+    by_route, by_chance = repeated(Routes().split), repeated(in_order)
     assert by_route < 0.6 * by_chance
 
 
