@@ -90,7 +90,7 @@ def modernbert(stock: Any) -> View:
             rotary=encoder.rotary_emb,
             heads=config.num_attention_heads,
             attention_dropout=config.attention_dropout,
-            window=config.sliding_window if layer.attention_type == "sliding_attention" else None,
+            window=config.local_attention // 2 if layer.attention_type == "sliding_attention" else None,
         )
 
     kind = head_of(config, type(stock).__name__)
