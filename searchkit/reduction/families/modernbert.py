@@ -36,13 +36,13 @@ class ModernBlock:
 
     def projected(self, hidden: Tensor, positions: Tensor) -> Tensor:
         query, key, value = product(self.layer.attn.Wqkv, self.layer.attn_norm(hidden)).chunk(3, dim=-1)
-        angles = self.rotary(hidden, positions, self.layer.attention_type)  # 2 x (T, E)
+        angles = self._angles(hidden, positions)
         return torch.cat([self._turned(query, *angles), self._turned(key, *angles), value], -1)
 
     def projected_for(self, query_rows: Tensor, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         normed, width = self.layer.attn_norm(hidden), hidden.shape[-1]
         key, value = self._part(normed, width, 3 * width).chunk(2, dim=-1)
-        cosines, sines = self.rotary(hidden, positions, self.layer.attention_type)
+        cosines, sines = self._angles(hidden, positions)
         query = self._turned(self._part(normed[query_rows], 0, width), cosines[query_rows], sines[query_rows])
         return query, torch.cat([self._turned(key, cosines, sines), value], -1)
 
@@ -64,6 +64,11 @@ class ModernBlock:
 
     def transformed(self, hidden: Tensor) -> Tensor:
         return hidden + product(self.layer.mlp, self.layer.mlp_norm(hidden))
+
+    def _angles(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, E); of a batch of one, since older transformers take no positions (T,)."""
+        cosines, sines = self.rotary(hidden[None], positions[None], self.layer.attention_type)
+        return cosines[0], sines[0]
 
     def _turned(self, rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Rotary position embedding (arXiv 2104.09864), in float32 or more: rotates pairs (i, i + E / 2) of a head."""
