@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -73,7 +74,10 @@ class SupernetBench:
         return self.remembered("constraints", lambda: resolved(self.limits, self.unreduced))
 
     def smaller(self) -> SupernetBench:
-        """Bench of less memory: smaller batches, no prefixes kept, the same parts."""
+        """Bench of less memory: smaller batches, no prefixes kept, in this bench neither, the same parts."""
+        for shard in self.shards:
+            shard.split.forget()
+        gc.collect()  # tracebacks of the failure may hold tensors in circles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         budget = max(1, self.token_budget // LESS)

@@ -73,7 +73,9 @@ def _nvml(device: torch.device) -> Meter:
         import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         pynvml.nvmlInit()
-        handle: Any = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        # NVML counts the machine's GPUs, torch those of CUDA_VISIBLE_DEVICES in another order
+        unique = torch.cuda.get_device_properties(device).uuid
+        handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{unique}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except Exception as error:  # no library, no driver, or a GPU without the counter: all mean no meter
         return _absent(f"NVML cannot tell: {type(error).__name__}: {error}")

@@ -41,6 +41,11 @@ class Split:
         tokens = [len(batch.ids) for _, batch in self.batches]
         return [Cache(self.cache_bytes * count // sum(tokens)) for count in tokens]
 
+    def forget(self) -> None:
+        """Clear the caches, if any are there."""
+        for cache in self.__dict__.get("caches", ()):
+            cache.clear()
+
     @cached_property
     def whole(self) -> Layout:
         """Layout of all examples, on the CPU."""

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from searchkit.errors import QUOTED, StudyError, TrialError, one_line
 from searchkit.evaluate.base import Bench, Prepared
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+# of torch on a CPU, and of CUDA's own libraries, which allocate beside torch
+_OF_MEMORY: Final = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def measure_together(
@@ -271,6 +279,6 @@ def _failed(error: Exception) -> Failed:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out: Python's, a GPU's, or torch's on a CPU, which has no error class of its own."""
-    cpu_allocation = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or cpu_allocation
+    """Return whether memory ran out: Python's, or torch's, which has an error class for its GPU allocator alone."""
+    by_text = isinstance(error, RuntimeError) and any(text in str(error) for text in _OF_MEMORY)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or by_text

@@ -172,7 +172,7 @@ def _flash(projected: Tensor, layout: Layout, heads: int, read: Read | None) -> 
     context, lse = flash.flash_attention(q, k, v, layout)
     seen = None
     if read is not None:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(projected.device.type, enabled=False):  # as in `WrittenMap.received`
             seen = read(UnwrittenMap(q.detach(), k.detach(), lse.detach(), layout))
     return context.flatten(1), seen
 
@@ -201,7 +201,7 @@ def _attention(query: Tensor, key: Tensor, layout: Layout, window: int | None, w
     mask = _mask(layout, window)
     logits = _scaled_products(query, key)
     if weights is None:
-        if mask is not None and mask.shape[2] == 1 and layout.height <= FEW:
+        if mask is not None and mask.shape[2] == 1 and layout.height <= FEW and logits.is_cpu:
             for example, length in enumerate(layout.lengths.tolist()):
                 logits[example, ..., length:] = -math.inf
         elif mask is not None:
@@ -248,8 +248,9 @@ class _WeightedSoftmax(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, weights: Tensor, real: Tensor | None) -> Tensor:
         absent = weights <= ABSENT
         shares = (logits + weights.clamp(min=ABSENT).log().masked_fill(absent, -math.inf)).softmax(-1)
-        if absent.all(-1).any():
-            shares = shares.nan_to_num(0.0)
+        empty = absent.all(-1, keepdim=True)
+        if not empty.is_cpu or empty.any():  # a GPU would have to be waited for to ask
+            shares = shares.masked_fill(empty, 0.0)
         ctx.save_for_backward(logits, weights, shares, real)
         return shares
 

@@ -31,7 +31,10 @@ DTYPES: Final[dict[str, torch.dtype]] = {"fp32": torch.float32, "bf16": torch.bf
 
 
 def device_of(name: str) -> torch.device:
-    """Resolve `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:n`; StudyError for a missing device."""
+    """Resolve `auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:n`; StudyError for a missing device.
+
+    A GPU comes with its number: `torch.cuda.set_device` refuses one without.
+    """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
@@ -42,7 +45,7 @@ def device_of(name: str) -> torch.device:
         raise StudyError(f"--device {name!r}: expected auto, cpu, cuda or cuda:n")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise StudyError(f"--device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device
+    return torch.device("cuda", 0) if name == "cuda" else device
 
 
 def fast_in_bf16(device: torch.device) -> bool:

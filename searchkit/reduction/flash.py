@@ -7,7 +7,9 @@ Axes: T tokens in all, H heads, E width of a head.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 from typing import Final
 
 import torch
@@ -17,13 +19,21 @@ from searchkit.reduction.ragged import Layout
 
 BLOCK: Final = 64  # queries and keys that a program of the kernel looks at together
 HEAD_WIDTHS: Final = (16, 32, 64, 128)  # head widths of the kernel's products; others are summed by torch
+OLDEST: Final = (8, 0)  # compute capability of the fused kernel: Ampere
 
 
 def takes(rows: Tensor, width: int) -> bool:
-    """Return whether the fused kernel takes these states: half precision on a GPU, heads of this width."""
-    if width % 8 or width > 256:
+    """Return whether the fused kernel takes these states: half precision on a GPU that has it, heads of this width."""
+    if not rows.is_cuda or width % 8 or width > 256:
         return False
-    return rows.is_cuda and (rows.element_size() == 2 or torch.is_autocast_enabled("cuda"))
+    half = rows.element_size() == 2 or torch.is_autocast_enabled("cuda")
+    return half and _is_on(rows.device)
+
+
+@functools.cache
+def _is_on(device: torch.device) -> bool:
+    """Return whether the GPU has the fused kernel."""
+    return torch.cuda.get_device_capability(device) >= OLDEST
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -43,17 +53,30 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -
         layout.longest,
         layout.longest,
         return_aux=AuxRequest(lse=True),
-        num_splits=1,
+        **_one_split(),
     )
     return context, lse
+
+
+@functools.cache
+def _one_split() -> dict[str, int]:
+    """Argument that asks for one split; older releases of torch know no such argument, and split no packed batch."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return {"num_splits": 1} if "num_splits" in inspect.signature(varlen_attn).parameters else {}
 
 
 def column_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tensor:
     """(T,) attention that each token received, summed over heads and the example's queries, without writing the map."""
     width = query.shape[-1]
-    if query.is_cuda and width in HEAD_WIDTHS and importlib.util.find_spec("triton") is not None:
+    if query.is_cuda and width in HEAD_WIDTHS and _has_triton():
         return kernel_sums(query, key, lse, layout)
     return plain_sums(query, key, lse, layout)
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def plain_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tensor:
@@ -77,9 +100,9 @@ def kernel_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tens
     query, key, lse = query.contiguous(), key.contiguous(), lse.contiguous()
     received = torch.empty(tokens, dtype=torch.float32, device=query.device)
     programs = (len(layout.lengths), -(-layout.longest // BLOCK))
-    sums[programs](
-        query, key, lse, _starts(layout), received, tokens, width**-0.5, HEADS=heads, WIDTH=width, BLOCK=BLOCK
-    )
+    starts = _starts(layout)
+    with torch.cuda.device_of(query):  # Triton launches on the current device; nothing on a CPU
+        sums[programs](query, key, lse, starts, received, tokens, width**-0.5, HEADS=heads, WIDTH=width, BLOCK=BLOCK)
     return received
 
 

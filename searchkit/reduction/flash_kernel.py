@@ -19,8 +19,10 @@ def sums(
     BLOCK: tl.constexpr,
 ):
     """A block of one example's keys: the sum of exp(scale * q k - lse) over its queries and all heads."""
-    start = tl.load(starts + tl.program_id(0))
-    count = tl.load(starts + tl.program_id(0) + 1) - start
+    start = tl.load(starts + tl.program_id(0)).to(tl.int64)  # a row times its width may be more than 31 bits hold
+    count = (tl.load(starts + tl.program_id(0) + 1) - start).to(tl.int32)
+    if tl.program_id(1) * BLOCK >= count:  # the grid is made for the longest example
+        return
     keys = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     lanes = tl.arange(0, WIDTH)
     total = tl.zeros([BLOCK], dtype=tl.float32)

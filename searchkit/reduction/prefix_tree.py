@@ -131,6 +131,10 @@ class Cache:
         self.held += needed
         heapq.heappush(self._least, (worth, next(self._number), key))
 
+    def clear(self) -> None:
+        """Forget all nodes."""
+        self.nodes, self.held, self._least = {}, 0, []
+
     def _drop(self, key: Key) -> None:
         if key in self.nodes:
             self.held -= self.nodes.pop(key).bytes

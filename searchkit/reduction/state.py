@@ -136,7 +136,7 @@ class State:
         context = attend_from_first(query, others, self._layout, **_settings(block, training))
         self._tally.first_tokens(self._layout.lengths)
         self._hidden = block.transformed(block.attended(self._hidden[first], context))
-        self._layout = Layout.of_lengths(torch.ones_like(self._whole.lengths))
+        self._layout = Layout(torch.arange(len(first) + 1, device=first.device), torch.zeros_like(first))
 
     def transform(self, hidden: Tensor, projected: Tensor | None = None) -> None:
         """Accept the output (T, D) of the feed-forward part; survivors write it to the buffer.

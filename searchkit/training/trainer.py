@@ -121,8 +121,10 @@ def _arguments(stage: Stage, context: TrainingContext, folder: Path) -> Any:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,  # it waits for the GPU at every step, for a loss that nobody reads
     )
     if context.device.type == "cuda":
         torch.cuda.set_device(context.device)
         arguments._n_gpu = 1  # one device by choice: DataParallel would bypass the packed forward pass
+        arguments._setup_devices = where.device  # without accelerate's launcher it is cuda:0, whatever was asked for
     return arguments

@@ -105,3 +105,22 @@ torch.testing.assert_close(flash.kernel_sums(*given), flash.plain_sums(*given), 
 """
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed; it comes with CUDA builds"
+)
+@pytest.mark.parametrize("capability", [80, 90])
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(capability: int) -> None:
+    code = f"""
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from searchkit.reduction.flash_kernel import sums
+types = dict(query="*bf16", key="*bf16", lse="*fp32", starts="*i32", received="*fp32", tokens="i32", scale="fp32")
+sizes = dict(HEADS=12, WIDTH=32, BLOCK=64)
+source = ASTSource(sums, types | dict.fromkeys(sizes, "constexpr"), {{(name,): size for name, size in sizes.items()}})
+assert triton.compile(source, target=GPUTarget("cuda", {capability}, 32)).asm["cubin"]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)

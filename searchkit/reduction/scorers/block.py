@@ -5,6 +5,7 @@ Axes: T tokens, H heads, L pad slots of a padded example, N blocks of the batch,
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import torch
@@ -45,8 +46,9 @@ class BlockScorer(nn.Module):
     def logits(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """(N, 2) for (no answer, answer), and (T,) the block of each token."""
         squares, block = squares_of(seen)
-        dtype = self.out.weight.dtype
-        return self.out(self.convolutions(squares.to(dtype)).flatten(1)).float(), block
+        with exact_convolutions(squares):
+            features = self.convolutions(squares.to(self.out.weight.dtype))
+        return self.out(features.flatten(1)).float(), block
 
     def score(self, seen: Seen) -> Tensor:
         logits, block = self.logits(seen)
@@ -55,6 +57,14 @@ class BlockScorer(nn.Module):
     def macs(self, layout: Layout, *, width: int, heads: int) -> Tensor:
         first, second = (9 * heads**2 * (SIZE // step) ** 2 for step in (1, 2))
         return (first + second + self.out.weight.numel()) * layout.blocks(SIZE).counts
+
+
+def exact_convolutions(rows: Tensor) -> AbstractContextManager[None]:
+    """Convolve float32 on a GPU in float32, by an algorithm that repeats itself: cuDNN's default is neither."""
+    if not rows.is_cuda:
+        return nullcontext()
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def own_blocks(attention: AttentionMap) -> Tensor:
