@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import ROOT, finish
+from benchmarks.result import ROOT, SHARED, finish
 from objectives import accuracy, latency, macs
 from searchkit._internal.progress import Progress
 from searchkit.engines import NSGA2
@@ -40,7 +40,6 @@ from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 
-SHARED = ROOT.parent / "shared"
 POINT = 0.01
 SPACES = {
     "length_drop": ("lengths", "thresholds", "joint"),

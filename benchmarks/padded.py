@@ -43,11 +43,11 @@ def _batch(bench: SupernetBench, candidate: Candidate, rows: np.ndarray[Any, Any
     layout, longest = tokens.layout, padded_to or tokens.layout.longest
     embedded = layout.pad(model.embed(tokens))
     hidden = torch.nn.functional.pad(embedded, (0, 0, 0, longest - embedded.shape[1]))  # (B, L, D)
-    mask = torch.arange(longest) < layout.lengths[:, None]  # (B, L)
+    mask = torch.arange(longest, device=hidden.device) < layout.lengths[:, None]  # (B, L)
     for block, share in zip(model.view.blocks, candidate["lengths"], strict=True):  # type: ignore[arg-type]
         count, length, width = hidden.shape
         flat = hidden.flatten(0, 1)
-        projected = block.projected(flat, torch.zeros(len(flat), dtype=torch.long))
+        projected = block.projected(flat, torch.zeros(len(flat), dtype=torch.long, device=flat.device))
         query, key, value = projected.reshape(count, length, 3, block.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         logits = query @ key.transpose(-1, -2) / (width // block.heads) ** 0.5  # (B, H, L, L)
         shares = logits.masked_fill(~mask[:, None, None], float("-inf")).softmax(-1, dtype=torch.float32)

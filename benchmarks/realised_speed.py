@@ -18,21 +18,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from benchmarks.family import SHARED
-from benchmarks.result import finish
+from benchmarks.realised import Pass, compared
+from benchmarks.result import SHARED, finish
 from searchkit.hf.inputs import Special
 from searchkit.reduction import lean
-from searchkit.reduction.cost import macs, unreduced_macs
-from searchkit.reduction.device import device_of, dtype_of, synchronize
+from searchkit.reduction.device import device_of, dtype_of
 from searchkit.reduction.loading import load_model
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
@@ -43,7 +39,6 @@ from searchkit.tasks import TextClassification
 LENGTHS = (24, 64, 128, 384)
 BATCHES = (1, 8, 32)
 RUNTIMES = ("packed", "lean", "onnxruntime")
-Pass = Callable[[Tokens, ReductionPlan], Any]
 HALF = (1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 VOCABULARY = range(2000, 20_000)  # whole words of BERT's vocabulary
 
@@ -129,51 +124,6 @@ class InOnnx:
         if tokens not in self._fed:
             self._fed[tokens] = session.inputs_of(tokens)
         return session.run(self._fed[tokens])
-
-
-def compared(
-    ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int, passed: Pass
-) -> dict[str, float]:
-    """Medians over rounds, averaged over inputs; the three sides take turns at being first."""
-    whole = ReductionPlan.unreduced(ours.shape.layers)
-    padded = [_padded(tokens) for tokens in inputs]
-    with torch.inference_mode():
-        needed = sum(float(macs(ours(tokens, plan).trace, ours.shape).sum()) for tokens in inputs)
-        unreduced = sum(float(unreduced_macs(tokens.layout.lengths, ours.shape).sum()) for tokens in inputs)
-        times = {name: np.zeros((rounds, len(inputs))) for name in ("reduced", "unreduced", "stock")}
-        for turn in range(-1, rounds):
-            for number, tokens in enumerate(inputs):
-                sides: list[tuple[str, Callable[[], Any]]] = [
-                    ("reduced", lambda: passed(tokens, plan)),  # noqa: B023
-                    ("unreduced", lambda: passed(tokens, whole)),  # noqa: B023
-                    ("stock", lambda: stock(**padded[number])),  # noqa: B023
-                ]
-                for name, side in sides[turn % 3 :] + sides[: turn % 3]:
-                    took = _seconds(side, tokens.ids.device)
-                    if turn >= 0:
-                        times[name][turn, number] = took
-    spent = {name: float(np.median(each, axis=0).mean()) for name, each in times.items()}
-    speedup = min(spent["unreduced"], spent["stock"]) / spent["reduced"]
-    return {
-        "macs_speedup": round(unreduced / needed, 3),
-        "latency_speedup": round(speedup, 3),
-        "realised": round(speedup / (unreduced / needed), 3),
-        **{f"{name}_ms": round(1e3 * value, 2) for name, value in spent.items()},
-    }
-
-
-def _padded(tokens: Tokens) -> dict[str, Tensor]:
-    layout = tokens.layout
-    given = {"input_ids": layout.pad(tokens.ids), "token_type_ids": layout.pad(tokens.types)}
-    return given if layout.is_even else {**given, "attention_mask": layout.mask.long()}
-
-
-def _seconds(call: Callable[[], Any], device: torch.device) -> float:
-    synchronize(device)
-    start = time.perf_counter()
-    call()
-    synchronize(device)
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

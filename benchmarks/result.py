@@ -7,32 +7,37 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from searchkit._internal.files import replace_whole
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # real data sets and a real model, beside the checkout
+RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "pymoo", "optuna", "ray", "numpy")
 
 
 def finish(name: str, figures: dict[str, Any]) -> None:
     """Print the figures and keep them."""
-    record = {"name": name, "figures": figures, "conditions": conditions()}
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    replace_whole(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+    keep(name, figures, RESULTS)
     print(name, json.dumps(figures))
 
 
-def conditions() -> dict[str, Any]:
-    """Machine, versions and date."""
+def keep(name: str, figures: dict[str, Any], folder: Path, device: str = "auto") -> None:
+    """Write the figures of a measurement on this device to `folder`/NAME.json."""
+    record = {"name": name, "figures": figures, "conditions": conditions(device)}
+    replace_whole(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def conditions(device: str = "auto") -> dict[str, Any]:
+    """Machine, versions and date; None for a library that is not installed."""
     from searchkit.reduction.device import device_of, dtype_of, environment
 
-    device = device_of("auto")
-    machine = environment(device, dtype_of("auto", device))
-    libraries = {library: version(library) for library in LIBRARIES}
+    where = device_of(device)
+    machine = environment(where, dtype_of("auto", where))
+    libraries = {library: _version(library) for library in LIBRARIES}
     return {
         **machine,
         **libraries,
@@ -41,6 +46,13 @@ def conditions() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "machine": platform.machine(),
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:

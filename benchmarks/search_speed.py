@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import resource
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,10 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.family import SHARED, TASKS, fine_tuned, run_of
+from benchmarks.family import TASKS, fine_tuned, run_of
 from benchmarks.padded import by_length, in_order, padded_search
-from benchmarks.result import finish
+from benchmarks.result import SHARED, finish
+from benchmarks.timed import large_product, seconds, shares
 from objectives import macs
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.inline import Inline
@@ -205,13 +205,6 @@ class Searched:
             self.done |= beaten
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    with torch.inference_mode():
-        call()
-    return time.perf_counter() - start
-
-
 def hypervolume_ratio(run: Session, fronts: dict[str, list[Trial]]) -> float:
     """Raced over not raced: the volume that the members of either front dominate on the report split."""
     objectives = run.study.objectives
@@ -259,39 +252,18 @@ def _gib() -> float:
 def throughput(bench: SupernetBench, asks: Sequence[Ask], mean: dict[str, float]) -> dict[str, float]:
     """GFLOP/s of what candidates ask for (not of what is computed), and of a large matrix product in the same dtype."""
     whole = float(unreduced_macs(torch.as_tensor(bench.data.lengths), bench.model.shape).sum())
-    shares = [cost_of(bench, ask.candidate) for ask in asks]
-    needed = 2 * whole * float(np.mean(shares)) / 1e9
-    left = torch.randn(4096, 1536, dtype=next(bench.model.parameters()).dtype)
-    right = torch.randn(1536, 1536, dtype=left.dtype)
-    large = min(seconds(lambda: left @ right) for _ in range(10))
+    costs = [cost_of(bench, ask.candidate) for ask in asks]
+    needed = 2 * whole * float(np.mean(costs)) / 1e9
+    large = large_product(next(bench.model.parameters()).dtype)
     rates = {name: round(needed / spent, 1) for name, spent in mean.items()}
-    return {**rates, "large_product": round(2 * 4096 * 1536**2 / large / 1e9, 1)}
+    return {**rates, "large_product": round(large, 1)}
 
 
 def stages(bench: SupernetBench, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Shares of the time of one generation, by kind of operation (torch's profiler, self time on the CPU)."""
-    kinds = {
-        "projections and feed-forward": ("aten::addmm", "aten::linear", "aten::mm"),
-        "attention maps": ("aten::bmm", "aten::baddbmm", "aten::_softmax", "aten::_scaled_dot_product"),
-        "activation and norms": ("aten::gelu", "aten::native_layer_norm", "aten::add"),
-        "moving tokens": ("aten::index", "aten::copy_", "aten::cat", "aten::fill_", "aten::masked_fill"),
-        "ranking": ("aten::sort", "aten::cumsum", "aten::nonzero", "aten::scatter"),
-    }
+    """Shares of the time of one generation, by kind of operation."""
     part = replace(bench, data=bench.data.take(np.arange(min(len(bench.data), PROFILED))), cache_bytes=0)
     part.prepare(candidates)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the profiler sees this thread alone
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        took = seconds(lambda: part.prepare(candidates))
-    torch.set_num_threads(threads)
-    spent = dict.fromkeys(kinds, 0.0)
-    for event in profile.key_averages():
-        for kind, names in kinds.items():
-            if event.key.startswith(names):
-                spent[kind] += event.self_cpu_time_total / 1e6
-                break
-    shares = {kind: round(value / took, 3) for kind, value in spent.items()}
-    return {**shares, "everything else": round(1 - sum(shares.values()), 3)}
+    return shares(lambda: part.prepare(candidates))
 
 
 def growth(bench: SupernetBench) -> dict[str, dict[str, float]]:

@@ -36,8 +36,8 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 import searchkit
-from benchmarks.family import POINT, SHARED, TASKS, tell
-from benchmarks.result import ROOT, finish
+from benchmarks.family import POINT, TASKS, tell
+from benchmarks.result import ROOT, SHARED, finish
 from objectives import accuracy
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.passes import Passes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.family import TIMED, seconds, tell, value
-from benchmarks.result import ROOT, finish
+from benchmarks.result import ROOT, SHARED, finish
 from objectives import exact_match, f1, latency, macs
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.front import Front
@@ -26,7 +26,6 @@ from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 
-SHARED = ROOT.parent / "shared"
 POINT = 0.01
 
 

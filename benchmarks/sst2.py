@@ -18,9 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.result import ROOT, finish
+from benchmarks.result import ROOT, SHARED, finish
 
-SHARED = ROOT.parent / "shared"
 POINT = 0.01
 
 
