@@ -85,7 +85,8 @@ class Written:
     def add(self, **figures: Any) -> None:
         self.figures |= figures
         result.keep("gpu_train", self.figures, self.folder, str(self.device))
-        print(json.dumps({name: value for name, value in figures.items() if not isinstance(value, list)}), flush=True)
+        shown = {name: f"{len(value)} rows" if isinstance(value, list) else value for name, value in figures.items()}
+        print(json.dumps(shown), flush=True)
 
 
 @dataclass
@@ -231,18 +232,20 @@ class _Work:
             space, objectives, 0
         )
         trials, budget = Trials(), Budget(evaluations=self.job.evaluations)
-        with Inline(_Built(bench), objectives) as evaluator:
-            account = Account(budget, objectives, generation=POPULATION)
-            search(engine, evaluator, trials, account, population=POPULATION, halted=lambda: self.left() < stops)
-        self.front = Front.of(trials.trials(), objectives).members
-        took = time.perf_counter() - start
-        self.written.add(
-            engine="nsga2" if has_pymoo else "random: pymoo is not installed",
-            evaluations=len(trials.appended()),
-            search_s=round(took, 1),
-            s_per_evaluation=round(took / max(1, len(trials.appended())), 4),
-            front=[_shown(trial) for trial in self.front],
-        )
+        account = Account(budget, objectives, generation=POPULATION)
+        try:
+            with Inline(_Built(bench), objectives) as evaluator:
+                search(engine, evaluator, trials, account, population=POPULATION, halted=lambda: self.left() < stops)
+        finally:
+            self.front = Front.of(trials.trials(), objectives).members
+            took = time.perf_counter() - start
+            self.written.add(
+                engine="nsga2" if has_pymoo else "random: pymoo is not installed",
+                evaluations=len(trials.appended()),
+                search_s=round(took, 1),
+                s_per_evaluation=round(took / max(1, len(trials.appended())), 4),
+                front=[_shown(trial) for trial in self.front],
+            )
 
     def report(self) -> None:
         """Measure the unreduced model and the front on the report split, one after the other."""
