@@ -52,8 +52,8 @@ def job(name: str, data: Path | None, model: Path | None) -> Job:
 
 def smoke_job(name: str) -> Job:
     """A job of the same kind that takes seconds on a CPU."""
-    small = {"train": 96, "search": 32, "report": 32}
-    task: Task = GeneratedQuestions(**small) if name == "squad" else Generated(**small)
+    generated = GeneratedQuestions if name == "squad" else Generated
+    task: Task = generated(train=96, search=32, report=32)
     supernet = Supernet(Scratch(layers=2, width=32, heads=2, feed_forward=64), LengthDrop(batch_size=8))
     return replace(_job(name, task, supernet), evaluations=24)
 

@@ -29,18 +29,21 @@ LSE: Final = 2e-3
 SUMS: Final = 5e-3  # share of the sum
 
 
-def drawn(width: int, dtype: str, lengths: tuple[int, ...], device: torch.device) -> tuple[tuple[Tensor, ...], Layout]:
+Given = tuple[Tensor, Tensor, Tensor]  # query, key and value, (T, H, E) each
+
+
+def drawn(width: int, dtype: str, lengths: tuple[int, ...], device: torch.device) -> tuple[Given, Layout]:
     """Query, key and value (T, H, E) in the number format, and their layout, on the device."""
     generator = torch.Generator().manual_seed(width)
     values = torch.randn(3, sum(lengths), HEADS, width, generator=generator).to(device, DTYPES[dtype])
-    return values.unbind(0), Layout.of_lengths(torch.tensor(lengths, device=device))
+    return (values[0], values[1], values[2]), Layout.of_lengths(torch.tensor(lengths, device=device))
 
 
-def written(given: tuple[Tensor, ...], layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def written(given: Given, layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Context (T, H, E), log-sum-exp (H, T), attention received (T,) and given to oneself (T,), in float64."""
     q, k, v = (part.double().cpu() for part in given)
     contexts, lse, received, own = [], [], [], []
-    for rows in torch.arange(len(q)).split(layout.lengths.tolist()):
+    for rows in torch.split(torch.arange(len(q)), layout.lengths.tolist()):
         logits = torch.einsum("qhe,khe->hqk", q[rows], k[rows]) / q.shape[-1] ** 0.5
         shares = logits.softmax(-1)
         contexts.append(torch.einsum("hqk,khe->qhe", shares, v[rows]))
@@ -67,7 +70,8 @@ def context(figures: Figures, setting: Setting, dtype: str) -> None:
         start = sum(LENGTHS[:3])  # the fourth example alone
         rows = slice(start, start + LENGTHS[3])
         alone = Layout.of_lengths(torch.tensor(LENGTHS[3:4], device=setting.device))
-        lone, _ = flash.flash_attention(*(part[rows] for part in given), alone)
+        query, key, value = (part[rows] for part in given)
+        lone, _ = flash.flash_attention(query, key, value, alone)
         figures.holds("same_digits_alone", torch.equal(lone, made[rows]))
 
 

@@ -77,7 +77,7 @@ class Choice:
         cuts = [self.cut_off[row]] if np.isfinite(self.cut_off[row]) else []
         if len(across):
             cuts.append(across.max() if self.kept[row] else across.min())
-        return min((abs(score - cut) for cut in cuts), default=np.inf) / max(abs(score), 1e-12)
+        return float(min((abs(score - cut) for cut in cuts), default=np.inf) / max(abs(score), 1e-12))
 
 
 def _names(layout: Layout) -> NDArray[np.int64]:
@@ -119,8 +119,8 @@ def parted(
     ours, theirs = ({choice.slot: choice for choice in side} for side in (reference, other))
     for slot in sorted({*ours, *theirs}):
         seen = ours.get(slot) or theirs[slot]
-        kept = [side[slot].names[side[slot].kept] if slot in side else seen.names for side in (ours, theirs)]
-        disputed = np.setxor1d(*kept)
+        own, others = (side[slot].names[side[slot].kept] if slot in side else seen.names for side in (ours, theirs))
+        disputed = np.setxor1d(own, others)
         disputed = disputed[~gone[disputed // PLACE]]
         distances += [seen.distance(int(name)) for name in disputed]
         gone[np.unique(disputed // PLACE)] = True

@@ -63,7 +63,7 @@ def _pieces(tensor: Tensor, largest: int) -> Iterator[Tensor]:
     rows = largest * len(tensor) // tensor.nbytes
     if rows < 1:
         raise StudyError(f"a row of a tensor of the shape {tuple(tensor.shape)} has more than {largest} bytes")
-    yield from tensor.split(rows)
+    yield from torch.split(tensor, rows)
 
 
 def _packed(pieces: list[tuple[str, str, Tensor]], largest: int) -> Iterator[list[tuple[str, str, Tensor]]]:

@@ -38,7 +38,7 @@ from searchkit.training.stage import Losses, batch_of, task_loss
 
 MODELS: Final = {"minilm": (6, 384, 12, 1536, 30522), "base": (12, 768, 12, 3072, 30522)}  # layers, width, heads, ...
 TINY: Final = {"tiny": (2, 32, 2, 48, 300)}
-LENGTHS: Final = (64, 128, 384, "mix")
+LENGTHS: Final[tuple[int | str, ...]] = (64, 128, 384, "mix")
 BATCHES: Final = (1, 8, 32, 128)
 RATIOS: Final = {"constant ratio 0.8": 0.8, "constant ratio 0.6": 0.6}
 MIX: Final = {"short": (24, 128), "long": (250, 384)}  # median and longest, of log-normal lengths
@@ -46,7 +46,8 @@ PROFILED: Final = 100  # texts; every operation is a record in memory
 LARGE: Final = 1 << 16  # tokens of a batch, beside the usual budget
 
 
-def models(setting: Setting) -> dict[str, tuple[int, ...]]:
+def models(setting: Setting) -> dict[str, tuple[int, int, int, int, int]]:
+    """Layers, width, heads, feed-forward width and words of each model, by name."""
     return TINY if setting.smoke else MODELS
 
 
@@ -301,7 +302,8 @@ def checks(setting: Setting) -> list[Check]:
     """What matters most comes first."""
     of = functools.partial
     names = list(models(setting))
-    lengths, batches = ((16, "mix"), (1, 4)) if setting.smoke else (LENGTHS, BATCHES)
+    lengths: tuple[int | str, ...] = (16, "mix") if setting.smoke else LENGTHS
+    batches = (1, 4) if setting.smoke else BATCHES
     made = [Check("products", of(products, setting=setting))]
     made += [
         Check(f"realised.{name}.{length}.{batch}", of(realised, setting=setting, name=name, length=length, batch=batch))

@@ -160,7 +160,7 @@ class _Work:
         """Train as many epochs as fit."""
         self.phase = "timing steps"
         recipe = self.job.recipe
-        stages = {
+        stages: dict[str, FineTune | LengthDrop] = {
             "finetune": FineTune(epochs=1, batch_size=recipe.batch_size),
             "lengthdrop": replace(recipe, epochs=1, start=None),
         }

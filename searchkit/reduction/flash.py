@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -
 
 
 @functools.cache
-def _one_split() -> dict[str, int]:
+def _one_split() -> dict[str, Any]:
     """Argument that asks for one split; older releases of torch know no such argument, and split no packed batch."""
     from torch.nn.attention.varlen import varlen_attn
 
@@ -101,7 +101,8 @@ def kernel_sums(query: Tensor, key: Tensor, lse: Tensor, layout: Layout) -> Tens
     received = torch.empty(tokens, dtype=torch.float32, device=query.device)
     programs = (len(layout.lengths), -(-layout.longest // BLOCK))
     starts = _starts(layout)
-    with torch.cuda.device_of(query):  # Triton launches on the current device; nothing on a CPU
+    # Triton launches on the current device; nothing on a CPU
+    with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
         sums[programs](query, key, lse, starts, received, tokens, width**-0.5, HEADS=heads, WIDTH=width, BLOCK=BLOCK)
     return received
 

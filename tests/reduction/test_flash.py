@@ -119,7 +119,7 @@ from triton.compiler import ASTSource
 from searchkit.reduction.flash_kernel import sums
 types = dict(query="*bf16", key="*bf16", lse="*fp32", starts="*i32", received="*fp32", tokens="i32", scale="fp32")
 sizes = dict(HEADS=12, WIDTH=32, BLOCK=64)
-source = ASTSource(sums, types | dict.fromkeys(sizes, "constexpr"), {{(name,): size for name, size in sizes.items()}})
+source = ASTSource(sums, types | dict.fromkeys(sizes, "constexpr"), sizes)
 assert triton.compile(source, target=GPUTarget("cuda", {capability}, 32)).asm["cubin"]
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -64,7 +64,7 @@ def exact_convolutions(rows: Tensor) -> AbstractContextManager[None]:
     if not rows.is_cuda:
         return nullcontext()
     cudnn = torch.backends.cudnn
-    return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)  # type: ignore[no-any-return, no-untyped-call]
+    return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def own_blocks(attention: AttentionMap) -> Tensor:
