@@ -23,7 +23,7 @@ from searchkit.reduction.relaxed import Hard
 from searchkit.testing.models import random_model
 from searchkit.training import LengthDrop
 from searchkit.training.packing import as_tokens
-from searchkit.training.stage import Where
+from searchkit.training.stage import TrainingContext
 
 GRADIENT: Final = {"fp32": 1e-3, "bf16": 0.1}  # length of the difference, as a share of the gradient's
 LONG: Final = (14, 26)
@@ -68,9 +68,9 @@ def epoch(figures: Figures, setting: Setting) -> None:
     data = documents(setting.size.examples, LONG)
     before = loss_on(made, data)
     with tempfile.TemporaryDirectory() as folder:
-        where = Where(Path(folder), setting.device, 0, lambda *_: None, dtype_of("auto", setting.device))
+        context = TrainingContext(Path(folder), setting.device, 0, lambda *_: None, dtype_of("auto", setting.device))
         LengthDrop(epochs=1, start=None, batch_size=8 if setting.smoke else 32, learning_rate=1e-4).train(
-            made, data, where
+            made, data, context
         )
     after = loss_on(made, data)
     figures.tell(loss_before=before, loss_after=after, documents=len(data))

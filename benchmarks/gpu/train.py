@@ -38,7 +38,7 @@ from searchkit.search.budget import Account, Budget
 from searchkit.search.generational import search
 from searchkit.space import Lengths, Space
 from searchkit.training import FineTune, LengthDrop
-from searchkit.training.stage import Where
+from searchkit.training.stage import TrainingContext
 
 if TYPE_CHECKING:
     import torch
@@ -182,7 +182,7 @@ class _Work:
         whole = replace(
             recipe, epochs=epochs["lengthdrop"], start=FineTune(epochs=epochs["finetune"], batch_size=recipe.batch_size)
         )
-        whole.train(self.model, self.data, self._where("whole"))
+        whole.train(self.model, self.data, self._context("whole"))
         self.written.add(train_s=round(time.perf_counter() - start, 1))
         self.write_checkpoint()
 
@@ -195,14 +195,14 @@ class _Work:
         made = job.supernet.build(self.tokenizer, self.tables.labels, job.task.max_length, 0, job.task.head)
         return made.to(self.device)
 
-    def _where(self, name: str, progress: Any = lambda *_: None) -> Where:
-        return Where(self.own / name, self.device, 0, progress, self._dtype)
+    def _context(self, name: str, progress: Any = lambda *_: None) -> TrainingContext:
+        return TrainingContext(self.own / name, self.device, 0, progress, self._dtype)
 
     def _step_s(self, stage: FineTune | LengthDrop) -> float:
         """Seconds of a step of the stage, with batches of all sorts of lengths."""
         rows = np.random.default_rng(1).permutation(len(self.data))[: STEPS * stage.batch_size]
         pace = Pace()
-        stage.train(self._model(), self.data.take(rows), self._where(f"timed {type(stage).__name__}", pace))
+        stage.train(self._model(), self.data.take(rows), self._context(f"timed {type(stage).__name__}", pace))
         return pace.step_s
 
     def _bench(self, split: str) -> SupernetBench:

@@ -126,5 +126,5 @@ def _arguments(stage: Stage, context: TrainingContext, folder: Path) -> Any:
     if context.device.type == "cuda":
         torch.cuda.set_device(context.device)
         arguments._n_gpu = 1  # one device by choice: DataParallel would bypass the packed forward pass
-        arguments._setup_devices = where.device  # without accelerate's launcher it is cuda:0, whatever was asked for
+        arguments._setup_devices = context.device  # without accelerate's launcher it is cuda:0, whatever was asked for
     return arguments

@@ -28,7 +28,7 @@ from searchkit.reduction.scorers.block import exact_convolutions
 from searchkit.tasks.base import Encoded
 from searchkit.testing.models import bert
 from searchkit.training import LengthDrop
-from searchkit.training.stage import Stage, Where
+from searchkit.training.stage import Stage, TrainingContext
 from searchkit.training.trainer import _arguments
 from tests.reduction.test_flash import HEADS, WIDTH, left_behind, packed
 
@@ -54,7 +54,7 @@ def test_training_runs_on_the_gpu_that_was_asked_for(
     device, chosen = device_of(name), list[int]()
     monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # so that transformers looks for none
-    arguments = _arguments(STAGE, Where(tmp_path, device, 0, lambda *_: None), tmp_path)
+    arguments = _arguments(STAGE, TrainingContext(tmp_path, device, 0, lambda *_: None), tmp_path)
     assert arguments.device == device == torch.device("cuda", int(name[-1] == "1"))
     assert (arguments.n_gpu, chosen) == (1, [device.index])
 
