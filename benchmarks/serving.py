@@ -83,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="keep runs here, and go on with what is there; default: a new folder")
     parser.add_argument("--tasks", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--batches", nargs="+", type=int, choices=TIMED, default=list(TIMED))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -92,7 +93,7 @@ def main() -> None:
         for task in arguments.tasks:
             folder = searched(task, runs / task)
             chosen[task] = chosen_of(folder)
-            for row in Served.of(folder, chosen[task]["key"], arguments.threads).rows():
+            for row in Served.of(folder, chosen[task]["key"], arguments.threads).rows(arguments.batches):
                 rows.append({"task": task, **row})
                 print(rows[-1], flush=True)
     finish("serving", {"threads": arguments.threads, "chosen": chosen, "rows": rows})
@@ -179,8 +180,8 @@ class Served:
         logits: Tensor = self.bench.model(self.bench.split.tokens(np.array([number])), self.plans[name]).logits
         return logits
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        for batch, scope in itertools.product(TIMED, ("model", "text to label")):
+    def rows(self, batches: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for batch, scope in itertools.product(batches, ("model", "text to label")):
             yield from self._timed(batch, scope)
 
     def _timed(self, batch: int, scope: str) -> Iterator[dict[str, Any]]:
