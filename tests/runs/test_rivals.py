@@ -301,7 +301,7 @@ def test_a_rival_is_timed_on_its_own_tokens_of_the_same_texts_in_turns_with_the_
 
     subjects: Any = [Watched(bench.subject(one)) for one in (SMALLER, front, DEEP)]
     protocol = Protocol(0.5, 0.001, 0.0, fewest=3, most=3)
-    estimates = _latencies(subjects, batch_size=1, length=None, batches=3, protocol=protocol)
+    estimates = _latencies(subjects, batch_size=1, length=None, batches=3, protocol=protocol, threads=0)
     assert len(seen[front.key]) == 3
     assert seen[front.key] == seen[DEEP.key]
     assert seen[SMALLER.key] == {text[:4] for text in seen[front.key]}
