@@ -27,6 +27,7 @@ HEADS: Final = 3
 CONTEXT: Final = {"fp16": 4e-3, "bf16": 3e-2}  # largest difference; the values are standard normal
 LSE: Final = 2e-3
 SUMS: Final = 5e-3  # share of the sum
+OLD_INTERPRETER: Final = "only 0-dimensional arrays"  # Triton 3.6 with numpy 2.5
 
 
 Given = tuple[Tensor, Tensor, Tensor]  # query, key and value, (T, H, E) each
@@ -87,7 +88,12 @@ def sums(figures: Figures, setting: Setting, dtype: str) -> None:
         given, layout = drawn(width, dtype, LENGTHS if setting.on_gpu else FEW, setting.device)
         _, lse, received, _ = written(given, layout)
         lse = lse.float().to(setting.device)
-        made = flash.kernel_sums(given[0], given[1], lse, layout)
+        try:
+            made = flash.kernel_sums(given[0], given[1], lse, layout)
+        except Exception as error:
+            if not setting.on_gpu and OLD_INTERPRETER in str(error):
+                raise CannotRunError("this release of Triton cannot interpret with this release of numpy") from error
+            raise
         figures.at_most("sums", _worst_share(made, received), SUMS)
         again = flash.kernel_sums(given[0], given[1], lse, layout)
         figures.holds("same_digits_on_repeat", torch.equal(made, again))
