@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.timed import seconds
+from searchkit.evaluate.timing import steady
 from searchkit.reduction.cost import macs, unreduced_macs
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
@@ -25,25 +26,35 @@ Pass = Callable[[Tokens, ReductionPlan], Any]
 def compared(
     ours: AdaptiveModel, stock: Any, inputs: Sequence[Tokens], plan: ReductionPlan, rounds: int, passed: Pass
 ) -> dict[str, float]:
-    """Medians over rounds, averaged over inputs; the three sides take turns at being first."""
+    """Medians over rounds, averaged over inputs; the three sides take turns at being first.
+
+    Each as in a process that runs nothing else, its weights in the caches (`searchkit.evaluate.timing.steady`).
+    """
     whole = ReductionPlan.unreduced(ours.shape.layers)
     padded = [_padded(tokens) for tokens in inputs]
     with torch.inference_mode():
         needed = sum(float(macs(ours(tokens, plan).trace, ours.shape).sum()) for tokens in inputs)
         unreduced = sum(float(unreduced_macs(tokens.layout.lengths, ours.shape).sum()) for tokens in inputs)
-        times = {name: np.zeros((rounds, len(inputs))) for name in ("reduced", "unreduced", "stock")}
-        for turn in range(-1, rounds):
-            for number, tokens in enumerate(inputs):
-                sides: list[tuple[str, Callable[[], Any]]] = [
-                    ("reduced", lambda: passed(tokens, plan)),  # noqa: B023
-                    ("unreduced", lambda: passed(tokens, whole)),  # noqa: B023
-                    ("stock", lambda: stock(**padded[number])),  # noqa: B023
-                ]
-                for name, side in sides[turn % 3 :] + sides[: turn % 3]:
-                    took = seconds(side, tokens.ids.device)
-                    if turn >= 0:
-                        times[name][turn, number] = took
-    spent = {name: float(np.median(each, axis=0).mean()) for name, each in times.items()}
+    sides: list[Callable[[int], Any]] = [
+        lambda number: passed(inputs[number], plan),
+        lambda number: passed(inputs[number], whole),
+        lambda number: stock(**padded[number]),
+    ]
+
+    @torch.inference_mode()
+    def run(side: int, number: int) -> Any:
+        return sides[side](number)
+
+    def timed(side: int, number: int) -> float:
+        return seconds(lambda: run(side, number), inputs[number].ids.device)
+
+    visit = steady(timed, run, int)
+    times = np.zeros((len(sides), rounds + 1, len(inputs)))
+    for turn, number, place in np.ndindex(rounds + 1, len(inputs), len(sides)):
+        side = (turn + place) % len(sides)
+        times[side, turn, number] = visit(side, number)
+    typical = np.median(times[:, 1:], axis=1).mean(1)  # without the first round
+    spent = dict(zip(("reduced", "unreduced", "stock"), typical.tolist(), strict=True))
     speedup = min(spent["unreduced"], spent["stock"]) / spent["reduced"]
     return {
         "macs_speedup": round(unreduced / needed, 3),
