@@ -66,7 +66,7 @@ class Server:
         """Start the server and wait until it answers, also after a crash, when it first has to recover."""
         deadline = time.monotonic() + patience_s
         command = [f"{programs()}/postgres", "-D", "data", "-h", "127.0.0.1", "-p", str(self.port)]
-        command += ["-k", str(self.folder), "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=40"]
+        command += ["-k", str(self.folder), "-F", "-c", "shared_buffers=16MB", "-c", "max_connections=200"]
         while not self._answers():
             if self.process is None or self.process.poll() is not None:
                 with (self.folder / "log").open("ab") as log:
