@@ -28,7 +28,7 @@ def compared(
 ) -> dict[str, float]:
     """Medians over rounds, averaged over inputs; the three sides take turns at being first.
 
-    Each as in a process that runs nothing else, its weights in the caches (`searchkit.evaluate.timing.steady`).
+    On a CPU each as in a process that runs nothing else, its weights in the caches (`searchkit.evaluate.timing.steady`).
     """
     whole = ReductionPlan.unreduced(ours.shape.layers)
     padded = [_padded(tokens) for tokens in inputs]
@@ -48,7 +48,8 @@ def compared(
     def timed(side: int, number: int) -> float:
         return seconds(lambda: run(side, number), inputs[number].ids.device)
 
-    visit = steady(timed, run, int)
+    on_cpu = inputs[0].ids.is_cpu
+    visit = steady(timed, run, lambda side: side if on_cpu else 0)
     times = np.zeros((len(sides), rounds + 1, len(inputs)))
     for turn, number, place in np.ndindex(rounds + 1, len(inputs), len(sides)):
         side = (turn + place) % len(sides)
