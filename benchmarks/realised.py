@@ -28,7 +28,7 @@ def compared(
 ) -> dict[str, float]:
     """Medians over rounds, averaged over inputs; the three sides take turns at being first.
 
-    On a CPU each as in a process that runs nothing else, its weights in the caches (`searchkit.evaluate.timing.steady`).
+    On a CPU each as in a process that runs nothing else, its weights in the caches: `searchkit.evaluate.timing.steady`.
     """
     whole = ReductionPlan.unreduced(ours.shape.layers)
     padded = [_padded(tokens) for tokens in inputs]
