@@ -171,7 +171,12 @@ def in_turns(
         wait(max(0.0, protocol.min_round_interval_s - took))
 
 
-def steady(visit: Visit, untimed: Callable[[int, int], object], weights: Callable[[int], Hashable]) -> Visit:
+def steady(
+    visit: Visit,
+    untimed: Callable[[int, int], object],
+    weights: Callable[[int], Hashable],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Visit:
     """`visit` as in a process that serves one model over and over, whose weights lie in the caches.
 
     A side that follows one with other weights finds them gone, which costs a short pass a third of its time: so it
@@ -183,8 +188,12 @@ def steady(visit: Visit, untimed: Callable[[int, int], object], weights: Callabl
     def visited(side: int, number: int) -> float:
         if latest != [weights(side)]:
             latest[:] = [weights(side)]
-            for _ in range(WARM_PASSES if took.get(side, 0.0) < LONG_S else 0):
+            for _ in range(WARM_PASSES):
+                if took.get(side, 0.0) >= LONG_S:
+                    break
+                begun = clock()
                 untimed(side, number)
+                took[side] = clock() - begun
         took[side] = visit(side, number)
         return took[side]
 
