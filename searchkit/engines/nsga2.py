@@ -41,7 +41,7 @@ class NSGA2:
 
     population: int = 24
     crossover: float = 0.9
-    mutation: float = 0.7
+    mutation: float = 1.0
     first: Sequence[Candidate] = ()
     steady: bool = False
 

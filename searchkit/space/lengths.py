@@ -28,7 +28,7 @@ from searchkit.space.levels import (
     length_of,
     nearest,
 )
-from searchkit.space.operators import MATINGS, MOVES, SHAPES, SHARES, around, changed, uniform
+from searchkit.space.operators import MATINGS, MOVES, SHAPES, SHARES, around, changed, simulated_binary, uniform
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,11 @@ class Lengths:
         return replace(self, start=bound.decode(bound.repair(indices)))
 
     def sample(self, n: int, rng: np.random.Generator) -> Genome:
-        """Both corners (where n >= 2), then decay curves, cliffs, uniform draws and constant ratios.
+        """Both corners (where n >= 2), then draws made monotone, decay curves, cliffs, uniform draws, constant ratios.
 
-        A mix because no one shape suits every model; draws made monotone afterwards would all fall steeply. With a
-        start, the third row is the start, and about half of those after it are neighbours of it.
+        A mix because no one shape suits every model; half are draws made monotone, which fall early, as fronts did on
+        whole tables (docs/decisions/operators.md). With a start, the third row is the start, and about half of those
+        after it are neighbours of it.
         """
         kinds = rng.choice(len(SHAPES), size=n, p=SHARES)
         rows = [self._complete(SHAPES[kind](self._free_layers, self._lowest, self._highest, rng)) for kind in kinds]
@@ -164,7 +165,12 @@ class Lengths:
         return self._complete(changed(parent, MOVES, self._lowest, self._highest, rng))
 
     def crossover(self, a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Exchange the deeper layers, blend, or take the upper and the lower envelope."""
+        """Simulated binary crossover, made legal by the cumulative minimum; or, as often, one of: exchange the deeper
+        layers, blend, take the upper and the lower envelope."""
+        if rng.random() < 0.5:
+            low, high = self.bounds
+            first, second = (np.clip(np.minimum.accumulate(child), low, high) for child in simulated_binary(a, b, rng))
+            return first, second
         mate = MATINGS[rng.integers(len(MATINGS))]
         first, second = mate(a, b, rng)
         return self.repair(first), self.repair(second)

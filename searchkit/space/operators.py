@@ -5,13 +5,15 @@ K layers, level indices from low to high; of a threshold 0 is off.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 import numpy as np
 
 from searchkit.space.base import Genome, blend, power_law
+
+BLOCKS: Final = 6  # of layers that are drawn together
 
 # Shapes to sample: K layers, level indices from low to high -> K indices, those of lengths never grow.
 
@@ -43,8 +45,19 @@ def _constant(k: int, low: int, high: int, rng: np.random.Generator) -> list[int
     return [int(rng.integers(low, high + 1))] * k
 
 
-SHAPES: Final = (_decay, _cliff, uniform, _constant)
-SHARES: Final = (0.35, 0.3, 0.25, 0.1)
+def _falling(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Draw six blocks of layers independently, and take the smallest so far: late layers keep little.
+
+    Not every layer of a deep encoder: of a dozen draws the smallest is nearly always the lowest level.
+    """
+    blocks = min(k, BLOCKS)
+    lowest = np.minimum.accumulate(rng.integers(low, high + 1, size=blocks))
+    drawn: list[int] = lowest[np.arange(k) * blocks // k].tolist()
+    return drawn
+
+
+SHAPES: Final = (_falling, _decay, _cliff, uniform, _constant)
+SHARES: Final = (0.5, 0.2, 0.1, 0.1, 0.1)
 
 
 def _off(k: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
@@ -95,30 +108,28 @@ def _shift(v: list[int], start: int, stop: int, low: int, high: int, rng: np.ran
     return v
 
 
-def _shift_and_push(v: list[int], start: int, stop: int, low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Raise the layers before a changed block start..stop, lower those after it, so that the change stays."""
-    v = _shift(v, start, stop, low, high, rng)
-    v[:start] = [max(level, v[start]) for level in v[:start]]
-    v[stop:] = [min(level, v[stop - 1]) for level in v[stop:]]
-    return v
-
-
-Shift = Callable[[list[int], int, int, int, int, np.random.Generator], list[int]]
-
-
-def _step_layers(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+def _step_layers(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
     for layer in rng.choice(len(v), size=power_law(len(v), rng), replace=False).tolist():
-        v = shift(v, layer, layer + 1, low, high, rng)
+        v = _shift(v, layer, layer + 1, low, high, rng)
     return v
 
 
-def _shift_block(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+def _shift_block(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
     start, stop = sorted(rng.choice(len(v) + 1, size=2, replace=False).tolist())
-    return shift(v, start, stop, low, high, rng)
+    return _shift(v, start, stop, low, high, rng)
 
 
-def _shift_all(shift: Shift, v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    return shift(v, 0, len(v), low, high, rng)
+def _shift_all(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    return _shift(v, 0, len(v), low, high, rng)
+
+
+def _step_some(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
+    """Step each layer with probability 1/K, one at least; no layer then keeps more than one before it."""
+    moved = rng.random(len(v)) < 1 / len(v)
+    moved[rng.integers(len(v))] |= not moved.any()
+    for layer in np.flatnonzero(moved).tolist():
+        v = _shift(v, layer, layer + 1, low, high, rng)
+    return list(itertools.accumulate(v, min))
 
 
 def _copy_neighbour(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
@@ -126,12 +137,6 @@ def _copy_neighbour(v: list[int], low: int, high: int, rng: np.random.Generator)
     neighbour = layer + (1 if rng.random() < 0.5 else -1)
     v[layer] = v[min(max(neighbour, 0), len(v) - 1)]
     return v
-
-
-def _move_cliff(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
-    """Shift the whole profile some layers deeper or shallower; the ends fill the gap."""
-    by = power_law(len(v), rng)
-    return [v[0]] * by + v[:-by] if rng.random() < 0.5 else v[by:] + [v[-1]] * by
 
 
 def _switch(v: list[int], low: int, high: int, rng: np.random.Generator) -> list[int]:
@@ -142,18 +147,12 @@ def _switch(v: list[int], low: int, high: int, rng: np.random.Generator) -> list
 
 
 Move = Callable[[list[int], int, int, np.random.Generator], list[int]]
-MOVES: Final[tuple[Move, ...]] = (
-    partial(_step_layers, _shift_and_push),
-    _copy_neighbour,
-    partial(_shift_block, _shift_and_push),
-    partial(_shift_all, _shift_and_push),
-    _move_cliff,
-)
+MOVES: Final[tuple[Move, ...]] = (*[_step_some] * 6, _shift_all)  # of lengths
 THRESHOLD_MOVES: Final[tuple[Move, ...]] = (
-    partial(_step_layers, _shift),
+    _step_layers,
     _switch,
-    partial(_shift_block, _shift),
-    partial(_shift_all, _shift),
+    _shift_block,
+    _shift_all,
     _copy_neighbour,
 )
 
@@ -166,6 +165,8 @@ def changed(parent: list[int], moves: tuple[Move, ...], low: int, high: int, rng
         child = move(parent.copy(), low, high, rng)
     return child
 
+
+CROWDING: Final = 15  # how like a parent children are: the index of simulated binary crossover
 
 # Matings: two parents -> two children; those of lengths made legal afterwards by the projection where they cross.
 
@@ -182,6 +183,15 @@ def _exchange_layers(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Ge
 
 def _envelopes(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
     return np.maximum(a, b), np.minimum(a, b)
+
+
+def simulated_binary(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+    """Simulated binary crossover (Deb and Agrawal 1995) of about half of the layers, rounded: children like a parent."""
+    u = rng.random(len(a))
+    spread = np.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))) ** (1 / (CROWDING + 1))
+    spread = np.where(rng.random(len(a)) < 0.5, spread, 1.0) * np.where(rng.random(len(a)) < 0.5, 1, -1)
+    middle, half = (a + b) / 2, spread * (a - b) / 2
+    return np.rint(middle + half).astype(np.int64), np.rint(middle - half).astype(np.int64)
 
 
 MATINGS: Final = (_exchange_depths, blend, _envelopes)
