@@ -186,7 +186,7 @@ def _envelopes(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, 
 
 
 def simulated_binary(a: Genome, b: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-    """Simulated binary crossover (Deb and Agrawal 1995) of about half of the layers, rounded: children like a parent."""
+    """Simulated binary crossover (Deb and Agrawal 1995) of half of the layers, rounded: children like a parent."""
     u = rng.random(len(a))
     spread = np.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))) ** (1 / (CROWDING + 1))
     spread = np.where(rng.random(len(a)) < 0.5, spread, 1.0) * np.where(rng.random(len(a)) < 0.5, 1, -1)
