@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from searchkit._internal.checks import lazy_names
 
 if TYPE_CHECKING:
-    from searchkit.engines import NSGA2, Random
+    from searchkit.engines import NSGA2, OptunaSampler, Random
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
@@ -46,6 +46,7 @@ _HOME: Final[dict[str, str]] = {
     "Measured": "records",
     "NSGA2": "engines",
     "Objective": "objective",
+    "OptunaSampler": "engines",
     "Plateau": "search.budget",
     "Pruned": "records",
     "Racing": "evaluate.racing",
@@ -83,6 +84,7 @@ __all__ = [
     "Lengths",
     "Measured",
     "Objective",
+    "OptunaSampler",
     "Plateau",
     "Pruned",
     "Racing",

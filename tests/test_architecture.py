@@ -45,7 +45,13 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
 @pytest.mark.parametrize(
     ("library", "home"),
     [
-        ("optuna", {f"searchkit/storage/{name}.py" for name in ("backend", "optuna_trials", "store")}),
+        (
+            "optuna",
+            {
+                "searchkit/engines/optuna.py",
+                *(f"searchkit/storage/{name}.py" for name in ("backend", "optuna_trials", "store")),
+            },
+        ),
         ("sqlalchemy", {"searchkit/storage/sql.py"}),
         ("pymoo", {"searchkit/engines/nsga2.py"}),
         ("moocore", {"searchkit/front.py"}),

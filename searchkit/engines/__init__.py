@@ -7,8 +7,14 @@ from typing import Final
 from searchkit.engines.base import Engine, EngineConfig, PublishedSearch
 from searchkit.engines.lat import LAT
 from searchkit.engines.nsga2 import NSGA2
+from searchkit.engines.optuna import OptunaSampler
 from searchkit.engines.random import Random
 
-ENGINES: Final[dict[str, type[LAT] | type[NSGA2] | type[Random]]] = {"lat": LAT, "nsga2": NSGA2, "random": Random}
+ENGINES: Final[dict[str, type[LAT] | type[NSGA2] | type[OptunaSampler] | type[Random]]] = {
+    "lat": LAT,
+    "nsga2": NSGA2,
+    "optuna": OptunaSampler,
+    "random": Random,
+}
 
-__all__ = ["ENGINES", "LAT", "NSGA2", "Engine", "EngineConfig", "PublishedSearch", "Random"]
+__all__ = ["ENGINES", "LAT", "NSGA2", "Engine", "EngineConfig", "OptunaSampler", "PublishedSearch", "Random"]

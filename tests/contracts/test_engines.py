@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from searchkit.engines import ENGINES, LAT, NSGA2, Random
+from searchkit.engines import ENGINES, LAT, NSGA2, OptunaSampler, Random
 from searchkit.errors import StudyError
 from searchkit.testing import EndlessEngineContract, EngineContract
 from searchkit.testing.engines import POPULATION
@@ -31,7 +31,8 @@ class TestLAT(EngineContract):
 
 
 def test_every_engine_is_held_to_its_promises() -> None:
-    assert {LAT, *map(type, ENDLESS)} == set(ENGINES.values())
+    # Optuna's samplers are in tests/engines/test_optuna.py
+    assert {LAT, OptunaSampler, *map(type, ENDLESS)} == set(ENGINES.values())
 
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
@@ -41,15 +42,17 @@ def test_the_description_is_json_and_names_the_registry_entry(name: str) -> None
     assert described["engine"] == name
 
 
-@pytest.mark.parametrize("kind", [NSGA2, Random])
-def test_the_description_holds_population_and_steady_state(kind: type[NSGA2] | type[Random]) -> None:
+@pytest.mark.parametrize("kind", [NSGA2, OptunaSampler, Random])
+def test_the_description_holds_population_and_steady_state(
+    kind: type[NSGA2] | type[OptunaSampler] | type[Random],
+) -> None:
     described = kind(population=12).describe()
     assert described["population"] == 12
     assert "steady" not in described
     assert kind(population=12, steady=True).describe() == {**described, "steady": True}
 
 
-@pytest.mark.parametrize("kind", [NSGA2, Random])
-def test_an_empty_population_is_refused(kind: type[NSGA2] | type[Random]) -> None:
+@pytest.mark.parametrize("kind", [NSGA2, OptunaSampler, Random])
+def test_an_empty_population_is_refused(kind: type[NSGA2] | type[OptunaSampler] | type[Random]) -> None:
     with pytest.raises(StudyError, match=r"population must be at least \d, got 0"):
         kind(population=0)
