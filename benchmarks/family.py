@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.result import ROOT, SHARED, finish
 from objectives import accuracy, latency, macs
 from searchkit._internal.progress import Progress
-from searchkit.engines import NSGA2
+from searchkit.engines import Surrogate
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.front import Front
@@ -130,7 +130,7 @@ def run_of(settings: Mapping[str, Any], runs: Path) -> Session:
 
 def beginning_with(run: Session, first: tuple[Candidate, ...]) -> Session:
     """The same search, which begins with these candidates."""
-    assert isinstance(run.study.engine, NSGA2)
+    assert isinstance(run.study.engine, Surrogate)
     study = replace(run.study, engine=replace(run.study.engine, first=first))
     return Session(replace(run.loaded, study=study), run.conditions, run.progress)
 
