@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from searchkit._internal.checks import lazy_names
 
 if TYPE_CHECKING:
-    from searchkit.engines import NSGA2, OptunaSampler, Random
+    from searchkit.engines import NSGA2, OptunaSampler, Random, Surrogate
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
@@ -60,6 +60,7 @@ _HOME: Final[dict[str, str]] = {
     "Study": "study",
     "StudyError": "errors",
     "Supernet": "training.supernet",
+    "Surrogate": "engines",
     "Thresholds": "space",
     "Trial": "records",
     "TrialError": "errors",
@@ -98,6 +99,7 @@ __all__ = [
     "Study",
     "StudyError",
     "Supernet",
+    "Surrogate",
     "Thresholds",
     "Trial",
     "TrialError",

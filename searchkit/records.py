@@ -216,6 +216,7 @@ class Pruned:
     """Outcome of a candidate that was stopped: the reason, and the examples seen; 0 where the model never ran.
 
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
+    seen: objective -> estimate on the examples that were seen, of one that lost a race
 
     >>> from searchkit import Pruned
     >>> Pruned("macs is 0.7, at most 0.5 is allowed", 0).examples
@@ -225,13 +226,20 @@ class Pruned:
     why: str
     examples: int
     excess: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, Estimate] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"why": self.why, "examples": self.examples, **({"excess": dict(self.excess)} if self.excess else {})}
+        data: dict[str, Any] = {"why": self.why, "examples": self.examples}
+        if self.excess:
+            data["excess"] = dict(self.excess)
+        if self.seen:
+            data["seen"] = {name: estimate.to_json() for name, estimate in self.seen.items()}
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Pruned:
-        return cls(json_of(data["why"], str), json_count(data["examples"]), json_numbers(data.get("excess", {})))
+        seen = {name: Estimate.from_json(item) for name, item in json_of(data.get("seen", {}), dict).items()}
+        return cls(json_of(data["why"], str), json_count(data["examples"]), json_numbers(data.get("excess", {})), seen)
 
 
 @dataclass(frozen=True)

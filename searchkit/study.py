@@ -91,6 +91,11 @@ class Study:
         self._check_dimensions()
         self.supernet.check(self.task.head, self.space)
         self.engine.check(self.space, self.objectives, plateau=self.budget.plateau is not None)
+        if self.budget.gain is not None and not getattr(self.engine, "expects_gains", False):
+            raise StudyError(
+                f"budget: gain is what the models of Surrogate() expect, and {type(self.engine).__name__} expects "
+                "nothing; take Budget(plateau=Plateau(...))"
+            )
         _check_published(self.published, self.supernet.recipe, self.objectives)
         if not 0 <= self.seed < 2**32:
             raise StudyError(f"seed must be in [0, 2**32), got {self.seed=}")

@@ -22,6 +22,7 @@ from searchkit import (
     Space,
     Study,
     Supernet,
+    Surrogate,
 )
 from searchkit.errors import SearchkitError, StudyError
 from searchkit.runs.study_file import load
@@ -149,6 +150,13 @@ def test_a_dimension_that_nothing_reads_is_refused(dimension: Integer | Choice) 
         study(dimension, front_objectives=[READING])  # which does not tell the candidates of the search apart
     assert study(Lengths(), dimension, objectives=[accuracy, READING]).space.dimensions[1] == dimension
     assert study(Lengths(), dimension, constraints=[Constraint(READING, at_most=2)]).space.dimensions[1] == dimension
+
+
+def test_a_budget_of_gains_needs_an_engine_that_expects_some() -> None:
+    budget = Budget(evaluations=5, gain=0.001)
+    with pytest.raises(StudyError, match=r"gain is what the models of Surrogate\(\) expect, and NSGA2 expects nothing"):
+        study(Lengths(), budget=budget)
+    assert study(Lengths(), budget=budget, engine=Surrogate()).budget == budget
 
 
 def test_what_an_objective_reads_is_a_list_of_names() -> None:

@@ -9,12 +9,24 @@ from searchkit.engines.lat import LAT
 from searchkit.engines.nsga2 import NSGA2
 from searchkit.engines.optuna import OptunaSampler
 from searchkit.engines.random import Random
+from searchkit.engines.surrogate import Surrogate
 
-ENGINES: Final[dict[str, type[LAT] | type[NSGA2] | type[OptunaSampler] | type[Random]]] = {
+ENGINES: Final[dict[str, type[LAT] | type[NSGA2] | type[OptunaSampler] | type[Random] | type[Surrogate]]] = {
     "lat": LAT,
     "nsga2": NSGA2,
     "optuna": OptunaSampler,
     "random": Random,
+    "surrogate": Surrogate,
 }
 
-__all__ = ["ENGINES", "LAT", "NSGA2", "Engine", "EngineConfig", "OptunaSampler", "PublishedSearch", "Random"]
+__all__ = [
+    "ENGINES",
+    "LAT",
+    "NSGA2",
+    "Engine",
+    "EngineConfig",
+    "OptunaSampler",
+    "PublishedSearch",
+    "Random",
+    "Surrogate",
+]

@@ -30,7 +30,11 @@ class Engine(Protocol):
 
 
 class EngineConfig(Protocol):
-    """An engine as a study names it: immutable, starts any number of running engines."""
+    """An engine as a study names it: immutable, starts any number of running engines.
+
+    One whose running engines have `expected_gain`, the share of the hypervolume that the best of the candidates asked
+    for last is expected to add, or None before it knows, says so by `expects_gains = True`.
+    """
 
     @property
     def population(self) -> int:
@@ -117,6 +121,22 @@ class Asks:
                 self._seen.add(key)
                 new.append(genome)
         return new
+
+    def unseen(self, genomes: Genome) -> Genome:
+        """(N, W) those of the genomes that are new, once each, in canonical form."""
+        canonical = {_key(genome): genome for genome in map(self._space.canonical, genomes)}
+        new = [genome for key, genome in canonical.items() if key not in self._seen]
+        return np.array(new, dtype=np.int64).reshape(len(new), self._space.width)
+
+    @property
+    def open(self) -> list[Genome]:
+        """Genomes that are asked and not told."""
+        return list(self._open.values())
+
+    @property
+    def admitted(self) -> int:
+        """Number of candidates that were made or told so far."""
+        return len(self._seen)
 
     @property
     def are_given(self) -> bool:

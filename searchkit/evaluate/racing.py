@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from searchkit._internal.checks import check_fields
 from searchkit.errors import StudyError
 from searchkit.objective import Objective
-from searchkit.records import Pruned, Trial
+from searchkit.records import Estimate, Pruned, Trial
 from searchkit.stats import betting_interval, evidence
 
 Floats = NDArray[np.float64]
@@ -144,7 +144,12 @@ class SequentialTest:
             f"{race.quality.name} {self._quality.mean():.3f}, behind {incumbent.key} by {behind.mean():.3f} "
             f"({low:.3f} to {high:.3f} at {100 * (1 - race.error):g} %), which costs no more",
             len(self._units),
+            seen={race.quality.name: self._seen()},
         )
+
+    def _seen(self) -> Estimate:
+        n = len(self._quality)
+        return Estimate(float(self._quality.mean()), float(self._quality.std()) / math.sqrt(n), n)
 
     def _best(self, cheaper: Callable[[Incumbent], bool]) -> Incumbent | None:
         able = (incumbent for incumbent in self._race.incumbents if cheaper(incumbent))

@@ -49,7 +49,8 @@ class Budget:
     """Limits of a search, which ends with the first that is reached; a larger budget continues it seamlessly.
 
     evaluations: distinct candidates; hours: of the search by the clock, interruptions not counted; worker_hours: what
-    the evaluations took, summed over workers; plateau: the front stands still
+    the evaluations took, summed over workers; plateau: the front stands still; gain: the engine expects no candidate
+    that is left to add more than this share to the hypervolume (`Surrogate` alone expects anything)
 
     >>> from searchkit import Budget
     >>> print(Budget(evaluations=600, hours=8))
@@ -60,9 +61,12 @@ class Budget:
     hours: float | None = None
     worker_hours: float | None = None
     plateau: Plateau | None = None
+    gain: float | None = None
 
     def __post_init__(self) -> None:
         _positive_integer("budget: evaluations", self.evaluations)
+        if self.gain is not None and not (_is_number(self.gain) and 0 < self.gain < 1):
+            raise StudyError(f"budget: gain is a share between 0 and 1, or None, got {self.gain!r}")
         for name in ("hours", "worker_hours"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 < value < math.inf):
@@ -75,7 +79,13 @@ class Budget:
         limits += [f"{self.hours:g} hours"] if self.hours else []
         limits += [f"{self.worker_hours:g} worker-hours"] if self.worker_hours else []
         limits += [f"a plateau ({self.plateau})"] if self.plateau else []
+        limits += [self.little_left] if self.gain else []
         return " or ".join(limits)
+
+    @property
+    def little_left(self) -> str:
+        """The limit `gain` as a clause."""
+        return f"no candidate is expected to add {100 * (self.gain or 0):g} % to the hypervolume"
 
 
 class Account:
@@ -97,7 +107,7 @@ class Account:
     ) -> None:
         self._budget, self._seconds, self._max_failures = budget, seconds, max_failures
         self._curve = _Curve(budget.plateau, objectives) if budget.plateau else None
-        self._exhausted = self._flat = False
+        self._exhausted = self._flat = self._little_left = False
         self._failed: list[Trial] = []
         self._worker_s = 0.0
         self.evaluations = 0
@@ -122,6 +132,12 @@ class Account:
                 self._curve.add(trial)
             self._flat = self._flat or self._curve.is_flat
 
+    def judge_gain(self, engine: object) -> None:
+        """Judge what the engine expects of the candidates that it has just asked for, where it expects anything."""
+        expected = getattr(engine, "expected_gain", None)
+        if self._budget.gain is not None and expected is not None:
+            self._little_left = self._little_left or expected < self._budget.gain
+
     def exhausted(self) -> None:
         """Record that no candidate is left, which ends the search."""
         self._exhausted = True
@@ -141,6 +157,8 @@ class Account:
             return "every candidate of the space is tried"
         if self._flat and budget.plateau:
             return str(budget.plateau)
+        if self._little_left:
+            return budget.little_left
         if budget.worker_hours is not None and self._worker_s >= HOUR_S * budget.worker_hours:
             return f"{budget.worker_hours:g} worker-hours are spent"
         if budget.hours is not None and self._seconds() >= HOUR_S * budget.hours:

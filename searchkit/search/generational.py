@@ -62,6 +62,8 @@ def search(
             account.exhausted()
             break
         check_replay(asks, stored)
+        if any(ask.key not in done for ask in asks):
+            account.judge_gain(engine)
         fresh = waiting = list({ask.key: ask for ask in asks if ask.key not in done}.values())
         if race is not None and fresh:
             done |= with_examples(race, [done[key] for key in leaders], evaluator)

@@ -6,19 +6,19 @@ import json
 
 import pytest
 
-from searchkit.engines import ENGINES, LAT, NSGA2, OptunaSampler, Random
+from searchkit.engines import ENGINES, LAT, NSGA2, OptunaSampler, Random, Surrogate
 from searchkit.errors import StudyError
 from searchkit.testing import EndlessEngineContract, EngineContract
 from searchkit.testing.engines import POPULATION
 from tests.contracts import suites
 
-ENDLESS = [kind(POPULATION, steady=steady) for kind in (NSGA2, Random) for steady in (False, True)]
+ENDLESS = [kind(POPULATION, steady=steady) for kind in (NSGA2, Random, Surrogate) for steady in (False, True)]
 
 globals().update(
     suites(
         EndlessEngineContract,
         {
-            f"{type(engine).__name__} {engine.steady}": {"engine": engine, "learns": isinstance(engine, NSGA2)}
+            f"{type(engine).__name__} {engine.steady}": {"engine": engine, "learns": not isinstance(engine, Random)}
             for engine in ENDLESS
         },
     )

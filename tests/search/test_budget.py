@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searchkit import NSGA2, Ask, Budget, Candidate, Plateau, Trial
+from searchkit import NSGA2, Ask, Budget, Candidate, Plateau, Surrogate, Trial
 from searchkit.errors import StudyError
 from searchkit.evaluate.inline import TOGETHER, Inline
 from searchkit.evaluate.racing import RaceState
@@ -264,4 +264,26 @@ def test_the_status_tells_mode_progress_and_failures_with_an_example() -> None:
     assert (
         next(status_lines(record, [], ended=None, in_flight=None, seconds=0.0))
         == "steady state, no candidates in flight: 0 are done"
+    )
+
+
+def test_a_search_ends_where_little_is_left_to_gain_and_goes_on_for_less() -> None:
+    """The same budget again ends at the same place; a smaller share goes on from there."""
+    store = Memory()
+    counts = []
+    for gain in (0.01, 0.01, 1e-5):
+        engine = Surrogate(initial=4).start(SPACE, OBJECTIVES, seed=0)
+        spent = Account(Budget(evaluations=SPACE.size, gain=gain), OBJECTIVES, store.trials())
+        search(engine, Inline(FormulaWorkbench({}), OBJECTIVES), store, spent, population=4)
+        counts.append(spent.evaluations)
+        assert spent.ended == f"no candidate is expected to add {100 * gain:g} % to the hypervolume" or gain == 1e-5
+    assert 4 < counts[0] == counts[1] < counts[2]
+
+
+def test_a_gain_that_makes_no_sense_is_refused() -> None:
+    for gain in (0.0, 1.0, math.nan, True, "much"):
+        with pytest.raises(StudyError, match="budget: gain is a share between 0 and 1, or None"):
+            Budget(evaluations=5, gain=gain)  # type: ignore[arg-type]
+    assert str(Budget(evaluations=5, gain=0.001)) == (
+        "5 evaluations or no candidate is expected to add 0.1 % to the hypervolume"
     )
