@@ -6,7 +6,7 @@ Run it once per recipe and compare the reports; `benchmarks/family.py` does so a
 from typing import Any
 
 from objectives import accuracy, latency, macs
-from searchkit import NSGA2, Budget, Lengths, Space, Study, StudyError, Supernet, Thresholds
+from searchkit import Budget, Lengths, Space, Study, StudyError, Supernet, Surrogate, Thresholds
 from searchkit.tasks import TextClassification
 from searchkit.training import LTP, AdapLeR, FineTune, InputReducer, LengthDrop, PowerBert, Recipe, Transkimmer
 
@@ -26,7 +26,7 @@ def study(
     train_limit: int | None = None,
     search_limit: int | None = None,
     report_limit: int | None = None,
-    evaluations: int = 300,
+    evaluations: int = 150,
     front_latency: bool = True,
     seed: int = 0,
 ) -> Study:
@@ -53,7 +53,7 @@ def study(
         space=space_of(space, trained),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1)] if front_latency else [],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
         seed=seed,
     )

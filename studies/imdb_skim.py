@@ -1,7 +1,7 @@
 """Long reviews: Transkimmer's gates, with lengths and skim thresholds searched together on one trained model."""
 
 from objectives import accuracy, latency, macs
-from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet, Thresholds
+from searchkit import Budget, Lengths, Space, Study, Supernet, Surrogate, Thresholds
 from searchkit.tasks import TextClassification
 from searchkit.training import FineTune, Transkimmer
 
@@ -17,7 +17,7 @@ def study(
     epochs: int = 3,
     width: int = 64,
     coefficient: float = 0.1,
-    evaluations: int = 300,
+    evaluations: int = 150,
     seed: int = 0,
 ) -> Study:
     """The limits cap the rows of a split; `width` is that of the gates, as wide as the encoder in the paper.
@@ -48,7 +48,7 @@ def study(
         space=Space(Lengths(levels=16), Thresholds("probability")),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1)],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
         seed=seed,
     )

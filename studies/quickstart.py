@@ -1,12 +1,12 @@
 """A first study: a small encoder, trained from nothing on generated documents; runs offline in a few minutes."""
 
 from objectives import accuracy, latency, macs
-from searchkit import NSGA2, Budget, Lengths, Scratch, Space, Study, Supernet
+from searchkit import Budget, Lengths, Scratch, Space, Study, Supernet, Surrogate
 from searchkit.tasks import Generated
 from searchkit.training import FineTune, LengthDrop
 
 
-def study(documents: int = 6_000, finetune_epochs: int = 2, epochs: int = 1, evaluations: int = 120) -> Study:
+def study(documents: int = 6_000, finetune_epochs: int = 2, epochs: int = 1, evaluations: int = 64) -> Study:
     """`documents` to train on, and a sixth and a third as many to search and to report on; epochs of both stages of the
     training; `evaluations` candidates to measure.
     """
@@ -22,6 +22,6 @@ def study(documents: int = 6_000, finetune_epochs: int = 2, epochs: int = 1, eva
         space=Space(Lengths(levels=16)),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1, threads=1, budget_s=0.75)],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
     )

@@ -1,7 +1,7 @@
 """Question answering with fewer words at every layer: LengthDrop, and Drop-and-Restore for the span head (SQuAD)."""
 
 from objectives import exact_match, f1, latency, macs
-from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit import Budget, Lengths, Space, Study, Supernet, Surrogate
 from searchkit.engines import LAT
 from searchkit.tasks import QuestionAnswering
 from searchkit.training import FineTune, LengthDrop
@@ -17,7 +17,7 @@ def study(
     finetune_epochs: int = 2,
     epochs: int = 2,
     fate: str = "freeze",
-    evaluations: int = 300,
+    evaluations: int = 150,
     published: int = 0,
     seed: int = 0,
 ) -> Study:
@@ -39,7 +39,7 @@ def study(
         space=Space(Lengths(levels=16)),
         objectives=[f1, macs],
         front_objectives=[exact_match, latency(batch_size=1)],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
         published=LAT(iterations=published) if published else None,
         seed=seed,

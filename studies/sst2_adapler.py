@@ -1,7 +1,7 @@
 """AdapLeR on SST-2: its contribution predictors, with the thresholds it learnt as the start of the search."""
 
 from objectives import accuracy, latency, macs
-from searchkit import NSGA2, Budget, Space, Study, Supernet, Thresholds
+from searchkit import Budget, Space, Study, Supernet, Surrogate, Thresholds
 from searchkit.tasks import TextClassification
 from searchkit.training import AdapLeR, FineTune
 
@@ -15,7 +15,7 @@ def study(
     epochs: int = 5,
     gamma: float = 5e-3,
     phi: float = 5e-4,
-    evaluations: int = 300,
+    evaluations: int = 150,
     seed: int = 0,
 ) -> Study:
     """`data` is a hub name or a local folder; `gamma` and `phi` weigh AdapLeR's distillation and length losses."""
@@ -30,7 +30,7 @@ def study(
         space=Space(Thresholds("relative")),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1)],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
         seed=seed,
     )

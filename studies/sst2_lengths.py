@@ -1,7 +1,7 @@
 """Accuracy against computation on SST-2 when an encoder keeps fewer words at every layer (LengthDrop, then search)."""
 
 from objectives import accuracy, latency, macs
-from searchkit import NSGA2, Budget, Lengths, Space, Study, Supernet
+from searchkit import Budget, Lengths, Space, Study, Supernet, Surrogate
 from searchkit.tasks import TextClassification
 from searchkit.training import FineTune, LengthDrop
 
@@ -14,7 +14,7 @@ def study(
     finetune_epochs: int = 2,
     epochs: int = 3,
     bound: float = 0.36,
-    evaluations: int = 600,
+    evaluations: int = 200,
     seed: int = 0,
 ) -> Study:
     """`data` is a hub name or a local folder; `text` its column of sentences; `limit` caps the rows of every split.
@@ -29,7 +29,7 @@ def study(
         space=Space(Lengths(levels=16)),
         objectives=[accuracy, macs],
         front_objectives=[latency(batch_size=1)],
-        engine=NSGA2(population=24),
+        engine=Surrogate(population=8),
         budget=Budget(evaluations=evaluations),
         seed=seed,
     )

@@ -83,7 +83,7 @@ class Features:
 
 
 def _is_option(position: int, option: int, genomes: Genome) -> Array:
-    return (genomes[:, position] == option).astype(float)
+    return np.asarray(genomes[:, position] == option, dtype=np.float64)
 
 
 def _between(first: tuple[float, float], last: tuple[float, float], depth: float) -> tuple[float, float]:
