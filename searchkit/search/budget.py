@@ -13,7 +13,7 @@ import numpy as np
 from searchkit.errors import StudyError
 from searchkit.front import Array, hypervolume, losses, nondominated, reference_point
 from searchkit.objective import Objective
-from searchkit.records import Failed, Measured, Trial
+from searchkit.records import Ask, Failed, Measured, Trial
 from searchkit.search.failures import grouped
 
 FEWEST: Final = 20  # evaluations before their failures are judged
@@ -132,10 +132,11 @@ class Account:
                 self._curve.add(trial)
             self._flat = self._flat or self._curve.is_flat
 
-    def judge_gain(self, engine: object) -> None:
-        """Judge what the engine expects of the candidates that it has just asked for, where it expects anything."""
+    def judge_gain(self, engine: object, fresh: Sequence[Ask]) -> None:
+        """Judge what the engine expects of the candidates that it has just asked for, where some of them are new and it
+        expects anything."""
         expected = getattr(engine, "expected_gain", None)
-        if self._budget.gain is not None and expected is not None:
+        if fresh and self._budget.gain is not None and expected is not None:
             self._little_left = self._little_left or expected < self._budget.gain
 
     def exhausted(self) -> None:

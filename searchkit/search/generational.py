@@ -62,9 +62,8 @@ def search(
             account.exhausted()
             break
         check_replay(asks, stored)
-        if any(ask.key not in done for ask in asks):
-            account.judge_gain(engine)
         fresh = waiting = list({ask.key: ask for ask in asks if ask.key not in done}.values())
+        account.judge_gain(engine, fresh)
         if race is not None and fresh:
             done |= with_examples(race, [done[key] for key in leaders], evaluator)
             race = race.against([done[key] for key in leaders if done[key].examples])
@@ -81,8 +80,7 @@ def search(
         check_allowed(done, account.evaluations)
         if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it
-        trials = [done[ask.key] for ask in asks]
-        stop_if_nothing_works(trials, len(done))
+        stop_if_nothing_works(trials := [done[ask.key] for ask in asks], len(done))
         engine.tell(trials)
         if fresh:
             account.judge_plateau(trials)

@@ -111,7 +111,7 @@ def search_steadily(
         check_allowed(done, account.evaluations)
         asks.tell(trial)
         account.judge_plateau([trial])
-        account.judge_gain(engine)
+        account.judge_gain(engine, [trial.ask])
     if account.ended is None and not halted():
         check_allowed(done, account.evaluations, whole=True)
         account.exhausted()
