@@ -26,7 +26,7 @@ from benchmarks.result import ROOT, finish
 from benchmarks.tables import FOLDER, Table
 from benchmarks.tables.search import Search, Starts, search
 from benchmarks.tables.table import OBJECTIVES, Floats
-from searchkit.engines import LAT, NSGA2, Random, Surrogate
+from searchkit.engines import LAT, NSGA2, OptunaSampler, Random, Surrogate
 from searchkit.errors import StudyError
 
 Medians = Mapping[str, Mapping[str, float]]  # table -> engine -> evaluations
@@ -35,6 +35,7 @@ OURS: Final[dict[str, Starts]] = {
     "random": Random(),
     "nsga2": NSGA2(population=24),
     "nsga2_12": NSGA2(population=12),
+    "optuna_sampler_tpe": OptunaSampler("tpe", population=1),
     "surrogate": Surrogate(),
 }
 OTHERS: Final[dict[str, Starts]] = {
@@ -279,12 +280,16 @@ def draw(searches: Mapping[str, Mapping[str, Sequence[Search]]], file: Path) -> 
         axis.set(xscale="log", yscale="log", ylim=(1e-4, 1))
         axis.grid(alpha=0.3)
         for level in (0.05, 0.01):
-            axis.axhline(level, color="grey", linewidth=0.8, linestyle=":")
+            axis.axhline(level, color="black", linewidth=0.8, linestyle=":")
+            axis.text(1, level, f" {level:.0%}", transform=axis.get_yaxis_transform(), fontsize=8, va="center")
     for axis in axes[0]:
-        axis.set_xlim(4, None)
+        axis.set_xlim(5, None)
+        axis.set_xticks(ticks := [n for n in (5, 10, *AT) if n <= axis.get_xlim()[1]], labels=map(str, ticks))
+        axis.minorticks_off()
     for axis in axes[:, 0]:
         axis.set_ylabel("missing share of the hypervolume")
-    axes[0][0].legend(fontsize=8, loc="lower left")
+    handles = {line.get_label(): line for axis in axes[0] for line in axis.get_lines() if line.get_label()[0] != "_"}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2 * len(searches), fontsize=9)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=110)
 

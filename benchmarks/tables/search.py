@@ -12,29 +12,16 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from benchmarks.tables.table import OBJECTIVES, Floats, Table, TableEvaluator, losses_of
+from benchmarks.tables.table import OBJECTIVES, Floats, Table, losses_of
 from searchkit.engines import Engine
 from searchkit.front import hypervolume_curve, nondominated
 from searchkit.objective import Objective
-from searchkit.records import Candidate, Trial
+from searchkit.records import Trial
 from searchkit.space import Lengths, Space
 
 SELECTED: Final = 100  # evaluations after which the optimism of the front is taken
 IN_VAIN: Final = 1_000  # asks in a row that bring nothing new: the search is over
 WHOLE: Final = 1 - 1e-9  # share of the hypervolume beyond which only rounding is left to be found
-
-
-class Searchable(Protocol):
-    """A table, or what stands for one that is too large to measure."""
-
-    @property
-    def space(self) -> Space: ...
-    @property
-    def reference(self) -> Floats: ...
-    @property
-    def volume(self) -> float: ...
-    def cost(self, candidate: Candidate) -> float: ...
-    def evaluator(self) -> TableEvaluator: ...
 
 
 class Starts(Protocol):
@@ -67,7 +54,7 @@ class Search:
         return float(np.argmax(reached)) + 1 if reached.any() else np.inf
 
 
-def search(table: Searchable, config: Starts, seed: int, evaluations: int) -> Search:
+def search(table: Table, config: Starts, seed: int, evaluations: int) -> Search:
     """Search a table. A candidate that is asked for again is no evaluation: the engine is told what is known.
 
     The search ends before its last evaluation where the whole hypervolume is found: nothing could change any more.
@@ -116,7 +103,7 @@ class Clock:
         self.seconds += time.process_time() - self._start
 
 
-def started(config: Starts, table: Searchable, seed: int) -> Engine:
+def started(config: Starts, table: Table, seed: int) -> Engine:
     """Start an engine; with the cost of candidates, where lengths alone decide it and the engine can make use of it."""
     start_at = getattr(config, "start_at", None)
     if start_at is not None and all(isinstance(own, Lengths) for own in table.space.dimensions):
@@ -124,10 +111,12 @@ def started(config: Starts, table: Searchable, seed: int) -> Engine:
     return config.start(table.space, OBJECTIVES, seed)
 
 
-def optimism(table: Searchable, trials: Sequence[Trial]) -> float | None:
-    """Accuracy on the search split less that on the report split: the mean over the front of these trials, less
-    the mean over the whole table, which is how much easier the one split is for all."""
-    if not isinstance(table, Table) or table.report_losses is None:
+def optimism(table: Table, trials: Sequence[Trial]) -> float | None:
+    """Mean optimism of the front of these trials, less that of the whole table: one split is easier for all.
+
+    Optimism is the accuracy on the search split less that on the report split.
+    """
+    if table.report_losses is None:
         return None
     front = [trial for trial, member in zip(trials, nondominated(losses_of(trials)), strict=True) if member]
     report = table.report_losses[[table.rows[trial.key] for trial in front], 0]

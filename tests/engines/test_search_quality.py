@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,11 @@ def test_optimism_is_of_the_members_of_the_front_alone(small: Table) -> None:
     assert one.optimism == pytest.approx(np.mean([difference[row] for row in members]) - difference.mean())
 
 
+def test_a_table_without_a_report_split_has_no_optimism(small: Table) -> None:
+    one = search(replace(small, report_qualities=None), Repeating(small, last=3), 0, 3)
+    assert one.optimism is None
+
+
 def dominates(small: Table, one: int, other: int) -> bool:
     a, b = small.losses[one], small.losses[other]
     return bool((a <= b).all() and (a < b).any())
@@ -142,7 +147,8 @@ def test_the_worst_table_decides_the_ratio_of_the_best_on_each_side() -> None:
         "b": {"nsga2": 100.0, "random": 50.0, "pymoo_nsga2": 80.0, "optuna_tpe": np.inf},
     }
     assert worst(medians, ["pymoo_nsga2", "optuna_tpe"], ["nsga2", "random"], 400) == 45 / 30
-    assert worst(medians, ["optuna_tpe"], ["nsga2"], 400) == 45 / 30  # on b at least 400 / 100
+    assert worst(medians, ["optuna_tpe"], ["nsga2"], 400) == 45 / 30
+    assert worst({"b": medians["b"]}, ["optuna_tpe"], ["nsga2"], 400) == 400 / 100  # at least
     assert worst(medians, ["pymoo_nsga2"], ["nsga2"], 400) == 80 / 100
     assert worst(medians, ["optuna_tpe"], ["nsga2_12"], 400) is None  # left out
     assert worst(medians, ["gaussian_process"], ["nsga2"], 400) is None
