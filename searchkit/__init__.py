@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from searchkit._internal.checks import lazy_names
 
 if TYPE_CHECKING:
-    from searchkit.engines import NSGA2, OptunaSampler, Random, Surrogate
+    from searchkit.engines import NSGA2, OptunaSampler, PymooAlgorithm, Random, Surrogate
     from searchkit.errors import DataError, SearchkitError, StoreError, StudyError, TrialError
     from searchkit.evaluate.racing import Racing
     from searchkit.front import Front
@@ -49,6 +49,7 @@ _HOME: Final[dict[str, str]] = {
     "OptunaSampler": "engines",
     "Plateau": "search.budget",
     "Pruned": "records",
+    "PymooAlgorithm": "engines",
     "Racing": "evaluate.racing",
     "Random": "engines",
     "Scratch": "training.scratch",
@@ -88,6 +89,7 @@ __all__ = [
     "OptunaSampler",
     "Plateau",
     "Pruned",
+    "PymooAlgorithm",
     "Racing",
     "Random",
     "Results",

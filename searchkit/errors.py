@@ -47,7 +47,7 @@ class StudyError(SearchkitError):
     ...     NSGA2(crossover=2)
     ... except StudyError as error:
     ...     print(error)
-    crossover and mutation are shares in [0, 1], got self.crossover=2, self.mutation=1.0
+    crossover and mutation are shares in [0, 1], got crossover=2, mutation=1.0
     """
 
 

@@ -53,7 +53,7 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
             },
         ),
         ("sqlalchemy", {"searchkit/storage/sql.py"}),
-        ("pymoo", {"searchkit/engines/nsga2.py"}),
+        ("pymoo", {f"searchkit/engines/{name}.py" for name in ("pymoo_algorithm", "survivors")}),
         ("moocore", {"searchkit/front.py"}),
         ("ray", {f"searchkit/{name}.py" for name in ("evaluate/ray_cluster", "cluster/server", "cluster/jobs")}),
         ("fsspec", {"searchkit/storage/remote.py"}),

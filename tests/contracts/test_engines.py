@@ -5,24 +5,52 @@ from __future__ import annotations
 import json
 
 import pytest
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.util.ref_dirs import get_reference_directions
 
-from searchkit.engines import ENGINES, LAT, NSGA2, OptunaSampler, Random, Surrogate
+from searchkit.engines import ENGINES, LAT, NSGA2, EngineConfig, OptunaSampler, PymooAlgorithm, Random, Surrogate
 from searchkit.errors import StudyError
+from searchkit.objective import Objective
 from searchkit.testing import EndlessEngineContract, EngineContract
-from searchkit.testing.engines import POPULATION
+from searchkit.testing.engines import LARGE, OBJECTIVES, POPULATION, SUM
 from tests.contracts import suites
 
-ENDLESS = [kind(POPULATION, steady=steady) for kind in (NSGA2, Random, Surrogate) for steady in (False, True)]
+ENDLESS: dict[str, EngineConfig] = {
+    f"{name} {'steady' if steady else 'generational'}": engine
+    for steady in (False, True)
+    for name, engine in {
+        "NSGA2": NSGA2(POPULATION, steady=steady),
+        "Random": Random(POPULATION, steady=steady),
+        "SMSEMOA": PymooAlgorithm(SMSEMOA(pop_size=POPULATION), steady=steady),
+        "Surrogate": Surrogate(POPULATION, steady=steady),
+    }.items()
+}
 
 globals().update(
     suites(
         EndlessEngineContract,
-        {
-            f"{type(engine).__name__} {engine.steady}": {"engine": engine, "learns": not isinstance(engine, Random)}
-            for engine in ENDLESS
-        },
+        {name: {"engine": engine, "learns": not isinstance(engine, Random)} for name, engine in ENDLESS.items()},
     )
 )
+
+
+class NSGA3Contract(EndlessEngineContract):
+    learns = True
+    directions = get_reference_directions("das-dennis", 2, n_partitions=POPULATION - 1)
+
+    @pytest.mark.parametrize("objectives", [OBJECTIVES[:1], [*OBJECTIVES, SUM]])
+    def test_one_and_three_objectives_work_as_two_do(self, objectives: list[Objective]) -> None:
+        with pytest.raises(StudyError, match=f"NSGA3 cannot search these {len(objectives)} objectives"):
+            self.engine.start(LARGE, objectives, seed=0)
+
+
+class TestNSGA3(NSGA3Contract):
+    engine = PymooAlgorithm(NSGA3(NSGA3Contract.directions))
+
+
+class TestNSGA3Steady(NSGA3Contract):
+    engine = PymooAlgorithm(NSGA3(NSGA3Contract.directions), steady=True)
 
 
 class TestLAT(EngineContract):
@@ -32,14 +60,14 @@ class TestLAT(EngineContract):
 
 def test_every_engine_is_held_to_its_promises() -> None:
     # Optuna's samplers are in tests/engines/test_optuna.py
-    assert {LAT, OptunaSampler, *map(type, ENDLESS)} == set(ENGINES.values())
+    assert {LAT, OptunaSampler, *map(type, ENDLESS.values())} == set(ENGINES.values())
 
 
-@pytest.mark.parametrize("name", sorted(ENGINES))
-def test_the_description_is_json_and_names_the_registry_entry(name: str) -> None:
-    described = ENGINES[name]().describe()
+@pytest.mark.parametrize("engine", [LAT(), OptunaSampler(), *ENDLESS.values()], ids=["LAT", "Optuna", *ENDLESS])
+def test_the_description_is_json_and_names_the_registry_entry(engine: EngineConfig) -> None:
+    described = engine.describe()
     assert json.loads(json.dumps(described)) == described
-    assert described["engine"] == name
+    assert ENGINES[described["engine"]] is type(engine)
 
 
 @pytest.mark.parametrize("kind", [NSGA2, OptunaSampler, Random])

@@ -150,7 +150,7 @@ PARTS = {  # part of the study, how it is written, what is said
     ),
     "crossover NaN": ("engine", "NSGA2(crossover=math.nan)", r"NSGA2: crossover must be a finite number, got nan"),
     "mutation 2": ("engine", "NSGA2(mutation=2)", r"crossover and mutation are shares in \[0, 1\]"),
-    "first a number": ("engine", "NSGA2(first=5)", r"first is made of Candidate.of\(...\), got self.first=5"),
+    "first a number": ("engine", "NSGA2(first=5)", r"first is made of Candidate.of\(...\), got 5"),
     "budget a number": ("budget", "600", r"Study: budget must be a Budget, got 600"),
     "budget 0": ("budget", "Budget(0)", r"evaluations must be a whole number of at least 1, got 0"),
     "budget negative": ("budget", "Budget(-5)", r"evaluations must be a whole number of at least 1, got -5"),
