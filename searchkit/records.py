@@ -71,7 +71,7 @@ class Candidate:
 
 def _frozen(value: Any) -> Value:
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(_frozen_scalar(item) for item in value)
+        return tuple(map(_frozen_scalar, value))
     return _frozen_scalar(value)
 
 

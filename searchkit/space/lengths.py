@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -107,7 +108,7 @@ class Lengths:
         start, stop = int(self.first is not None), self.width - int(self.last is not None)
         return slice(start, max(start, stop))
 
-    @property
+    @cached_property
     def _free_layers(self) -> int:
         return len(range(self.width)[self._free])
 
@@ -116,7 +117,7 @@ class Lengths:
         k = self._free_layers
         return self._complete([self._lowest] * k), self._complete([self._highest] * k)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of multisets of K of the m levels in reach: C(K + m - 1, K)."""
         return math.comb(self._free_layers + self._highest - self._lowest, self._free_layers)
@@ -177,12 +178,14 @@ class Lengths:
 
     def repair(self, genome: Genome) -> Genome:
         inner = _nearest_nonincreasing(genome[self._free].tolist())
-        return self._complete([min(max(level, self._lowest), self._highest) for level in inner])
+        if inner and (inner[0] > self._highest or inner[-1] < self._lowest):
+            inner = [min(max(level, self._lowest), self._highest) for level in inner]
+        return self._complete(inner)
 
     def decode(self, genome: Genome) -> tuple[Level, ...]:
         if not np.array_equal(self.repair(genome), genome):
             raise ValueError(f"lengths must not grow with depth and keep first and last, got level indices {genome}")
-        return tuple(self.values[index] for index in genome)
+        return tuple(self.values[index] for index in genome.tolist())
 
     def encode(self, value: Value) -> Genome:
         if not isinstance(value, tuple) or len(value) != self.width:
@@ -253,6 +256,8 @@ def _check_levels(levels: tuple[Level, ...], basis: str) -> None:
 
 def _nearest_nonincreasing(vector: list[int]) -> list[int]:
     """Nearest integer vector in squared distance, by pooling adjacent violators, each pool at its rounded mean."""
+    if all(map(operator.ge, vector, vector[1:])):
+        return vector  # as most are
     pools: list[tuple[int, int]] = []  # (sum, count), means strictly falling
     for value in vector:
         total, count = value, 1

@@ -75,7 +75,11 @@ class Space:
         starts = [0, *stops[:-1]]
         return tuple(zip(self.dimensions, map(slice, starts, stops), strict=True))
 
-    @property
+    @cached_property
+    def _movable(self) -> tuple[tuple[Dimension, slice], ...]:
+        return tuple(block for block in self._blocks if block[0].size > 1)
+
+    @cached_property
     def width(self) -> int:
         return sum(dimension.width for dimension in self.dimensions)
 
@@ -105,11 +109,10 @@ class Space:
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """(W,) a neighbour in one or several dimensions, never the genome itself unless the space is a single point."""
         child = self._checked(genome).copy()
-        movable = [block for block in self._blocks if block[0].size > 1]
-        if movable:
-            moved = rng.random(len(movable)) < 0.5
-            moved[rng.integers(len(movable))] = True
-            for (dimension, block), move in zip(movable, moved, strict=True):
+        if self._movable:
+            moved = rng.random(len(self._movable)) < 0.5
+            moved[rng.integers(len(self._movable))] = True
+            for (dimension, block), move in zip(self._movable, moved, strict=True):
                 if move:
                     child[block] = dimension.mutate(genome[block], rng)
         return child
@@ -210,7 +213,7 @@ class Space:
         return mixed
 
     def _checked(self, genome: Genome) -> Genome:
-        if genome.shape != (self.width,) or not np.issubdtype(genome.dtype, np.integer):
+        if genome.shape != (self.width,) or genome.dtype.kind not in "iu":
             raise ValueError(f"a genome of this space is {self.width} integers, got {genome.shape=}, {genome.dtype=}")
         return genome
 

@@ -143,7 +143,7 @@ class Thresholds:
     def decode(self, genome: Genome) -> tuple[float, ...]:
         if not np.array_equal(self.repair(genome), genome):
             raise ValueError(f"the genome of thresholds must be from 0 to {self._highest}, got level indices {genome}")
-        return tuple(self.values[index] for index in genome)
+        return tuple(self.values[index] for index in genome.tolist())
 
     def encode(self, value: Value) -> Genome:
         if not isinstance(value, tuple) or len(value) != self.width:

@@ -234,8 +234,9 @@ class Store:
             trial = Trial.from_json(row.user_attrs[RECORD])
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"trial {row.number} in {self._address} is no record of searchkit: {error!r}") from None
-        keys = (trial.key, trial.ask.candidate.former_key)
-        if row.user_attrs.get("key") not in keys or row.values != self._shown.outcome(trial)[1]:
+        key = row.user_attrs.get("key")
+        same = key == trial.key or key == trial.ask.candidate.former_key
+        if not same or row.values != self._shown.outcome(trial)[1]:
             raise StoreError(
                 f"trial {row.number} in {self._address} is damaged: its record says something else than what stands "
                 "beside it. Restore the storage from a copy"
@@ -290,4 +291,6 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()  # to the oldest generation with all of them: as young ones they would be visited twice
+            gc.unfreeze()
             gc.enable()
