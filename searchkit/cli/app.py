@@ -32,6 +32,7 @@ from searchkit.cli.options import (
     Storage,
     StudyFile,
     Threads,
+    WarmStart,
     Workers,
     amounts,
     local_runs,
@@ -100,6 +101,7 @@ def run(
     deadline: Deadline = 900,
     cache_mib: CacheMib = 2048,
     storage: Storage = None,
+    warm_start: WarmStart = None,
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.
 
@@ -125,8 +127,9 @@ def run(
         deadline_s=deadline,
         cache_mib=cache_mib,
         storage=storage,
+        warm_start=warm_start,
     )
-    with local_runs(runs, loaded) as local:
+    with local_runs(runs, loaded, warm_start) as local:
         folder = Folder(local / loaded.study.name)
         with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress, notices():
             results = execute(loaded, replace(conditions, runs=local), progress, Interrupt(warn))

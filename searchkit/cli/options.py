@@ -107,6 +107,14 @@ Storage = Annotated[
         callback=refuse_public_password,
     ),
 ]
+WarmStart = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Begin with the front of an earlier run: its folder, or its name in RUNS. Other layers and levels are "
+        "mapped by depth. A run keeps its first candidates: going on needs neither this option nor that run.",
+    ),
+]
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:
@@ -135,14 +143,16 @@ def amounts(given: list[str] | None) -> dict[str, float]:
 
 
 @contextmanager
-def local_runs(runs: str, loaded: Loaded) -> Iterator[Path]:
-    """Folder of runs, or a local one that is mirrored to a URL."""
+def local_runs(runs: str, loaded: Loaded, warm_start: str | None = None) -> Iterator[Path]:
+    """Folder of runs, or a local one that is mirrored to a URL, with a copy of the run of the name `warm_start`."""
     if "://" not in runs:
         yield Path(runs)
         return
-    from searchkit.storage.remote import mirrored
+    from searchkit.storage.remote import Part, Remote, copied, mirrored
     from searchkit.training.cache import fingerprint
 
     study = loaded.study
     with mirrored(runs, study.name, fingerprint(study.supernet, study.task, study.seed)) as local:
+        if warm_start and warm_start == Path(warm_start).name != study.name:
+            copied(Remote(runs), Part.run(warm_start), local)
         yield local

@@ -1,4 +1,4 @@
-"""Notes on the values of a report: verdicts on baselines, values that could not be measured, busy machines."""
+"""Notes on a report: where the search began, verdicts on baselines, values that are missing, busy machines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from searchkit.report.verdict import sentences
 
 
 def notes(results: Results) -> list[str]:
-    """Sentences on the verdicts on baselines, on values that could not be measured, on inexact times, and last on what
-    was gained.
+    """Sentences on where the search began, on the verdicts on baselines, on values that could not be measured, on
+    inexact times, and last on what was gained.
     """
+    began = [f"The search began with {results.began_with}."] if results.began_with else []
     compared = sentences(results) if results.front.members else [empty_front(results.trials)]
-    return [*compared, *unmeasured(results), *timing_notes(results), *(each.text for each in gained(results))]
+    gains = [each.text for each in gained(results)]
+    return [*began, *compared, *unmeasured(results), *timing_notes(results), *gains]
 
 
 def empty_front(trials: Sequence[Trial]) -> str:

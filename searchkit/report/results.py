@@ -36,6 +36,7 @@ class Results:
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]  # by phase: train, search, report
     duplicates: Mapping[str, int] = field(default_factory=dict)  # "search/report" -> texts in both; {} if not counted
+    began_with: str = ""  # first candidates that came from an earlier run, as a clause; "" for none
 
     @cached_property
     def evaluations(self) -> tuple[Trial, ...]:

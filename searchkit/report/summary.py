@@ -30,6 +30,7 @@ def summary(results: Results) -> dict[str, Any]:
         "objectives": [_described(objective, results) for objective in results.all_objectives],
         "seconds": dict(results.seconds),
         "duplicates": dict(results.duplicates),
+        "began_with": results.began_with or None,
         "evaluations": len(results.evaluations),
         "turned_down": len(results.trials) - len(results.evaluations),
         "distinct": len({trial.key for trial in results.trials}),

@@ -15,12 +15,13 @@ from searchkit.evaluate.ray import DEADLINE_S
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions of a run: devices, threads, folders and the like; none of them changes what is searched.
+    """Conditions of a run: devices, threads, folders and the like; none but `warm_start` changes what is searched.
 
     workers: Ray actors, 0 for this process; threads: of training and of each worker, 0 for torch's own choice and for
     the machine's cores over the workers; gpus_per_worker: None shares this machine's GPUs among the workers; custom:
     resources of the cluster that a worker takes, by name; deadline_s: for one candidate, on workers; cache_mib: what
-    each worker may keep of prefixes that later candidates may share
+    each worker may keep of prefixes that later candidates may share; warm_start: an earlier run, by its folder or its
+    name in `runs`, with whose front the search begins
     """
 
     runs: Path = Path("runs")
@@ -35,6 +36,7 @@ class Conditions:
     deadline_s: float = DEADLINE_S
     cache_mib: int = 2048
     storage: str | None = None
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -53,13 +55,16 @@ class Conditions:
         if not 0 < self.deadline_s < math.inf:
             raise StudyError(f"--deadline must be more than 0 seconds, got {self.deadline_s}")
         self._refuse_without_workers()
-        for name in ("ray_address", "storage"):
+        for name in ("ray_address", "storage", "warm_start"):
             if getattr(self, name) == "":
                 raise StudyError(f"--{name.replace('_', '-')} is empty; leave it out, or say where")
 
     def words(self) -> list[str]:
-        """Options of the command line that differ from their defaults, other than folder, storage and workers."""
-        others = {"runs", "storage", "workers", "custom"}
+        """Options of the command line that differ from their defaults, other than folder, storage and workers.
+
+        Nor the warm start, which a run that has begun keeps by itself.
+        """
+        others = {"runs", "storage", "workers", "custom", "warm_start"}
         words = [f"--resource={name}={amount:g}" for name, amount in self.custom.items()]
         for each in (item for item in fields(self) if item.name not in others):
             if (value := getattr(self, each.name)) != each.default:

@@ -18,6 +18,7 @@ from searchkit.runs.rivals import check_rivals, rivals_of
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_objectives
 from searchkit.runs.transfer import left_behind
+from searchkit.runs.warm_start import chosen
 from searchkit.storage.address import StorageAddress
 from searchkit.storage.store import Store
 
@@ -41,10 +42,12 @@ def opened(session: Session) -> Iterator[None]:
     _check_labels(session)
     check_rivals(session)
     mended = _failed_by_other_code(session)
+    start = chosen(session, mended=mended)
 
     def prepare() -> None:
-        for split in ("search", "report"):
-            session.stores.open(split, mended=mended)
+        search, _ = (session.stores.open(split, mended=mended) for split in ("search", "report"))
+        if start is not None:
+            start.keep(search)
 
     with session.folder.claimed(record, prepare, mended), session.placement.in_force():
         log.info("study %s, fingerprint %s", session.study.name, record["fingerprint"])

@@ -25,6 +25,7 @@ def run(
     gpus_per_worker: float | None = None,
     cache_mib: int = 2048,
     storage: str | None = None,
+    warm_start: str | Path | None = None,
     progress: Progress = silent,
 ) -> Results:
     """Train, search and report, as `searchkit run` does, and return the results; the folder is `<runs>/<study.name>`.
@@ -36,7 +37,8 @@ def run(
     runs: a local folder; device: "auto", "cpu", "cuda" or "cuda:N"; dtype: "auto", "fp32", "bf16" or "fp16"; workers:
     Ray actors on this machine, 0 for this process; threads: of training and of each worker, 0 for torch's own choice;
     cache_mib: that each worker may keep of prefixes which candidates share; storage: a journal file or a database URL,
-    None for a journal in the folder; progress: a function of (phase, done, total, note)
+    None for a journal in the folder; warm_start: an earlier run, by its folder or its name in `runs`, whose front the
+    search begins with, mapped to its own space; progress: a function of (phase, done, total, note)
 
     StudyError, DataError or StoreError, in one line, for whatever the caller can mend.
 
@@ -60,6 +62,7 @@ def run(
         gpus_per_worker=gpus_per_worker,
         cache_mib=cache_mib,
         storage=storage,
+        warm_start=None if warm_start is None else str(warm_start),
     )
     return execute(Loaded(study), conditions, progress)
 

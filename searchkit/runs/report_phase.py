@@ -20,7 +20,7 @@ from searchkit.runs.folder import stored_rivals
 from searchkit.runs.kept import KeptPredictions
 from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
-from searchkit.runs.results import DUPLICATES, counts, gathered
+from searchkit.runs.results import gathered
 from searchkit.runs.session import Session
 from searchkit.runs.stores import report_identities, report_objectives
 from searchkit.stats import RESAMPLES
@@ -48,7 +48,7 @@ def report(session: Session) -> Results:
         compared,
         trials,
         measured,
-        counts(store.note(DUPLICATES)) or {},
+        store.notes(),
     )
 
 

@@ -13,6 +13,7 @@ from searchkit.records import Candidate, Trial
 from searchkit.report.environment import common
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
+from searchkit.runs.warm_start import WARM_START, WarmStart
 
 PHASES: Final = ("train", "search", "report")
 DUPLICATES: Final = "duplicates"  # the note in the store of a search
@@ -25,9 +26,13 @@ def gathered(
     baselines: Mapping[str, Sequence[Candidate]],
     trials: Sequence[Trial],
     measured: Mapping[str, Trial],
-    duplicates: Mapping[str, int],
+    notes: Mapping[str, Any],
 ) -> Results:
-    """Gather results; objectives: those searched, those of the front only; measured: by key, on the report split."""
+    """Gather results; objectives: those searched, those of the front only; measured: by key, on the report split.
+
+    notes: of the search's store
+    """
+    start = WarmStart.from_note(notes.get(WARM_START))
     front = Front.of(trials, objectives[0])
     return Results(
         study={"fingerprint": digest(description), **description},
@@ -38,7 +43,8 @@ def gathered(
         baselines={name: tuple(measured[candidate.key] for candidate in family) for name, family in baselines.items()},
         environment=common([trial.environment for trial in trials if trial.environment]),
         seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
-        duplicates=duplicates,
+        duplicates=counts(notes.get(DUPLICATES)) or {},
+        began_with="" if start is None else str(start),
     )
 
 

@@ -14,6 +14,7 @@ from searchkit.records import Pruned, Trial
 from searchkit.runs.benches import evaluator
 from searchkit.runs.session import Session
 from searchkit.runs.stores import SUPERNET
+from searchkit.runs.warm_start import begun_with
 from searchkit.search import generational, steady
 from searchkit.search.budget import ENDED, Account
 from searchkit.search.interrupt import Interrupt
@@ -85,7 +86,7 @@ def _loop(
         needs = "it takes two objectives, a quality and a cost, both known for each example"
         why = "a steady engine has no generations to race against" if is_steady else needs
         log.info("racing is off: %s", why)
-    engine = study.engine.start(session.space, study.objectives, study.seed)
+    engine = begun_with(study.engine, kept.store).start(session.space, study.objectives, study.seed)
 
     def halted() -> bool:
         return interrupt is not None and interrupt.asked

@@ -14,7 +14,7 @@ from searchkit.front import Front
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.folder import IDENTIFIED, Folder, stored_objectives, stored_rivals
 from searchkit.runs.published import noted
-from searchkit.runs.results import DUPLICATES, counts, gathered
+from searchkit.runs.results import gathered
 from searchkit.space.levels import MOST_LAYERS
 from searchkit.storage.address import with_password
 from searchkit.storage.store import Store
@@ -34,13 +34,13 @@ def stored_results(folder: Folder) -> Results:
     try:
         fingerprint = record["fingerprint"] if record.get(IDENTIFIED) else None
         store = Store.open(storage, f"{name}-search", objectives[0], create=False, fingerprint=fingerprint)
-        trials, duplicates = store.trials(), counts(store.note(DUPLICATES)) or {}
+        trials, notes = store.trials(), store.notes()
         reported = str(record.get("report", f"{name}-report"))  # absent in runs from before
         store = Store.open(storage, reported, (*objectives[0], *objectives[1]), create=False, fingerprint=fingerprint)
         report, with_published = store.trials(), record.get("published")  # absent in runs from before
         published = noted(store, with_published) if with_published else ()
     except NothingStoredError:
-        trials, report, duplicates, published = [], [], {}, None
+        trials, report, notes, published = [], [], {}, None
     compared |= {PUBLISHED: published} if published else {}
     compared |= stored_rivals(record)
     measured = {trial.key: trial for trial in report}
@@ -48,7 +48,7 @@ def stored_results(folder: Folder) -> Results:
     wanted |= {member.key for member in Front.of(trials, objectives[0]).members}
     if published is None or not wanted <= measured.keys():
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{_command(folder, record)}`")
-    return gathered(folder, record["description"], objectives, compared, trials, measured, duplicates)
+    return gathered(folder, record["description"], objectives, compared, trials, measured, notes)
 
 
 def _command(folder: Folder, record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from searchkit.runs.folder import Folder
 from searchkit.runs.reopen import reopened
 from searchkit.runs.search_phase import LEARNT
 from searchkit.runs.session import Session
+from searchkit.runs.warm_start import begun_with
 from searchkit.search import steady
 from searchkit.search.generational import check_replay
 from searchkit.space import Space
@@ -27,7 +28,7 @@ def replayed(folder: Folder) -> int:
     session = reopened(folder, Conditions(runs=folder.path.parent))
     study, store = session.study, session.stores.open("search", create=False)
     trials = store.appended()
-    engine = study.engine.start(_space(session, store), study.objectives, study.seed)
+    engine = begun_with(study.engine, store).start(_space(session, store), study.objectives, study.seed)
     if study.engine.steady:
         steady.replayed(engine, steady.in_flight(store) if trials else 1, trials)
         return len(trials)

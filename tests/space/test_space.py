@@ -17,6 +17,7 @@ from searchkit.errors import StudyError
 from searchkit.records import Candidate
 from searchkit.space import Choice, Integer, Lengths, Space, Thresholds
 from searchkit.space.base import power_law
+from searchkit.space.operators import SHAPES
 
 TWELVE = Lengths(16).bound(12)
 MIXED = Space(Lengths(4, layers=3), Integer("heads", 1, 4), Choice("fate", ("discard", "freeze")))
@@ -244,6 +245,30 @@ def test_samples_hold_every_shape() -> None:
     assert levels.count(2) > 200
     assert sum(number >= 4 for number in levels) > 250
     assert edges == set(range(1, 12))
+
+
+def test_a_first_generation_of_24_holds_corners_start_and_usually_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About half of the rows after the start are its neighbours, the others are drawn by kind: of 200 seeds."""
+    shaped: dict[tuple[int, ...], set[str]] = {}
+
+    def noted(shape: Any) -> Any:
+        def call(*given: Any) -> list[int]:
+            row: list[int] = shape(*given)
+            shaped.setdefault(tuple(row), set()).add(shape.__name__)
+            return row
+
+        return call
+
+    monkeypatch.setattr("searchkit.space.lengths.SHAPES", tuple(map(noted, SHAPES)))
+    found = TWELVE.started(tuple(np.linspace(1, 0.2, 12).tolist()))
+    generations: Counter[str] = Counter()
+    for seed in range(200):
+        rows = [tuple(row) for row in found.sample(24, rng(seed)).tolist()]
+        assert rows[:3] == [(15,) * 12, (0,) * 12, tuple(found.encode(found.start or ()).tolist())]
+        generations.update(set().union(*(shaped.get(row, set()) for row in rows[3:])))
+        shaped.clear()
+    assert set(generations) == {shape.__name__ for shape in SHAPES}
+    assert min(generations.values()) > 140  # constant ratios, a tenth of the draws
 
 
 def test_samples_do_not_collapse_with_depth() -> None:
