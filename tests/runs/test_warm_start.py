@@ -107,6 +107,14 @@ def test_a_run_with_a_warm_start_replays(home: Path) -> None:
     assert replayed(Folder(home / "runs" / "later")) == 8
 
 
+def test_a_steady_search_begins_so_too(copied: Path) -> None:
+    loaded = made(copied / "other", **LATER | {"name": '"steady"', "engine": "NSGA2(population=16, steady=True)"})
+    results = execute(loaded, Conditions(runs=copied / "runs", threads=1, warm_start="earlier"))
+    first = stored_start(copied).candidates
+    assert tuple(trial.ask.candidate for trial in results.trials[: len(first)]) == first
+    assert replayed(Folder(copied / "runs" / "steady")) == 8
+
+
 @pytest.mark.parametrize("start", [None, "earlier", "elsewhere/earlier"])
 def test_a_run_goes_on_with_its_start_though_the_other_run_is_gone(copied: Path, start: str | None) -> None:
     shutil.rmtree(copied / "runs" / "earlier")
