@@ -247,7 +247,9 @@ def test_samples_hold_every_shape() -> None:
     assert edges == set(range(1, 12))
 
 
-def test_a_first_generation_of_24_holds_corners_start_and_usually_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_generation_of_24_holds_corners_and_start_and_mostly_each_shape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """About half of the rows after the start are its neighbours, the others are drawn by kind: of 200 seeds."""
     shaped: dict[tuple[int, ...], set[str]] = {}
 
@@ -268,7 +270,7 @@ def test_a_first_generation_of_24_holds_corners_start_and_usually_every_shape(mo
         generations.update(set().union(*(shaped.get(row, set()) for row in rows[3:])))
         shaped.clear()
     assert set(generations) == {shape.__name__ for shape in SHAPES}
-    assert min(generations.values()) > 140  # constant ratios, a tenth of the draws
+    assert min(generations.values()) > 100  # those of a tenth of the draws
 
 
 def test_samples_do_not_collapse_with_depth() -> None:
