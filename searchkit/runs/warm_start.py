@@ -117,7 +117,7 @@ def begun_with(engine: EngineConfig, store: Store) -> EngineConfig:
 def _beginning_with(engine: EngineConfig, candidates: Sequence[Candidate]) -> EngineConfig:
     """A copy of the engine that asks for its own first candidates, and then for these."""
     config: Any = engine
-    if not dataclasses.is_dataclass(config) or "first" not in {field.name for field in dataclasses.fields(config)}:
+    if "first" not in getattr(engine, "__dataclass_fields__", ()):
         raise StudyError(f"--warm-start: the engine {type(engine).__name__} takes no first candidates, NSGA2() does")
     changed: EngineConfig = dataclasses.replace(config, first=(*config.first, *candidates))
     return changed
