@@ -134,7 +134,7 @@ def _unused_operators(algorithm: GeneticAlgorithm) -> dict[str, Any]:
         defaults |= {name: parameter.default for name, parameter in parameters.items()}
     mating = algorithm.mating
     used = {"sampling": algorithm.initialization.sampling, "crossover": mating.crossover, "mutation": mating.mutation}
-    return {name: operator for name, operator in used.items() if operator is not defaults[name]}
+    return {name: operator for name, operator in used.items() if _plain(operator, []) != _plain(defaults[name], [])}
 
 
 def _plain(value: Any, held: list[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ def test_the_object_stays_as_it_was_and_later_changes_of_it_do_not_count() -> No
     algorithm.pop_size = 50
     assert config.describe() == before
     assert config.population == 12
+
+
+def test_a_copy_with_other_settings_has_the_same_algorithm() -> None:
+    config, first = PymooAlgorithm(NSGA3(DIRECTIONS, pop_size=12)), (Candidate.of(lengths=(0.5,) * 12),)
+    assert replace(config, first=first).describe() == {**config.describe(), "first": [{"lengths": [0.5] * 12}]}
 
 
 def test_warnings_of_the_process_stay_as_they_are() -> None:
