@@ -216,7 +216,7 @@ class Pruned:
     """Outcome of a candidate that was stopped: the reason, and the examples seen; 0 where the model never ran.
 
     excess: the constrained objective whose limit it breaks -> how far beyond, in its unit; none where it lost a race
-    seen: objective -> estimate on the examples that were seen, of one that lost a race
+    seen: objective -> estimate on the examples that were seen; none where the model never ran
 
     >>> from searchkit import Pruned
     >>> Pruned("macs is 0.7, at most 0.5 is allowed", 0).examples

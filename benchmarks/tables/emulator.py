@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.records import Candidate
-from searchkit.space import Space
 
 Floats = NDArray[np.float64]
 Emulator = Callable[[Sequence[Candidate]], Floats]
 
 
-def emulated_from(space: Space, candidates: Sequence[Candidate], values: Floats) -> Emulator:
+def emulated_from(candidates: Sequence[Candidate], values: Floats) -> Emulator:
     """Emulator from these candidates and their (N, 2) accuracy and cost: other candidates -> the same."""
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.linear_model import LinearRegression
@@ -50,12 +49,12 @@ def numbers(candidates: Sequence[Candidate]) -> Floats:
     return np.array([candidate["lengths"] for candidate in candidates], dtype=float)
 
 
-def errors_of(space: Space, candidates: Sequence[Candidate], values: Floats, folds: int = 5) -> Floats:
+def errors_of(candidates: Sequence[Candidate], values: Floats, folds: int = 5) -> Floats:
     """(2,) root mean square errors of accuracy and cost on candidates that the emulator was not fitted to."""
     off = np.empty_like(values)
     for fold in range(folds):
         held = np.arange(len(candidates)) % folds == fold
         rest = [one for one, out in zip(candidates, held, strict=True) if not out]
         others = [one for one, out in zip(candidates, held, strict=True) if out]
-        off[held] = emulated_from(space, rest, values[~held])(others) - values[held]
+        off[held] = emulated_from(rest, values[~held])(others) - values[held]
     return np.asarray(np.sqrt((off**2).mean(axis=0)))

@@ -132,7 +132,7 @@ def make(name: str, made: Made, runs: Path, to: Path) -> None:
         }
     if made.sampled is not None:
         right, costs = splits["search"]
-        quality, cost = errors_of(space, candidates, np.stack([right.mean(1), costs], 1))
+        quality, cost = errors_of(candidates, np.stack([right.mean(1), costs], 1))
         about["emulator"] = {"rms_error_of_accuracy": quality, "rms_error_of_macs": cost}
     write(to / f"{name}.parquet", candidates, splits, about)
 

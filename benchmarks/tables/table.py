@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.tables.emulator import emulated_from
 from searchkit.errors import StudyError
+from searchkit.evaluate.inline import Inline
 from searchkit.evaluate.racing import SequentialTest
 from searchkit.front import hypervolume, losses, nondominated
 from searchkit.objective import Objective
@@ -108,7 +108,7 @@ class Table:
         qualities, costs = rows["accuracy"].to_numpy(), rows["macs"].to_numpy()
         if about.get("sampled"):
             every = tuple(space.all())
-            emulated = emulated_from(space, candidates, np.stack([qualities, costs], 1))(every)
+            emulated = emulated_from(candidates, np.stack([qualities, costs], 1))(every)
             return cls(name, about, space, every, emulated[:, 0], emulated[:, 1])
         return cls(
             name,
@@ -164,7 +164,7 @@ class Table:
         return TableEvaluator(self, some.mean(1), len(examples), some)
 
 
-class TableEvaluator:
+class TableEvaluator(Inline):
     """Evaluator that looks candidates up, with the same trials as a supernet gives, races included.
 
     looked_at: examples that it has looked at so far, over all candidates
@@ -214,17 +214,6 @@ class TableEvaluator:
                 self.looked_at += seen
                 return Trial(ask, verdict, 0.0)
         return replace(self.trial(ask), examples={ACCURACY.name: right, MACS.name: costs})
-
-    def halt(self) -> None:
-        self._halted = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
 
 def losses_of(trials: Sequence[Trial]) -> Floats:

@@ -164,6 +164,13 @@ class Asks:
         return self.admit((np.array(genome, dtype=np.int64) for genome in chosen), n)
 
 
+def checked_first(first: Any) -> tuple[Candidate, ...]:
+    """Initial candidates of an engine's settings; StudyError where they are something else."""
+    if not isinstance(first, Sequence) or not all(isinstance(candidate, Candidate) for candidate in first):
+        raise StudyError(f"first is made of Candidate.of(...), got {first!r}")
+    return tuple(first)
+
+
 def initial_genomes(space: Space, first: Iterable[Candidate]) -> list[Genome]:
     """Genomes of initial candidates; a dimension that one leaves out is neutral. StudyError for an illegal one."""
     genomes = []

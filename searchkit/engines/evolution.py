@@ -38,11 +38,9 @@ class Settings(Protocol):
     def steady(self) -> bool: ...
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise StudyError where initial candidates are none, or a share is outside [0, 1]."""
-    first, crossover, mutation = settings.first, settings.crossover, settings.mutation
-    if not isinstance(first, Sequence) or not all(isinstance(candidate, Candidate) for candidate in first):
-        raise StudyError(f"first is made of Candidate.of(...), got {first!r}")
+def check_shares(settings: Settings) -> None:
+    """Raise StudyError where a share is outside [0, 1]."""
+    crossover, mutation = settings.crossover, settings.mutation
     if not (0 <= crossover <= 1 and 0 <= mutation <= 1):
         raise StudyError(f"crossover and mutation are shares in [0, 1], got {crossover=}, {mutation=}")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from searchkit._internal.checks import check_count, check_fields
-from searchkit.engines.base import LARGEST_POPULATION, Engine
-from searchkit.engines.evolution import Evolution, SpaceOperators, check_settings, described
+from searchkit.engines.base import LARGEST_POPULATION, Engine, checked_first
+from searchkit.engines.evolution import Evolution, SpaceOperators, check_shares, described
 from searchkit.engines.survivors import NSGA2Survivors
 from searchkit.objective import Objective
 from searchkit.records import Candidate
@@ -37,9 +37,9 @@ class NSGA2:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_settings(self)
+        check_shares(self)
         check_count("NSGA2: population", self.population, LARGEST_POPULATION, least=2)
-        object.__setattr__(self, "first", tuple(self.first))
+        object.__setattr__(self, "first", checked_first(self.first))
 
     def check(self, space: Space, objectives: Sequence[Objective], *, plateau: bool) -> None:
         """Accept any space and any objectives."""

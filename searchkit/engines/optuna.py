@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from searchkit._internal.checks import check_count, check_fields, needs
-from searchkit.engines.base import LARGEST_POPULATION, ROUNDS, Asks, Engine
+from searchkit.engines.base import LARGEST_POPULATION, ROUNDS, Asks, Engine, checked_first
 from searchkit.errors import StudyError, unknown
 from searchkit.front import losses
 from searchkit.objective import Objective
@@ -57,9 +57,7 @@ class OptunaSampler:
         check_fields(self)
         if self.sampler not in get_args(Sampler):
             raise StudyError(f"OptunaSampler: {unknown('sampler', str(self.sampler), get_args(Sampler))}")
-        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
-            raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
-        object.__setattr__(self, "first", tuple(self.first))
+        object.__setattr__(self, "first", checked_first(self.first))
         least = 2 if self.sampler in ("nsga2", "nsga3") else 1
         check_count("OptunaSampler: population", self.population, LARGEST_POPULATION, least)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from searchkit._internal.checks import check_count, check_fields
 from searchkit._internal.code import with_code
-from searchkit.engines.base import LARGEST_POPULATION, Engine
-from searchkit.engines.evolution import Evolution, SpaceOperators, check_settings, described
+from searchkit.engines.base import LARGEST_POPULATION, Engine, checked_first
+from searchkit.engines.evolution import Evolution, SpaceOperators, check_shares, described
 from searchkit.engines.survivors import PymooSurvivors
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.objective import Objective
@@ -53,10 +53,10 @@ class PymooAlgorithm:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_settings(self)
+        check_shares(self)
         _check_drivable(self.algorithm)
         object.__setattr__(self, "algorithm", copy.deepcopy(self.algorithm))
-        object.__setattr__(self, "first", tuple(self.first))
+        object.__setattr__(self, "first", checked_first(self.first))
 
     @property
     def population(self) -> int:

@@ -12,9 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from searchkit._internal.checks import check_count, check_fields
-from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine
+from searchkit.engines.base import LARGEST_POPULATION, Asks, Engine, checked_first
 from searchkit.engines.outlook import Outlook, View
-from searchkit.errors import StudyError
 from searchkit.front import nondominated
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Pruned, Trial
@@ -31,7 +30,7 @@ class Surrogate:
     """Few evaluations: each batch of `population` candidates is the one that a model of all outcomes expects most of.
 
     initial: samples of the space to begin with, both corners among them
-    first: candidates to begin with, before any that the space samples
+    first: candidates to begin with, before these samples
     steady: one candidate is asked whenever an outcome comes in
 
     >>> from searchkit import Surrogate
@@ -46,9 +45,7 @@ class Surrogate:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(self.first, Sequence) or not all(isinstance(one, Candidate) for one in self.first):
-            raise StudyError(f"first is made of Candidate.of(...), got {self.first=}")
-        object.__setattr__(self, "first", tuple(self.first))
+        object.__setattr__(self, "first", checked_first(self.first))
         check_count("Surrogate: population", self.population, LARGEST_POPULATION)
         check_count("Surrogate: initial", self.initial, LARGEST_POPULATION, least=2)
 
@@ -100,7 +97,7 @@ class _Search:
     def _generation(self) -> list[Genome]:
         """The candidates to begin with, as one generation; then the batch that promises most."""
         size = 1 if self._config.steady else self._config.population
-        begin = max(self._config.initial, len(self._config.first)) - self._asks.admitted
+        begin = self._config.initial + len(self._config.first) - self._asks.admitted
         if begin > 0 or not self._outlook.is_known:
             return self._asks.fresh(max(begin, size))
         return self._promising(size) or self._asks.fresh(size)

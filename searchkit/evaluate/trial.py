@@ -264,7 +264,7 @@ def _judged(estimates: Mapping[str, Estimate], constraints: Iterable[Constraint]
             continue
         estimate = estimates[name]
         if broken := constraint.verdict(estimate.value, estimate.n):
-            return broken
+            return replace(broken, seen=dict(estimates))
         excess[name] = max(constraint.excess(estimate.value), excess.get(name, -math.inf))
     return excess
 

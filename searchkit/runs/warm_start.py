@@ -153,7 +153,7 @@ def _check_same(noted: WarmStart, given: str, folder: Folder | None, own: Folder
 
 
 def _read(given: str, folder: Folder, session: Session) -> WarmStart:
-    """The front of the run, mapped to the session's space; at most a generation, spread over the cost."""
+    """The front of the run, mapped to the session's space; at most a first generation, spread over the cost."""
     study, stored = session.study, read_trials(folder)
     if stored.ended is None:
         raise StudyError(f"--warm-start {given}: its search is not finished; go on with it first")
@@ -166,7 +166,8 @@ def _read(given: str, folder: Folder, session: Session) -> WarmStart:
         mapped = list(dict.fromkeys(to_space(member.ask.candidate) for member in front))
     except ValueError as error:
         raise StudyError(f"--warm-start {given}: {error}") from None
-    most = min(len(mapped), study.engine.population)
+    generation = max(study.engine.population, getattr(study.engine, "initial", 0))
+    most = min(len(mapped), generation)
     spread = np.linspace(0, len(mapped) - 1, most).round().astype(int)  # cheapest first
     candidates = tuple(mapped[index] for index in spread)
     _beginning_with(study.engine, candidates)  # refused now, not after the training

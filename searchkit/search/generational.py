@@ -65,8 +65,7 @@ def search(
         fresh = waiting = list({ask.key: ask for ask in asks if ask.key not in done}.values())
         account.judge_gain(engine, fresh)
         if race is not None and fresh:
-            done |= with_examples(race, [done[key] for key in leaders], evaluator)
-            race = race.against([done[key] for key in leaders if done[key].examples])
+            race = against_leaders(race, leaders, done, evaluator)
         while waiting and goes_on():
             now, waiting = waiting[: account.left], waiting[account.left :]
             for trial in evaluator.run(now, race):
@@ -80,7 +79,8 @@ def search(
         check_allowed(done, account.evaluations)
         if any(ask.key not in done for ask in asks):
             break  # the budget ended inside this generation; a larger one continues it
-        stop_if_nothing_works(trials := [done[ask.key] for ask in asks], len(done))
+        trials = [done[ask.key] for ask in asks]
+        stop_if_nothing_works(trials, len(done))
         engine.tell(trials)
         if fresh:
             account.judge_plateau(trials)
@@ -96,6 +96,12 @@ def leading(race: RaceState, trials: Sequence[Trial]) -> tuple[list[str], dict[s
     front = [member.key for member in Front.of(trials, (race.quality, race.cost)).members]
     beaten = {trial.key: replace(trial, examples={}) for trial in trials if trial.key not in front}
     return front, beaten
+
+
+def against_leaders(race: RaceState, leaders: Sequence[str], done: dict[str, Trial], evaluator: Evaluator) -> RaceState:
+    """The race against the leaders by key, whose examples are measured again, into `done`, where they are missing."""
+    done |= with_examples(race, [done[key] for key in leaders], evaluator)
+    return race.against([done[key] for key in leaders if done[key].examples])
 
 
 def with_examples(race: RaceState, leaders: Sequence[Trial], evaluator: Evaluator) -> dict[str, Trial]:

@@ -95,6 +95,7 @@ def search_steadily(
     done = {trial.key: trial for trial in stored}
     account.refuse_failures()
     asks = replayed(engine, in_flight, stored)
+    account.judge_gain(engine, [trial.ask for trial in stored])
 
     def more() -> list[Ask]:
         goes_on = account.ended is None and not halted()

@@ -291,6 +291,7 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            gc.freeze()  # to the oldest generation with all of them: as young ones they would be visited twice
-            gc.unfreeze()
+            if not gc.get_freeze_count():  # all to the oldest generation: young ones would be visited twice
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -321,7 +321,7 @@ def test_cma_es_that_is_not_installed_is_named(monkeypatch: Any) -> None:
         ({"sampler": "nsga3", "population": 1}, r"OptunaSampler: population must be at least 2, got 1"),
         ({"population": 0}, r"OptunaSampler: population must be at least 1, got 0"),
         ({"steady": 1}, r"OptunaSampler: steady must be True or False, got 1"),
-        ({"first": 5}, r"first is made of Candidate.of\(...\), got self.first=5"),
+        ({"first": 5}, r"first is made of Candidate.of\(...\), got 5"),
     ],
 )
 def test_illegal_settings_name_the_rule_and_the_value(settings: Any, rule: str) -> None:

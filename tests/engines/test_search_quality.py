@@ -14,11 +14,14 @@ import pytest
 from benchmarks import search_quality
 from benchmarks.search_quality import interval, nsga2_over_pymoo, over_seconds, paired, searched, summary, worst
 from benchmarks.tables import Table
+from benchmarks.tables.emulator import emulated_from, errors_of
 from benchmarks.tables.search import Search, search
+from benchmarks.tables.table import OBJECTIVES
 from searchkit.engines import NSGA2
+from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.front import hypervolume
 from searchkit.objective import Objective
-from searchkit.records import Ask, Trial
+from searchkit.records import Ask, Pruned, Trial
 from searchkit.space import Space
 from tests.tables import JOINT, table
 
@@ -251,3 +254,42 @@ def test_a_table_is_read_without_searchkit_as_its_page_says(small: Table, folder
     assert np.array_equal(read["losses"], small.losses)  # type: ignore[arg-type]
     assert np.array_equal(read["correct"], small.outcomes)  # type: ignore[arg-type]
     assert np.array_equal(read["reference"], small.reference)  # type: ignore[arg-type]
+
+
+def test_a_table_holds_races() -> None:
+    """What an incumbent of no higher cost beats is stopped early; others are measured as without a race."""
+    race, small = RaceState.of(Racing(), OBJECTIVES), Table.read("sst2")
+    assert race is not None
+    asks = [Ask(number, candidate) for number, candidate in enumerate(small.candidates)]
+    evaluator = small.evaluator()
+    quality, cost = small.qualities, small.costs
+    beaten = (quality[:, None] > quality + 0.02) & (cost[:, None] <= cost)  # [a, b]: a beats b
+    incumbent = int(beaten.sum(1).argmax())
+    (best,) = evaluator.run([asks[incumbent]], race)
+    whole = evaluator.looked_at
+    trials = list(evaluator.run(asks, race.against([best])))
+    stopped = [trial for trial in trials if isinstance(trial.outcome, Pruned)]
+    assert stopped
+    assert evaluator.looked_at - whole < len(asks) * whole
+    for trial in trials:
+        row = small.rows[trial.key]
+        if isinstance(trial.outcome, Pruned):
+            assert cost[row] >= cost[incumbent]
+            assert quality[row] < quality[incumbent]
+            assert trial.outcome.seen["accuracy"].n == trial.outcome.examples < whole
+        else:
+            assert trial.outcome == small.evaluator().trial(trial.ask).outcome
+
+
+def test_an_emulator_says_the_same_numbers_every_time_and_nearly_the_true_ones() -> None:
+    table = Table.read("sst2")
+    values = np.stack([table.qualities, table.costs], 1)
+    some = np.random.default_rng(0).permutation(len(values))[:400]
+    candidates = [table.candidates[row] for row in some]
+    first, second = (emulated_from(candidates, values[some])(table.candidates) for _ in range(2))
+    assert (first == second).all()
+    unseen = np.setdiff1d(np.arange(len(values)), some)
+    off = np.sqrt(((first - values)[unseen] ** 2).mean(0))
+    assert off[0] < 0.01 < values[:, 0].std() / 2
+    assert off[1] < 0.005
+    assert errors_of(candidates, values[some]) == pytest.approx(off, rel=0.5)

@@ -163,3 +163,33 @@ def test_it_says_what_is_left_to_gain() -> None:
         engine.tell([Trial(ask, judged(ask.candidate), 0.0) for ask in asks])
     assert gains[0] is None
     assert gains[-1] < 0.01 < gains[1] * 10
+
+
+def test_initial_candidates_come_before_samples_with_both_corners() -> None:
+    first = tuple(DEEP.decode(genome) for genome in DEEP.sample(20, np.random.default_rng(5))[2:12])
+    asks = Surrogate(population=4, initial=6, first=first).start(DEEP, OBJECTIVES, 0).ask(len(set(first)) + 6)
+    candidates = [ask.candidate for ask in asks]
+    assert candidates[: len(set(first))] == list(dict.fromkeys(first))
+    assert {(1.0,) * 12, (0.125,) * 12} <= {candidate["lengths"] for candidate in candidates}
+
+
+def test_what_a_constraint_turned_down_is_not_proposed_again_and_again() -> None:
+    """Where accuracy is limited, the model learns from what fell short of it, and stays away from there."""
+    space, kept = Space(Lengths(levels=8, layers=4)), 0.9
+
+    def outcome(candidate: Candidate, tells: bool) -> Measured | Pruned:
+        measured = judged(candidate)
+        short = kept - measured.estimates["accuracy"].value
+        if short <= 0:
+            return measured
+        return Pruned("too low", 1, {"accuracy": short}, measured.estimates if tells else {})
+
+    wasted = []
+    for tells in (False, True):
+        engine, lost = Surrogate().start(space, OBJECTIVES, 0), 0
+        for _ in range(12):
+            trials = [Trial(ask, outcome(ask.candidate, tells), 0.0) for ask in engine.ask(4)]
+            lost += sum(isinstance(trial.outcome, Pruned) for trial in trials)
+            engine.tell(trials)
+        wasted.append(lost)
+    assert wasted[1] < 0.7 * wasted[0]

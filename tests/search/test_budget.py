@@ -21,6 +21,7 @@ from searchkit.runs.status import status_lines
 from searchkit.search.budget import HOUR_S, Account
 from searchkit.search.failures import grouped
 from searchkit.search.generational import search
+from searchkit.search.steady import search_steadily
 from tests.analytic import OBJECTIVES, SPACE, FormulaWorkbench
 from tests.search.test_generational import Memory, Stopping, account, comparable
 
@@ -287,3 +288,16 @@ def test_a_gain_that_makes_no_sense_is_refused() -> None:
     assert str(Budget(evaluations=5, gain=0.001)) == (
         "5 evaluations or no candidate is expected to add 0.1 % to the hypervolume"
     )
+
+
+def test_a_steady_search_that_ended_with_little_to_gain_stays_ended() -> None:
+    store = Memory()
+    counts = []
+    for _ in range(3):
+        engine = Surrogate(initial=4, steady=True).start(SPACE, OBJECTIVES, seed=0)
+        spent = Account(Budget(evaluations=SPACE.size, gain=0.01), OBJECTIVES, store.appended())
+        evaluator = Inline(FormulaWorkbench({}), OBJECTIVES)
+        search_steadily(engine, evaluator, store, spent, population=4, in_flight=1)
+        counts.append(spent.evaluations)
+        assert spent.ended == "no candidate is expected to add 1 % to the hypervolume"
+    assert 4 < counts[0] == counts[1] == counts[2] < SPACE.size
