@@ -1,14 +1,16 @@
 """Predictions of measured models on a split, kept so that a model which is loaded elsewhere can be compared with them.
 
 One parquet file: a row for each model and unit (example, or question of several windows), with the model's key, the
-unit's row in the table of the split, the outputs, and the number format; everything else stands in its metadata.
+unit's row in the table of the split, the outputs, and the number format; everything else stands in its metadata, the
+work of each model's layers too.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from searchkit._internal.checks import json_of
 from searchkit._internal.files import replace_whole
 from searchkit.errors import StoreError, StudyError, TrialError, unknown
+from searchkit.evaluate.layers import LayerCosts
 from searchkit.records import Scalar
 
 if TYPE_CHECKING:
@@ -40,11 +43,12 @@ class Predicted:
     outputs: of classes `logit_0`, `logit_1`, ... (float32); of a number `value` (float32); of answers `start` and
     `end`, the first character in the context and the one after the last, -1 for the empty answer, with its `score`,
     the sum of two logits. environment: device, number format, threads, versions and `isa`, the instruction set that
-    torch uses on the processor.
+    torch uses on the processor. layers: the work of each layer; None in files from before it was kept
     """
 
     outputs: Outputs
     environment: Mapping[str, Scalar]
+    layers: LayerCosts | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.outputs.values())))
@@ -60,7 +64,8 @@ class Predicted:
 def predicted(subject: SupernetSubject) -> Predicted | None:
     """Outputs of a subject on its split, from the passes that it has; None for a head of one's own on every token."""
     outputs = _outputs(subject)
-    return None if outputs is None else Predicted(outputs, {**subject.bench.environment, "isa": instruction_set()})
+    environment = {**subject.bench.environment, "isa": instruction_set()}
+    return None if outputs is None else Predicted(outputs, environment, LayerCosts.of(subject))
 
 
 def _outputs(subject: SupernetSubject) -> Outputs | None:
@@ -125,7 +130,9 @@ class Predictions:
         numbered = _environments(self.members.values())
         about = {"format": FORMAT, "study": self.study, "split": self.split, "head": self.head, "labels": self.labels}
         dtypes = list(dict.fromkeys(str(environment.get("dtype")) for environment in numbered))
-        text = json.dumps({**about, "dtype": dtypes, "environments": [dict(each) for each in numbered]})
+        layers = {key: member.layers.to_json() for key, member in self.members.items() if member.layers}
+        about |= {"dtype": dtypes, "environments": [dict(each) for each in numbered], "layers": layers}
+        text = json.dumps(about)
         buffer = io.BytesIO()
         pq.write_table(_table(self.members).replace_schema_metadata({_ABOUT: text}), buffer, compression="zstd")
         replace_whole(path, buffer.getvalue())
@@ -136,24 +143,15 @@ class Predictions:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
-            with path.open("rb") as file:
-                table = pq.read_table(pa.BufferReader(file.read()))
-            return cls._parsed(table)
-        except FileNotFoundError:
-            raise StudyError(f"{path}: no predictions are kept; the run's next start makes them") from None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, pa.ArrowException) as error:
-            raise StoreError(
-                f"{path}: not written by searchkit, or damaged: {error or type(error).__name__}"
-            ) from error
+        with _damage_told(path), path.open("rb") as file:
+            return cls._parsed(pq.read_table(pa.BufferReader(file.read())))
 
     @classmethod
     def _parsed(cls, table: pa.Table) -> Predictions:
-        about = json_of(json.loads((table.schema.metadata or {})[_ABOUT]), dict)
-        if about["format"] != FORMAT:
-            raise ValueError(f"its format is {about['format']!r}, this searchkit reads {FORMAT}")
+        about = _about(table.schema)
         environments = [json_of(environment, dict) for environment in json_of(about["environments"], list)]
         names = [name for name in table.column_names if name not in ("key", "example", "dtype", "environment")]
+        layers = _layers(about)
         columns = {name: table.column(name).to_numpy() for name in (*names, "example", "environment")}
         keys = np.array(table.column("key").to_pylist(), dtype=object)
         starts = np.flatnonzero(columns["example"] == 0)
@@ -162,11 +160,51 @@ class Predictions:
             rows = slice(int(start), int(stop))
             if set(keys[rows]) != {keys[start]} or (np.diff(columns["example"][rows]) != 1).any() or not names:
                 raise ValueError(f"the rows of {keys[start]} are not whole")
-            environment = environments[int(columns["environment"][start])]
-            members[str(keys[start])] = Predicted({name: columns[name][rows] for name in names}, environment)
+            environment, key = environments[int(columns["environment"][start])], str(keys[start])
+            members[key] = Predicted({name: columns[name][rows] for name in names}, environment, layers.get(key))
         study, split, head = (json_of(about[name], str) for name in ("study", "split", "head"))
         labels = tuple(json_of(label, str) for label in json_of(about["labels"], list))
         return cls(study, split, head, labels, members)
+
+
+def kept_layers(path: Path, study: str) -> Mapping[str, LayerCosts]:
+    """Work of each layer by the key of the model, from a file that `write` wrote for the study of this fingerprint.
+
+    Only the metadata is read. Empty without a file, or where it is another study's; StoreError where it is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return {}
+    with _damage_told(path):
+        about = _about(pq.read_schema(path))
+        return _layers(about) if about["study"] == study else {}
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Turn what reading raises into errors that name the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no predictions are kept; the run's next start makes them") from None
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: not written by searchkit, or damaged: {error or type(error).__name__}") from error
+
+
+def _about(schema: pa.Schema) -> dict[str, Any]:
+    """What the metadata of a file says of all members."""
+    about: dict[str, Any] = json_of(json.loads((schema.metadata or {})[_ABOUT]), dict)
+    if about["format"] != FORMAT:
+        raise ValueError(f"its format is {about['format']!r}, this searchkit reads {FORMAT}")
+    return about
+
+
+def _layers(about: Mapping[str, Any]) -> dict[str, LayerCosts]:
+    """Work of layers by key; none in files from before it was kept."""
+    return {key: LayerCosts.from_json(kept) for key, kept in json_of(about.get("layers", {}), dict).items()}
 
 
 def _environments(members: Iterable[Predicted]) -> list[Mapping[str, Scalar]]:

@@ -68,18 +68,23 @@ def macs(trace: Trace, shape: Shape) -> Tensor:
     layer of a model that reads first tokens, where q = m = 1. The head reads one token, or all: d^2 + d * labels for
     each (d * labels for a reader's linear head).
     """
+    head = shape.width * (shape.labels + (shape.width if shape.deep_head else 0))
+    read = trace.tokens.double() if shape.reads == "tokens" else 1.0
+    embedding = (shape.embedding or 0) * shape.width * trace.tokens
+    return layer_macs(trace, shape).sum(1) + head * read + embedding
+
+
+def layer_macs(trace: Trace, shape: Shape) -> Tensor:
+    """(B, N) float64 MACs of each example in each layer: those of `macs` without head and embeddings."""
     attention, queries, feed_forward = (
         column.double() for column in (trace.attention, trace.queries, trace.feed_forward)
     )
-    per_layer = (
+    return (
         2 * shape.width**2 * (attention + queries)
         + 2 * shape.width * attention * queries
         + (3 if shape.gated else 2) * shape.width * shape.feed_forward * feed_forward
         + trace.scoring
     )
-    head = shape.width * (shape.labels + (shape.width if shape.deep_head else 0))
-    read = trace.tokens.double() if shape.reads == "tokens" else 1.0
-    return per_layer.sum(1) + head * read + (shape.embedding or 0) * shape.width * trace.tokens
 
 
 def unreduced_macs(lengths: Tensor, shape: Shape) -> Tensor:

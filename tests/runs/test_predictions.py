@@ -18,7 +18,7 @@ from objectives import exact_match, macs
 from searchkit import Candidate, StoreError, StudyError
 from searchkit.evaluate.bench import SupernetBench
 from searchkit.evaluate.plan_runner import PlanRunner
-from searchkit.evaluate.predictions import Predicted, Predictions, instruction_set, predicted
+from searchkit.evaluate.predictions import Predicted, Predictions, instruction_set, kept_layers, predicted
 from searchkit.records import Measured
 from searchkit.reduction.loading import load_model
 from searchkit.runs.config import Conditions
@@ -56,6 +56,23 @@ def fresh_bench(session: Session) -> SupernetBench:
     data = task.encode(session.tables.report, load_tokenizer(folder))
     model = load_model(folder).frozen()
     return SupernetBench(PlanRunner(model, session.study.supernet.recipe), data, task.max_length, token_budget=4096)
+
+
+def test_the_kept_work_of_layers_adds_up_to_the_macs_that_were_measured(home: Path) -> None:
+    run = searchkit.open(home / "runs/small")
+    study = str(run.results.study["fingerprint"])
+    layers = kept_layers(run.path / "predictions.parquet", study)
+    assert set(layers) == {*run.front["key"], UNREDUCED.key}
+    for trial in run.results.on_report:
+        if trial.key in layers:
+            macs_per_example = trial.estimates["macs"].beside["macs_per_example"]
+            assert sum(layers[trial.key].macs) + layers[trial.key].other_macs == pytest.approx(macs_per_example)
+    unreduced, (cheapest, *_) = layers[UNREDUCED.key], run.front["key"]
+    session = Session(loaded(home), Conditions(runs=home / "runs", threads=1, dtype="fp32"))
+    assert unreduced.attention == pytest.approx([fresh_bench(session).data.lengths.mean()] * len(unreduced.macs))
+    assert sum(layers[cheapest].feed_forward) < sum(unreduced.feed_forward)
+    assert kept_layers(run.path / "predictions.parquet", "another") == {}
+    assert kept_layers(run.path / "nothing.parquet", study) == {}
 
 
 def test_kept_predictions_are_the_logits_of_the_front_and_the_unreduced_model(home: Path) -> None:
