@@ -60,7 +60,10 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("matplotlib", {"searchkit/report/plots.py"}),
         (
             "typer",
-            {f"searchkit/cli/{name}.py" for name in ("app", "options", "inspect", "cluster", "ship", "terminal")},
+            {
+                f"searchkit/cli/{name}.py"
+                for name in ("app", "options", "inspect", "cluster", "init", "ship", "terminal")
+            },
         ),
     ],
 )

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from searchkit import __version__
 from searchkit.cli import cluster, inspect
+from searchkit.cli.init import init_command
 from searchkit.cli.notices import notices
 from searchkit.cli.options import (
     STORAGES,
@@ -194,6 +195,7 @@ def restore_command(
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
+    "init": (init_command, "searchkit init my_study.py --model my-model --data reviews"),
     "run": (run, "searchkit run studies/quickstart.py -p evaluations=100"),
     "train": (train_command, "searchkit train studies/quickstart.py"),
     "status": (inspect.status, "searchkit status runs/quickstart"),

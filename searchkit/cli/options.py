@@ -118,13 +118,21 @@ WarmStart = Annotated[
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:
+    for item in given or []:
+        if not item.partition("=")[0].isidentifier():
+            raise StudyError(f"-p {item!r}: expected NAME=VALUE")
+    return pairs(given, "-p")
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """Parse items such as `NAME=VALUE`, each name once."""
     parsed: dict[str, str] = {}
     for item in given or []:
         name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise StudyError(f"-p {item!r}: expected NAME=VALUE")
+        if not equals or not name:
+            raise StudyError(f"{option} {item!r}: expected NAME=VALUE")
         if name in parsed:
-            raise StudyError(f"-p {item!r}: {name} is given twice, before as {parsed[name]!r}")
+            raise StudyError(f"{option} {item!r}: {name} is given twice, before as {parsed[name]!r}")
         parsed[name] = value
     return parsed
 
