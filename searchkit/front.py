@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from searchkit._internal.html import table, titled
+from searchkit._internal.progress import counted
 from searchkit.errors import unknown
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Pruned, Trial
@@ -171,6 +173,15 @@ class Front:
     def __iter__(self) -> Iterator[Trial]:
         return iter(self.members)
 
+    def _repr_html_(self) -> str:
+        """Table for notebooks: a member each row, with its values and standard errors."""
+        headings = ["key", "candidate", *(f"{objective.name} ({objective.unit})" for objective in self.objectives)]
+        rows = [
+            [member.key, member.ask.candidate.text, *(_shown(member.estimates[axis.name]) for axis in self.objectives)]
+            for member in self.members
+        ]
+        return titled(f"front of {counted(len(self), 'candidate')}", table(headings, rows, texts=2))
+
     @cached_property
     def losses(self) -> Array:
         """(K, M) losses of the members."""
@@ -202,6 +213,11 @@ class Front:
         if name not in names:
             raise ValueError(unknown("objective", name, names))
         return names.index(name)
+
+
+def _shown(estimate: Estimate) -> str:
+    error = f" ± {estimate.standard_error:.2g}" if estimate.standard_error else ""
+    return f"{estimate.value:.4g}{error}"
 
 
 def _estimates(trial: Trial) -> Mapping[str, Estimate]:

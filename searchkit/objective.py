@@ -270,6 +270,15 @@ class Constraint:
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
             raise StudyError(f"the constraint on {name!r} allows nothing, got {self.at_least=} > {self.at_most=}")
 
+    def __str__(self) -> str:
+        """Text such as `macs at most 0.5`."""
+        if self.within is not None:
+            return f"{self.objective.name} within {self.within:g} of the unreduced model's"
+        limits = {"at least": self.at_least, "at most": self.at_most}
+        return f"{self.objective.name} " + " and ".join(
+            f"{word} {limit:g}" for word, limit in limits.items() if limit is not None
+        )
+
     def against(self, unreduced: float) -> Constraint:
         """Resolve the limit to a number, `unreduced` being the value of the model with nothing dropped."""
         if self.within is None:

@@ -61,6 +61,12 @@ class Candidate:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
+    @property
+    def text(self) -> str:
+        """Text such as `lengths 1.0 0.5`."""
+        values = ((name, value if isinstance(value, tuple) else (value,)) for name, value in self.items)
+        return ", ".join(f"{name} {' '.join(map(str, own))}" for name, own in values)
+
     def to_json(self) -> dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.items}
 

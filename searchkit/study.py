@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from searchkit._internal.checks import check_fields
 from searchkit._internal.code import code_identity, with_code
+from searchkit._internal.html import definitions, titled
 from searchkit.errors import StudyError
 from searchkit.evaluate.racing import RaceState, Racing
 from searchkit.objective import Constraint, Objective
@@ -158,6 +159,10 @@ class Study:
         """Race that stops new candidates early; None where it is off, or engine or objectives do not allow it."""
         return None if self.engine.steady else RaceState.of(self.racing, self.objectives)
 
+    def _repr_html_(self) -> str:
+        """Table for notebooks: the parts of the study."""
+        return _html(self)
+
     def describe(self) -> dict[str, Any]:
         """Describe the search as JSON, the user's own code included; without what may change: budget,
         max_failures, front_objectives, and published and rivals, which change nothing of the search."""
@@ -186,6 +191,23 @@ class Study:
         """Objective -> identity of its code."""
         every = (*self.objectives, *self.front_objectives)
         return {objective.name: code_identity(objective) for objective in every}
+
+
+def _html(study: Study) -> str:
+    objectives = ", ".join(f"{axis.name} ({axis.better})" for axis in study.objectives)
+    parts: dict[str, object] = {
+        "task": study.task,
+        "model": study.supernet.model,
+        "recipe": study.supernet.recipe,
+        "space": ", ".join(map(repr, study.space.dimensions)),
+        "objectives": objectives,
+        "on the front": ", ".join(axis.name for axis in study.front_objectives) or "the same",
+        "constraints": ", ".join(map(str, study.constraints)) or "none",
+        "engine": study.engine,
+        "budget": study.budget,
+        "seed": study.seed,
+    }
+    return titled(f"study {study.name}", definitions(parts))
 
 
 def _check_published(published: PublishedSearch | None, recipe: Recipe, objectives: Sequence[Objective]) -> None:

@@ -38,6 +38,12 @@ class Results:
     duplicates: Mapping[str, int] = field(default_factory=dict)  # "search/report" -> texts in both; {} if not counted
     began_with: str = ""  # first candidates that came from an earlier run, as a clause; "" for none
 
+    def _repr_html_(self) -> str:
+        """Table for notebooks: front and baselines on the report split."""
+        from searchkit.report.cells import results_html
+
+        return results_html(self)
+
     @cached_property
     def evaluations(self) -> tuple[Trial, ...]:
         """Trials without those that a constraint turned down before the model ran."""

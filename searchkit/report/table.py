@@ -258,13 +258,20 @@ def _series(name: str, values: Sequence[Any]) -> pd.Series[Any]:
     """Make a column of one type: floats where one is a float; of other mixtures every value is JSON text."""
     import pandas as pd
 
-    kinds = {_kind(value) for value in values if value is not None} or {"str" if name in _TEXTS else "float64"}
+    kinds = {_kind(value) for value in values if value is not None} or {_kind_of_gaps(name)}
     if kinds == {"Int64", "float64"}:
         kinds = {"float64"}
     if len(kinds) > 1:
         return pd.Series([None if value is None else json.dumps(value) for value in values], dtype="str")
     kind = kinds.pop()
     return pd.Series([_utf8(value) for value in values] if kind == "str" else list(values), dtype=kind)
+
+
+def _kind_of_gaps(name: str) -> str:
+    """Type of a column without a value."""
+    if name in _TEXTS:
+        return "str"
+    return "Int64" if name.endswith("_n") or name == "pruned_after_examples" else "float64"
 
 
 def _utf8(text: Any) -> Any:

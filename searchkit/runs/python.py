@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from searchkit._internal.progress import Progress, silent
+from searchkit._internal.progress import Progress
 from searchkit.errors import StudyError
 from searchkit.report.results import Results
 from searchkit.runs.config import Conditions
+from searchkit.runs.notebook import live_progress
 from searchkit.runs.phases import execute
 from searchkit.runs.run import Run
 from searchkit.runs.study_file import Loaded
@@ -26,7 +27,7 @@ def run(
     cache_mib: int = 2048,
     storage: str | None = None,
     warm_start: str | Path | None = None,
-    progress: Progress = silent,
+    progress: Progress | None = None,
 ) -> Results:
     """Train, search and report, as `searchkit run` does, and return the results; the folder is `<runs>/<study.name>`.
 
@@ -38,7 +39,8 @@ def run(
     Ray actors on this machine, 0 for this process; threads: of training and of each worker, 0 for torch's own choice;
     cache_mib: that each worker may keep of prefixes which candidates share; storage: a journal file or a database URL,
     None for a journal in the folder; warm_start: an earlier run, by its folder or its name in `runs`, whose front the
-    search begins with, mapped to its own space; progress: a function of (phase, done, total, note)
+    search begins with, mapped to its own space; progress: a function of (phase, done,
+    total, note); None shows bars below the running cell of a notebook, and nothing elsewhere
 
     StudyError, DataError or StoreError, in one line, for whatever the caller can mend.
 
@@ -64,7 +66,10 @@ def run(
         storage=storage,
         warm_start=None if warm_start is None else str(warm_start),
     )
-    return execute(Loaded(study), conditions, progress)
+    if progress is not None:
+        return execute(Loaded(study), conditions, progress)
+    with live_progress() as shown:
+        return execute(Loaded(study), conditions, shown)
 
 
 def open(folder: str | Path) -> Run:

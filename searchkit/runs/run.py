@@ -6,15 +6,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from searchkit._internal.html import line, titled
 from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.predictions import Predictions
+from searchkit.front import Front
 from searchkit.records import Candidate
 from searchkit.report.pick import Picked
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
 from searchkit.runs.pick import picked
 from searchkit.runs.results import write
-from searchkit.runs.status import Status, read_trials
+from searchkit.runs.status import Status, StoredTrials, read_trials
 from searchkit.runs.stored import stored_results
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Table for notebooks: results of a finished run, else its status and the front on the search split."""
+        return _html(self, read_trials(self._folder))
+
     @property
     def status(self) -> Status:
         """Status of the run now, also while it is running."""
@@ -60,21 +66,27 @@ class Run:
         """Table of the front, one row per member, cheapest first: the columns of `front.csv`."""
         from searchkit.report.table import front_frame
 
-        return front_frame(self.results)
+        return self._identified(front_frame(self.results))
 
     @cached_property
     def baselines(self) -> pd.DataFrame:
         """Table of the baselines on the report split, one row each: the columns of `baselines.csv`."""
         from searchkit.report.table import baselines_frame
 
-        return baselines_frame(self.results)
+        return self._identified(baselines_frame(self.results))
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """Table of the trials on the search split, one row each, by ask number: the columns of `trials.parquet`."""
         from searchkit.report.table import trials_frame
 
-        return trials_frame(self.results)
+        return self._identified(trials_frame(self.results))
+
+    def _identified(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Frame whose `attrs` name its study and the fingerprint of it."""
+        study = self.results.study
+        frame.attrs = {"study": study["name"], "fingerprint": study["fingerprint"], "run": str(self.path)}
+        return frame
 
     @property
     def figures(self) -> dict[str, Path]:
@@ -155,3 +167,11 @@ class Run:
             int8=int8,
             threads=threads,
         )
+
+
+def _html(run: Run, stored: StoredTrials) -> str:
+    try:
+        return titled(str(run.path), run.results._repr_html_())
+    except StudyError as error:
+        front = Front.of(stored.search, stored.objectives)
+        return titled(str(run.path), line(Status.of(stored)), front._repr_html_(), line(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,41 @@ def test_an_opened_run_has_the_tables_that_the_folder_has(runs: Path) -> None:
     assert opened.trials["number"].tolist() == list(range(len(opened.results.trials)))
     assert {"pareto", "hypervolume"} <= opened.figures.keys()
     assert str(opened.status).startswith(f"here: {len(opened.trials)} of {len(opened.trials)} evaluations, 0 failed, ")
+
+
+def test_every_column_is_documented_and_of_the_type_that_the_page_says(runs: Path) -> None:
+    """docs/results.md: a table for each frame; `_low` alone belongs to the name before it."""
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    opened = searchkit.open(runs / "here")
+    for name in ("front", "trials", "baselines"):
+        section = page.split(f"## `{name}`")[1].split("\n## ")[0]
+        documented: dict[str, str] = {}
+        for names, types in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", section, re.MULTILINE):
+            stem = ""
+            for column in re.findall(r"`([^`]+)`", names):
+                column = stem + column if column.startswith("_") else column
+                stem = column if not column.endswith(("_low", "_high", "_se", "_n")) else stem
+                pattern = column.replace("OBJECTIVE", "(accuracy|macs)").replace("FIGURE", r"\w+")
+                documented[pattern.replace("DIMENSION_N", r"(lengths_\d|share|baseline)")] = types
+        for column, dtype in getattr(opened, name).dtypes.items():
+            fitting = [types for pattern, types in documented.items() if re.fullmatch(pattern, str(column))]
+            assert fitting, f"{name}: {column}"
+            assert str(dtype) in fitting[0], f"{name}: {column} is {dtype}"
+    assert opened.front.attrs["study"] == "here"
+
+
+def test_a_run_is_a_table_in_a_notebook_before_and_after_its_end(runs: Path, tmp_path: Path) -> None:
+    opened = searchkit.open(runs / "here")
+    assert opened.results._repr_html_() in opened._repr_html_()
+    study = replace(STUDY, name="begun")
+    (tmp_path / "begun").mkdir()
+    record = json.loads((runs / "here" / "study.json").read_text())
+    record["description"]["name"] = study.name
+    (tmp_path / "begun" / "study.json").write_text(json.dumps(record))
+    html = searchkit.open(tmp_path / "begun")._repr_html_()
+    assert "begun: 0 of " in html
+    assert "the run is not finished" in html
+    assert "study here" in STUDY._repr_html_()
 
 
 def test_a_candidate_is_found_by_its_key(runs: Path) -> None:
