@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from searchkit._internal.html import line, table, titled
-from searchkit.records import Trial
+from searchkit.records import Candidate, Trial
+from searchkit.report.columns import NAMING
 from searchkit.report.gained import gained
 from searchkit.report.paired import difference
 from searchkit.report.results import Results
@@ -18,7 +19,8 @@ def results_html(results: Results) -> str:
 
     def row(family: str, trial: Trial, measured: Trial | None) -> list[str]:
         differences = [with_interval(difference(results, trial, objective)) for objective in against]
-        return [family, trial.key, trial.ask.candidate.text, *values(results, measured), *differences]
+        own = Candidate(tuple(item for item in trial.ask.candidate.items if item[0] not in NAMING))
+        return [family, trial.key, own.text, *values(results, measured), *differences]
 
     rows = [row("front", member, results.report.get(member.key)) for member in results.front]
     rows += [row(family, trial, trial) for family, trials in results.baselines.items() for trial in trials]

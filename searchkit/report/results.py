@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from searchkit._internal.html import titled
+from searchkit._internal.progress import counted
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Trial
@@ -39,10 +41,9 @@ class Results:
     began_with: str = ""  # first candidates that came from an earlier run, as a clause; "" for none
 
     def _repr_html_(self) -> str:
-        """Table for notebooks: front and baselines on the report split."""
-        from searchkit.report.cells import results_html
-
-        return results_html(self)
+        """Table for notebooks: the front on the search split; an opened run has the report split too."""
+        counts = f"{self.study.get('name', 'search')}: {counted(len(self.evaluations), 'evaluation')}, search split"
+        return titled(counts, self.front._repr_html_())
 
     @cached_property
     def evaluations(self) -> tuple[Trial, ...]:

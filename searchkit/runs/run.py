@@ -11,6 +11,7 @@ from searchkit.errors import StudyError, unknown
 from searchkit.evaluate.predictions import Predictions
 from searchkit.front import Front
 from searchkit.records import Candidate
+from searchkit.report.cells import results_html
 from searchkit.report.pick import Picked
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
@@ -171,7 +172,7 @@ class Run:
 
 def _html(run: Run, stored: StoredTrials) -> str:
     try:
-        return titled(str(run.path), run.results._repr_html_())
+        return titled(str(run.path), results_html(run.results))
     except StudyError as error:
         front = Front.of(stored.search, stored.objectives)
         return titled(str(run.path), line(Status.of(stored)), front._repr_html_(), line(error))

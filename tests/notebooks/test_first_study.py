@@ -31,6 +31,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert any("<strong>study notebook</strong>" in text for text in html)
     assert any("<progress" in text and "search" in text and "8 of 8" in text for text in html)
+    assert any("8 evaluations, search split" in text for text in html)
     assert any("8 evaluations, values of the report split" in text for text in html)
     assert any("accuracy_report_low" in text for text in html)
     assert (tmp_path / "runs" / "notebook" / "front.csv").is_file()

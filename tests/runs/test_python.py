@@ -29,6 +29,7 @@ from searchkit import (
     StudyError,
     Supernet,
 )
+from searchkit.report.cells import results_html
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.phases import execute
@@ -129,7 +130,7 @@ def test_every_column_is_documented_and_of_the_type_that_the_page_says(runs: Pat
 
 def test_a_run_is_a_table_in_a_notebook_before_and_after_its_end(runs: Path, tmp_path: Path) -> None:
     opened = searchkit.open(runs / "here")
-    assert opened.results._repr_html_() in opened._repr_html_()
+    assert results_html(opened.results) in opened._repr_html_()
     study = replace(STUDY, name="begun")
     (tmp_path / "begun").mkdir()
     record = json.loads((runs / "here" / "study.json").read_text())
