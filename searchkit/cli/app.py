@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import getdoc
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -46,6 +46,10 @@ from searchkit.cli.terminal import keeping, say, show, stop, warn
 from searchkit.errors import SearchkitError, StudyError, one_line
 from searchkit.runs.folder import Folder
 from searchkit.storage.address import ENVIRONMENT, StorageAddress
+
+if TYPE_CHECKING:
+    from searchkit.runs.config import Conditions
+    from searchkit.runs.study_file import Loaded
 
 USAGE: Any = typer.BadParameter.__base__  # a mistake in options; typer has no public name for it
 
@@ -103,6 +107,9 @@ def run(
     cache_mib: CacheMib = 2048,
     storage: Storage = None,
     warm_start: WarmStart = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would do and how long it takes, and do nothing.")
+    ] = False,
 ) -> None:
     """Train, search, re-measure the front on the report split, and write tables and plots.
 
@@ -130,11 +137,27 @@ def run(
         storage=storage,
         warm_start=warm_start,
     )
+    if dry_run:
+        show_forecast(loaded, conditions, runs)
+        return
     with local_runs(runs, loaded, warm_start) as local:
         folder = Folder(local / loaded.study.name)
         with keeping(folder, f"{runs}/{loaded.study.name}"), bars() as progress, notices():
             results = execute(loaded, replace(conditions, runs=local), progress, Interrupt(warn))
         show(results, f"{runs}/{loaded.study.name}")
+
+
+def show_forecast(loaded: Loaded, conditions: Conditions, runs: str) -> None:
+    """Show what a run would do; its steps meanwhile, since data and model are read."""
+    from searchkit.runs.forecast import forecast
+    from searchkit.runs.session import Session
+
+    if "://" in runs:
+        raise StudyError(f"--dry-run: --runs {runs}: it looks at a local folder; leave --runs out, or name one")
+    with bars(transient=True), notices():
+        lines = list(forecast(Session(loaded, replace(conditions, runs=Path(runs)))))
+    for line in lines:
+        say(line)
 
 
 def copy_command(

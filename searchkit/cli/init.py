@@ -64,6 +64,8 @@ def init_command(
     say(f"{file}: a study of {draft.columns.kind.replace('_', ' ')}, named {draft.name}")
     for line in draft.seen:
         say(f"  {line}")
+    say(f"what it would do and how long that takes: searchkit run {file} --dry-run")
+    say(f"a first try on some of the rows: searchkit run {file} -p limit=200 -p evaluations=16")
     say(f"next: searchkit run {file}")
 
 

@@ -292,7 +292,7 @@ def study(
     limit: int | None = None,  # rows of each split; `-p limit=200 -p evaluations=16` is a first try
 ) -> Study:
     return Study(
-        name={name},
+        name={name} + (f"-{{limit}}" if limit else ""),
 {seen}
         task={task_class}({task}),
         # {head}; one layer may drop up to {bound} of its words in training

@@ -31,17 +31,7 @@ def opened(session: Session) -> Iterator[None]:
 
     Raises StudyError, DataError or StoreError before anything is written, where the run cannot begin.
     """
-    if session.conditions.workers:
-        _check_workers(session)
-    session.runtime.check(session.conditions, report_objectives(session.study))
-    with suppress(NothingStoredError):
-        Store.held(session.storage)  # a typo in its address, too
-    record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
-    _check_storage(session)
-    check_numerics(session)
-    _check_labels(session)
-    check_rivals(session)
-    mended = _failed_by_other_code(session)
+    record, mended = checked(session)
     start = chosen(session, mended=mended)
 
     def prepare() -> None:
@@ -56,6 +46,24 @@ def opened(session: Session) -> Iterator[None]:
         except Exception:
             log.exception("the run stopped")
             raise
+
+
+def checked(session: Session) -> tuple[dict[str, Any], bool]:
+    """Check all that can be refused before a run begins; writes nothing.
+
+    Returns the content of study.json, and whether only the user's code changed since a run that measured nothing.
+    """
+    if session.conditions.workers:
+        _check_workers(session)
+    session.runtime.check(session.conditions, report_objectives(session.study))
+    with suppress(NothingStoredError):
+        Store.held(session.storage)  # a typo in its address, too
+    record = record_of(session)  # reads model and data: what is wrong with them is said before anything is made
+    _check_storage(session)
+    check_numerics(session)
+    _check_labels(session)
+    check_rivals(session)
+    return record, _failed_by_other_code(session)
 
 
 def record_of(session: Session) -> dict[str, Any]:

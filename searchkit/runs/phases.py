@@ -10,7 +10,9 @@ from searchkit._internal.progress import Progress, silent, step, steps_shown
 from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
 from searchkit.runs.config import HERE, Conditions
+from searchkit.runs.forecast import known_supernet
 from searchkit.runs.opening import opened
+from searchkit.runs.paces import expected_s, in_words, keep, paced, training_work
 from searchkit.runs.report_phase import report
 from searchkit.runs.results import DUPLICATES, counts, write
 from searchkit.runs.search_phase import search
@@ -41,8 +43,10 @@ def _executed(session: Session, interrupt: Interrupt | None) -> Results:
     with opened(session):
         trained(session)  # before the splits are compared and the search's seconds begin
         count_duplicates(session)
-        search(session, interrupt)
-        results = report(session)
+        with paced(session, "search"):
+            search(session, interrupt)
+        with paced(session, "report"):
+            results = report(session)
         for note in [*unmeasured(results), *timing_notes(results)]:
             log.warning("%s", note)
         step("writing tables and figures")
@@ -59,7 +63,12 @@ def train_only(loaded: Loaded, conditions: Conditions, progress: Progress = sile
 
 def trained(session: Session) -> Trained:
     """The supernet, trained now or from the cache; the run keeps how long its training took."""
+    is_new = known_supernet(session) is None
+    if is_new and (seconds := expected_s(session, "train", training_work(session))):
+        step(f"the training takes {in_words(seconds)}")
     supernet = session.supernet
+    if is_new:
+        keep(session, "train", supernet.train_s, training_work(session))
     replace_whole(session.folder.seconds("train"), str(supernet.train_s).encode())
     return supernet
 

@@ -18,6 +18,7 @@ from searchkit.runs.benches import evaluator
 from searchkit.runs.cache import SupernetCache
 from searchkit.runs.folder import stored_rivals
 from searchkit.runs.kept import KeptPredictions
+from searchkit.runs.paces import expected_s, in_words, measuring_work
 from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
 from searchkit.runs.results import gathered
@@ -92,7 +93,8 @@ def _measured(
         return done
     watch = Stopwatch(session.folder.seconds("report"))
     tell = watch.watching(session.progress)
-    tell("report", 0, len(missing))
+    expected = expected_s(session, "report", measuring_work(session, "report", len(missing)))
+    tell("report", 0, len(missing), in_words(expected) if expected else "")
     kept, count = OneSetting(store, report_objectives(session.study)), 0
     for objectives, group in _by_lacking(session, missing, known):
         asks = [Ask(next(numbers), candidate) for candidate in group]

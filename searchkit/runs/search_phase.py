@@ -12,6 +12,7 @@ from searchkit._internal.progress import Stopwatch
 from searchkit.errors import StudyError
 from searchkit.records import Pruned, Trial
 from searchkit.runs.benches import evaluator
+from searchkit.runs.paces import expected_s, in_words, measuring_work
 from searchkit.runs.session import Session
 from searchkit.runs.stores import SUPERNET
 from searchkit.runs.warm_start import begun_with
@@ -48,6 +49,9 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
     )
     counts = Counter(map(_kind, kept.appended()))
 
+    left = measuring_work(session, "search", max(0, wanted - account.evaluations))
+    expected = expected_s(session, "search", left) if account.ended is None else None
+
     def note() -> str:
         return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind] or kind == "measured")
 
@@ -57,7 +61,7 @@ def search(session: Session, interrupt: Interrupt | None = None) -> dict[str, Tr
 
     done = {trial.key: trial for trial in kept.trials()}
     if account.ended is None:
-        tell("search", account.evaluations, wanted, note())
+        tell("search", account.evaluations, wanted, f"{note()}; {in_words(expected)}" if expected else note())
         if store.note(ENDED) is not None:
             store.set_note(ENDED, None)  # a smaller budget did
         done = _loop(session, interrupt, kept, account, on_trial)

@@ -90,12 +90,11 @@ def train(
     run began with; it goes on with that one. Another process that trains the same supernet is waited for. StoreError
     where nothing can be written.
     """
-    from searchkit.reduction.device import DTYPES, dtype_of, name_of
+    from searchkit.reduction.device import DTYPES
     from searchkit.training.stage import TrainingContext
 
     base = fingerprint(supernet, task, seed)
-    dtype = {base: "auto", **{f"{base}-{own}": own for own in FORMATS}}.get(began_with, dtype)
-    wanted = name_of(dtype_of(dtype, device))
+    dtype, wanted = _formats(base, device, dtype, began_with)
     if kept := _kept(cache, base, dtype, wanted, device, progress):
         return kept
     if wanted not in FORMATS:
@@ -122,6 +121,29 @@ def train(
             os.replace(partial / "model", cache / name)
         shutil.rmtree(partial, ignore_errors=True)
     return _read(cache / name)
+
+
+def cached(
+    supernet: Supernet,
+    task: Task,
+    seed: int,
+    cache: Path,
+    device: torch.device,
+    dtype: str = "auto",
+    began_with: str = "",
+) -> Trained | None:
+    """Trained supernet that `train` would take from the cache; None where it would train."""
+    base = fingerprint(supernet, task, seed)
+    folders = _candidates(cache, base, *_formats(base, device, dtype, began_with))
+    return next((_read(folder) for folder in folders if (folder / RECORD).is_file()), None)
+
+
+def _formats(base: str, device: torch.device, dtype: str, began_with: str) -> tuple[str, str]:
+    """Number format that is asked for, or that the run began with, and the one that is trained in."""
+    from searchkit.reduction.device import dtype_of, name_of
+
+    dtype = {base: "auto", **{f"{base}-{own}": own for own in FORMATS}}.get(began_with, dtype)
+    return dtype, name_of(dtype_of(dtype, device))
 
 
 def _kept(cache: Path, base: str, dtype: str, wanted: str, device: torch.device, progress: Progress) -> Trained | None:

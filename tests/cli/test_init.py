@@ -81,7 +81,7 @@ def test_the_study_of_a_fine_tuned_model_runs(
     if ending == "csv":
         code, _, err = said.code("run", "made.py", "-p", "epochs=1", "-p", "evaluations=8", "-p", "limit=40")
         assert code == 0, err
-        assert (tmp_path / "runs" / "reviews" / "front.csv").is_file()
+        assert (tmp_path / "runs" / "reviews-40" / "front.csv").is_file()
 
 
 @pytest.mark.parametrize("frame", ["pairs", "numbers", "questions"])
