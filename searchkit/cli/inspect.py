@@ -12,8 +12,8 @@ from searchkit.cli.notices import notices
 from searchkit.cli.options import Best, Confident, Device, Dtype, MeasuredSetting, RunFolder, Threads, Where
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, show, show_picked, show_remeasured, show_status
-from searchkit.errors import StoreError
-from searchkit.runs.folder import Folder
+from searchkit.errors import StoreError, StudyError
+from searchkit.runs.folder import PAGE, Folder
 
 LAST_LINES: Final = 10  # lines of a job's log in its status
 
@@ -44,16 +44,34 @@ def status(
             say(f"the run is in {sent.runs}/{sent.study}; searchkit fetch {run} copies it here")
 
 
-def report(run: RunFolder) -> None:
-    """Write tables and plots of a finished run again, from its storage; nothing is measured anew."""
+def report(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run's folder; several for one page of all.")],
+    html: Annotated[bool, typer.Option("--html", help="Write the page report.html alone.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --html: where the page goes. Default: RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write tables, plots and the page report.html of a finished run again, from its storage; nothing is measured anew.
+
+    The page is one file that any browser opens, without a network. With --html --to FILE it compares several runs.
+    """
+    if not html and (to or len(run) > 1):
+        raise StudyError("searchkit report: --to, and several runs, are for the page: add --html")
+    if len(run) > 1 and to is None:
+        raise StudyError("searchkit report --html: a page of several runs needs --to FILE")
     with loading():
-        from searchkit.runs.results import write
+        from searchkit.runs.page import write_page, write_report
         from searchkit.runs.stored import stored_results
 
-    folder = Folder(run)
-    results = stored_results(folder)
-    write(results, folder)
-    show(results, folder.path)
+    folders = [Folder(path) for path in run]
+    shown = [(folder, stored_results(folder)) for folder in folders]
+    if html:
+        page = to or run[0] / PAGE
+        write_page(shown, page)
+        say(f"the page is in {page}")
+    else:
+        write_report(shown[0][1], folders[0])
+        show(shown[0][1], run[0])
 
 
 def pick_command(

@@ -49,7 +49,7 @@ def show(results: Results, folder: Path | str) -> None:
     from searchkit.report.gained import gained
 
     show_text(console_text(results, out.width, ascii_only=ascii_only()))
-    say(f"front.csv, summary.json, trials.parquet and plots are in {folder}")
+    say(f"report.html, front.csv, summary.json, trials.parquet and plots are in {folder}")
     faster = [each.member.key for each in gained(results) if each.is_faster and each.member]
     if faster:
         command = f"searchkit ship {shlex.quote(str(folder))} --key {faster[0]} --to DIR"

@@ -29,6 +29,7 @@ RECORD: Final[dict[str, type | UnionType]] = {  # fields of study.json
     "storage": str | None,
     "evaluations": int | None,
 }
+PAGE: Final = "report.html"
 IDENTIFIED: Final = "code_identified"  # true: the description holds the identity of the user's code
 
 

@@ -13,8 +13,9 @@ from searchkit.runs.config import HERE, Conditions
 from searchkit.runs.forecast import known_supernet
 from searchkit.runs.opening import opened
 from searchkit.runs.paces import expected_s, in_words, keep, paced, training_work
+from searchkit.runs.page import write_report
 from searchkit.runs.report_phase import report
-from searchkit.runs.results import DUPLICATES, counts, write
+from searchkit.runs.results import DUPLICATES, counts
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import Loaded
@@ -50,7 +51,7 @@ def _executed(session: Session, interrupt: Interrupt | None) -> Results:
         for note in [*unmeasured(results), *timing_notes(results)]:
             log.warning("%s", note)
         step("writing tables and figures")
-        write(results, session.folder)
+        write_report(results, session.folder)
     return results
 
 

@@ -15,8 +15,8 @@ from searchkit.report.cells import results_html
 from searchkit.report.pick import Picked
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
+from searchkit.runs.page import write_report
 from searchkit.runs.pick import picked
-from searchkit.runs.results import write
 from searchkit.runs.status import Status, StoredTrials, read_trials
 from searchkit.runs.stored import stored_results
 
@@ -117,8 +117,10 @@ class Run:
         return known[key]
 
     def report(self) -> Path:
-        """Write tables, figures and text of a finished run again, without measuring; return the path of `report.md`."""
-        write(self.results, self._folder)
+        """Write tables, figures, text and page of a finished run again, without measuring; return the path of
+        `report.md`, beside which lies `report.html`.
+        """
+        write_report(self.results, self._folder)
         return self.path / "report.md"
 
     def pick(

@@ -1,0 +1,62 @@
+"""Page of one or several runs, `report.html`: gathered from their folders, and written; last of a run's files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from searchkit._internal.files import replace_whole
+from searchkit.errors import SearchkitError
+from searchkit.report.results import Results
+from searchkit.runs.folder import PAGE, Folder
+from searchkit.runs.pick import in_setting
+from searchkit.runs.results import write
+
+if TYPE_CHECKING:
+    from searchkit.evaluate.layers import LayerCosts
+    from searchkit.report.page import Shown
+
+log = logging.getLogger(__name__)
+
+
+def write_report(results: Results, folder: Folder) -> None:
+    """Write everything that a finished run leaves: tables, summary, text, figures, page."""
+    write(results, folder)
+    write_page([(folder, results)], folder.path / PAGE)
+
+
+def write_page(runs: Sequence[tuple[Folder, Results]], to: Path) -> None:
+    """Write one page of the runs; StoreError if unwritable."""
+    from searchkit.report.page import page
+
+    replace_whole(to, page([shown(folder, results) for folder, results in runs]).encode())
+
+
+def shown(folder: Folder, results: Results) -> Shown:
+    """What a page shows of a run. What cannot be read beside its results is left out, with a warning."""
+    from searchkit.report.page import Shown
+
+    return Shown(results, str(folder.path), _settings(folder, results), _layers(folder, results))
+
+
+def _settings(folder: Folder, results: Results) -> Mapping[str, Results]:
+    """Results of the front in every setting that `searchkit measure` kept, by fingerprint."""
+    found = {}
+    for name in sorted(file.stem for file in (folder.path / "measured").glob("*.json")):
+        try:
+            found[name] = in_setting(folder, results, name)
+        except SearchkitError as error:
+            log.warning("%s: not on the page: %s", name, error)
+    return found
+
+
+def _layers(folder: Folder, results: Results) -> Mapping[str, LayerCosts]:
+    from searchkit.evaluate.predictions import kept_layers
+
+    try:
+        return kept_layers(folder.predictions, str(results.study.get("fingerprint")))
+    except SearchkitError as error:
+        log.warning("the work of layers is not on the page: %s", error)
+        return {}
