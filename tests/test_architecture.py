@@ -57,12 +57,12 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("moocore", {"searchkit/front.py"}),
         ("ray", {f"searchkit/{name}.py" for name in ("evaluate/ray_cluster", "cluster/server", "cluster/jobs")}),
         ("fsspec", {"searchkit/storage/remote.py"}),
-        ("matplotlib", {"searchkit/report/plots.py"}),
+        ("matplotlib", {f"searchkit/report/figures/{name}.py" for name in ("saved", "style", "text")}),
         (
             "typer",
             {
                 f"searchkit/cli/{name}.py"
-                for name in ("app", "options", "inspect", "cluster", "init", "ship", "terminal")
+                for name in ("app", "options", "inspect", "cluster", "figures", "init", "ship", "terminal")
             },
         ),
     ],

@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from searchkit import __version__
-from searchkit.cli import cluster, inspect
+from searchkit.cli import cluster, figures, inspect
 from searchkit.cli.init import init_command
 from searchkit.cli.notices import notices
 from searchkit.cli.options import (
@@ -226,6 +226,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
     "pick": (inspect.pick_command, 'searchkit pick runs/quickstart --where "accuracy >= unreduced - 0.01"'),
     "ship": (ship_command, 'searchkit ship runs/quickstart --to fast --where "accuracy >= unreduced - 0.01"'),
     "measure": (inspect.measure_command, "searchkit measure runs/quickstart --batch-size 1 --batch-size 16"),
+    "words": (figures.words_command, "searchkit words runs/quickstart --best accuracy --examples 2"),
+    "rationales": (figures.rationales_command, "searchkit rationales runs/quickstart --best accuracy"),
     "verify": (inspect.verify, "searchkit verify runs/quickstart --again 10"),
     "submit": (cluster.submit, "searchkit submit study.py --workers 8 --runs s3://bucket/runs -- --device cuda"),
     "stop": (cluster.stop, "searchkit stop runs/quickstart"),

@@ -60,6 +60,7 @@ CacheMib = Annotated[
     typer.Option(min=0, help="MiB that each worker may keep of prefixes that later candidates share; 0 keeps none."),
 ]
 
+Key = Annotated[str | None, typer.Option(metavar="KEY", help="A member of the front; default: what `pick` chooses.")]
 Where = Annotated[
     list[str] | None,
     typer.Option(

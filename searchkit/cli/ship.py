@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searchkit.cli.notices import notices
-from searchkit.cli.options import Best, Confident, MeasuredSetting, RunFolder, Where
+from searchkit.cli.options import Best, Confident, Key, MeasuredSetting, RunFolder, Where
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import keeping, say, warn
 from searchkit.runs.folder import Folder
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def ship_command(
     run: RunFolder,
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="The new folder that serves the member.")],
-    key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="A member of the front; default: what `pick` chooses.")
-    ] = None,
+    key: Key = None,
     where: Where = None,
     best: Best = None,
     confident: Confident = False,

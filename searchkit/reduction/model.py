@@ -6,7 +6,7 @@ Axes: B examples, T tokens in all, D width, C outputs of the head.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -155,8 +155,12 @@ class AdaptiveModel(nn.Module):
         skip: Collection[int] = (),
         embedded: Tensor | None = None,
         after_first_attention: State | None = None,
+        watch: Callable[[Layout], None] | None = None,
     ) -> Predicted:
-        """`forward` by the packed pass, however many examples there are: the numbers of an evaluation."""
+        """`forward` by the packed pass, however many examples there are: the numbers of an evaluation.
+
+        watch: is called with the tokens alive before the first layer and after each (see `encode`)
+        """
         restore = self.needs_buffer(plan)
         encoding = encode(
             self.view.blocks,
@@ -169,6 +173,7 @@ class AdaptiveModel(nn.Module):
             first_only=self.reads_first_only and not restore and not self.training and after_first_attention is None,
             skip=skip,
             after_first_attention=after_first_attention,
+            watch=watch,
         )
         return self.read(encoding, tokens.layout)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from searchkit.errors import StudyError, unknown
-from searchkit.records import Candidate
+from searchkit.records import Candidate, Trial
 from searchkit.report.limits import Limit, of_study
 from searchkit.report.pick import Picked, pick
 from searchkit.report.results import UNREDUCED, Results
@@ -28,6 +28,26 @@ def picked(folder: Folder, where: Sequence[str], best: str | None, confident: bo
         results = in_setting(folder, results, measured)
     limits, untold = of_study(results.study, (*results.objectives, *results.front_objectives))
     return pick(results, [*limits, *parsed], best=best, confident=confident, untold=untold)
+
+
+def member(
+    folder: Folder,
+    results: Results,
+    key: str | None,
+    where: Sequence[str] = (),
+    best: str | None = None,
+    confident: bool = False,
+    measured: str | None = None,
+) -> Trial:
+    """Member of the front that the key names; without a key, what `picked` chooses. StudyError for an unknown key."""
+    if key is None:
+        return picked(folder, where, best, confident, measured).trial
+    if where or best or confident or measured:
+        raise StudyError("--key names the member; --where, --best, --confident and --measured choose one: give either")
+    members = {each.key: each for each in results.front}
+    if key not in members:
+        raise StudyError(f"--key: {unknown('member of the front', key, members)}")
+    return members[key]
 
 
 def in_setting(folder: Folder, results: Results, name: str) -> Results:

@@ -14,6 +14,7 @@ from searchkit.runs.runtimes import Runtime
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import load
 from searchkit.storage.address import with_password
+from searchkit.training.cache import RECORD, fingerprint
 
 log = logging.getLogger("searchkit.runs.folder")  # the logger whose warnings are shown
 
@@ -29,8 +30,8 @@ def reopened(
     storage = record["storage"] and with_password(record["storage"])
     if record["file"] is None:
         raise StudyError(
-            f"{folder.path}: the study of this run was made in Python, and `searchkit verify`, `measure` and `ship` "
-            "load it from a file: write one that defines study(), and `searchkit run` it once"
+            f"{folder.path}: the study of this run was made in Python, and `searchkit verify`, `measure`, `ship` "
+            "and `words` load it from a file: write one that defines study(), and `searchkit run` it once"
         )
     ran_in = [Path(record["cwd"])] if "cwd" in record else []  # absent in runs from before
     loaded = load(record["file"], record["parameters"], ran_in, [folder.path.absolute().parent.parent])
@@ -44,3 +45,13 @@ def reopened(
     if unknown := code_unknown(folder, session.description):
         log.warning("%s", unknown)
     return session
+
+
+def check_trained(session: Session) -> None:
+    """Raise StudyError where the run's supernet is not in the cache, and would be trained anew."""
+    name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
+    if not any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
+        raise StudyError(
+            f"{session.conditions.runs / 'supernets' / name}: the trained supernet of this run is not there; copy it "
+            "back, or train it again with `searchkit train`"
+        )

@@ -59,12 +59,9 @@ def write(results: Results, folder: Folder) -> None:
 
 def draw(results: Results, folder: Folder) -> None:
     """Draw the figures."""
-    from searchkit.report import plots
+    from searchkit.report.figures.saved import of_run
 
-    plots.pareto(results, folder.path)
-    for objective in results.measured_apart:
-        plots.quality_over(results, objective, folder.path)
-    plots.hypervolume(results, folder.path)
+    of_run(results, folder.path)
 
 
 def counts(note: Any) -> dict[str, int] | None:

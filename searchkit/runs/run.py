@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from searchkit._internal.html import line, titled
 from searchkit.errors import StudyError, unknown
-from searchkit.evaluate.predictions import Predictions
 from searchkit.front import Front
 from searchkit.records import Candidate
 from searchkit.report.cells import results_html
 from searchkit.report.pick import Picked
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
+from searchkit.runs.looks import Looks
 from searchkit.runs.page import write_report
 from searchkit.runs.pick import picked
 from searchkit.runs.status import Status, StoredTrials, read_trials
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from searchkit.runs.shipping import Shipped
 
 
-class Run:
+class Run(Looks):
     """Run in its folder `runs/<study>`, read from its records alone: no model is loaded, no code of the study runs.
 
     Frames and results are read once; open the run again to see how it went on. StudyError where the folder holds no
@@ -93,20 +93,6 @@ class Run:
     def figures(self) -> dict[str, Path]:
         """Name -> PNG file of each figure in the folder; `report` draws them."""
         return {file.stem: file for file in sorted(self.path.glob("*.png"))}
-
-    def predictions(self, key: str) -> pd.DataFrame:
-        """What a member of the front, or the unreduced model, predicts on the report split, a row for each example.
-
-        Columns: key; example, the row in the table of the split; `logit_0`, ... of classes in the order of the task's
-        labels, `value` of a number, `start`, `end` and `score` of a question's answer (characters of the context, -1
-        for the empty answer); dtype, the number format that they were measured in. StudyError for an unknown key, and
-        where none are kept; StoreError for a damaged file.
-
-        >>> import searchkit
-        >>> run = searchkit.open("runs/quickstart")  # doctest: +SKIP
-        >>> run.predictions(run.front["key"][0]).head()  # doctest: +SKIP
-        """
-        return Predictions.read(self._folder.predictions).frame(key)
 
     def candidate(self, key: str) -> Candidate:
         """Candidate of a key, of the search or a baseline; StudyError for an unknown key."""

@@ -21,12 +21,11 @@ from searchkit.hf.members import UNREDUCED
 from searchkit.objective import Objective
 from searchkit.records import Candidate
 from searchkit.reduction.device import threads_of_torch
-from searchkit.report.results import Results
 from searchkit.runs.benches import workbench
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
-from searchkit.runs.pick import picked
-from searchkit.runs.reopen import reopened
+from searchkit.runs.pick import member
+from searchkit.runs.reopen import check_trained, reopened
 from searchkit.runs.session import Session
 from searchkit.runs.shipped_front import shipment
 from searchkit.runs.stored import stored_results
@@ -38,7 +37,6 @@ from searchkit.ship.onnx_runtime import OnnxModel
 from searchkit.ship.quantize import quantized
 from searchkit.ship.shipment import FORMATS, Format, Shipment, marks_of
 from searchkit.ship.speed import Prepare, Speed, of_graph, of_transformers, spread, timed
-from searchkit.training.cache import RECORD, fingerprint
 
 if TYPE_CHECKING:
     from searchkit.evaluate.bench import SupernetBench
@@ -102,13 +100,11 @@ def ship(
     kind = _format(format, int8)
     if kind == "onnx":
         needs("onnx", "onnxscript", "onnxruntime", extra=EXTRA, what="ONNX folders")
-    if key is not None and (where or best or confident or measured):
-        raise StudyError("--key names the member; --where, --best, --confident and --measured choose one: give either")
     results = stored_results(folder)
-    chosen = picked(folder, where, best, confident, measured).trial.key if key is None else _key(results, key)
+    chosen = member(folder, results, key, where, best, confident, measured).key
     conditions = Conditions(runs=folder.path.parent, device="cpu", dtype="fp32", threads=threads)
     session = reopened(folder, conditions, progress)
-    _check_trained(session)
+    check_trained(session)
     with (
         new_folder(Path(to)) as partial,
         session.placement.in_force(),
@@ -130,22 +126,6 @@ def _format(name: str, int8: bool) -> Format:
     if int8 and name != "onnx":
         raise StudyError(f"--int8 is for --format onnx alone, got --format {name}")
     return known[name]
-
-
-def _key(results: Results, key: str) -> str:
-    members = [member.key for member in results.front]
-    if key not in members:
-        raise StudyError(f"--key: {unknown('member of the front', key, members)}")
-    return key
-
-
-def _check_trained(session: Session) -> None:
-    name = fingerprint(session.study.supernet, session.study.task, session.study.seed)
-    if not any((session.conditions.runs / "supernets").glob(f"{name}*/{RECORD}")):
-        raise StudyError(
-            f"{session.conditions.runs / 'supernets' / name}: the trained supernet of this run is not there; copy it "
-            "back, or train it again with `searchkit train`"
-        )
 
 
 @dataclass(frozen=True, eq=False)

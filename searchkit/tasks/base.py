@@ -143,12 +143,13 @@ class Tables:
     Texts have the columns `text`, `text_pair` (pairs only) and `label`: a class index (int64; the outputs are the
     classes in index order) or a number (float32; one output). Questions have `question`, `context`, `answers` (a tuple
     of right texts, ("",) if there is none) and `start` (the first character of the first of them, -1 if there is none);
-    their outputs are "start" and "end".
+    their outputs are "start" and "end". Where people marked the reasons for the labels, a column `rationale` holds them
+    (see `tasks.rationales`).
 
     >>> from searchkit.tasks import Generated
     >>> tables = Generated(train=4, search=2, report=2).tables(0)
     >>> tables.labels, list(tables["search"].columns), len(tables.train)
-    (('negative', 'positive'), ['text', 'label'], 4)
+    (('negative', 'positive'), ['text', 'label', 'rationale'], 4)
     """
 
     train: pd.DataFrame

@@ -37,7 +37,9 @@ class TextClassification:
     `data` is a folder with train, validation and test files (parquet, arrow, csv, tsv, json) or a name on the hub;
     `subset` and `revision` are for the hub. A split that is missing is carved out of train: `search` when there is no
     validation or no labelled test, and `report` too when there is neither. `limit` caps the rows of every split, or
-    of those named (train, search, report), for smoke runs. Reading raises DataError, naming file, column and row.
+    of those named (train, search, report), for smoke runs. `rationales` names a column of spans that people marked
+    as the reason for the label, which `searchkit words` compares with the words that survive; nothing is trained or
+    searched by it, and it is no part of a study's identity. Reading raises DataError, naming file, column and row.
 
     >>> import tempfile
     >>> import pandas as pd
@@ -59,6 +61,7 @@ class TextClassification:
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None
+    rationales: str | None = None  # a column of what people marked as the reason for the label
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -71,7 +74,7 @@ class TextClassification:
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return text_columns(self.text, self.label, self.max_length)
+        return text_columns(self.text, self.label, self.max_length, self.rationales)
 
     @property
     def _source(self) -> Source:
@@ -81,7 +84,7 @@ class TextClassification:
         """Read and check the rows, carve missing splits label by label, apply limits."""
         published = self._source.read()
         classes = Classes.of_train(published["train"], self.label)
-        return text_tables(self._source, published, self._columns, classes, carve, seed)
+        return text_tables(self._source, published, self._columns, classes, carve, seed, self.rationales)
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise a table, at most `max_length` tokens an example; the longer text of a pair is cut first."""

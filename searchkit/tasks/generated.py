@@ -6,6 +6,7 @@ tokens by construction; `docs/tasks.md` says how each cue is closed.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ import pandas as pd
 from searchkit._internal.checks import check_count, check_fields
 from searchkit.tasks.base import SPLITS, Encoded, Tables
 from searchkit.tasks.encode import encode_table
+from searchkit.tasks.rationales import COLUMN, Rationale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,12 +113,13 @@ class Generated:
         count = getattr(self, split)
         rng = np.random.default_rng([self.seed, STREAMS[split]])
         labels = rng.permutation(np.arange(count, dtype=np.int64) % 2)
-        texts = [write(label, self.length, self.lexicon, rng) for label in labels.tolist()]
-        return pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": labels})
+        texts, evidence = zip(*(write(label, self.length, self.lexicon, rng) for label in labels.tolist()), strict=True)
+        known = pd.Series(evidence, dtype=object)
+        return pd.DataFrame({"text": pd.Series(texts, dtype="str"), "label": labels, COLUMN: known})
 
 
-def write(label: int, length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> str:
-    """One document of the class `label` (0 negative, 1 positive)."""
+def write(label: int, length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> tuple[str, Rationale]:
+    """One document of the class `label` (0 negative, 1 positive), and its evidence, each piece with its negator."""
     kinds = _layout(int(rng.integers(length[0], length[1] + 1)), rng)
     evidence = [position for position, kind in enumerate(kinds) if kind == "evidence"]
     agreeing = _majority(len(evidence), rng)
@@ -125,7 +128,11 @@ def write(label: int, length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> st
         positive = bool(label) ^ (rank >= agreeing) ^ negated
         kinds[position] = "positive" if positive else "negative"
     drawn = zip((getattr(lexicon, kind) for kind in kinds), rng.random(len(kinds)).tolist(), strict=True)
-    return " ".join(forms[int(share * len(forms))] for forms, share in drawn)
+    words = [forms[int(share * len(forms))] for forms, share in drawn]
+    starts = list(itertools.accumulate((len(word) + 1 for word in words), initial=0))
+    firsts = [place - (place > 0 and kinds[place - 1] == "negator") for place in evidence]
+    spans = ((0, starts[first], starts[last + 1] - 1) for first, last in zip(firsts, evidence, strict=True))
+    return " ".join(words), tuple(spans)
 
 
 def _layout(words: int, rng: Rng) -> list[str]:

@@ -16,6 +16,7 @@ import pandas as pd
 from searchkit._internal.checks import check_count, check_fields
 from searchkit.tasks.base import SPLITS, Encoded, Tables
 from searchkit.tasks.generated import Rng, word_forms
+from searchkit.tasks.rationales import COLUMN
 from searchkit.tasks.windows import encode_questions
 
 if TYPE_CHECKING:
@@ -133,4 +134,5 @@ def write(length: tuple[int, int], lexicon: Lexicon, rng: Rng) -> dict[str, Any]
         "context": " ".join(units[unit] for unit in order),
         "answers": (values[chosen],),
         "start": len(before) + len(f"{keys[chosen]} is "),
+        COLUMN: ((1, len(before), len(before) + len(facts[chosen])),),
     }

@@ -53,6 +53,7 @@ class TextRegression:
     report_fraction: float = 0.1
     subset: str | None = None
     revision: str | None = None
+    rationales: str | None = None  # a column of what people marked as the reason for the label
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -65,7 +66,7 @@ class TextRegression:
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return text_columns(self.text, self.label, self.max_length)
+        return text_columns(self.text, self.label, self.max_length, self.rationales)
 
     @property
     def _source(self) -> Source:
@@ -75,7 +76,8 @@ class TextRegression:
         """Read and check the rows, carve missing splits, apply limits."""
         published = self._source.read()
         numbers = Numbers.of_train(published["train"], self.label)
-        return text_tables(self._source, published, self._columns, numbers, partial(carve, stratified=False), seed)
+        by_chance = partial(carve, stratified=False)
+        return text_tables(self._source, published, self._columns, numbers, by_chance, seed, self.rationales)
 
     def encode(self, table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """Tokenise a table, at most `max_length` tokens an example; the longer text of a pair is cut first."""

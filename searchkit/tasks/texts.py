@@ -11,6 +11,8 @@ import pandas as pd
 from searchkit.tasks import columns
 from searchkit.tasks.base import Labels, Tables
 from searchkit.tasks.files import Part
+from searchkit.tasks.rationales import COLUMN
+from searchkit.tasks.rationales import rationales as read
 from searchkit.tasks.source import Carve, Source
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,9 @@ class Labelling(Protocol):
         ...
 
 
-def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tuple[str, ...]:
+def text_columns(
+    text: str | tuple[str, str], label: str, max_length: int, rationales: str | None = None
+) -> tuple[str, ...]:
     """One or two columns of text; ValueError for repeated columns and a `max_length` that is too small."""
     pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(column, str) for column in text)
     if not (isinstance(text, str) or pair):
@@ -43,19 +47,30 @@ def text_columns(text: str | tuple[str, str], label: str, max_length: int) -> tu
     names = (text,) if isinstance(text, str) else text
     if len({*names, label}) < len(names) + 1:
         raise ValueError(f"text and label must be different columns, got {text=} {label=}")
+    if rationales in (*names, label):
+        raise ValueError(f"rationales must be a column of their own, got {rationales=} {text=} {label=}")
     if max_length < SHORTEST:
         raise ValueError(f"max_length must be at least {SHORTEST}, got {max_length=}")
     return names
 
 
 def text_tables(
-    source: Source, published: dict[str, list[Part]], texts: Sequence[str], labels: Labelling, carve: Carve, seed: int
+    source: Source,
+    published: dict[str, list[Part]],
+    texts: Sequence[str],
+    labels: Labelling,
+    carve: Carve,
+    seed: int,
+    rationales: str | None = None,
 ) -> Tables:
-    """Check the rows, carve missing splits, apply limits; the same seed gives the same rows on every machine."""
+    """Check the rows, carve missing splits, apply limits; the same seed gives the same rows on every machine.
+
+    rationales: a column of them, for a column `rationale` of the tables (see `tasks.rationales`)
+    """
     if "test" in published and labels.absent(published["test"]):
         log.warning("%s: the test split has no labels and is left out", published["test"][0].origin)
         published = {split: parts for split, parts in published.items() if split != "test"}
-    given = {split: _table(parts, texts, labels) for split, parts in published.items()}
+    given = {split: _table(parts, texts, labels, rationales) for split, parts in published.items()}
     for split in set(given) - {"train"}:
         if len(given[split]) >= MANY and given[split]["label"].nunique() == 1:
             where = f"{published[split][0].origin} ({split} split)"
@@ -68,5 +83,11 @@ def described(kind: str, source: Source, texts: Sequence[str], label: str, max_l
     return {"kind": kind, **source.describe(), "text": list(texts), "label": label, "max_length": max_length}
 
 
-def _table(parts: Sequence[Part], texts: Sequence[str], labels: Labelling) -> pd.DataFrame:
-    return pd.concat([columns.texts(part, texts).assign(label=labels.of(part)) for part in parts], ignore_index=True)
+def _table(parts: Sequence[Part], texts: Sequence[str], labels: Labelling, rationales: str | None) -> pd.DataFrame:
+    return pd.concat([_rows(part, texts, labels, rationales) for part in parts], ignore_index=True)
+
+
+def _rows(part: Part, texts: Sequence[str], labels: Labelling, rationales: str | None) -> pd.DataFrame:
+    rows = columns.texts(part, texts)
+    marked = {} if rationales is None else {COLUMN: pd.Series(read(part, rationales, rows, texts), dtype=object)}
+    return rows.assign(label=labels.of(part), **marked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,16 +30,23 @@ def unlabelled(path: Path, task: Task, example: pd.DataFrame) -> pd.DataFrame:
     part = _part(path)
     wanted = [name for name in CONTENT if name in example]
     names = _columns(part, wanted, getattr(task, "text", None))
-    own = {name: pd.Series(_texts(part, column), dtype="str") for name, column in zip(wanted, names, strict=True)}
-    rows = pd.DataFrame({name: [example[name].iloc[0]] * len(part.rows) for name in example if name not in own})
-    rows = rows.astype({name: example[name].dtype for name in rows})
-    table = pd.DataFrame(own).join(rows)[list(example)]
-    if "answers" in table:
-        table["answers"], table["start"] = [NO_ANSWER] * len(table), -1
+    table = table_of({name: _texts(part, column) for name, column in zip(wanted, names, strict=True)}, example)
     if len(table) <= MOST:
         return table
     drawn = np.random.default_rng(0).permutation(len(table))[:MOST]
     return table.iloc[np.sort(drawn)].reset_index(drop=True)
+
+
+def table_of(texts: Mapping[str, Sequence[str]], example: pd.DataFrame) -> pd.DataFrame:
+    """Table of these texts, by column; labels and all else are the first row's of `example` and mean nothing."""
+    own = {name: pd.Series(list(column), dtype="str") for name, column in texts.items()}
+    count = len(next(iter(own.values())))
+    rows = pd.DataFrame({name: [example[name].iloc[0]] * count for name in example if name not in own})
+    rows = rows.astype({name: example[name].dtype for name in rows})
+    table = pd.DataFrame(own).join(rows)[list(example)]
+    if "answers" in table:
+        table["answers"], table["start"] = [NO_ANSWER] * len(table), -1
+    return table
 
 
 def _part(path: Path) -> Part:

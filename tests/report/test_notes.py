@@ -9,12 +9,12 @@ import pytest
 from searchkit.errors import StudyError
 from searchkit.front import rejections
 from searchkit.records import Ask, Candidate, Estimate, Failed, Measured, Pruned, Trial
-from searchkit.report import plots
 from searchkit.report.console import console_text
+from searchkit.report.figures import saved
 from searchkit.report.notes import notes, timing_flaw
 from searchkit.report.pick import pick
 from searchkit.report.text import markdown
-from tests.report.searches import LATENCY, staircase, trial
+from tests.report.searches import staircase, trial
 
 
 def turned_down(number: int, name: str, value: float, excess: float) -> Trial:
@@ -68,7 +68,7 @@ def test_a_figure_says_that_the_machine_was_busy(tmp_path: Path) -> None:
     noisy = staircase(report={key: busy(each) for key, each in quiet.report.items()})
     for results, folder in ((quiet, tmp_path / "quiet"), (noisy, tmp_path / "noisy")):
         folder.mkdir()
-        plots.quality_over(results, LATENCY, folder)
+        saved.of_run(results, folder)
     texts = [(tmp_path / name / "pareto_latency.svg").read_text() for name in ("quiet", "noisy")]
     # matplotlib writes a text as paths, after a comment that holds it
     assert ["while the machine was busy" in text for text in texts] == [False, True]

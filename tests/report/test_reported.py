@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from searchkit.records import Estimate, Measured, Trial
-from searchkit.report import plots
 from searchkit.report.environment import fingerprint
+from searchkit.report.figures import pareto, saved
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
 from searchkit.runs.results import write
@@ -116,13 +116,12 @@ class Plots:
 
     def intervals(self) -> None:
         for name in ("pareto", "pareto_latency"):
-            assert "whiskers: 95 % interval on the report split" in self.said[name]
+            assert "bars: 95 % interval on the report split" in self.said[name]
 
     def sizes(self) -> None:
         assert all("100 search examples, 400 report examples" in said for said in self.said.values())
         assert (
-            "whiskers: 95 % interval on the report split, n = 400, of latency n = 62 to 70"
-            in self.said["pareto_latency"]
+            "bars: 95 % interval on the report split, n = 400, of latency n = 62 to 70" in self.said["pareto_latency"]
         )
 
     def accounting(self) -> None:
@@ -146,21 +145,21 @@ def test_every_table_figure_and_text_names_the_environment(place: Any, thing: st
 
 def test_splits_that_were_measured_in_different_settings_are_told_apart() -> None:
     here, there = fingerprint(HERE), fingerprint(THERE)
-    assert plots._conditions(whole(THERE)).splitlines() == [
+    assert saved.conditions(whole(THERE)).splitlines() == [
         f"search split measured on Abacus 3000 (cpu), 2 threads, bf16, environment {here}",
         f"report split measured on Abacus 3000 (cpu), 4 threads, bf16, environment {there}",
     ]
     mixed = whole()
     mixed = replace(mixed, trials=(replace(mixed.trials[0], environment=THERE), *mixed.trials[1:]))
-    assert plots._conditions(mixed).startswith(f"search split measured on 2 environments: {there}, {here}")
-    assert plots._conditions(staircase(trials=(), report={}, baselines={})) == ""
+    assert saved.conditions(mixed).startswith(f"search split measured on 2 environments: {there}, {here}")
+    assert saved.conditions(staircase(trials=(), report={}, baselines={})) == ""
 
 
 def test_times_have_whiskers_of_their_own() -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    plots._draw_over(axes, whole(), staircase().front_objectives[0])
+    pareto(whole(), axes, cost=staircase().front_objectives[0].name)
     assert axes.get_xlabel().splitlines()[0] == "latency (ms, lower is better)"
     across = [segment[:, 0].tolist() for segment in axes.containers[0].lines[2][0].get_segments()]  # type: ignore[index,union-attr]
     assert across == [pytest.approx([1.5, 2.7]), pytest.approx([7.5, 8.7])]

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from searchkit.records import Trial
-from searchkit.report import plots
 from searchkit.report.console import console_text
+from searchkit.report.figures import pareto
 from searchkit.report.results import Results
 from searchkit.report.summary import summary
 from searchkit.report.table import baselines_frame
@@ -105,7 +105,7 @@ def test_their_rows_name_the_model_and_its_weights() -> None:
 
 def drawn(results: Results) -> Any:
     axes = Figure().add_subplot()
-    plots._draw_over(axes, results, LATENCY)
+    pareto(results, axes, cost=LATENCY.name)
     return axes
 
 
@@ -116,7 +116,7 @@ def test_every_rival_has_a_marker_of_its_own() -> None:
     assert (list(rival.get_xdata()), list(rival.get_ydata())) == ([1.0], [0.9])
     markers = [line.get_marker() for label, line in lines.items() if "report split" in label]
     assert len(set(markers)) == len(markers)
-    legend = [text.get_text() for text in axes.get_figure(root=True).legends[0].get_texts()]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "depth, report split" in legend
     assert max(len(line) for text in legend for line in text.splitlines()) <= 31
 

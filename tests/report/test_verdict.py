@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from searchkit.records import Failed, Trial
+from searchkit.report.figures.progress import hypervolume_curve
 from searchkit.report.paired import between
-from searchkit.report.plots import hypervolume_curve
 from searchkit.report.results import Results
 from searchkit.report.summary import summary
 from searchkit.report.table import baselines_frame

@@ -103,7 +103,7 @@ def test_a_tokenizer_that_makes_pieces_of_the_words_is_served_too() -> None:
 
 def test_the_table_has_the_columns_of_questions() -> None:
     tables = SMALL.tables(0)
-    assert list(tables.train) == ["question", "context", "answers", "start"]
+    assert list(tables.train) == ["question", "context", "answers", "start", "rationale"]
     assert tables.labels == ("start", "end")
     assert isinstance(tables.train, pd.DataFrame)
     assert SMALL.head == "question_answering"

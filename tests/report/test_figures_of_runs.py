@@ -16,7 +16,10 @@ from matplotlib.figure import Figure
 
 from searchkit.front import hypervolume, losses, reference_point
 from searchkit.records import Measured
-from searchkit.report import plots
+from searchkit.report.figures import hypervolume as draw_hypervolume
+from searchkit.report.figures import pareto, quality, saved
+from searchkit.report.figures.progress import hypervolume_curve
+from searchkit.report.figures.style import new_axes
 from searchkit.report.results import Results
 from tests.report.searches import cut, noisy, paired, questions, staircase, trial
 
@@ -24,12 +27,12 @@ from tests.report.searches import cut, noisy, paired, questions, staircase, tria
 @contextmanager
 def drawn(results: Results) -> Iterator[Any]:
     axes = Figure().add_subplot()
-    plots._draw_pareto(axes, results)
+    pareto(results, axes)
     yield axes
 
 
 def labels(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.get_figure(root=True).legends[0].get_texts()]
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def line(axes: Any, label: str) -> tuple[list[float], list[float]]:
@@ -60,8 +63,8 @@ def test_the_legend_names_only_what_is_there() -> None:
 
 
 def test_kinds_of_points_differ_without_colour() -> None:
-    kinds = (plots.FRONT_ON_SEARCH, plots.UNREDUCED_MODEL, plots.TRIALS, *plots.FAMILIES.values())
-    markers = [kind["marker"] for kind in kinds] + [plots.FRONT_ON_REPORT["fmt"][0]]
+    kinds = (quality.FRONT_ON_SEARCH, quality.UNREDUCED_MODEL, quality.TRIALS, *quality.FAMILIES.values())
+    markers = [kind["marker"] for kind in kinds] + [quality.FRONT_ON_REPORT["fmt"][0]]
     assert len(set(markers)) == len(markers) == 8
     lines = [str(kind["linestyle"]) for kind in kinds if kind["linestyle"] != "none"] + ["-"]
     assert len(set(lines)) == 6
@@ -105,7 +108,8 @@ def test_axes_say_unit_and_direction() -> None:
     with drawn(staircase()) as axes:
         assert axes.get_xlabel().splitlines() == [
             "macs (of unreduced, lower is better), pads counted on neither side",
-            "whiskers: 95 % interval on the report split, n = 400",
+            "bars: 95 % interval on the report split, n = 400",
+            "(other examples of this kind would mostly give a value within it)",
         ]
         assert axes.get_ylabel() == "accuracy (fraction, higher is better)"
 
@@ -143,7 +147,7 @@ def test_the_hypervolume_after_every_evaluation_is_that_of_the_trials_so_far() -
     for count in range(1, len(rows) + 1):
         so_far = [row for row in rows[:count] if row is not None]
         expected.append(hypervolume(losses(so_far, results.objectives), reference_point(every)))
-    np.testing.assert_allclose(plots.hypervolume_curve(results), expected, rtol=1e-12)
+    np.testing.assert_allclose(hypervolume_curve(results), expected, rtol=1e-12)
 
 
 NAMES = ["demo", '<b>bold</b> & "quoted" -- $x_1$ \\frac{', "$", "$\\frac{$", "_hidden", "a_b^c", "long-name-" * 20]
@@ -152,8 +156,7 @@ NAMES = ["demo", '<b>bold</b> & "quoted" -- $x_1$ \\frac{', "$", "$\\frac{$", "_
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
     results = noisy(12, name=name)
-    plots.pareto(results, tmp_path)
-    plots.hypervolume(results, tmp_path)
+    saved.of_run(results, tmp_path)
     for figure in ("pareto", "hypervolume"):
         assert (tmp_path / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         ElementTree.parse(tmp_path / f"{figure}.svg")
@@ -163,11 +166,11 @@ def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path) -> None:
 
 
 def test_the_legend_stands_beside_the_axes_and_inside_the_figure(tmp_path: Path) -> None:
-    with plots._figure(staircase(), tmp_path / "pareto") as axes:
-        plots._draw_pareto(axes, staircase())
+    axes = pareto(staircase(), new_axes())
     figure = axes.get_figure(root=True)
     assert figure is not None
-    legend = figure.legends[0].get_window_extent()
+    figure.draw_without_rendering()
+    legend = axes.get_legend().get_window_extent()
     assert legend.x0 >= axes.get_window_extent().x1
     assert legend.x1 <= figure.bbox.x1
     assert legend.y0 >= figure.bbox.y0
@@ -177,25 +180,25 @@ def test_a_search_for_answers_is_drawn_by_its_own_objectives(tmp_path: Path) -> 
     with drawn(questions()) as axes:
         assert axes.get_ylabel() == "exact match (fraction, higher is better)"
         assert line(axes, "truncation, report split") == ([0.25, 0.9], [0.45, 0.86])
-    plots.hypervolume(questions(), tmp_path)
+    saved.save(lambda axes: draw_hypervolume(questions(), axes), [questions()], tmp_path / "it.png")
 
 
 def test_the_title_says_study_and_examples() -> None:
-    assert plots._title(noisy(12)) == "demo\n872 search examples, 1821 report examples"
+    assert saved.title([noisy(12)]) == "demo\n872 search examples, 1821 report examples"
 
 
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     for folder in ("first", "second"):
-        plots.pareto(noisy(12), tmp_path / folder)
+        saved.of_run(noisy(12), tmp_path / folder)
     for name in ("pareto.png", "pareto.svg"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 def test_settings_of_the_caller_neither_matter_nor_change(tmp_path: Path) -> None:
-    plots.pareto(noisy(12), tmp_path / "plain")
+    saved.of_run(noisy(12), tmp_path / "plain")
     with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "text.parse_math": True}):
         before = dict(matplotlib.rcParams)
-        plots.pareto(noisy(12), tmp_path / "loud")
+        saved.of_run(noisy(12), tmp_path / "loud")
         assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "plain" / "pareto.svg").read_bytes() == (tmp_path / "loud" / "pareto.svg").read_bytes()
 
@@ -203,6 +206,5 @@ def test_settings_of_the_caller_neither_matter_nor_change(tmp_path: Path) -> Non
 @pytest.mark.parametrize("trials", [(), staircase().trials[4:], (trial(0, 0.5, 0.5),), (trial(0, 0.0, 0.0),)])
 def test_searches_with_next_to_nothing_still_make_figures(trials: Any, tmp_path: Path) -> None:
     results = staircase(trials=trials, report={}, baselines={})
-    plots.pareto(results, tmp_path)
-    plots.hypervolume(results, tmp_path)
+    saved.of_run(results, tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
