@@ -17,7 +17,6 @@ from searchkit.errors import unknown
 from searchkit.objective import Objective
 from searchkit.records import Trial
 from searchkit.report.columns import in_words
-from searchkit.report.figures.points import Points, Window
 from searchkit.report.figures.style import (
     BLACK,
     BLUE,
@@ -41,6 +40,7 @@ from searchkit.report.figures.style import (
     series,
 )
 from searchkit.report.notes import timing_note
+from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     CONSTANT_RATIO,
     PUBLISHED,
