@@ -42,6 +42,7 @@ def words_command(
     """
     with loading():
         from searchkit.report.figures.saved import check_suffix
+        from searchkit.report.figures.text import save
         from searchkit.report.words import in_paragraphs
         from searchkit.runs.words import words
 
@@ -56,7 +57,7 @@ def words_command(
         show_text(in_paragraphs(shown.examples, out.width, ascii_only=ascii_only()))
         say(f"candidate {json.dumps(shown.candidate)}, key {shown.key}")
     if to is not None:
-        shown.draw(to)
+        save(shown.examples, to)
         say(f"drawn in {to}")
 
 

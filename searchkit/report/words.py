@@ -6,7 +6,6 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from searchkit.errors import one_line
@@ -120,12 +119,6 @@ class Survivors:
 
     def __str__(self) -> str:
         return in_paragraphs(self.examples, 80)
-
-    def draw(self, file: Path) -> None:
-        """Draw the examples as a PNG, SVG or PDF file; StudyError for another suffix."""
-        from searchkit.report.figures.text import save
-
-        save(self.examples, file)
 
 
 def lines(words: WordsOf, width: int, *, ascii_only: bool = False) -> Iterator[str]:
