@@ -272,12 +272,18 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path, searchkit: Comman
         ("train", str(study)): "supernet runs/supernets/",
         ("run", str(study), "-p", "evaluations=9", "--threads", "1"): "front.csv, summary.json",
         ("status", "runs/small"): "9 of 9 evaluations",
-        ("report", "runs/small"): "front.csv, summary.json",
+        ("report", "runs/small"): "report.html, front.csv, summary.json",
+        ("report", "runs/small", "--html"): "the page is in runs/small/report.html",
+        ("report", "runs/small", "./runs/small", "--html", "--to", "both.html"): "the page is in both.html",
         ("verify", "runs/small", "--again", "2", "--threads", "1"): "replayed 9 asks",
     }.items():
         result = searchkit(tmp_path, *command)
         assert result.returncode == 0, result.stderr
         assert shown in result.stdout
+    one, both = ((tmp_path / file).read_text() for file in ("runs/small/report.html", "both.html"))
+    members = len(pd.read_csv(tmp_path / "runs" / "small" / "front.csv"))
+    assert [len(re.findall('<tr [^>]*class="member"', page)) for page in (one, both)] == [members, 2 * members]
+    assert "share of its MACs" in one
     status = searchkit(tmp_path, "status", "runs/small").stdout
     assert "generation by generation: 1 done, of 8 candidates each" in status
     assert "ended: 9 evaluations are made" in status
@@ -297,6 +303,24 @@ def test_the_prefix_cache_is_set_shown_and_changes_no_value(
         assert f"up to {mib} MiB per worker" in searchkit(home, "status", "runs/small").stdout
         stored.append(pd.read_parquet(home / "runs" / "small" / "trials.parquet").filter(regex="accuracy|macs"))
     pd.testing.assert_frame_equal(*stored)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a", "b"], "searchkit report: --to, and several runs, are for the page: add --html"),
+        (["a", "--to", "x.html"], "searchkit report: --to, and several runs, are for the page: add --html"),
+        (["a", "b", "--html"], "searchkit report --html: a page of several runs needs --to FILE"),
+        (["a", "--html"], "a: not a run folder: it has no study.json"),
+    ],
+)
+def test_a_mistake_in_report_is_one_line(
+    tmp_path: Path, searchkit: Command, arguments: list[str], message: str
+) -> None:
+    result = searchkit(tmp_path, "report", *arguments)
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith(message)
+    assert not list(tmp_path.iterdir())
 
 
 QUICK = "batches=2, rounds=3, width=0.5, min_round_interval_s=0, budget_s=0.1"
@@ -331,6 +355,12 @@ def test_a_front_is_measured_again_in_another_setting_and_both_are_kept(
         about = json.loads(table.with_suffix(".json").read_text())
         assert {"device", "threads", "dtype", "torch", "clock", "energy", "batch_size"} <= about["setting"].keys()
     assert (tmp_path / "runs" / "small" / "front.csv").read_bytes() == before
+    assert searchkit(tmp_path, "report", "runs/small", "--html").returncode == 0
+    page = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert [page.count(f'<th scope="col" aria-sort="none" data-name="latency@{table.stem}"') for table in kept] == [
+        1,
+        1,
+    ]
     again = searchkit(tmp_path, "measure", "runs/small", "--batch-size", "4", "--threads", "1")
     assert pd.read_csv(kept[0]).equals(pd.read_csv(kept[0]))
     assert again.returncode == 0

@@ -105,7 +105,7 @@ def test_the_selection_is_kept_in_the_address_and_in_every_figure(opened: Open) 
     tab = opened()
     tab.locator("#models .choose").nth(3).click()
     key = selected(tab)
-    tab.locator("label", has_text="bf16").click()
+    tab.locator("label", has_text="ab12cd34").click()
     assert tab.locator("figure:visible [aria-selected=true]").get_attribute("data-m") == "3"
     tab.reload()
     assert selected(tab) == key
@@ -148,7 +148,7 @@ def test_a_limit_is_dragged_typed_and_moved_by_keys(opened: Open) -> None:
     assert len(shown_cells(tab, "macs")) == 7
     tab.locator("figure:visible [data-limit=accuracy]").fill("0.9")
     assert min(float(cell.split()[0]) for cell in shown_cells(tab, "accuracy")) >= 0.9
-    tab.locator("label", has_text="bf16").click()
+    tab.locator("label", has_text="ab12cd34").click()
     assert tab.locator("#pick").inner_text() == 'searchkit pick runs/demo --where "accuracy >= 0.9" --measured ab12cd34'
 
 

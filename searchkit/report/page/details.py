@@ -195,8 +195,11 @@ def change(difference: Difference) -> str:
 
 
 def plain(estimate: Estimate | None) -> str:
-    """Format the value alone."""
-    return "-" if estimate is None else f"{estimate.value:.4g}"
+    """Format the value alone, with the decimals that its error leaves meaningful."""
+    if estimate is None:
+        return "-"
+    digits = decimals(estimate.standard_error)
+    return f"{estimate.value:.4g}" if digits is None or digits > SHOWN_DECIMALS else f"{estimate.value:.{digits}f}"
 
 
 def _against(own: Estimate | None, whole: Estimate | None) -> str:

@@ -16,7 +16,7 @@ from searchkit.report.notes import notes
 from searchkit.report.page.commands import pick_command, picking_limits
 from searchkit.report.page.details import Panel
 from searchkit.report.page.listing import listing
-from searchkit.report.page.markup import Markup, data, joined, tag
+from searchkit.report.page.markup import Markup, data, escaped, joined, tag
 from searchkit.report.page.plots import plots
 from searchkit.report.page.provenance import provenance
 from searchkit.report.page.shown import Axis, Row, Shown, axes, rows
@@ -49,10 +49,11 @@ def page(runs: Sequence[Shown]) -> str:
         ],
     }
     body = [
-        tag("header", tag("h1", title), [_notes(shown, several) for shown in runs]),
+        tag("header", tag("h1", title), [_headline(shown, several) for shown in runs], class_="notes"),
         tag(
             "main",
             tag("div", plots(runs, models, every, _limits(runs, every), selected), panels, class_="beside"),
+            [_verdicts(shown, several) for shown in runs],
             listing(models, every, several, selected),
             words,
             [provenance(shown) for shown in runs],
@@ -101,11 +102,27 @@ def _words(run: int, shown: Shown, models: Sequence[Row], first: int | None) -> 
     return [] if first is None else words_data(shown.words, models[first].key, members)
 
 
-def _notes(shown: Shown, several: bool) -> Markup:
+def _headline(shown: Shown, several: bool) -> Markup:
+    """What the run came to: how many members, and the gain; everything that is said where there are none."""
     results = shown.results
     count = f"{len(results.front)} members on the front of {len(results.evaluations)} evaluations."
-    heading = tag("h2", shown.name) if several else None
-    return tag("div", heading, tag("p", count), tag("ul", [tag("li", note) for note in notes(results)]), class_="notes")
+    said = [each.text for each in gained(results)] if results.front.members else notes(results)
+    return tag("div", tag("h2", shown.name) if several else None, [tag("p", _marked(text)) for text in [count, *said]])
+
+
+def _verdicts(shown: Shown, several: bool) -> Markup | None:
+    """The other notes: on baselines and rivals, on what was not measured, on busy machines."""
+    gains = [each.text for each in gained(shown.results)]
+    said = [note for note in notes(shown.results) if note not in gains]
+    if not said or not shown.results.front.members:
+        return None
+    heading = f"How the front of {shown.name} compares" if several else "How the front compares"
+    return tag("section", tag("h2", heading), tag("ul", [tag("li", _marked(note)) for note in said]), class_="notes")
+
+
+def _marked(note: str) -> list[Markup]:
+    """Text in which what stands in backticks is code."""
+    return [tag("code", part) if place % 2 else escaped(part) for place, part in enumerate(note.split("`"))]
 
 
 def _limits(runs: Sequence[Shown], every: Sequence[Axis]) -> dict[str, float]:

@@ -77,9 +77,9 @@ class Axis:
 
     @property
     def short(self) -> str:
-        """Label of a tab."""
+        """Label of a tab or column."""
         unit = "" if self.unit in ("fraction", "of unreduced") else f", {self.unit}"
-        return f"{in_words(self.name)}{unit}{', ' if self.where else ''}{self.where}"
+        return f"{in_words(self.name)}{unit}{f', setting {self.setting}' if self.setting else ''}"
 
     @classmethod
     def of(cls, objective: Objective, setting: str = "", where: str = "") -> Axis:
