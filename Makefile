@@ -8,7 +8,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart test test-slow test-thorough coverage lint types clean
+.PHONY: quickstart test test-slow test-thorough coverage lint types docs clean
 
 quickstart: .venv/.installed
 	$(BIN)/searchkit run studies/quickstart.py
@@ -35,6 +35,11 @@ lint: .venv/.installed-test
 
 types: .venv/.installed-test
 	$(BIN)/mypy
+
+# the site in build/docs; a warning or a link that leads nowhere fails
+docs: .venv/.installed-test
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	$(BIN)/python docs/links.py build/docs
 
 # torch first and by name: an open range would pull the newest build with several GB of CUDA packages
 .venv/.installed: constraints.txt pyproject.toml

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from searchkit.cli import app as cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(path for name in ("docs", "examples") for path in (ROOT / name).rglob("*.md"))])
@@ -40,6 +43,24 @@ def test_there_are_links_to_check_and_no_page_is_an_orphan() -> None:
         for target in LINK.findall(page.read_text())
     }
     assert [page.name for page in PAGES if page not in linked and page.name not in ("README.md", "index.md")] == []
+
+
+COMMAND = re.compile(r"^(?:\$ )?searchkit (\w+)((?: .*)?)$", re.MULTILINE)
+FENCE = re.compile(r"^```(?:bash|sh|console)?[^\n`]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def test_every_command_and_option_in_the_pages_exists() -> None:
+    app = typer.main.get_command(cli.app)
+    seen = 0
+    for page in PAGES:
+        for block in FENCE.findall(page.read_text()):
+            for name, rest in COMMAND.findall(block.replace("\\\n", " ")):
+                assert name in app.commands, f"{page.name}: searchkit {name}"
+                own = {option for parameter in app.commands[name].params for option in parameter.opts}
+                given = re.findall(r"(?<=\s)--?[a-z][\w-]*", re.split(r"\s#|\s-- ", rest)[0])
+                assert {*given} <= own | {"--help"}, f"{page.name}: searchkit {name}{rest}"
+                seen += 1
+    assert seen >= 40
 
 
 def test_the_tutorial_runs_as_it_is_written(tmp_path: Path) -> None:

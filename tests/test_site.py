@@ -1,0 +1,39 @@
+"""The documentation site: what `make docs` cannot see by itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import searchkit
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTED = re.findall(r"^\.\. auto\w+:: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+
+
+def test_every_public_name_is_in_the_api_reference_once() -> None:
+    assert sorted(
+        name.removeprefix("searchkit.") for name in DOCUMENTED if name.count(".") == 1 and "searchkit." in name
+    ) == sorted(searchkit.__all__)
+    assert len(set(DOCUMENTED)) == len(DOCUMENTED)
+
+
+def test_the_number_of_the_landing_page_is_the_benchmarks() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "serving.json").read_text())["figures"]["rows"]
+    kind = {"task": "imdb", "batch": 1, "scope": "model", "runtime": "onnxruntime", "precision": "fp32"}
+    own = {row["plan"]: row for row in rows if kind.items() <= row.items()}
+    page = (ROOT / "docs" / "index.md").read_text()
+    chosen = own["chosen"]
+    assert f"{chosen['speedup']:.2f} times as fast" in page
+    assert f"(95 % interval {chosen['low']:.2f} to {chosen['high']:.2f})" in page
+    assert f"accuracy of {chosen['accuracy']:.3f} instead of {own['unreduced']['accuracy']:.3f}" in page
+
+
+def test_a_broken_link_or_anchor_of_the_built_site_is_found(tmp_path: Path) -> None:
+    broken = runpy.run_path(str(ROOT / "docs" / "links.py"))["broken"]
+    (tmp_path / "a.html").write_text('<a href="b.html#here">1</a><a href="#top">2</a><a href="https://x.y/z">3</a>')
+    (tmp_path / "b.html").write_text('<h1 id="here">b</h1><img src="c.png"><a href="../outside.html">4</a>')
+    (tmp_path.parent / "outside.html").write_text("")
+    assert broken(tmp_path) == ["a.html: #top", "b.html: c.png", "b.html: ../outside.html"]
