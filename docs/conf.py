@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+import figures  # noqa: E402
 
 from searchkit import __version__  # noqa: E402
 
 project, author, release = "searchkit", "the authors of searchkit", __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["conf.py"]
+exclude_patterns = ["_gallery"]  # drawn while the site is built
 html_theme = "furo"
 html_title = "searchkit"
 html_static_path: list[str] = []
@@ -66,5 +68,6 @@ def docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: l
 
 
 def setup(app: Any) -> None:
+    app.connect("builder-inited", lambda app: figures.draw(Path(app.srcdir) / "_gallery"))
     app.connect("source-read", outside)
     app.connect("autodoc-process-docstring", docstring)

@@ -8,6 +8,7 @@ import runpy
 from pathlib import Path
 
 import searchkit
+from searchkit.report import figures
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTED = re.findall(r"^\.\. auto\w+:: (\S+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
@@ -29,6 +30,26 @@ def test_the_number_of_the_landing_page_is_the_benchmarks() -> None:
     assert f"{chosen['speedup']:.2f} times as fast" in page
     assert f"(95 % interval {chosen['low']:.2f} to {chosen['high']:.2f})" in page
     assert f"accuracy of {chosen['accuracy']:.3f} instead of {own['unreduced']['accuracy']:.3f}" in page
+
+
+def test_the_gallery_has_every_figure(tmp_path: Path) -> None:
+    kinds = runpy.run_path(str(ROOT / "docs" / "figures.py"))["draw"](tmp_path / "_gallery")
+    assert {*kinds} == {*figures.__all__} - {"words"}
+    text = (tmp_path / "_gallery" / "all.txt").read_text()
+    for kind in kinds:
+        assert (tmp_path / "_gallery" / f"{kind}.png").stat().st_size > 10_000
+        assert f"_gallery/{kind}.png" in text
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    docs = ROOT / "docs"
+    listed = {
+        line
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", (docs / "index.md").read_text(), re.DOTALL)
+        for line in block.splitlines()
+    }
+    pages = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")}
+    assert {page for page in pages if not page.startswith(("decisions/", "_gallery/"))} - listed == {"index"}
 
 
 def test_a_broken_link_or_anchor_of_the_built_site_is_found(tmp_path: Path) -> None:
