@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SAMPLE: Final = 2000  # texts whose tokens are counted
 COVERED: Final = 0.99  # share of the texts that `max_length` holds whole
+SEARCHED: Final = 2000  # rows of the search split, of which every candidate sees all
 STEP: Final = 8  # max_length is a multiple of it
 LONGEST: Final = {"classification": 512, "regression": 512, "question_answering": 384}  # tokens, unless asked for more
 LONG: Final = 128  # tokens; batches of longer texts are smaller, and training uses the fused kernel
@@ -91,14 +92,20 @@ class Draft:
     def seen(self) -> list[str]:
         """Lines on the data, for the reader of the terminal and of the file."""
         rows = {split: len(self.tables[split]) for split in ("train", "search", "report")}
+        taken = f" ({SEARCHED} of them are taken)" if self._of_search else ""
         low, high, most = (int(np.quantile(self.lengths, share)) for share in (0.5, 0.95, 1))
         cut = float((self.lengths > self.max_length).mean())
         over = "in several windows" if self.columns.kind == KINDS[2] else "cut"
         return [
             self._outputs,
-            f"rows: {rows['train']} to train on, {rows['search']} for the search, {rows['report']} for the report",
+            f"rows: {rows['train']} to train on, {rows['search']} for the search{taken}, {rows['report']} to report on",
             f"tokens: {low} in the median, {high} at 95 %, {most} at most; {100 * cut:.1f} % of the texts are {over}",
         ]
+
+    @property
+    def _of_search(self) -> str:
+        """Limit of the search split where it is larger than a search needs."""
+        return f' or {{"search": {SEARCHED}}}' if len(self.tables.search) > SEARCHED else ""
 
     @property
     def _outputs(self) -> str:
@@ -131,7 +138,7 @@ class Draft:
             data=_source(self.data),
             name=_source(self.name),
             seen="\n".join(f"        # {line}" for line in self.seen),
-            task=", ".join(["data", *self._task_arguments, "limit=limit"]),
+            task=", ".join(["data", *self._task_arguments, f"limit=limit{self._of_search}"]),
             head=head,
             bound=f"{100 * bound:.0f} %",
             supernet="".join(f"            {argument},\n" for argument in ("model", f"recipe={recipe}", *others)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._internal.progress import step
 from searchkit.errors import DataError
 from searchkit.tasks.base import Encoded, Labels
 
@@ -32,6 +33,8 @@ def encode_table(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_le
     types: list[list[int]] = []
     for start in range(0, len(texts), CHUNK):
         chunk = slice(start, start + CHUNK)
+        if len(texts) > CHUNK:
+            step(f"tokenising: {start} of {len(texts)} texts")
         out = tokenizer(
             texts[chunk],
             pairs[chunk] if pairs is not None else None,

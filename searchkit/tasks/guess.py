@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,8 +87,10 @@ def guessed(
 
 
 def _content(column: pd.Series[Any]) -> str:
-    """Content of a column: "classes", "numbers", "texts", or "other"; in csv numbers are written as texts."""
+    """Content of a column: "classes", "numbers", "texts", "lists" or "other"; in csv numbers are written as texts."""
     values = column.dropna()
+    if any(isinstance(value, Sized) and not isinstance(value, str | bytes | Mapping) for value in values):
+        return "lists"
     plain = [value for value in values.tolist() if isinstance(value, str | int | float)]  # bool is an int
     if not plain or len(plain) < len(values):
         return "other"
@@ -108,7 +110,8 @@ def _label(found: dict[str, str], origin: str, choose: Choose) -> str:
         return named[0]
     if not fitting:
         listed = ", ".join(f"{name} ({content})" for name, content in found.items())
-        raise DataError(f"{origin}: no column looks like a label (classes or numbers): {listed}; choose with --label")
+        lists = "lists of labels cannot be learnt" if "lists" in found.values() else "choose with --label"
+        raise DataError(f"{origin}: no column looks like a label (classes or numbers): {listed}; {lists}")
     if len(of_classes) == 1 or len(fitting) == 1:
         return (of_classes or fitting)[0]
     return choose(f"{origin}: which column is the label?", "--label", fitting)

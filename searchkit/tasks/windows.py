@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from searchkit._internal.progress import step
 from searchkit.errors import DataError
 from searchkit.tasks.answers import Answers
 from searchkit.tasks.base import Encoded
@@ -86,6 +87,8 @@ def _windows(
     questions, contexts = table["question"].tolist(), table["context"].tolist()
     for start in range(0, len(table), CHUNK):
         chunk = slice(start, start + CHUNK)
+        if len(table) > CHUNK:
+            step(f"tokenising: {start} of {len(table)} questions")
         out = tokenizer(
             _shortened(questions[chunk], tokenizer, question_length),
             contexts[chunk],

@@ -107,6 +107,19 @@ def test_texts_that_the_model_cannot_hold_are_cut_and_counted(tmp_path: Path, mo
     assert draft.seen[-1] == "tokens: 102 in the median, 102 at 95 %, 102 at most; 100.0 % of the texts are cut"
 
 
+def test_a_large_search_split_is_searched_in_part(tmp_path: Path, models: Path) -> None:
+    data = written(tmp_path / "data", FRAMES["classes"])
+    few = {"review": TEXTS, "verdict": ["bad", "good"] * 30}
+    pd.DataFrame({name: values * 40 for name, values in few.items()}).to_parquet(data / "validation.parquet")
+    pd.DataFrame(few).to_parquet(data / "test.parquet")
+    draft = drafted(str(models / "named"), str(data), Answers(), refuse)
+    assert draft.seen[1] == "rows: 60 to train on, 2400 for the search (2000 of them are taken), 60 to report on"
+    (tmp_path / "made.py").write_text(draft.text)
+    for given, rows in ({}, [60, 2000, 60]), ({"limit": "30"}, [30, 30, 30]):
+        tables = load(tmp_path / "made.py", given).study.task.tables(0)
+        assert [len(tables[split]) for split in ("train", "search", "report")] == rows
+
+
 def test_names_of_labels_that_do_not_match_have_to_be_told(said: Said, tmp_path: Path, models: Path) -> None:
     data = written(tmp_path / "data", FRAMES["classes"])
     code, out, err = said.code("init", "made.py", "--model", str(models / "unnamed"), "--data", str(data))
@@ -203,6 +216,7 @@ def test_columns_are_found_by_name_and_content(frame: dict[str, Any], found: Col
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 30}, 'which column holds the texts? --text ["a", "b"]'),
         ({"text": TEXTS, "a": [0, 1] * 30, "b": [0, 1] * 30}, 'which column is the label? --label ["a", "b"]'),
         ({"text": TEXTS}, "train.csv: no column looks like a label (classes or numbers): text (texts)"),
+        ({"text": TEXTS, "labels": [[0, 1]] * 60}, "labels (lists); lists of labels cannot be learnt"),
         ({"label": [0, 1] * 30}, "train.csv: no column looks like texts"),
     ],
 )
