@@ -57,7 +57,10 @@ def importers(module: str, among: str = "searchkit") -> set[str]:
         ("moocore", {"searchkit/front.py"}),
         ("ray", {f"searchkit/{name}.py" for name in ("evaluate/ray_cluster", "cluster/server", "cluster/jobs")}),
         ("fsspec", {"searchkit/storage/remote.py"}),
-        ("matplotlib", {f"searchkit/report/figures/{name}.py" for name in ("saved", "style", "text")}),
+        (
+            "matplotlib",
+            {f"searchkit/report/figures/{name}.py" for name in ("per_layer", "saved", "style", "text", "trade_offs")},
+        ),
         (
             "typer",
             {

@@ -226,6 +226,7 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example
     "pick": (inspect.pick_command, 'searchkit pick runs/quickstart --where "accuracy >= unreduced - 0.01"'),
     "ship": (ship_command, 'searchkit ship runs/quickstart --to fast --where "accuracy >= unreduced - 0.01"'),
     "measure": (inspect.measure_command, "searchkit measure runs/quickstart --batch-size 1 --batch-size 16"),
+    "plot": (figures.plot_command, "searchkit plot runs/quickstart latency --to latency.pdf"),
     "words": (figures.words_command, "searchkit words runs/quickstart --best accuracy --examples 2"),
     "rationales": (figures.rationales_command, "searchkit rationales runs/quickstart --best accuracy"),
     "verify": (inspect.verify, "searchkit verify runs/quickstart --again 10"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,9 @@ from searchkit.cli.options import Best, Confident, Key, MeasuredSetting, RunFold
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import ascii_only, keeping, out, say, show_text
 from searchkit.runs.folder import Folder
+
+# `report.figures.kinds` has them; written out here so that `--help` loads no figures
+KINDS: Final = "pareto, hypervolume, hypervolume-seconds, convergence, lengths, thresholds, macs, latency, parallel"
 
 
 def words_command(
@@ -86,6 +89,30 @@ def rationales_command(
     else:
         show_text(found.text)
         say(f"candidate {json.dumps(found.candidate)}, key {found.key}")
+
+
+def plot_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, one or several.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {KINDS}.")],
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .png, .svg or .pdf. Default: KIND.png in the first run.")
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(metavar="OBJECTIVE", help="Of pareto: quality over this instead of the search's cost.")
+    ] = None,
+) -> None:
+    """Draw a figure of finished runs, from their records; nothing is measured.
+
+    pareto, hypervolume, hypervolume-seconds and convergence take several runs, such as those of one study with several
+    seeds; lengths, thresholds, macs, latency and parallel are of one.
+    """
+    with loading():
+        from searchkit.runs.looks import plotted
+        from searchkit.runs.run import Run
+
+    file = to or runs[0] / f"{kind}.png"
+    plotted([Run(run) for run in runs], kind, file, cost=cost)
+    say(f"drawn in {file}")
 
 
 def _choice(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from searchkit.evaluate.predictions import Predictions
+from searchkit.evaluate.predictions import Predictions, kept_layers
 from searchkit.runs.folder import Folder
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
+    from searchkit.evaluate.layers import LayerCosts
     from searchkit.report.rationales import Rationalised
     from searchkit.report.words import Survivors
 
@@ -19,6 +22,35 @@ class Looks:
     """Part of `Run` that shows things, of its folder."""
 
     _folder: Folder
+
+    @property
+    def layers(self) -> Mapping[str, LayerCosts]:
+        """Mean tokens and MACs of one example in each layer, by the key of the member, and of the unreduced model.
+
+        Empty for runs of earlier versions, until `searchkit run` has measured their front again.
+        """
+        return kept_layers(self._folder.predictions, str(self._folder.read()["fingerprint"]))
+
+    def plot(
+        self, kind: str, *others: Looks, ax: Axes | None = None, cost: str | None = None, to: str | Path | None = None
+    ) -> Axes | None:
+        """Draw a figure, a name of `searchkit.report.figures.kinds.KINDS`, of this run and others.
+
+        It is drawn into `ax`, or into a new figure of pyplot, and the axes are returned; with `to`, a .png, .svg or
+        .pdf file, it is written there, with title and conditions. cost: of "pareto", an objective other than the
+        search's. StudyError for what the run does not have.
+
+        >>> import searchkit
+        >>> run = searchkit.open("runs/quickstart")  # doctest: +SKIP
+        >>> axes = run.plot("pareto", cost="latency")  # doctest: +SKIP
+        >>> run.plot("lengths", to="lengths.pdf")  # doctest: +SKIP
+        """
+        if to is not None:
+            plotted([self, *others], kind, Path(to), cost=cost)
+            return None
+        from searchkit.report.figures.kinds import draw
+
+        return draw(kind, [self, *others], ax, cost=cost)
 
     def predictions(self, key: str) -> pd.DataFrame:
         """What a member of the front, or the unreduced model, predicts on the report split, a row for each example.
@@ -87,3 +119,11 @@ class Looks:
         from searchkit.runs.rationales import rationales
 
         return rationales(self._folder, where=where, key=key, best=best, confident=confident, measured=measured)
+
+
+def plotted(runs: Sequence[Any], kind: str, file: Path, *, cost: str | None = None) -> None:
+    """Write a figure of opened runs to a .png, .svg or .pdf file; StudyError for what these do not have."""
+    from searchkit.report.figures.kinds import draw
+    from searchkit.report.figures.saved import save
+
+    save(lambda axes: draw(kind, runs, axes, cost=cost), [run.results for run in runs], file)

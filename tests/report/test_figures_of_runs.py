@@ -109,7 +109,8 @@ def test_axes_say_unit_and_direction() -> None:
         assert axes.get_xlabel().splitlines() == [
             "macs (of unreduced, lower is better), pads counted on neither side",
             "bars: 95 % interval on the report split, n = 400",
-            "(other examples of this kind would mostly give a value within it)",
+            "(measured again, with other examples of this kind, the value would",
+            "mostly lie within)",
         ]
         assert axes.get_ylabel() == "accuracy (fraction, higher is better)"
 

@@ -12,7 +12,11 @@ from searchkit._internal.checks import lazy_names
 
 _HOME = {
     "convergence": "progress",
+    "heat_map": "per_layer",
     "hypervolume": "progress",
+    "latency": "trade_offs",
+    "layers": "per_layer",
+    "parallel": "trade_offs",
     "pareto": "quality",
     "words": "text",
 }

@@ -18,6 +18,7 @@ from searchkit.report.figures.style import (
     accounting,
     drawing,
     each,
+    label_below,
     legend,
     names_of,
     say_nothing_was_measured,
@@ -93,7 +94,8 @@ def convergence(runs: Runs, ax: Axes | None = None) -> Axes:
         if len(rows) > 2:
             band = "the middle half of the runs"
             axes.fill_between(steps, low, high, step="post", color=BLUE, alpha=0.2, linewidth=0, label=band)
-        axes.step(steps, middle, color=BLUE, linewidth=1.8, where="post", label=f"median of {len(rows)} runs", zorder=3)
+        name = f"median of {len(rows)} runs" if len(rows) > 1 else "the only run"
+        axes.step(steps, middle, color=BLUE, linewidth=1.8, where="post", label=name, zorder=3)
         axes.axhline(CLOSE, color=GREY, linewidth=0.8, linestyle=(0, (6, 4)), label="99 % of the best", zorder=1)
         axes.set_ylim(0, 1.02)
         axes.margins(x=0.01)
@@ -113,7 +115,7 @@ def _dressed(axes: Axes, runs: Sequence[Results], over: str) -> front.Array | No
     units = {} if limit is None else front.in_units(limit, objectives)
     point = ", ".join(f"{in_words(name)} {value:.4g}" for name, value in units.items())
     costs = "".join(accounting(runs[0], objective) for objective in objectives)
-    axes.set_xlabel(f"{over}\n(reference point of the hypervolume: {point or 'none'}{costs})")
+    label_below(axes, over, f"(reference point of the hypervolume: {point or 'none'}{costs})")
     axes.set_ylabel("hypervolume of the front, search split")
     if limit is None:
         say_nothing_was_measured(axes)

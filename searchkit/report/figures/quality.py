@@ -6,7 +6,6 @@ Every kind of point has its own marker, fill and line, so that the figures read 
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +33,7 @@ from searchkit.report.figures.style import (
     each,
     in_lines,
     ink,
+    label_below,
     legend,
     names_of,
     say_nothing_was_measured,
@@ -149,7 +149,7 @@ def _cost(results: Results, name: str | None) -> Objective:
 def _draw_pareto(axes: Axes, results: Results, cost: Objective) -> None:
     every = Points.of(results, results.trials)
     searched = Points.of(results, results.front)
-    axes.set_xlabel(f"{axis_label(cost)}{accounting(results, cost)}")
+    label_below(axes, f"{axis_label(cost)}{accounting(results, cost)}")
     axes.set_ylabel(axis_label(results.quality))
     if not len(every):
         say_nothing_was_measured(axes)
@@ -161,7 +161,7 @@ def _draw_pareto(axes: Axes, results: Results, cost: Objective) -> None:
 
 
 def _draw_over(axes: Axes, results: Results, objective: Objective) -> None:
-    axes.set_xlabel(f"{axis_label(objective)}{accounting(results, objective)}")
+    label_below(axes, f"{axis_label(objective)}{accounting(results, objective)}")
     axes.set_ylabel(axis_label(results.quality))
     nothing = Points.of(results, [])
     if not len(Points.of(results, results.on_report, objective)):
@@ -174,9 +174,8 @@ def _draw_over(axes: Axes, results: Results, objective: Objective) -> None:
 def _draw_fronts(axes: Axes, runs: Sequence[Results], name: str | None) -> None:
     """Draw the fronts of several runs on their report splits, each with its unreduced model as a hollow point."""
     cost, quality = _cost(runs[0], name), runs[0].quality
-    axes.set_xlabel(
-        f"{axis_label(cost)}{accounting(runs[0], cost)}\nhollow: unreduced models; bars: 95 % interval, {INTERVAL}"
-    )
+    note = f"hollow: unreduced models; bars: 95 % interval ({INTERVAL})"
+    label_below(axes, f"{axis_label(cost)}{accounting(runs[0], cost)}", note)
     axes.set_ylabel(axis_label(quality))
     drawn = 0
     for run, name_of_run, style in zip(runs, names_of(runs), series(axes, len(runs)), strict=True):
@@ -217,14 +216,13 @@ def _draw_report_split(
     axes.set_ylim(*window.y)
     hidden = {name: window.outside(points) for name, points in {"trials": every, **families}.items()}
     notes = [f"{name} {count}" for name, count in hidden.items() if count]
-    label = [axes.get_xlabel()]
+    label = [f"{axis_label(cost)}{accounting(results, cost)}"]
     if len(reported) or len(unreduced):
-        label.append(f"bars: 95 % interval on the report split, {_sizes(results, cost)}\n({INTERVAL})")
+        label += [f"bars: 95 % interval on the report split, {_sizes(results, cost)}", f"({INTERVAL})"]
     if notes:
         label.append(f"beyond the axes: {', '.join(notes)}")
     flaw = timing_note(cost, results.on_report, "report split")
-    label += textwrap.wrap((flaw or "").partition(";")[0], 95)
-    axes.set_xlabel("\n".join(label))
+    label_below(axes, *label, (flaw or "").partition(";")[0])
 
 
 def _rivals(results: Results, cost: Objective) -> dict[str, dict[str, Any]]:

@@ -25,11 +25,14 @@ DARK, GRID = "#555555", "#e6e6e6"
 GREY, BLUE, VERMILION, GREEN, BLACK = "#999999", "#0072B2", "#D55E00", "#009E73", "#000000"
 SKY, PURPLE, ORANGE = "#56B4E9", "#CC79A7", "#E69F00"
 SETTINGS: Final[Any] = {"text.parse_math": False, "svg.hashsalt": "searchkit", "axes.unicode_minus": False}
+LETTER: Final = 0.5  # width of a letter on average, in the size of the type
 SIZE: Final = (9.5, 5.4)  # inches
 SERIES: Final = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # colours of several runs, in turn
 MARKERS: Final = ("o", "s", "D", "^", "v", "P", "X")
 LINES: Final[tuple[Any, ...]] = ("-", "--", "-.", ":", (0, (5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-INTERVAL: Final = "other examples of this kind would mostly give a value within it"  # after "95 % interval"
+INTERVAL: Final = (
+    "measured again, with other examples of this kind, the value would mostly lie within"  # after "95 % interval"
+)
 
 
 class HasResults(Protocol):
@@ -115,10 +118,10 @@ def series(axes: Axes, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def legend(axes: Axes, first: str | None = None, **settings: Any) -> None:
+def legend(axes: Axes, first: str | None = None, *, reverse: bool = False) -> None:
     """Draw the legend of what has points: beside axes that are alone in a figure with a layout, else within them.
 
-    first: the label that stands at the top
+    first: the label that stands at the top; reverse: the last that was drawn is the first, as in a stack
     """
     entries = zip(*axes.get_legend_handles_labels(), strict=True)
     drawn = [(handle, label) for handle, label in entries if _has_points(handle)]
@@ -128,7 +131,7 @@ def legend(axes: Axes, first: str | None = None, **settings: Any) -> None:
     handles, labels = zip(*drawn, strict=True)
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
     where = beside if stands_alone(axes) else {"loc": "best", "fontsize": "small"}
-    axes.legend(handles, labels, **{"frameon": not stands_alone(axes), **where, **settings})
+    axes.legend(handles, labels, frameon=not stands_alone(axes), reverse=reverse, **where)
 
 
 def stands_alone(axes: Axes) -> bool:
@@ -142,6 +145,13 @@ def stands_alone(axes: Axes) -> bool:
 def _has_points(handle: Any) -> bool:
     line = handle[0] if isinstance(handle, tuple) else handle  # error bars come as (line, caps, bars)
     return not hasattr(line, "get_xdata") or len(line.get_xdata()) > 0
+
+
+def label_below(axes: Axes, *lines: str) -> None:
+    """Label the horizontal axis with these lines, wrapped at the width of the axes."""
+    inches = axes.get_position().width * figure_of(axes).get_figwidth()
+    characters = max(20, int(72 * inches / float(axes.xaxis.label.get_fontsize()) / LETTER))
+    axes.set_xlabel("\n".join(row for line in lines for row in textwrap.wrap(line, characters)))
 
 
 def axis_label(objective: Objective) -> str:
