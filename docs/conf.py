@@ -10,13 +10,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-import figures  # noqa: E402
+import generated  # noqa: E402
 
 from searchkit import __version__  # noqa: E402
 
 project, author, release = "searchkit", "the authors of searchkit", __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["_gallery"]  # drawn while the site is built
+exclude_patterns = ["_generated"]  # drawn while the site is built
 html_theme = "furo"
 html_title = "searchkit"
 html_static_path: list[str] = []
@@ -34,6 +34,13 @@ python_use_unqualified_type_names = True
 FIELD = re.compile(
     r"^[a-z_]+(, [a-z_]+)*: "
 )  # a line of a docstring that explains fields, such as `epochs: of the stage`
+
+
+def make(app: Any) -> None:
+    folder = Path(app.srcdir) / "_generated"
+    generated.draw(folder)
+    generated.commands(folder / "commands.txt")
+    generated.page(Path(app.outdir) / "example.html")
 
 
 def outside(app: Any, name: str, source: list[str]) -> None:
@@ -68,6 +75,6 @@ def docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: l
 
 
 def setup(app: Any) -> None:
-    app.connect("builder-inited", lambda app: figures.draw(Path(app.srcdir) / "_gallery"))
+    app.connect("builder-inited", make)
     app.connect("source-read", outside)
     app.connect("autodoc-process-docstring", docstring)

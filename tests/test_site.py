@@ -32,13 +32,26 @@ def test_the_number_of_the_landing_page_is_the_benchmarks() -> None:
     assert f"accuracy of {chosen['accuracy']:.3f} instead of {own['unreduced']['accuracy']:.3f}" in page
 
 
-def test_the_gallery_has_every_figure(tmp_path: Path) -> None:
-    kinds = runpy.run_path(str(ROOT / "docs" / "figures.py"))["draw"](tmp_path / "_gallery")
+GENERATED = runpy.run_path(str(ROOT / "docs" / "generated.py"))
+
+
+def test_the_gallery_has_every_figure_and_the_page(tmp_path: Path) -> None:
+    kinds = GENERATED["draw"](tmp_path / "_generated")
     assert {*kinds} == {*figures.__all__} - {"words"}
-    text = (tmp_path / "_gallery" / "all.txt").read_text()
+    text = (tmp_path / "_generated" / "figures.txt").read_text()
     for kind in kinds:
-        assert (tmp_path / "_gallery" / f"{kind}.png").stat().st_size > 10_000
-        assert f"_gallery/{kind}.png" in text
+        assert (tmp_path / "_generated" / f"{kind}.png").stat().st_size > 10_000
+        assert f"_generated/{kind}.png" in text
+    GENERATED["page"](tmp_path / "site" / "example.html")
+    assert "runs/quickstart" in (tmp_path / "site" / "example.html").read_text()
+
+
+def test_every_command_has_a_section_with_its_options(tmp_path: Path) -> None:
+    names = GENERATED["commands"](tmp_path / "commands.txt")
+    sections = (tmp_path / "commands.txt").read_text().split("## ")[1:]
+    assert [section.split()[0] for section in sections] == names
+    assert "| `--dry-run` |" in sections[names.index("run")]
+    assert "| `--model` `VALUE` |" in sections[names.index("init")]
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
@@ -49,7 +62,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
         for line in block.splitlines()
     }
     pages = {path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")}
-    assert {page for page in pages if not page.startswith(("decisions/", "_gallery/"))} - listed == {"index"}
+    assert {page for page in pages if not page.startswith(("decisions/", "_generated/"))} - listed == {"index"}
 
 
 def test_a_broken_link_or_anchor_of_the_built_site_is_found(tmp_path: Path) -> None:

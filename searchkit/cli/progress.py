@@ -28,9 +28,7 @@ WITH_BAR: Final = 68  # columns of a terminal that has room for a bar, and for t
 WITH_REMAINING: Final = 52
 INDENT: Final = "  "  # indent of a note below its bar
 
-EVERY_S: Final = 5.0  # seconds from line to line in the first minute of a phase, and later
-LATER_EVERY_S: Final = 30.0
-FIRST_S: Final = 60.0
+EVERY_S: Final = 5.0  # seconds from line to line
 LOOK_EVERY_S: Final = 0.5
 
 
@@ -159,8 +157,7 @@ class Lines:
             watcher.join()
 
     def _write_if_due(self, now: float) -> None:
-        every_s = EVERY_S if now - self._begun_s < FIRST_S else LATER_EVERY_S
-        if now - self._written_s >= every_s:
+        if now - self._written_s >= EVERY_S:
             self._write(now)
 
     def _write(self, now: float) -> None:
