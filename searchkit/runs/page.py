@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ from searchkit._internal.files import replace_whole
 from searchkit.errors import SearchkitError
 from searchkit.report.results import Results
 from searchkit.runs.folder import PAGE, Folder
+from searchkit.runs.page_words import kept_words
 from searchkit.runs.pick import in_setting
 from searchkit.runs.results import write
 
 if TYPE_CHECKING:
     from searchkit.evaluate.layers import LayerCosts
-    from searchkit.report.page import Shown
+    from searchkit.report.page import Example, Shown
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +38,26 @@ def write_page(runs: Sequence[tuple[Folder, Results]], to: Path) -> None:
 
 def shown(folder: Folder, results: Results) -> Shown:
     """What a page shows of a run. What cannot be read beside its results is left out, with a warning."""
+    from searchkit.evaluate.predictions import kept_layers
     from searchkit.report.page import Shown
 
-    return Shown(results, str(folder.path), _settings(folder, results), _layers(folder, results))
-
-
-def _settings(folder: Folder, results: Results) -> Mapping[str, Results]:
-    """Results of the front in every setting that `searchkit measure` kept, by fingerprint."""
-    found = {}
+    settings: dict[str, Results] = {}
+    layers: Mapping[str, LayerCosts] = {}
+    words: Sequence[Example] = ()
     for name in sorted(file.stem for file in (folder.path / "measured").glob("*.json")):
-        try:
-            found[name] = in_setting(folder, results, name)
-        except SearchkitError as error:
-            log.warning("%s: not on the page: %s", name, error)
-    return found
+        with _left_out(f"setting {name}"):
+            settings[name] = in_setting(folder, results, name)
+    with _left_out("the work of layers"):
+        layers = kept_layers(folder.predictions, str(results.study.get("fingerprint")))
+    with _left_out("words"):
+        words = kept_words(folder, results)
+    return Shown(results, str(folder.path), settings, layers, words)
 
 
-def _layers(folder: Folder, results: Results) -> Mapping[str, LayerCosts]:
-    from searchkit.evaluate.predictions import kept_layers
-
+@contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    """Log what cannot be read, and go on."""
     try:
-        return kept_layers(folder.predictions, str(results.study.get("fingerprint")))
+        yield
     except SearchkitError as error:
-        log.warning("the work of layers is not on the page: %s", error)
-        return {}
+        log.warning("%s: not on the page: %s", what, error)

@@ -14,6 +14,7 @@ from searchkit.runs.forecast import known_supernet
 from searchkit.runs.opening import opened
 from searchkit.runs.paces import expected_s, in_words, keep, paced, training_work
 from searchkit.runs.page import write_report
+from searchkit.runs.page_words import keep_words
 from searchkit.runs.report_phase import report
 from searchkit.runs.results import DUPLICATES, counts
 from searchkit.runs.search_phase import search
@@ -50,6 +51,7 @@ def _executed(session: Session, interrupt: Interrupt | None) -> Results:
             results = report(session)
         for note in [*unmeasured(results), *timing_notes(results)]:
             log.warning("%s", note)
+        keep_words(session, results)
         step("writing tables and figures")
         write_report(results, session.folder)
     return results

@@ -76,7 +76,9 @@ def shown(results: Results | None = None, folder: str = "runs/demo", **changes: 
     dropped = {
         key: tuple((number + place) % (LAYERS + 2) for place in range(6)) for number, key in enumerate(results.report)
     }
-    example = Example(words, LAYERS, dropped, "example 3: label positive", (False, False, False, False, False, True))
+    evidence = (False, False, False, False, False, True)
+    predicted = {key: f"class {number}" for number, key in enumerate(results.report)}
+    example = Example(words, LAYERS, dropped, "example 3: label positive", evidence, predicted)
     fields: dict[str, Any] = {
         "settings": {"ab12cd34": in_setting(results, 4.0)},
         "layers": layers,

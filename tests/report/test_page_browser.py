@@ -66,6 +66,7 @@ def test_what_python_rendered_is_what_the_script_shows(opened: Open) -> None:
     widths = with_script.locator("rect[data-slot]").evaluate_all("all => all.map(one => one.getAttribute('width'))")
     without = opened(scripts=False)
     assert without.locator("main [data-slot]").all_text_contents() == texts
+    assert without.locator(".words").inner_html() == with_script.locator(".words").inner_html()
     assert "searchkit ship runs/demo" in without.locator("main").inner_text()
     assert len(set(widths)) > 3
 
@@ -114,14 +115,18 @@ def test_the_selection_is_kept_in_the_address_and_in_every_figure(opened: Open) 
 
 def test_words_are_shaded_by_the_selected_member_and_struck_out_by_layer(opened: Open) -> None:
     tab = opened()
-    shades = tab.locator(".words .text > :is(span, u)")
-    before = [word.get_attribute("class") for word in shades.all()]
+    words = tab.locator(".words .text > :is(span, u)")
+
+    def shades() -> list[str | None]:
+        return [word.get_attribute("class") for word in words.all()]
+
+    before = shades()
     tab.locator("#models .choose").nth(0).click()
-    after = [word.get_attribute("class") for word in shades.all()]
-    assert before != after
-    assert after[:3] == ["k0 gone", "k1 gone", "k3 gone"]  # dropped by layers 0, 1, 2 of 6
+    assert shades() != before
+    assert shades()[:3] == ["k0", "k1", "k3"]  # dropped by layers 0, 1, 2 of 6
+    assert tab.locator(".predicted").inner_text() == ", predicted class 0"
     tab.locator(".layer").fill("1")
-    assert [word.get_attribute("class") for word in shades.all()][:3] == ["k0 gone", "k1 gone", "k3"]
+    assert shades()[:3] == ["k0 gone", "k1 gone", "k3"]
 
 
 def test_a_limit_is_dragged_typed_and_moved_by_keys(opened: Open) -> None:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from searchkit.errors import SearchkitError, StoreError
 from searchkit.report.gained import gained
@@ -37,15 +36,16 @@ def page(runs: Sequence[Shown]) -> str:
     panels, slots = _panels(runs, every, models, shown_first)
     selected = next((number for number in shown_first if number is not None), None)
     words = [
-        words_section(run, shown.words, models[first].key) if first is not None else None
+        words_section(run, shown.words, models[first].key, shown.name if several else "", hidden=selected != first)
         for run, (shown, first) in enumerate(zip(runs, shown_first, strict=True))
+        if first is not None
     ]
     content = {
         "selected": selected,
         "slots": slots,
         "runs": [
-            {"pick": pick_command(shown, ()), "words": _words(run, shown, models, first)}
-            for run, (shown, first) in enumerate(zip(runs, shown_first, strict=True))
+            {"pick": pick_command(shown, ()), "words": words_data(shown.words, _members(run, models))}
+            for run, shown in enumerate(runs)
         ],
     }
     body = [
@@ -53,9 +53,9 @@ def page(runs: Sequence[Shown]) -> str:
         tag(
             "main",
             tag("div", plots(runs, models, every, _limits(runs, every), selected), panels, class_="beside"),
+            words,
             [_verdicts(shown, several) for shown in runs],
             listing(models, every, several, selected),
-            words,
             [provenance(shown) for shown in runs],
         ),
         data(content, id="content"),
@@ -65,7 +65,7 @@ def page(runs: Sequence[Shown]) -> str:
 
 def _first(run: int, shown: Shown, models: Sequence[Row]) -> int | None:
     """Row of the member that is shown first: the fastest within a point of unreduced, else the knee."""
-    members = {row.key: number for number, row in enumerate(models) if row.run == run and row.is_member}
+    members = _members(run, models)
     faster = (each.member.key for each in gained(shown.results) if each.is_faster and each.member)
     wanted = [*faster, *_knee(shown.results), *members]
     return next((members[key] for key in wanted if key in members), None)
@@ -97,9 +97,9 @@ def _panels(
     return panels, slots
 
 
-def _words(run: int, shown: Shown, models: Sequence[Row], first: int | None) -> list[dict[str, Any]]:
-    members = {row.key: number for number, row in enumerate(models) if row.run == run and row.is_member}
-    return [] if first is None else words_data(shown.words, models[first].key, members)
+def _members(run: int, models: Sequence[Row]) -> dict[str, int]:
+    """Row of each member of a run, by key."""
+    return {row.key: number for number, row in enumerate(models) if row.run == run and row.is_member}
 
 
 def _headline(shown: Shown, several: bool) -> Markup:

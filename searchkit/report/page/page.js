@@ -77,15 +77,18 @@
 
   function shadeWords() {
     for (const section of all(".words")) {
-      const run = Number(section.dataset.run);
+      const run = Number(section.dataset.run), examples = content.runs[run].words;
       section.hidden = run !== runOf(selected);
+      if (section.hidden) continue;
       const layer = Number(all(".layer", section)[0].value);
       all("output", section)[0].textContent = String(layer);
+      all(".unknown", section)[0].hidden = examples.some((example) => selected in example.dropped);
+      all(".predicted", section).forEach((said, place) => { said.textContent = examples[place].predicted[selected] || ""; });
       all(".text", section).forEach((text, place) => {
-        const example = content.runs[run].words[place], dropped = example.dropped[selected] || [];
+        const { layers, dropped } = examples[place], own = dropped[selected] || [];
         all("span, u", text).forEach((word, at) => {
-          word.className = at in dropped ? `k${Math.round(10 * dropped[at] / (example.layers + 1))}` : "";
-          word.classList.toggle("gone", dropped[at] <= layer);
+          word.className = at in own ? `k${Math.round(10 * own[at] / (layers + 1))}` : "";
+          word.classList.toggle("gone", layer > 0 && own[at] <= layer);
         });
       });
     }
