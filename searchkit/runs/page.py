@@ -44,7 +44,8 @@ def shown(folder: Folder, results: Results) -> Shown:
     settings: dict[str, Results] = {}
     layers: Mapping[str, LayerCosts] = {}
     words: Sequence[Example] = ()
-    for name in sorted(file.stem for file in (folder.path / "measured").glob("*.json")):
+    names = (file.stem for file in (folder.path / "measured").glob("*.json"))
+    for name in sorted(filter(str.isalnum, names)):
         with _left_out(f"setting {name}"):
             settings[name] = in_setting(folder, results, name)
     with _left_out("the work of layers"):

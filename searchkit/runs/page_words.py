@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXAMPLES: Final = 3
-MEMBERS: Final = 40  # evenly picked where the front has more
+MEMBERS: Final = 24  # evenly picked where the front has more
 
 
 def keep_words(session: Session, results: Results) -> None:

@@ -10,7 +10,7 @@ from searchkit.records import Candidate, Trial
 from searchkit.report.limits import Limit, of_study
 from searchkit.report.pick import Picked, pick
 from searchkit.report.results import UNREDUCED, Results
-from searchkit.runs.folder import Folder
+from searchkit.runs.folder import Folder, stored_rivals
 from searchkit.storage.address import with_password
 
 
@@ -61,12 +61,16 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
         raise StudyError(f"--measured: {unknown('setting', name, kept)}; `searchkit measure` adds one")
     stored = Store.open(storage, start + name, kept[name], create=False).trials()
     by_key = {trial.key: trial for trial in stored}
-    objectives, unreduced = {axis.name: axis for axis in kept[name]}, Candidate.of(baseline=UNREDUCED).key
+    objectives = {axis.name: axis for axis in kept[name]}
+    compared = {UNREDUCED: (Candidate.of(baseline=UNREDUCED),), **stored_rivals(record)}
+    families = {
+        family: tuple(by_key[each.key] for each in group if each.key in by_key) for family, group in compared.items()
+    }
     searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(
         results,
         objectives=searched,
         front_objectives=tuple(objectives.values()),
         report={member.key: by_key[member.key] for member in results.front if member.key in by_key},
-        baselines={UNREDUCED: (by_key[unreduced],)} if unreduced in by_key else {},
+        baselines={name: group for name, group in families.items() if group},
     )

@@ -40,11 +40,11 @@ def run(members: int = 5, trials: int = 40, name: str = "demo", layers: int = LA
         measured(number, quality, float(share), lengths=own)
         for number, (share, quality, own) in enumerate(zip(shares, curve, lengths, strict=True))
     ]
+    costs = rng.uniform(shares[0], 1, trials)
+    below = np.array(curve)[np.searchsorted(shares, costs, side="right") - 1] - rng.uniform(0.001, 0.05, trials)
     others = [
-        measured(
-            members + number, float(rng.uniform(0.5, 0.7)), float(rng.uniform(0.4, 1)), lengths=(1.0, number + 1.0)
-        )
-        for number in range(trials)
+        measured(members + number, quality, cost, lengths=(1.0, number + 1.0))
+        for number, (quality, cost) in enumerate(zip(below.tolist(), costs.tolist(), strict=True))
     ]
     report = {
         each.key: measured(number, curve[number] - 0.01, float(shares[number]), 10 * float(shares[number]), lengths=own)
@@ -59,6 +59,8 @@ def run(members: int = 5, trials: int = 40, name: str = "demo", layers: int = LA
         "baselines": {
             "unreduced": (measured(0, 0.93, 1.0, 10.0, baseline="unreduced"),),
             "truncation": (measured(0, 0.85, 0.8, 8.5, baseline="truncation", share=0.8),),
+            "rival small": (measured(0, 0.91, 0.5, 5.0, rival="small", weights="ab12"),),
+            "onnxruntime": (measured(0, 0.93, 1.0, 4.0, rival="onnxruntime fp32", runtime="onnxruntime"),),
         },
     }
     return staircase(**(fields | changes))

@@ -189,6 +189,14 @@ def test_several_runs_stand_side_by_side() -> None:
     assert [own["pick"] for own in parsed.content["runs"]] == ["searchkit pick runs/demo", "searchkit pick runs/other"]
 
 
+def test_rivals_are_points_and_other_runtimes_only_over_times() -> None:
+    text = page([shown(settings={})])
+    macs, latency = re.findall(r'<svg[^>]* role="group".*?</svg>', text, re.S)
+    for figure, kinds in ((macs, {"rival small"}), (latency, {"rival small", "onnxruntime"})):
+        drawn = Parsed(figure)
+        assert {own["data-kind"] for own in drawn.named("g", **{"class": "point rival r0"})} == kinds
+
+
 def test_limits_of_the_study_are_lines_at_their_numbers() -> None:
     constraints = [
         {"objective": {"name": "macs", "unit": "of unreduced", "better": "lower"}, "at_most": 0.7},
@@ -205,6 +213,14 @@ def test_costs_of_the_same_value_in_another_setting_are_shown_once() -> None:
     parsed = Parsed(page([shown()]))
     axes = [own["data-axis"] for own in parsed.named("th") if "data-axis" in own]
     assert axes == ["accuracy", "macs", "latency", "latency@ab12cd34"]
+
+
+def test_of_many_trials_those_that_can_be_told_apart_are_drawn_and_counted() -> None:
+    text = page([shown(run(trials=5_000))])
+    (drawn,) = re.findall(r'<path d="([^"]*)" class="trials r0"', text)
+    places = re.findall(r"M([\d.]+) ([\d.]+)h0", drawn)
+    assert len(set(places)) == len(places) == 2_000
+    assert "2,000 of 5,005 trials are drawn, the others lie beyond the axes or near these." in text
 
 
 def test_the_usual_page_is_small() -> None:

@@ -150,7 +150,7 @@ def test_a_limit_is_dragged_typed_and_moved_by_keys(opened: Open) -> None:
     line.focus()
     tab.keyboard.press("End")
     assert "where" not in tab.locator("#pick").inner_text()
-    assert len(shown_cells(tab, "macs")) == 7
+    assert len(shown_cells(tab, "macs")) == 9
     tab.locator("figure:visible [data-limit=accuracy]").fill("0.9")
     assert min(float(cell.split()[0]) for cell in shown_cells(tab, "accuracy")) >= 0.9
     tab.locator("label", has_text="ab12cd34").click()
@@ -182,7 +182,7 @@ def test_the_table_sorts_filters_and_downloads_what_it_shows(opened: Open) -> No
     tab.locator("#filter").fill("truncation .8")
     assert len(shown_cells(tab, "macs")) == 1
     tab.locator("#filter").fill("front")
-    assert tab.locator("#count").inner_text() == "5 of 7 rows"
+    assert tab.locator("#count").inner_text() == "5 of 9 rows"
     with tab.expect_download() as download:
         tab.locator("#download").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
@@ -222,7 +222,7 @@ def test_without_a_script_everything_reads_and_costs_can_be_switched(opened: Ope
     assert str(drawn.get_attribute("aria-label")).endswith("macs (of unreduced, lower is better)")
     tab.locator(".tabs label", has_text="latency").first.click()
     assert "latency" in str(drawn.get_attribute("aria-label"))
-    assert tab.locator("#models tbody tr:visible").count() == 7
+    assert tab.locator("#models tbody tr:visible").count() == 9
     assert tab.locator(".js:visible").count() == 0
 
 

@@ -105,7 +105,7 @@ def _members(run: int, models: Sequence[Row]) -> dict[str, int]:
 def _headline(shown: Shown, several: bool) -> Markup:
     """What the run came to: how many members, and the gain; everything that is said where there are none."""
     results = shown.results
-    count = f"{len(results.front)} members on the front of {len(results.evaluations)} evaluations."
+    count = f"{len(results.front)} members on the front of {len(results.evaluations):,} evaluations."
     said = [each.text for each in gained(results)] if results.front.members else notes(results)
     return tag("div", tag("h2", shown.name) if several else None, [tag("p", _marked(text)) for text in [count, *said]])
 

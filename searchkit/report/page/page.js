@@ -291,15 +291,19 @@
   const tabs = all(".tabs > input");
   for (const tab of tabs) tab.addEventListener("change", () => { showPick(); remember(); });
 
+  function named(row) {
+    return `${row.dataset.run}-${row.querySelector("th").textContent}`;
+  }
+
   function remember() {
     if (selected === null) return;
     const tab = tabs.findIndex((each) => each.checked);
-    history.replaceState(null, "", `#${selected},${tab}`);
+    history.replaceState(null, "", `#${named(byNumber[selected])},${tab}`);
   }
 
   function recall() {
-    if (location.hash.length < 2) return;
-    const [number, tab] = location.hash.slice(1).split(",").map(Number);
+    const [name, tab] = location.hash.slice(1).split(",");
+    const number = byNumber.findIndex((row) => named(row) === name);
     if (tabs[tab]) tabs[tab].checked = true;
     if (number in content.slots) selected = number;
   }

@@ -99,7 +99,7 @@ def _caption(scatter: Scatter) -> str:
         "value on all texts of this kind."
     ]
     if scatter.searched:
-        rest = "the others lie beyond the axes or on one another" if drawn < measured else "which is all"
+        rest = "the others lie beyond the axes or near these" if drawn < measured else "which is all"
         texts.append(f"{drawn:,} of {measured:,} trials are drawn, {rest}.")
     if scatter.hidden:
         texts.append(f"Beyond the axes: {scatter.hidden}.")

@@ -288,7 +288,7 @@ def _frame(x: Scale, y: Scale) -> Iterator[Markup]:
     """Grid with numbers."""
     for tick in x.ticks:
         yield tag("path", d=f"M{x.at(tick):g} {TOP}V{BOTTOM}", class_="grid")
-        yield tag("text", f"{tick:.4g}", x=x.at(tick), y=BOTTOM + 16, class_="across")
+        yield tag("text", f"{tick:.4g}", x=x.at(tick), y=BOTTOM + 24, class_="across")
     for tick in y.ticks:
         yield tag("path", d=f"M{LEFT} {y.at(tick):g}H{RIGHT}", class_="grid")
         yield tag("text", f"{tick:.4g}", x=LEFT - 5, y=y.at(tick), class_="up")
