@@ -58,20 +58,21 @@ def outside(app: Any, name: str, source: list[str]) -> None:
 
 def docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with Markdown's backticks: paragraphs and examples become reStructuredText."""
-    blocks = re.split(r"\n\s*\n", "\n".join(lines))
-    converted: list[str] = []
-    for block in blocks:
-        if block.lstrip().startswith(">>>"):
-            converted += [*block.splitlines(), ""]
-            continue
-        text = [re.sub(r"([*_|\\])", r"\\\1", line.strip()) for line in block.splitlines()]
-        joined = re.sub(
-            r"`+([^`]+)`+", lambda code: f"``{re.sub(chr(92) * 2 + '(.)', chr(92) + '1', code[1])}``", "\n".join(text)
-        )
-        for line in joined.splitlines():
-            converted += ["", line] if FIELD.match(line) else [line]
-        converted.append("")
-    lines[:] = converted
+    lines[:] = [line for block in re.split(r"\n\s*\n", "\n".join(lines)) for line in [*_block(block), ""]]
+
+
+def _block(block: str) -> list[str]:
+    """Lines of a paragraph or an example; in a paragraph that begins with a field each has its own paragraph."""
+    if block.lstrip().startswith(">>>"):
+        return block.splitlines()
+    text = "\n".join(re.sub(r"([*_|\\])", r"\\\1", line.strip()) for line in block.splitlines())
+    text = re.sub(r"`+([^`]+)`+", lambda code: "``" + re.sub(r"\\(.)", r"\1", code[1]) + "``", text)
+    is_list = FIELD.match(text.replace("\\", ""))
+    return [
+        part
+        for line in text.splitlines()
+        for part in (["", line] if is_list and FIELD.match(line.replace("\\", "")) else [line])
+    ]
 
 
 def setup(app: Any) -> None:

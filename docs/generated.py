@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def commands(file: Path) -> list[str]:
     known, sections = typer.main.get_command(app).commands, []
     for name, (function, example) in _COMMANDS.items():
         rows = [
-            (_names(parameter), " ".join((parameter.help or "").split()).replace("|", "\\|"))
+            (_names(parameter), _cell(parameter.help or ""))
             for parameter in known[name].params
             if not getattr(parameter, "hidden", False) and parameter.name != "help"
         ]
@@ -66,6 +67,11 @@ def commands(file: Path) -> list[str]:
         sections.append(f"## {name}\n\n{text}\n\n```bash\n{example}\n```\n\n{table}\n")
     file.write_text("\n".join(sections), encoding="utf-8")
     return list(_COMMANDS)
+
+
+def _cell(text: str) -> str:
+    """Text on one line, without what Markdown takes for the end of a cell or for a tag."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def _names(parameter: object) -> str:
