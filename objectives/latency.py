@@ -83,6 +83,7 @@ def latency(
         runtime=runtime,
         int8=int8,
         threads=threads,
+        budget_s=budget_s,
     )
     measured = Objective("latency", unit, "lower", partial(_alone, together), timing=timing)
     if during_search == "measured":

@@ -133,6 +133,7 @@ class Timing:
     space; `measure` finds it in `subject.tables` under the objective's name. final: takes the objective's place on the
     report split, under the same name. runtime, int8: in which `subject.forward` has to run, None where any will do;
     `with_batch` then takes these two and `threads` as well. threads: of the CPU while it is measured, 0 for the run's.
+    budget_s: of passes that a subject is timed for at most, None where it has no such limit.
     """
 
     exclusive: bool = True
@@ -144,6 +145,7 @@ class Timing:
     runtime: str | None = None
     int8: bool = False
     threads: int = 0
+    budget_s: float | None = None
 
 
 @dataclass(frozen=True)

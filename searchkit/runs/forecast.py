@@ -9,6 +9,7 @@ from searchkit._internal.progress import counted
 from searchkit.errors import NothingStoredError, one_line
 from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
+from searchkit.objective import Objective
 from searchkit.reduction.device import device_of
 from searchkit.runs.opening import checked
 from searchkit.runs.paces import expected_s, in_words, measuring_work, training_work
@@ -94,9 +95,15 @@ def _reporting(session: Session, search: Store | None, report: Store | None, is_
     members = f"{len(front)} members of the front so far" if front else "the front"
     left = len((compared | front) - measured) + (DOZEN if is_searching else 0)
     timed = [objective for objective in (*study.objectives, *study.front_objectives) if objective.exclusive]
-    turns = f"; {', '.join(objective.name for objective in timed)} in turns with the unreduced model" if timed else ""
+    turns = f"; {', '.join(map(_timed, timed))}, in turns with the unreduced model" if timed else ""
     seconds = expected_s(session, "report", measuring_work(session, "report", left)) if left else 0.0
     return f"report: {members} and {len(compared)} baselines and rivals{turns}, {in_words(seconds)}", seconds
+
+
+def _timed(objective: Objective) -> str:
+    """Name of a timed objective, and how long each candidate is timed."""
+    budget_s = objective.timing.budget_s if objective.timing else None
+    return f"{objective.name} for up to {budget_s:g} s each" if budget_s else objective.name
 
 
 def _store(session: Session, split: str) -> Store | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from objectives import latency
 from searchkit.runs.config import Conditions
 from searchkit.runs.forecast import forecast
 from searchkit.runs.paces import expected_s, in_words, keep, training_work
@@ -45,6 +48,18 @@ def test_a_dry_run_tells_what_a_run_does_and_leaves_no_file(
     assert "time unknown" not in out
 
 
+def test_phases_of_a_like_study_begin_with_their_time(said: Said, tmp_path: Path, with_trained: Supernets) -> None:
+    study, options = small_study(tmp_path), ("-p", "evaluations=8", "--threads", "1")
+    for name in ("one", "two"):
+        with_trained(tmp_path / name, load(study).study)
+    assert said.code("run", study.name, "--runs", "one", *options)[0] == 0
+    (tmp_path / "two" / "supernets" / "paces.json").write_bytes((tmp_path / "one/supernets/paces.json").read_bytes())
+    code, _, err = said.code("run", study.name, "--runs", "two", *options)
+    assert code == 0
+    assert "search: 0 of 8, 0 measured; about 0:00:0" in err
+    assert re.search(r"^report: 0 of \d+, about 0:00:0", err, re.MULTILINE)
+
+
 def test_a_dry_run_refuses_what_a_run_refuses(said: Said, tmp_path: Path) -> None:
     study = small_study(tmp_path)
     assert said.error("run", study.name, "--dry-run", "-p", "documents=0") == said.error(
@@ -69,6 +84,16 @@ def test_time_grows_with_the_work_and_is_unknown_for_other_work(tmp_path: Path) 
     (tmp_path / "runs" / "supernets" / "paces.json").write_text(json.dumps({"a": 1}))
     assert expected_s(first, "train", 640) is None
     assert any("time unknown" in text for text in forecast(first))
+
+
+def test_a_timed_objective_is_named_with_its_budget(tmp_path: Path) -> None:
+    small_study(tmp_path)
+    loaded = load(tmp_path / "small_study.py")
+    timed = replace(loaded, study=replace(loaded.study, front_objectives=[latency(budget_s=0.75)]))
+    lines = [*forecast(Session(timed, Conditions(runs=tmp_path / "runs", threads=1)))]
+    assert any(
+        "; latency for up to 0.75 s each, in turns with the unreduced model, time unknown" in line for line in lines
+    )
 
 
 def test_times_in_words() -> None:
