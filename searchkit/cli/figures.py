@@ -12,6 +12,7 @@ from searchkit.cli.notices import notices
 from searchkit.cli.options import Best, Confident, Key, MeasuredSetting, RunFolder, Where
 from searchkit.cli.progress import bars, loading
 from searchkit.cli.terminal import ascii_only, keeping, out, say, show_text
+from searchkit.errors import StudyError
 from searchkit.runs.folder import Folder
 
 # `report.figures.kinds` has them; written out here so that `--help` loads no figures
@@ -95,7 +96,7 @@ def plot_command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, one or several.")],
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {KINDS}.")],
     to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .png, .svg or .pdf. Default: KIND.png in the first run.")
+        Path | None, typer.Option(metavar="FILE", help="A .png, .svg or .pdf. Default, of one run: KIND.png in it.")
     ] = None,
     cost: Annotated[
         str | None, typer.Option(metavar="OBJECTIVE", help="Of pareto: quality over this instead of the search's cost.")
@@ -110,7 +111,9 @@ def plot_command(
         from searchkit.runs.looks import plotted
         from searchkit.runs.run import Run
 
-    file = to or runs[0] / f"{kind}.png"
+    if to is None and len(runs) > 1:
+        raise StudyError(f"--to names the file of a figure of {len(runs)} runs")
+    file = to or runs[0] / f"{kind}{f'_{cost}' if cost else ''}.png"
     plotted([Run(run) for run in runs], kind, file, cost=cost)
     say(f"drawn in {file}")
 

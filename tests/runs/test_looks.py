@@ -1,4 +1,4 @@
-"""Words and rationales of a run's members: from the folder, by the command line, in Python, for both kinds of heads."""
+"""What a run shows: words, rationales and figures, by the command line and in Python, for both kinds of heads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import searchkit
 from searchkit.cli.app import app
 from searchkit.errors import DataError, StudyError
+from searchkit.report.words import Word
 from searchkit.runs.config import Conditions
 from searchkit.runs.phases import execute
 from searchkit.runs.study_file import load
+from searchkit.runs.words import joined
+from searchkit.tasks.pieces import Pieces
 from tests.studies import small_study
 
 QUESTIONS = dedent(
@@ -167,3 +172,32 @@ def test_a_run_whose_supernet_is_gone_says_so(home: Path, tmp_path: Path) -> Non
     shutil.copytree(home / "runs/small", tmp_path / "small")
     with pytest.raises(StudyError, match="the trained supernet of this run is not there"):
         searchkit.open(tmp_path / "small").words()
+
+
+def test_a_word_stays_as_long_as_one_of_its_pieces() -> None:
+    places = np.array([[-1, 0, 0, 0, 1, -1], [-1, 0, 2, 4, 6, -1], [-1, 2, 4, 6, 9, -1], [-1, 0, 0, 1, 2, -1]])
+    found = Pieces(("aabbcc", "_____ ddd"), *places)
+    assert joined(found, np.array([3, 1, 2, 3, 1, 3]), 2, [(1, 8, 20)]) == [
+        Word("aabb", 0, 0, 4, 2, False),
+        Word("cc", 0, 4, 6, None, False),
+        Word("ddd", 1, 6, 9, 1, True),
+    ]
+
+
+def test_figures_are_drawn_by_command_and_in_python(home: Path, small: Any, tmp_path: Path) -> None:
+    runner = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
+    run = str(home / "runs/small")
+    drawn = runner.invoke(app, ["plot", run, run, "pareto", "--to", str(tmp_path / "two.svg")])
+    assert drawn.exit_code == 0, drawn.output
+    unnamed = runner.invoke(app, ["plot", run, run, "pareto"])
+    assert "--to names the file" in str(unnamed.exception)
+    assert "small, run 2" in (tmp_path / "two.svg").read_text()
+    assert small.plot("lengths", to=tmp_path / "lengths.pdf") is None
+    assert (tmp_path / "lengths.pdf").read_bytes().startswith(b"%PDF")
+    axes = Figure().add_subplot()
+    assert small.plot("macs", ax=axes) is axes
+    assert {row["key"] for _, row in small.front.iterrows()} <= set(small.layers)
+    with pytest.raises(StudyError, match="timed objectives: none"):
+        small.plot("latency", ax=axes)
+    with pytest.raises(StudyError, match="is of the figure pareto"):
+        small.plot("lengths", ax=axes, cost="macs")
