@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
 from searchkit._internal.code import digest
 from searchkit._internal.files import held_lock, replace_whole
-from searchkit.errors import NothingStoredError
+from searchkit.errors import NothingStoredError, StoreError
 from searchkit.runs.session import Session
 
 KEPT: Final = 200  # newest paces in the file
@@ -43,14 +43,15 @@ def paced(session: Session, phase: str) -> Iterator[None]:
 
 
 def keep(session: Session, phase: str, seconds: float, work: float) -> None:
-    """Keep a pace, in place of an earlier one of its kind."""
+    """Keep a pace, in place of an earlier one of its kind; where nothing can be written, none."""
     file = _file(session)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with held_lock(file.with_name(f".{file.name}.lock"), lambda: None, every_s=0.05):
-        known = _read(session)
-        known.pop(_key(session, phase), None)
-        newest = [*known.items(), (_key(session, phase), (seconds, work))][-KEPT:]
-        replace_whole(file, (json.dumps(dict(newest)) + "\n").encode())
+    with suppress(OSError, StoreError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with held_lock(file.with_name(f".{file.name}.lock"), lambda: None, every_s=0.05):
+            known = _read(session)
+            known.pop(_key(session, phase), None)
+            newest = [*known.items(), (_key(session, phase), (seconds, work))][-KEPT:]
+            replace_whole(file, (json.dumps(dict(newest)) + "\n").encode())
 
 
 def training_work(session: Session) -> float:

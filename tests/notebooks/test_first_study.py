@@ -34,6 +34,10 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert any("8 evaluations, search split" in text for text in html)
     assert any("8 evaluations, values of the report split" in text for text in html)
     assert any("accuracy_report_low" in text for text in html)
+    pictures = [
+        output for cell in ran.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 1
     assert (tmp_path / "runs" / "notebook" / "front.csv").is_file()
 
 

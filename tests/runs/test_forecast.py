@@ -86,6 +86,13 @@ def test_time_grows_with_the_work_and_is_unknown_for_other_work(tmp_path: Path) 
     assert any("time unknown" in text for text in forecast(first))
 
 
+def test_a_folder_that_cannot_be_written_keeps_no_pace_and_stops_nothing(tmp_path: Path) -> None:
+    small_study(tmp_path)
+    (tmp_path / "runs").write_text("no folder")
+    keep(session(tmp_path), "train", 12.0, 640)
+    assert expected_s(session(tmp_path), "train", 640) is None
+
+
 def test_a_timed_objective_is_named_with_its_budget(tmp_path: Path) -> None:
     small_study(tmp_path)
     loaded = load(tmp_path / "small_study.py")
