@@ -47,7 +47,7 @@ def forecast(session: Session) -> Iterator[str]:
         yield text
     known = [each for _, each in seconds]
     whole = None if None in known else sum(each or 0.0 for each in known)
-    hint = "; a run with fewer rows and evaluations, under another name, tells" if whole is None else ""
+    hint = "; a run with fewer evaluations tells, and is the beginning of the whole one" if whole is None else ""
     yield f"in all: {in_words(whole)}{hint}"
 
 
@@ -73,7 +73,8 @@ def _training(session: Session) -> Part:
     if found := known_supernet(session):
         return f"train: nothing, the supernet is in the cache ({found.folder})", 0.0
     seconds = expected_s(session, "train", training_work(session))
-    return f"train: {type(study.supernet.recipe).__name__} on {study.supernet.model}, {in_words(seconds)}", seconds
+    model = study.supernet.model if isinstance(study.supernet.model, str) else "a new encoder"
+    return f"train: {type(study.supernet.recipe).__name__} on {model}, {in_words(seconds)}", seconds
 
 
 def _searching(session: Session, done: int) -> Part:

@@ -34,7 +34,7 @@ def test_a_dry_run_tells_what_a_run_does_and_leaves_no_file(
     assert files(tmp_path) == before
     assert "runs/small is new" in out
     assert "rows: 320 to train on, 120 to search on, 100 to report on" in out
-    assert "train: LengthDrop on Scratch(" in out
+    assert "train: LengthDrop on a new encoder, time unknown" in out
     assert "until 24 evaluations; 24 of them to make, time unknown" in out
     assert "report: the front and 16 baselines" in out
     with_trained(tmp_path / "runs", load(study).study)
