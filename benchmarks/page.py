@@ -23,14 +23,11 @@ CASES: Final = ((20, 600), (200, 600), (20, 20_000), (200, 20_000))  # members, 
 LAYERS: Final = 12
 OPENINGS: Final = 7
 CLICK: Final = """
-addEventListener("DOMContentLoaded", () => {
+window.interaction = new Promise((resolve) => addEventListener("DOMContentLoaded", () => {
     const point = document.querySelectorAll("figure [role=option]")[1];
     point.dispatchEvent(new MouseEvent("click", {bubbles: true}));
-    requestAnimationFrame(() => setTimeout(() => {
-        window.selected = point.getAttribute("aria-selected");
-        window.interactionMs = performance.now();
-    }));
-});
+    requestAnimationFrame(() => setTimeout(() => resolve([point.getAttribute("aria-selected"), performance.now()])));
+}));
 """
 
 
@@ -66,12 +63,11 @@ def _interaction_ms(browser: Any, file: Path) -> float:
     context.add_init_script(CLICK)
     tab = context.new_page()
     tab.goto(file.as_uri())
-    tab.wait_for_function("window.interactionMs")
-    if tab.evaluate("window.selected") != "true":
+    selected, taken = tab.evaluate("window.interaction")
+    if selected != "true":
         raise RuntimeError("the click selected nothing")
-    taken = float(tab.evaluate("window.interactionMs"))
     context.close()
-    return taken
+    return float(taken)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from searchkit.report.page.commands import picking_limits
 from searchkit.report.page.markup import data, escaped, tag
 from searchkit.report.page.scale import Scale
 from searchkit.report.pick import pick
-from tests.report.pages import HOSTILE, LAYERS, run, shown
+from tests.report.pages import HOSTILE, LATENCY, LAYERS, run, shown
 from tests.report.searches import ACCURACY, noisy, paired, questions, staircase, unmeasurable
 
 
@@ -187,6 +187,22 @@ def test_several_runs_stand_side_by_side() -> None:
     assert len(parsed.named("tr", **{"class": "member", "data-run": "1"})) == 4
     assert len(parsed.named("circle", **{"data-run": "1"})) == 4
     assert [own["pick"] for own in parsed.content["runs"]] == ["searchkit pick runs/demo", "searchkit pick runs/other"]
+
+
+def test_runs_of_other_qualities_and_units_have_figures_and_columns_of_their_own() -> None:
+    slow = replace(LATENCY, unit="ms at batch 8")
+    other = Shown(questions(), "runs/questions")
+    parsed = Parsed(page([shown(settings={}), shown(run(front_objectives=(slow,)), settings={}), other]))
+    figures = [str(own["aria-label"]) for own in parsed.named("svg", role="group")]
+    assert [re.sub(r", (?:higher|lower) is better", "", figure) for figure in figures] == [
+        "accuracy (fraction) over macs (of unreduced)",
+        "exact match (fraction) over macs (of unreduced)",
+        "accuracy (fraction) over latency (ms at batch 1)",
+        "accuracy (fraction) over latency (ms at batch 8)",
+        "exact match (fraction) over latency (ms)",
+    ]
+    axes = [own["data-axis"] for own in parsed.named("th") if "data-axis" in own]
+    assert axes == ["accuracy", "macs", "latency", "latency#1", "exact_match", "f1", "latency#2"]
 
 
 def test_rivals_are_points_and_other_runtimes_only_over_times() -> None:

@@ -191,7 +191,7 @@
     if (!code || !shown || selected === null) return;
     const axes = all(".limit", shown).map((line) => line.dataset.axis).filter((axis) => limits.has(axis));
     const where = axes.map((axis) => {
-      const name = axis.split("@")[0], sense = better.get(axis) === "lower" ? "<=" : ">=";
+      const name = axis.split(/[@#]/)[0], sense = better.get(axis) === "lower" ? "<=" : ">=";
       return ` --where "${name} ${sense} ${limits.get(axis)}"`;
     });
     const setting = shown.dataset.setting ? ` --measured ${shown.dataset.setting}` : "";

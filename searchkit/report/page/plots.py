@@ -10,7 +10,7 @@ from searchkit.report.page.details import command
 from searchkit.report.page.marks import colour, shape
 from searchkit.report.page.markup import Markup, tag
 from searchkit.report.page.scatter import Scatter
-from searchkit.report.page.shown import FRONT, Axis, Row, Shown, costs, quality_of
+from searchkit.report.page.shown import FRONT, Axis, Row, Shown, figures
 from searchkit.report.results import UNREDUCED
 
 SEARCH_CIRCLE = "M3.5 0A3.5 3.5 0 1 1-3.5 0 3.5 3.5 0 1 1 3.5 0Z"
@@ -24,10 +24,12 @@ def plots(
     selected: int | None,
 ) -> Markup:
     """Section with a plot for each cost; limits: of the studies, by axis; selected: the number of a row."""
-    scatters = [Scatter(runs, rows, cost, quality_of(cost, axes, runs), limits, selected) for cost in costs(runs, axes)]
+    pairs = figures(runs, axes)
+    scatters = [Scatter(runs, rows, axes, cost, quality, limits, selected) for cost, quality in pairs]
     if not scatters:
         return tag("section", tag("p", "No member of the front was measured on the report split."))
-    tabs = [_tab(number, scatter) for number, scatter in enumerate(scatters)]
+    several = len({quality.name for _, quality in pairs}) > 1
+    tabs = [_tab(number, scatter, several) for number, scatter in enumerate(scatters)]
     choice = tag(
         "div",
         tag("p", "Drag the lines to set limits, or type them. This chooses the best member within them:"),
@@ -43,11 +45,12 @@ def plots(
     )
 
 
-def _tab(number: int, scatter: Scatter) -> Iterator[Markup]:
+def _tab(number: int, scatter: Scatter, several: bool) -> Iterator[Markup]:
     """Switch, its label and the figure: a style sheet shows the figure after the switch that is on."""
     cost, quality = scatter.cost, scatter.quality
     yield tag("input", type="radio", name="cost", id=f"cost{number}", checked=number == 0)
-    yield tag("label", cost.short, for_=f"cost{number}")
+    name = f"{in_words(quality.name)} over {cost.short}" if several else cost.short
+    yield tag("label", name, for_=f"cost{number}")
     yield tag(
         "figure",
         tag("p", quality.label, class_="upwards"),

@@ -14,7 +14,7 @@ from searchkit.report.columns import in_words
 from searchkit.report.page.marks import SHAPES, colour, shape
 from searchkit.report.page.markup import Markup, tag
 from searchkit.report.page.scale import Scale
-from searchkit.report.page.shown import FRONT, Axis, Row, Shown
+from searchkit.report.page.shown import FRONT, Axis, Row, Shown, quality_over
 from searchkit.report.points import Points, Window
 from searchkit.report.results import (
     UNREDUCED,
@@ -30,10 +30,11 @@ CELL: Final = 2.0  # trials nearer than this, in units of the figure, are one po
 
 @dataclass(frozen=True)
 class Scatter:
-    """One figure: all runs, one cost. limits: of the studies, by axis, in its unit."""
+    """One figure: the runs that have this quality over this cost. limits: of the studies, by axis, in its unit."""
 
     runs: Sequence[Shown]
     rows: Sequence[Row]
+    axes: Sequence[Axis]
     cost: Axis
     quality: Axis
     limits: Mapping[str, float]
@@ -81,7 +82,7 @@ class Scatter:
     @property
     def counts(self) -> tuple[int, int]:
         """Trials that are drawn, and all that were measured."""
-        measured = sum(len(shown.results.measured_trials) for shown in self.runs)
+        measured = sum(len(shown.results.measured_trials) for shown in self.runs if self._searched(shown))
         return sum(path.count("M") for path in self._every), measured
 
     @cached_property
@@ -91,12 +92,16 @@ class Scatter:
 
     def _searched(self, shown: Shown) -> bool:
         objective = self.cost.objective(shown)
-        return not self.cost.setting and objective is not None and objective in shown.results.objectives
+        return self._has(shown) and not self.cost.setting and objective in shown.results.objectives
+
+    def _has(self, shown: Shown) -> bool:
+        """Return whether the run is drawn here."""
+        return quality_over(self.cost, shown, self.axes) == self.quality
 
     def _values(self, row: Row) -> tuple[Estimate, Estimate] | None:
         """Cost and quality of a row on the report split; other runtimes differ in times alone."""
         cost, quality = (axis.estimate(row.shown, row.key) for axis in (self.cost, self.quality))
-        if cost is None or quality is None:
+        if cost is None or quality is None or not self._has(row.shown):
             return None
         timed = "settled" in cost.beside
         return None if not timed and is_other_runtime([row.trial]) else (cost, quality)
@@ -111,7 +116,7 @@ class Scatter:
         windows = []
         for shown in self.runs:
             view, objective = shown.view(self.cost.setting), self.cost.objective(shown)
-            if view is None or objective is None:
+            if view is None or objective is None or not self._has(shown):
                 continue
             reported = Points.of(view, view.report.values(), objective)
             unreduced = Points.of(view, view.baselines.get(UNREDUCED, ()), objective)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,11 @@ class Axis:
     better: str
     setting: str = ""
     where: str = ""  # the setting in words
+    variant: int = 0  # counts axes of the same name and setting in other units
 
     @property
     def id(self) -> str:
-        return f"{self.name}@{self.setting}" if self.setting else self.name
+        return f"{self.name}{f'@{self.setting}' * bool(self.setting)}{f'#{self.variant}' * bool(self.variant)}"
 
     @property
     def label(self) -> str:
@@ -133,7 +134,12 @@ def axes(runs: Sequence[Shown]) -> list[Axis]:
         for setting, view in shown.settings.items()
         for axis in _of_setting(shown, setting, view)
     }
-    return [*own, *others]
+    counts: dict[tuple[str, str], int] = {}
+    numbered = []
+    for axis in (*own, *others):
+        counts[axis.name, axis.setting] = variant = counts.get((axis.name, axis.setting), -1) + 1
+        numbered.append(replace(axis, variant=variant))
+    return numbered
 
 
 def _of_setting(shown: Shown, setting: str, view: Results) -> Iterator[Axis]:
@@ -157,29 +163,22 @@ def _in_words(trials: Sequence[Trial], setting: str) -> str:
     return f"{where}setting {setting}"
 
 
-def quality_of(cost: Axis, every: Iterable[Axis], runs: Sequence[Shown]) -> Axis:
-    """Quality that is drawn over a cost: in the same setting, where it differs there."""
-    view = next(view for shown in runs if (view := shown.view(cost.setting)) and cost.objective(shown))
-    own = Axis.of(view.quality)
-    same = (axis for axis in every if (axis.name, axis.unit, axis.setting) == (own.name, own.unit, cost.setting))
-    return next(same, own)
+def figures(runs: Sequence[Shown], every: Sequence[Axis]) -> list[tuple[Axis, Axis]]:
+    """Cost and quality of each figure: every cost in which a member was measured, with the qualities of the runs."""
+    pairs = {(cost, quality_over(cost, shown, every)): None for cost in every for shown in runs}
+    return [(cost, quality) for cost, quality in pairs if quality]
 
 
-def costs(runs: Sequence[Shown], every: Sequence[Axis]) -> list[Axis]:
-    """Axes that quality is drawn over: those better when lower in which some member has a quality too."""
-    qualities = {shown.results.quality.name for shown in runs}
-    return [
-        axis
-        for axis in every
-        if axis.better == "lower" and axis.name not in qualities and _has_points(axis, every, runs)
-    ]
-
-
-def _has_points(cost: Axis, every: Sequence[Axis], runs: Sequence[Shown]) -> bool:
-    quality = quality_of(cost, every, runs)
-    return any(
-        cost.estimate(shown, key) and quality.estimate(shown, key) for shown in runs for key in shown.results.report
-    )
+def quality_over(cost: Axis, shown: Shown, every: Iterable[Axis]) -> Axis | None:
+    """Quality that a run is drawn with over a cost, in the same setting where it differs there; None: not at all."""
+    view = shown.view(cost.setting)
+    if view is None or cost.better != "lower" or not cost.objective(shown) or cost.name == view.quality.name:
+        return None
+    own = (view.quality.name, view.quality.unit)
+    same = [axis for axis in every if (axis.name, axis.unit) == own and axis.setting in ("", cost.setting)]
+    quality = max(same, key=lambda axis: axis.setting, default=None)
+    measured = quality and any(cost.estimate(shown, key) and quality.estimate(shown, key) for key in view.report)
+    return quality if measured else None
 
 
 def rows(runs: Sequence[Shown]) -> list[Row]:
