@@ -51,19 +51,14 @@ def main() -> None:
         runs = Path(folder)
         scratch = Scratch(layers=LAYERS, width=128, feed_forward=512, dropout=0.0, positions="sinusoidal")
         start = session(task, scratch, FineTune(epochs=arguments.epochs, learning_rate=RATE), "fine-tune", runs)
-        rows = list(of_recipe(start, "FineTune"))
+        trained = {"FineTune": start}
         for name in arguments.recipes:
-            rows += of_recipe(session(task, str(start.supernet.folder), recipes()[name], name, runs), name)
-    finish(
-        "rationales",
-        {
-            "documents": arguments.documents,
-            "report": arguments.report,
-            "length": LENGTH,
-            "layers": LAYERS,
-            "rows": rows,
-        },
-    )
+            trained[name] = session(task, str(start.supernet.folder), recipes()[name], name, runs)
+        rows = [row for name, each in trained.items() for row in of_recipe(each, name)]
+        whole = Candidate.of(lengths=(1.0,) * LAYERS)
+        unreduced = {name: accuracy_of(Reader(each), whole) for name, each in trained.items()}
+    about = {"documents": arguments.documents, "report": arguments.report, "length": LENGTH, "layers": LAYERS}
+    finish("rationales", {**about, "unreduced_accuracy": unreduced, "rows": rows})
 
 
 def recipes() -> dict[str, Recipe]:
@@ -93,8 +88,6 @@ def session(task: Generated, model: str | Scratch, recipe: Recipe, name: str, ru
 def of_recipe(trained: Session, name: str) -> Iterator[dict[str, Any]]:
     """Rows of a trained recipe at every cost."""
     reader = Reader(trained)
-    whole, full = cost_of(reader, Candidate.of(lengths=(1.0,) * LAYERS)), {"recipe": name, "by": "unreduced"}
-    yield {**full, "cost": round(whole, 4), "accuracy": accuracy_of(reader, Candidate.of(lengths=(1.0,) * LAYERS))}
     for target in COSTS:
         candidate = at_cost(reader, target)
         right, cost = accuracy_of(reader, candidate), cost_of(reader, candidate)
