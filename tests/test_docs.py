@@ -36,6 +36,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{page.name}: {target}"
 
 
+def test_no_page_has_marks_of_a_merge() -> None:
+    marked = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    assert [page.name for page in PAGES if marked.search(page.read_text())] == []
+
+
 def test_there_are_links_to_check_and_no_page_is_an_orphan() -> None:
     linked = {
         (page.parent / target.partition("#")[0]).resolve()
