@@ -189,6 +189,11 @@ def test_several_runs_stand_side_by_side() -> None:
     assert [own["pick"] for own in parsed.content["runs"]] == ["searchkit pick runs/demo", "searchkit pick runs/other"]
 
 
+def test_runs_of_the_same_name_are_told_apart_by_their_folders() -> None:
+    text = page([shown(), shown(folder="elsewhere/demo"), shown(run(name="other"))])
+    assert "<h1>demo in runs/demo, demo in elsewhere/demo, other</h1>" in text
+
+
 def test_runs_of_other_qualities_and_units_have_figures_and_columns_of_their_own() -> None:
     slow = replace(LATENCY, unit="ms at batch 8")
     other = Shown(questions(), "runs/questions")

@@ -18,7 +18,7 @@ from searchkit.report.page.listing import listing
 from searchkit.report.page.markup import Markup, data, escaped, joined, tag
 from searchkit.report.page.plots import plots
 from searchkit.report.page.provenance import provenance
-from searchkit.report.page.shown import Axis, Row, Shown, axes, rows
+from searchkit.report.page.shown import Axis, Row, Shown, axes, rows, told_apart
 from searchkit.report.page.words import words_data, words_section
 from searchkit.report.paired import front_probabilities
 from searchkit.report.results import Results
@@ -30,6 +30,7 @@ def page(runs: Sequence[Shown]) -> str:
     >>> from searchkit.report.page import Shown, page
     >>> html = page([Shown(results, "runs/quickstart")])  # doctest: +SKIP
     """
+    runs = told_apart(runs)
     every, models = axes(runs), rows(runs)
     several, title = len(runs) > 1, ", ".join(shown.name for shown in runs)
     shown_first = [_first(number, shown, models) for number, shown in enumerate(runs)]

@@ -35,10 +35,11 @@ class Shown:
     settings: Mapping[str, Results] = field(default_factory=dict)
     layers: Mapping[str, LayerCosts] = field(default_factory=dict)
     words: Sequence[Example] = ()
+    label: str = ""  # in the place of the study's name
 
     @property
     def name(self) -> str:
-        return one_line(str(self.results.study.get("name", "search")), 200)
+        return one_line(self.label or str(self.results.study.get("name", "search")), 200)
 
     def view(self, setting: str) -> Results | None:
         """Results in a setting; "" is the run's own."""
@@ -55,6 +56,15 @@ class Shown:
     def measured(self, key: str, setting: str = "") -> Trial | None:
         """Trial of a model on the report split in a setting."""
         return self._on_report.get(setting, {}).get(key)
+
+
+def told_apart(runs: Sequence[Shown]) -> list[Shown]:
+    """Runs in which those of the same name have their folder beside it."""
+    names = [shown.name for shown in runs]
+    return [
+        replace(shown, label=f"{shown.name} in {shown.folder}") if names.count(shown.name) > 1 else shown
+        for shown in runs
+    ]
 
 
 @dataclass(frozen=True)
