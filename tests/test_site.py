@@ -65,6 +65,40 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert {page for page in pages if not page.startswith(("decisions/", "_generated/"))} - listed == {"index"}
 
 
+def test_what_padding_is_worth_is_as_the_formula_says() -> None:
+    """docs/accounting.md against the products of BERT-base's layers, one by one; its head is left out."""
+
+    def macs(tokens: int, width: int = 768) -> int:
+        projections, attention, feed_forward = 4 * tokens * width**2, 2 * tokens**2 * width, 8 * tokens * width**2
+        return 12 * (projections + attention + feed_forward)
+
+    page = (ROOT / "docs" / "accounting.md").read_text()
+    places = re.findall(r"(\d+) of (\d+)", page.split("## What is counted")[0])
+    assert len(places) == 4
+    worth = [f"{macs(int(padded)) / macs(int(real)):.1f}x" for real, padded in places]
+    assert f"| {' | '.join(worth)} |" in page
+    kept = [
+        103,
+        83,
+        67,
+        54,
+        44,
+        36,
+        29,
+        24,
+        20,
+        16,
+        13,
+        11,
+    ]  # LAT's smallest lengths at 128, a fifth less at each layer
+    smallest = sum(
+        4 * before * 768**2 + 2 * before**2 * 768 + 8 * after * 768**2
+        for before, after in zip([128, *kept], kept, strict=False)
+    )
+    assert f"{smallest / macs(128):.3f} of the" in page
+    assert f"{smallest / macs(25):.1f} times *more*" in page
+
+
 def test_a_broken_link_or_anchor_of_the_built_site_is_found(tmp_path: Path) -> None:
     broken = runpy.run_path(str(ROOT / "docs" / "links.py"))["broken"]
     (tmp_path / "a.html").write_text('<a href="b.html#here">1</a><a href="#top">2</a><a href="https://x.y/z">3</a>')
