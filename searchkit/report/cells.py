@@ -22,7 +22,7 @@ def results_html(results: Results) -> str:
         own = Candidate(tuple(item for item in trial.ask.candidate.items if item[0] not in NAMING))
         return [family, trial.key, own.text, *values(results, measured), *differences]
 
-    rows = [row("front", member, results.report.get(member.key)) for member in results.front]
+    rows = [row("front", member, results.report.get(member.key)) for member in results.members]
     rows += [row(family, trial, trial) for family, trials in results.baselines.items() for trial in trials]
     return titled(
         f"{results.study.get('name', 'search')}: {len(results.evaluations)} evaluations, values of the report split",

@@ -33,7 +33,7 @@ def console_text(results: Results, width: int, *, ascii_only: bool = False) -> s
     At most 12 members, and 3 points of a family, evenly picked with both ends. The difference to the unreduced model is
     there if `width` has room for it.
     """
-    members = evenly(results.front.members, ROWS)
+    members = evenly(results.reported_front, ROWS)
     baselines = [(family, trial) for family, group in results.baselines.items() for trial in evenly(group, POINTS)]
     names = [Name("", trial.ask.candidate) for trial in members]
     names += [Name(one_line(family), trial.ask.candidate) for family, trial in baselines]
@@ -55,7 +55,7 @@ def evenly(items: Sequence[Trial], most: int) -> list[Trial]:
 
 
 def _title(results: Results, shown: int) -> str:
-    every = len(results.front.members)
+    every = len(results.reported_front)
     count = f"{shown} of {every} candidates" if shown < every else f"{every} candidate{'' if every == 1 else 's'}"
     return f"{one_line(str(results.study.get('name', 'search')))}: front, {count}"
 

@@ -85,7 +85,7 @@ def gained(results: Results) -> Iterator[Gained]:
         whole = estimates(results.unreduced, [quality])
         known = {
             trial.key: (trial, own)
-            for trial in results.front
+            for trial in results.members
             if (own := estimates(results.report.get(trial.key), [quality, timed])) is not None
         }
         if whole is None or not known or not all(is_timed(own[timed.name]) for _, own in known.values()):

@@ -44,12 +44,12 @@ def difference(results: Results, member: Trial, objective: Objective) -> Differe
 
 
 def front_probabilities(results: Results) -> dict[str, float]:
-    """Share of resamples, by key, in which no other member of the front dominates this one, on the report split.
+    """Share of resamples, by key, in which no other member dominates this one, on the report split.
 
     An objective without resamples (one that is timed) keeps its value in all of them. Empty where no objective of the
     search has resamples of every member that was measured, as in runs from before there were any.
     """
-    rows = {trial.key: estimates(results.report.get(trial.key), results.objectives) for trial in results.front}
+    rows = {trial.key: estimates(results.report.get(trial.key), results.objectives) for trial in results.members}
     measured = {key: row for key, row in rows.items() if row is not None}
     drawn = [
         objective for objective in results.objectives if _paired([row[objective.name] for row in measured.values()])

@@ -169,14 +169,14 @@ def pick(
     aim = best or _aim(results, limits)
     if aim not in {KNEE, *(objective.name for objective in objectives)}:
         raise StudyError(f"--best: {unknown('objective', aim, [KNEE, *(objective.name for objective in objectives)])}")
-    measured = (results.report.get(trial.key) for trial in results.front)
+    measured = (results.report.get(trial.key) for trial in results.members)
     members = [
         _Member.of(measured_trial, results, limits)
         for measured_trial in measured
         if measured_trial and estimates(measured_trial, results.objectives)
     ]
     if not members:
-        why = "" if results.front.members else f" {empty_front(results.trials)}"
+        why = "" if results.members else f" {empty_front(results.trials)}"
         raise StudyError(f"{results.study.get('name')}: no member of the front was measured on the report split.{why}")
     names = {name for member in members for name in member.figures}
     for limit in limits:

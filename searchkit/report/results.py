@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,7 @@ class Results:
     environment: Mapping[str, Any]
     seconds: Mapping[str, float]  # by phase: train, search, report
     duplicates: Mapping[str, int] = field(default_factory=dict)  # "search/report" -> texts in both; {} if not counted
+    chances: Mapping[str, float] = field(default_factory=dict)  # by key, to be on the true front, as the search has it
     began_with: str = ""  # first candidates that came from an earlier run, as a clause; "" for none
 
     def _repr_html_(self) -> str:
@@ -60,6 +61,42 @@ class Results:
         """Front on the search split."""
         return Front.of(self.trials, self.objectives)
 
+    @cached_property
+    def members(self) -> tuple[Trial, ...]:
+        """Candidates that a user can choose, cheapest first: on the search split, as far as they were measured there.
+
+        Those of the front on the search split, those that luck may hide from it, and constant ratios that none of them
+        dominates on the report split. All are measured on the report split.
+        """
+        front = {trial.key for trial in self.front}
+        known = {trial.key: trial for trial in self.trials if trial.key in front or trial.key in self.chances}
+        ratios = {trial.key: trial for trial in self.baselines.get(CONSTANT_RATIO, ()) if trial.key in self.report}
+        every = {**ratios, **known}
+        ordered = sorted(every.values(), key=lambda trial: (trial.estimates[self.cost.name].value, trial.ask.number))
+        return tuple(known.get(trial.key, replace(trial, outcome=Measured({}))) for trial in ordered)
+
+    def with_ratios(self) -> Results:
+        """Results whose members include the constant ratios that none of them dominates on the report split."""
+        ratios = {trial.key: trial for trial in self.baselines.get(CONSTANT_RATIO, ())}
+        rows = [trial for trial in {**ratios, **self.report}.values() if estimates(trial, self.objectives)]
+        best = {trial.key for trial in Front.of(rows, self.objectives)} if self.members else set()
+        adopted = {key: trial for key, trial in ratios.items() if key in best and key not in self.report}
+        return replace(self, report={**self.report, **adopted})
+
+    @cached_property
+    def reported_front(self) -> tuple[Trial, ...]:
+        """Members that no other dominates on the report split, cheapest first; all where none was measured there."""
+        values = (self.report.get(trial.key) for trial in self.members)
+        rows = (trial for trial in values if trial and estimates(trial, self.objectives) is not None)
+        keys = {trial.key for trial in Front.of(rows, self.objectives)}
+        return tuple(trial for trial in self.members if trial.key in keys or not keys)
+
+    def chosen_as(self, member: Trial) -> str:
+        """How a member was chosen: `front` of the search split, `maybe` on the true one, or `constant ratio`."""
+        if any(trial.key == member.key for trial in self.front):
+            return "front"
+        return "maybe" if member.key in self.chances else CONSTANT_RATIO
+
     @property
     def unreduced(self) -> Trial | None:
         """Unreduced model on the report split."""
@@ -67,8 +104,9 @@ class Results:
 
     @cached_property
     def on_report(self) -> tuple[Trial, ...]:
-        """Trials on the report split: the front, then the baselines."""
-        return (*self.report.values(), *(trial for trials in self.baselines.values() for trial in trials))
+        """Trials on the report split, each once: baselines and members."""
+        baselines = {trial.key: trial for trials in self.baselines.values() for trial in trials}
+        return tuple({**baselines, **self.report}.values())
 
     @property
     def all_objectives(self) -> tuple[Objective, ...]:

@@ -116,7 +116,8 @@ def against_constant_ratio(results: Results) -> dict[str, Any]:
     """
     verdict = verdicts(results).get(CONSTANT_RATIO)
     objectives = results.objectives
-    own = front.losses(measured((results.report.get(trial.key) for trial in results.front), objectives), objectives)
+    searched = (results.report.get(trial.key) for trial in results.members if trial.estimates)
+    own = front.losses(measured(searched, objectives), objectives)
     baseline = front.losses(measured(results.baselines.get(CONSTANT_RATIO, ()), objectives), objectives)
     unreduced = front.losses(measured(results.baselines.get(UNREDUCED, ()), objectives), objectives)
     dominated = _dominated(baseline, own)
@@ -159,10 +160,12 @@ def _members(results: Results) -> list[dict[str, Any]]:
                 for objective in results.objectives
                 if (paired := difference(results, trial, objective))
             },
+            "chosen_as": results.chosen_as(trial),
+            "on_front": trial in results.reported_front,
             "front_probability": chances.get(trial.key),
             "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},
         }
-        for trial in results.front
+        for trial in results.members
     ]
 
 

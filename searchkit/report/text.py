@@ -24,7 +24,7 @@ def markdown(results: Results) -> str:
     """Make the Markdown text; values are those of the report split."""
     objectives = [f"{in_words(objective.name)} ({objective.unit})" for objective in results.all_objectives]
     chances = front_probabilities(results)
-    front = [_member(results, trial, chances) for trial in results.front]
+    front = [_member(results, trial, chances) for trial in results.reported_front]
     differences = [f"{in_words(axis.name)} against unreduced" for axis in shown_difference(results)]
     baselines = [
         [*values(results, trial), named(family, trial.ask.candidate)]
@@ -33,14 +33,17 @@ def markdown(results: Results) -> str:
     ]
     parts = [
         f"# {_escaped(str(results.study.get('name', 'search')))}",
-        f"{len(results.front)} candidates are on the front of {len(results.evaluations)} evaluations. They were chosen "
-        "on the search split; every value below is of the report split, with one standard error. Differences to the "
-        "unreduced model are paired, with a 95 % interval; the chance to be on the front is that on the report split.",
+        f"{len(results.reported_front)} candidates are on the front of the report split, of {len(results.members)} "
+        f"that {len(results.evaluations)} evaluations on the search split offered. Every value below is of the report "
+        "split, with one standard error. Differences to the unreduced model are paired, with a 95 % interval; the "
+        "chance to be on the front is that on the report split. A member was chosen as one of the search split's "
+        "front, as one that luck with its examples may have hidden (maybe), or as a constant ratio that no other "
+        "dominates.",
         *map(_escaped, notes(results)),
         "![quality over cost](pareto.png)",
         *(f"![quality over {in_words(item.name)}](pareto_{item.name}.png)" for item in results.measured_apart),
         "## Front",
-        _table([*objectives, *differences, *(["on the front"] if chances else []), "candidate"], front),
+        _table([*objectives, *differences, *(["on the front"] if chances else []), "chosen as", "candidate"], front),
         "## Baselines",
         _table([*objectives, "baseline"], baselines),
     ]
@@ -53,6 +56,7 @@ def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> lis
         *values(results, results.report.get(trial.key)),
         *(with_interval(difference(results, trial, objective)) for objective in shown_difference(results)),
         *([f"{100 * chances[trial.key]:.0f} %" if trial.key in chances else "-"] if chances else []),
+        results.chosen_as(trial),
         _candidate(trial.ask.candidate),
     ]
 

@@ -177,7 +177,7 @@ class Judge:
     @classmethod
     def of(cls, results: Results, quality: Objective, cost: Objective) -> Judge:
         """Judge of the members that were measured in these."""
-        pairs = ((estimates(trial, [quality]), results.report.get(trial.key)) for trial in results.front)
+        pairs = ((estimates(trial, [quality]), results.report.get(trial.key)) for trial in results.members)
         both = ((search, estimates(report, [quality, cost])) for search, report in pairs)
         return cls(
             quality,

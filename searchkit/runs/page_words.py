@@ -30,7 +30,7 @@ MEMBERS: Final = 24  # evenly picked where the front has more
 
 def keep_words(session: Session, results: Results) -> None:
     """Keep which words of some examples survive under each member; nothing for tasks whose words cannot be shown."""
-    members = {trial.key: trial.ask.candidate for trial in evenly(results.front.members, MEMBERS)}
+    members = {trial.key: trial.ask.candidate for trial in evenly(results.members, MEMBERS)}
     if not members or members.keys() <= _known(session.folder, results):
         return
     from searchkit.runs.words import Reader

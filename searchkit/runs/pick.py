@@ -9,7 +9,7 @@ from searchkit.errors import StudyError, unknown
 from searchkit.records import Candidate, Trial
 from searchkit.report.limits import Limit, of_study
 from searchkit.report.pick import Picked, pick
-from searchkit.report.results import UNREDUCED, Results
+from searchkit.report.results import CONSTANT_RATIO, UNREDUCED, Results
 from searchkit.runs.folder import Folder, stored_rivals
 from searchkit.storage.address import with_password
 
@@ -44,7 +44,7 @@ def member(
         return picked(folder, where, best, confident, measured).trial
     if where or best or confident or measured:
         raise StudyError("--key names the member; --where, --best, --confident and --measured choose one: give either")
-    members = {each.key: each for each in results.front}
+    members = {each.key: each for each in results.members}
     if key not in members:
         raise StudyError(f"--key: {unknown('member of the front', key, members)}")
     return members[key]
@@ -66,11 +66,13 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
     families = {
         family: tuple(by_key[each.key] for each in group if each.key in by_key) for family, group in compared.items()
     }
+    ratios = [member.key for member in results.members if results.chosen_as(member) == CONSTANT_RATIO]
+    families[CONSTANT_RATIO] = tuple(by_key[key] for key in ratios if key in by_key)
     searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(
         results,
         objectives=searched,
         front_objectives=tuple(objectives.values()),
-        report={member.key: by_key[member.key] for member in results.front if member.key in by_key},
+        report={member.key: by_key[member.key] for member in results.members if member.key in by_key},
         baselines={name: group for name, group in families.items() if group},
     )

@@ -16,7 +16,6 @@ from searchkit._internal.progress import Progress, silent
 from searchkit.errors import StoreError, StudyError
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.evaluate.trial import add, at_once, measure_together
-from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Measured, Scalar, Trial
 from searchkit.report.environment import fingerprint, former_fingerprint
@@ -31,6 +30,7 @@ from searchkit.runs.rivals import check_rivals, on_texts, rivals_of
 from searchkit.runs.runners import runner_of_split
 from searchkit.runs.runtimes import PYTORCH, Runtime
 from searchkit.runs.session import Session
+from searchkit.runs.stored import stored_results
 from searchkit.runs.stores import report_identities
 from searchkit.runs.texts import Texts
 
@@ -168,8 +168,7 @@ def _measured(
     codes = [identity["code"] for identity in report_identities(session.study) if "code" in identity]
     setting |= {"code": digest(codes)} if codes else {}  # values of edited objectives are others
     wanted = [WHOLE]
-    searched = session.stores.open("search", create=False).trials()
-    wanted += [member.ask.candidate for member in Front.of(searched, session.study.objectives)]
+    wanted += [member.ask.candidate for member in stored_results(session.folder).members]
     wanted += rivals
     store = _store(session, objectives, setting)
     done = {trial.key: trial for trial in store.trials()}

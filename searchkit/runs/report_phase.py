@@ -10,14 +10,14 @@ from typing import Any
 from searchkit._internal.progress import Stopwatch, step
 from searchkit.evaluate.baselines import baselines
 from searchkit.evaluate.resamples import with_resamples
-from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Failed, Trial
-from searchkit.report.results import PUBLISHED, UNREDUCED, Results
+from searchkit.report.results import CONSTANT_RATIO, PUBLISHED, UNREDUCED, Results
 from searchkit.runs.benches import evaluator
 from searchkit.runs.cache import SupernetCache
 from searchkit.runs.folder import stored_rivals
 from searchkit.runs.kept import KeptPredictions
+from searchkit.runs.offered import offered
 from searchkit.runs.paces import expected_s, in_words, measuring_work
 from searchkit.runs.published import published_front
 from searchkit.runs.report_store import estimates_of, measured_before, merged
@@ -31,15 +31,17 @@ Families = dict[str, tuple[Candidate, ...]]  # baselines by name
 
 
 def report(session: Session) -> Results:
-    """Measure the front and the baselines on the report split, and gather the results.
+    """Measure what the search offers and the baselines on the report split, and gather the results.
 
-    What the front and the unreduced model predict there is kept in the folder.
+    What the members and the unreduced model predict there is kept in the folder.
     """
     study, store = session.study, session.stores.open("search")
     trials, compared = store.trials(), families(session)
-    front = [member.ask.candidate for member in Front.of(trials, study.objectives).members]
-    wanted = [candidate for family in compared.values() for candidate in family] + front
-    with KeptPredictions(session, [*compared.get(UNREDUCED, ()), *front]) as kept:
+    chances = offered(session, trials)
+    members = [trial.ask.candidate for trial in trials if trial.key in chances]
+    wanted = [candidate for family in compared.values() for candidate in family] + members
+    shipped = [*compared.get(UNREDUCED, ()), *compared.get(CONSTANT_RATIO, ()), *members]
+    with KeptPredictions(session, shipped) as kept:
         measured = _measured(session, wanted, compared, kept)
         _predict(session, measured, kept)
     return gathered(

@@ -13,6 +13,8 @@ from searchkit.records import Candidate, Trial
 from searchkit.report.environment import common
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
+from searchkit.runs.offered import OFFERED
+from searchkit.runs.offered import read as read_offered
 from searchkit.runs.warm_start import WARM_START, WarmStart
 
 PHASES: Final = ("train", "search", "report")
@@ -33,19 +35,22 @@ def gathered(
     notes: of the search's store
     """
     start = WarmStart.from_note(notes.get(WARM_START))
-    front = Front.of(trials, objectives[0])
+    chances = read_offered(notes.get(OFFERED), len(trials)) or {}
+    members = [member.key for member in Front.of(trials, objectives[0]).members]
+    members += [key for key in chances if key not in members]
     return Results(
         study={"fingerprint": digest(description), **description},
         objectives=objectives[0],
         front_objectives=objectives[1],
         trials=tuple(trials),
-        report={member.key: measured[member.key] for member in front.members},
+        report={key: measured[key] for key in members},
         baselines={name: tuple(measured[candidate.key] for candidate in family) for name, family in baselines.items()},
         environment=common([trial.environment for trial in trials if trial.environment]),
         seconds={phase: Stopwatch(folder.seconds(phase)).before for phase in PHASES},
         duplicates=counts(notes.get(DUPLICATES)) or {},
+        chances=chances,
         began_with="" if start is None else str(start),
-    )
+    ).with_ratios()
 
 
 def write(results: Results, folder: Folder) -> None:

@@ -112,7 +112,7 @@ def ship(
     ):
         progress("ship", 0, STEPS, "loading the model")
         bench = workbench(session, "report").build()
-        candidates = {trial.key: trial.ask.candidate for trial in results.front}
+        candidates = {trial.key: trial.ask.candidate for trial in results.members}
         content = shipment(session, results, bench, candidates, chosen)
         order = _Order(session, bench, content, candidates[chosen], results.quality, kind, int8)
         with threads_of_torch(threads or session.runtime.threads):

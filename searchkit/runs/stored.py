@@ -13,6 +13,8 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.report.results import PUBLISHED, Results
 from searchkit.runs.folder import IDENTIFIED, Folder, stored_objectives, stored_rivals
+from searchkit.runs.offered import OFFERED
+from searchkit.runs.offered import read as read_offered
 from searchkit.runs.published import noted
 from searchkit.runs.results import gathered
 from searchkit.space.levels import MOST_LAYERS
@@ -46,6 +48,7 @@ def stored_results(folder: Folder) -> Results:
     measured = {trial.key: trial for trial in report}
     wanted = {member.key for group in compared.values() for member in group}
     wanted |= {member.key for member in Front.of(trials, objectives[0]).members}
+    wanted |= (read_offered(notes.get(OFFERED), len(trials)) or {}).keys()
     if published is None or not wanted <= measured.keys():
         raise StudyError(f"{folder.path}: the run is not finished; go on with `{_command(folder, record)}`")
     return gathered(folder, record["description"], objectives, compared, trials, measured, notes)

@@ -188,7 +188,7 @@ def test_tables_summary_and_text_hold_differences_and_chances_but_no_resamples(t
     assert member["front_probability"] == chance
     assert "low" in member["report"]["accuracy"]
     assert "resamples" not in text
-    assert f"| {100 * chance:.0f} % | lengths" in markdown(results)
+    assert f"| {100 * chance:.0f} % | front | lengths" in markdown(results)
     assert f"| {table.with_interval(found)} |" in markdown(results)
 
 

@@ -83,7 +83,7 @@ def test_domination_counts_agree_with_the_definition(own: list[Any], others: lis
         report={one.key: one for one in trials},
         baselines={"constant ratio": tuple(trial(i, a, m) for i, (a, m) in enumerate(others))},
     )
-    members = [(one.outcome.estimates["accuracy"].value, one.outcome.estimates["macs"].value) for one in results.front]
+    members = [(one.estimates["accuracy"].value, one.estimates["macs"].value) for one in results.front]
 
     def dominates(x: Any, y: Any) -> bool:
         return x[0] >= y[0] and x[1] <= y[1] and x != y

@@ -198,7 +198,8 @@ def _draw_report_split(
     axes: Axes, results: Results, cost: Objective, style: Mapping[str, Any], searched: Points, every: Points
 ) -> None:
     """Draw front, baselines and unreduced model on the report split, and fit the axes around all points."""
-    reported = Points.of(results, (results.report.get(trial.key) for trial in results.front), cost)
+    shown = results.reported_front if cost == results.cost else results.members
+    reported = Points.of(results, (results.report.get(trial.key) for trial in shown), cost)
     black = {"color": ink(axes)}
     styles = FAMILIES | {name: style | black for name, style in _rivals(results, cost).items()}
     families = {name: Points.of(results, results.baselines.get(name, ()), cost) for name in styles}

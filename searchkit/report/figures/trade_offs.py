@@ -51,7 +51,7 @@ def latency(runs: Runs, ax: Axes | None = None, *, timed: str | None = None) -> 
     work, time = _work(results), _timed(results, timed)
     with drawing(ax) as axes:
         black = ink(axes)
-        groups = {"front": tuple(filter(None, (results.report.get(member.key) for member in results.front)))}
+        groups = {"front": tuple(filter(None, (results.report.get(member.key) for member in results.members)))}
         groups |= {name: results.baselines.get(name, ()) for name in FAMILIES}
         for name, trials in groups.items():
             points = np.array(list(_ratios(trials, work, time))).reshape(-1, 4)

@@ -98,7 +98,7 @@ class Panel:
     @property
     def _first(self) -> Sequence[tuple[str, Value]]:
         """Names and values of a candidate of the front: those of the others have the same form."""
-        return next((trial.ask.candidate.items for trial in self.shown.results.front), ())
+        return next((trial.ask.candidate.items for trial in self.shown.results.members), ())
 
     def _layers(self, row: Row, slots: Slots) -> Markup | None:
         """Strip of the layers: what the candidate says of each, its tokens, and its MACs."""
@@ -133,7 +133,7 @@ class Panel:
         """Dimensions whose values are all in [0, 1]."""
         beyond = {
             name
-            for trial in self.shown.results.front
+            for trial in self.shown.results.members
             for name, value in trial.ask.candidate.items
             if not isinstance(value, tuple)
             or not all(isinstance(each, int | float) and 0 <= each <= 1 for each in value)

@@ -106,8 +106,9 @@ def _members(run: int, models: Sequence[Row]) -> dict[str, int]:
 def _headline(shown: Shown, several: bool) -> Markup:
     """What the run came to: how many members, and the gain; everything that is said where there are none."""
     results = shown.results
-    count = f"{len(results.front)} members on the front of {len(results.evaluations):,} evaluations."
-    said = [each.text for each in gained(results)] if results.front.members else notes(results)
+    count = f"{len(results.members)} members of {len(results.evaluations):,} evaluations, "
+    count += f"{len(results.reported_front)} of them on the front of the report split."
+    said = [each.text for each in gained(results)] if results.members else notes(results)
     return tag("div", tag("h2", shown.name) if several else None, [tag("p", _marked(text)) for text in [count, *said]])
 
 
@@ -115,7 +116,7 @@ def _verdicts(shown: Shown, several: bool) -> Markup | None:
     """The other notes: on baselines and rivals, on what was not measured, on busy machines."""
     gains = [each.text for each in gained(shown.results)]
     said = [note for note in notes(shown.results) if note not in gains]
-    if not said or not shown.results.front.members:
+    if not said or not shown.results.members:
         return None
     heading = f"How the front of {shown.name} compares" if several else "How the front compares"
     return tag("section", tag("h2", heading), tag("ul", [tag("li", _marked(note)) for note in said]), class_="notes")

@@ -162,7 +162,8 @@ class Scatter:
             (trial.estimates[self.cost.name].value, trial.estimates[self.quality.name].value)
             for trial in shown.results.front
         ]
-        pairs = [self._values(row) for row in self.rows if row.run == run and row.is_member]
+        front = {trial.key for trial in shown.results.reported_front}
+        pairs = [self._values(row) for row in self.rows if row.run == run and row.is_member and row.key in front]
         reported = [(cost.value, quality.value) for cost, quality in filter(None, pairs)]
         for points, name in ((searched, "search"), (reported, FRONT)):
             places = [f"{x.at(cost):g} {y.at(quality):g}" for cost, quality in sorted(points)]

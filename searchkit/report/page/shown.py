@@ -196,7 +196,7 @@ def rows(runs: Sequence[Shown]) -> list[Row]:
     found = []
     for number, shown in enumerate(runs):
         seen = set()
-        for trial in shown.results.front:
+        for trial in shown.results.members:
             found.append(Row(number, shown, FRONT, trial.key, trial.key, trial))
             seen.add(trial.key)
         for family, trials in shown.results.baselines.items():
