@@ -69,8 +69,9 @@ class Results:
         dominates on the report split. All are measured on the report split.
         """
         front = {trial.key for trial in self.front}
-        known = {trial.key: trial for trial in self.trials if trial.key in front or trial.key in self.chances}
-        ratios = {trial.key: trial for trial in self.baselines.get(CONSTANT_RATIO, ()) if trial.key in self.report}
+        known = {trial.key: trial for trial in self.measured_trials if trial.key in front or trial.key in self.chances}
+        measured = [ratio for ratio in self.baselines.get(CONSTANT_RATIO, ()) if estimates(ratio, self.objectives)]
+        ratios = {ratio.key: ratio for ratio in measured if ratio.key in self.report}
         every = {**ratios, **known}
         ordered = sorted(every.values(), key=lambda trial: (trial.estimates[self.cost.name].value, trial.ask.number))
         return tuple(known.get(trial.key, replace(trial, outcome=Measured({}))) for trial in ordered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -43,6 +43,10 @@ class KeptPredictions:
     def lacking(self) -> list[Candidate]:
         """Candidates without predictions."""
         return [candidate for key, candidate in self._wanted.items() if key not in self._members]
+
+    def only(self, keys: Container[str]) -> None:
+        """Keep those of these keys alone."""
+        self._wanted = {key: candidate for key, candidate in self._wanted.items() if key in keys}
 
     def take_outputs(self, trial: Trial) -> Trial:
         """Take what the trial brings along; return the trial without it."""

@@ -43,16 +43,18 @@ def report(session: Session) -> Results:
     shipped = [*compared.get(UNREDUCED, ()), *compared.get(CONSTANT_RATIO, ()), *members]
     with KeptPredictions(session, shipped) as kept:
         measured = _measured(session, wanted, compared, kept)
+        results = gathered(
+            session.folder,
+            session.description,
+            (tuple(study.objectives), tuple(study.front_objectives)),
+            compared,
+            trials,
+            measured,
+            store.notes(),
+        )
+        kept.only({*results.report, *(candidate.key for candidate in compared.get(UNREDUCED, ()))})
         _predict(session, measured, kept)
-    return gathered(
-        session.folder,
-        session.description,
-        (tuple(study.objectives), tuple(study.front_objectives)),
-        compared,
-        trials,
-        measured,
-        store.notes(),
-    )
+    return results
 
 
 def families(session: Session) -> Families:

@@ -29,8 +29,10 @@ Flags = NDArray[np.bool_]
 
 LOOKED_AT: Final = 64  # candidates that are compared on resamples
 OFFERED: Final = 36  # candidates that the report split is asked about, unless the front alone has more
-LEAST_GAIN: Final = 0.001  # share of the hypervolume that one more candidate has to promise
-FAR: Final = 4.0  # standard errors behind the front, beyond which nobody is looked at
+LEAST_GAIN: Final = 0.003  # share of the hypervolume that one more candidate has to promise
+FAR: Final = 4.0  # standard errors behind the front that nobody comes back from
+    4.0  # standard errors behind the front, beyond which nobody is looked at, and behind the best, where none counts
+)
 DRAWS: Final = 100  # resamples that gains are averaged over
 
 
@@ -38,12 +40,12 @@ DRAWS: Final = 100  # resamples that gains are averaged over
 class Shortlist:
     """Measured candidates near the front, nearest first, with what a model of all outcomes says of them.
 
-    losses: (K, M); noisy: (M,) True for objectives that depend on the examples drawn
+    losses: (K, M); errors: (M,) standard errors of one value; 0 for objectives that no luck touches
     """
 
     trials: tuple[Trial, ...]
     losses: Array
-    noisy: Flags
+    errors: Array
     objectives: tuple[Objective, ...]
 
     @classmethod
@@ -51,7 +53,7 @@ class Shortlist:
         """Shortlist of a search: its front, and whoever is few standard errors behind it."""
         measured = [trial for trial in trials if isinstance(trial.outcome, Measured)]
         if not measured:
-            return cls((), np.zeros((0, len(objectives))), np.zeros(len(objectives), dtype=bool), tuple(objectives))
+            return cls((), np.zeros((0, len(objectives))), np.zeros(len(objectives)), tuple(objectives))
         every = losses([trial.estimates for trial in measured], objectives)
         errors = np.array([_error(measured, objective) for objective in objectives])
         front = nondominated(every)
@@ -59,15 +61,15 @@ class Shortlist:
         behind = _behind(values, errors)
         order = sorted(range(len(measured)), key=lambda row: (not front[row], behind[row], measured[row].ask.number))
         near = [row for row in order if front[row] or behind[row] < FAR][: max(LOOKED_AT, int(front.sum()))]
-        return cls(tuple(measured[row] for row in near), values[near], errors > 0, tuple(objectives))
+        return cls(tuple(measured[row] for row in near), values[near], errors, tuple(objectives))
 
     @property
     def compared(self) -> list[Objective]:
         """Objectives in which resamples tell candidates apart."""
         return [
             objective
-            for objective, noisy in zip(self.objectives, self.noisy, strict=True)
-            if noisy and objective.resample is not None
+            for objective, error in zip(self.objectives, self.errors, strict=True)
+            if error and objective.resample is not None
         ]
 
     def offered(self, resampled: Mapping[str, Trial]) -> dict[str, float]:
@@ -80,8 +82,15 @@ class Shortlist:
         draws = self._draws(resampled)
         chances = np.mean([_on_front(draw) for draw in draws], axis=0)
         raw = losses([trial.estimates for trial in self.trials], self.objectives)
-        chosen = _most_promising(draws[:DRAWS], np.flatnonzero(nondominated(raw)).tolist())
+        front = np.flatnonzero(nondominated(raw)).tolist()
+        chosen = _most_promising(draws[:DRAWS], front, self._reference(draws))
         return {self.trials[row].key: float(chances[row]) for row in chosen}
+
+    def _reference(self, draws: Array) -> Array:
+        """(M,) reference point of the hypervolume: the range in which users choose, near the best in what is noisy."""
+        points = draws.reshape(-1, len(self.objectives))
+        near = self.losses.min(axis=0) + FAR * self.errors
+        return np.where(self.errors > 0, np.minimum(reference_point(points), near), reference_point(points))
 
     def _draws(self, resampled: Mapping[str, Trial]) -> Array:
         """(R, K, M) losses: the model's values, moved as the resamples move."""
@@ -89,7 +98,7 @@ class Shortlist:
         for number, objective in enumerate(self.objectives):
             own = [_moves(resampled.get(trial.key), objective) for trial in self.trials]
             count = max((len(moves) for moves in own), default=0)
-            if not self.noisy[number] or not count:
+            if not self.errors[number] or not count:
                 moved.append(self.losses[None, :, number])
                 continue
             even = np.stack([moves if len(moves) == count else np.zeros(count) for moves in own], 1)  # (R, K)
@@ -155,13 +164,12 @@ def _on_front(points: Array) -> Flags:
     return nondominated(distinct)[index.reshape(-1)]
 
 
-def _most_promising(draws: Array, chosen: list[int]) -> list[int]:
+def _most_promising(draws: Array, chosen: list[int], reference: Array) -> list[int]:
     """Rows that together are expected to hold most of the hypervolume, those `chosen` first, in order of what they add.
 
     What a row adds only falls as others are chosen before it, so that few have to be computed again (Minoux 1978).
     """
     count = draws.shape[1]
-    reference = reference_point(draws.reshape(-1, draws.shape[2]))
 
     def volume(rows: Sequence[int]) -> float:
         return float(np.mean([hypervolume(draw[list(rows)], reference) for draw in draws])) if rows else 0.0

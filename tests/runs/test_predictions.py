@@ -80,8 +80,7 @@ def test_kept_predictions_are_the_logits_of_the_front_and_the_unreduced_model(ho
     session = Session(loaded(home), Conditions(runs=home / "runs", threads=1, dtype="fp32"))
     bench = fresh_bench(session)
     kept = Predictions.read(run.path / "predictions.parquet")
-    ratios = {trial.key for trial in run.results.baselines["constant ratio"]}  # the front may take them in
-    assert set(kept.members) == {*run.front["key"], UNREDUCED.key} | ratios
+    assert set(kept.members) == {*run.front["key"], UNREDUCED.key}
     assert (kept.study, kept.split, kept.head) == (session.fingerprint, "report", "classification")
     assert kept.labels == session.tables.labels
     for key in kept.members:
