@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from searchkit.engines.outlook import Outlook
-from searchkit.front import Array, hypervolume, losses, losses_of, nondominated, reference_point
+from searchkit.front import Array, hypervolume, losses, losses_of, nondominated
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Measured, Pruned, Trial
 from searchkit.space import Space
@@ -30,9 +30,8 @@ Flags = NDArray[np.bool_]
 LOOKED_AT: Final = 64  # candidates that are compared on resamples
 OFFERED: Final = 36  # candidates that the report split is asked about, unless the front alone has more
 LEAST_GAIN: Final = 0.003  # share of the hypervolume that one more candidate has to promise
-FAR: Final = 4.0  # standard errors behind the front that nobody comes back from
-    4.0  # standard errors behind the front, beyond which nobody is looked at, and behind the best, where none counts
-)
+FAR: Final = 4.0  # standard errors behind the front, or the best, that nobody comes back from
+MARGIN: Final = 0.1  # share of the range of a cost that is left beyond the dearest
 DRAWS: Final = 100  # resamples that gains are averaged over
 
 
@@ -89,8 +88,9 @@ class Shortlist:
     def _reference(self, draws: Array) -> Array:
         """(M,) reference point of the hypervolume: the range in which users choose, near the best in what is noisy."""
         points = draws.reshape(-1, len(self.objectives))
-        near = self.losses.min(axis=0) + FAR * self.errors
-        return np.where(self.errors > 0, np.minimum(reference_point(points), near), reference_point(points))
+        low, high = points.min(axis=0), points.max(axis=0)
+        beyond = high + MARGIN * np.where(high > low, high - low, np.abs(high))
+        return np.where(self.errors > 0, np.minimum(beyond, self.losses.min(axis=0) + FAR * self.errors), beyond)
 
     def _draws(self, resampled: Mapping[str, Trial]) -> Array:
         """(R, K, M) losses: the model's values, moved as the resamples move."""
