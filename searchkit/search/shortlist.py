@@ -90,7 +90,9 @@ class Shortlist:
         points = draws.reshape(-1, len(self.objectives))
         low, high = points.min(axis=0), points.max(axis=0)
         beyond = high + MARGIN * np.where(high > low, high - low, np.abs(high))
-        return np.where(self.errors > 0, np.minimum(beyond, self.losses.min(axis=0) + FAR * self.errors), beyond)
+        return np.asarray(
+            np.where(self.errors > 0, np.minimum(beyond, self.losses.min(axis=0) + FAR * self.errors), beyond)
+        )
 
     def _draws(self, resampled: Mapping[str, Trial]) -> Array:
         """(R, K, M) losses: the model's values, moved as the resamples move."""
