@@ -284,14 +284,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Pause the garbage collector: reading a store makes millions of objects and no cycles."""
+    """Pause the garbage collector: reading a large store makes millions of objects and no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # all to the oldest generation: young ones would be visited twice
-                gc.freeze()
-                gc.unfreeze()
             gc.enable()
