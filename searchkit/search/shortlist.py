@@ -29,7 +29,7 @@ Flags = NDArray[np.bool_]
 
 LOOKED_AT: Final = 64  # candidates that are compared on resamples
 OFFERED: Final = 36  # candidates that the report split is asked about, unless the front alone has more
-LEAST_GAIN: Final = 0.003  # share of the hypervolume that one more candidate has to promise
+LEAST_GAIN: Final = 0.001  # share of the hypervolume that one more candidate has to promise
 FAR: Final = 4.0  # standard errors behind the front, or the best, that nobody comes back from
 MARGIN: Final = 0.1  # share of the range of a cost that is left beyond the dearest
 DRAWS: Final = 100  # resamples that gains are averaged over
