@@ -92,11 +92,11 @@ class Results:
         keys = {trial.key for trial in Front.of(rows, self.objectives)}
         return tuple(trial for trial in self.members if trial.key in keys or not keys)
 
-    def chosen_as(self, member: Trial) -> str:
+    def chosen_as(self, key: str) -> str:
         """How a member was chosen: `front` of the search split, `maybe` on the true one, or `constant ratio`."""
-        if any(trial.key == member.key for trial in self.front):
+        if any(trial.key == key for trial in self.front):
             return "front"
-        return "maybe" if member.key in self.chances else CONSTANT_RATIO
+        return "maybe" if key in self.chances else CONSTANT_RATIO
 
     @property
     def unreduced(self) -> Trial | None:

@@ -160,7 +160,7 @@ def _members(results: Results) -> list[dict[str, Any]]:
                 for objective in results.objectives
                 if (paired := difference(results, trial, objective))
             },
-            "chosen_as": results.chosen_as(trial),
+            "chosen_as": results.chosen_as(trial.key),
             "on_front": trial in results.reported_front,
             "front_probability": chances.get(trial.key),
             "environment": {"search": fingerprint_of(trial), "report": fingerprint_of(results.report.get(trial.key))},

@@ -153,7 +153,7 @@ def _candidate(candidate: Candidate) -> dict[str, Scalar]:
 def _front_row(results: Results, trial: Trial, chances: Mapping[str, float]) -> dict[str, Any]:
     measured = results.report.get(trial.key)
     row: dict[str, Any] = {"key": trial.key, **_candidate(trial.ask.candidate)}
-    row |= {"chosen_as": results.chosen_as(trial), "on_front": trial in results.reported_front}
+    row |= {"chosen_as": results.chosen_as(trial.key), "on_front": trial in results.reported_front}
     for objective in results.objectives:
         row |= _columns(f"{objective.name}_search", estimate_of(trial, objective))
         row |= _columns(f"{objective.name}_report", estimate_of(measured, objective))

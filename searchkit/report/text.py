@@ -56,7 +56,7 @@ def _member(results: Results, trial: Trial, chances: Mapping[str, float]) -> lis
         *values(results, results.report.get(trial.key)),
         *(with_interval(difference(results, trial, objective)) for objective in shown_difference(results)),
         *([f"{100 * chances[trial.key]:.0f} %" if trial.key in chances else "-"] if chances else []),
-        results.chosen_as(trial),
+        results.chosen_as(trial.key),
         _candidate(trial.ask.candidate),
     ]
 

@@ -66,7 +66,7 @@ def in_setting(folder: Folder, results: Results, name: str) -> Results:
     families = {
         family: tuple(by_key[each.key] for each in group if each.key in by_key) for family, group in compared.items()
     }
-    ratios = [member.key for member in results.members if results.chosen_as(member) == CONSTANT_RATIO]
+    ratios = [member.key for member in results.members if results.chosen_as(member.key) == CONSTANT_RATIO]
     families[CONSTANT_RATIO] = tuple(by_key[key] for key in ratios if key in by_key)
     searched = tuple(objectives.pop(objective.name, objective) for objective in results.objectives)
     return replace(

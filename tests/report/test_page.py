@@ -24,7 +24,7 @@ from searchkit.report.page.commands import picking_limits
 from searchkit.report.page.markup import data, escaped, tag
 from searchkit.report.page.scale import Scale
 from searchkit.report.pick import pick
-from tests.report.pages import HOSTILE, LATENCY, LAYERS, run, shown
+from tests.report.pages import HOSTILE, LATENCY, LAYERS, measured, run, shown
 from tests.report.searches import ACCURACY, noisy, paired, questions, staircase, unmeasurable
 
 
@@ -256,3 +256,14 @@ def test_an_objective_of_losses_is_a_quality_too() -> None:
 def test_assets_are_packaged() -> None:
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert '"report/page/page.css", "report/page/page.js"' in text
+
+
+def test_a_constant_ratio_among_the_members_is_shown_without_values_of_the_search_split() -> None:
+    plain = run()
+    ratio = measured(9, 0.96, 0.4, 4.0, lengths=(0.7,) * LAYERS)
+    adopted = replace(plain, baselines={**plain.baselines, "constant ratio": (ratio,)}).with_ratios()
+    assert [member.key for member in adopted.members if not member.estimates] == [ratio.key]
+    parsed = Parsed(page([shown(adopted)]))
+    assert len(parsed.named("tr", **{"class": "member"})) == 6
+    (texts,) = [texts for texts in parsed.content["slots"].values() if ratio.key in texts]
+    assert any("constant ratio" in text for text in texts)

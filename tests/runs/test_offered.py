@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, with_trained: Supernets) -> P
 def test_members_are_the_front_what_luck_may_hide_and_ratios_that_nothing_dominates(home: Path) -> None:
     results = stored_results(Folder(home / "runs/small"))
     front = {trial.key for trial in results.front}
-    how = {member.key: results.chosen_as(member) for member in results.members}
+    how = {member.key: results.chosen_as(member.key) for member in results.members}
     assert {key for key, word in how.items() if word == "front"} == front
     assert {key for key, word in how.items() if word == "maybe"} == set(results.chances) - front
     assert set(how) <= set(results.report)

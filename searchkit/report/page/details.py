@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from searchkit.evaluate.layers import LayerCosts
 from searchkit.records import Z_95, Estimate, Value
@@ -17,7 +18,7 @@ from searchkit.report.page.commands import pick_command, ship_command
 from searchkit.report.page.markup import Markup, joined, tag
 from searchkit.report.page.shown import Axis, Row, Shown
 from searchkit.report.paired import Difference, between
-from searchkit.report.results import is_timed
+from searchkit.report.results import CONSTANT_RATIO, is_timed
 from searchkit.report.table import SHOWN_DECIMALS, decimals, objectives_with_optimism, optimism_of
 
 BAR = 100  # width of a full bar
@@ -43,6 +44,13 @@ class Slots:
         return tag("svg", bars, viewBox=f"0 0 {BAR} 8", preserveAspectRatio="none", class_="bar", aria_hidden="true")
 
 
+HOW: Final = {  # what led to a member
+    "front": "Of the front of the search split.",
+    "maybe": "Behind the front of the search split, perhaps by bad luck with its examples.",
+    CONSTANT_RATIO: "A constant ratio, which no other member dominates.",
+}
+
+
 @dataclass(frozen=True)
 class Panel:
     """Panel of the members of one run."""
@@ -57,10 +65,11 @@ class Panel:
         """The panel as it shows a member, and the texts of its slots."""
         slots = Slots()
         chance = self.chances.get(row.key)
-        said = "" if chance is None else f"On the front in {100 * chance:.0f} % of resamples of the report split."
+        said = HOW[self.shown.results.chosen_as(row.key)]
+        said += "" if chance is None else f" On the front in {100 * chance:.0f} % of resamples of the report split."
         parts = [
             tag("h2", "Member ", slots.text(row.key, "code"), f" of {self.named}" if self.named else None),
-            tag("p", slots.text(said)) if self.chances else None,
+            tag("p", slots.text(said)),
             self._values(row, slots),
             self._scalars(row, slots),
             self._layers(row, slots),

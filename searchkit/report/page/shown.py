@@ -114,7 +114,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Row:
-    """Model of a run: a member of its front, with its trial on the search split, or a baseline or rival."""
+    """Model of a run: a member, with its trial on the search split if it was searched, or a baseline or rival."""
 
     run: int
     shown: Shown
@@ -197,7 +197,7 @@ def rows(runs: Sequence[Shown]) -> list[Row]:
     for number, shown in enumerate(runs):
         seen = set()
         for trial in shown.results.members:
-            found.append(Row(number, shown, FRONT, trial.key, trial.key, trial))
+            found.append(Row(number, shown, FRONT, trial.key, trial.key, trial if trial.estimates else None))
             seen.add(trial.key)
         for family, trials in shown.results.baselines.items():
             for trial in trials:
