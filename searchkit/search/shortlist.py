@@ -55,6 +55,8 @@ class Shortlist:
             return cls((), np.zeros((0, len(objectives))), np.zeros(len(objectives)), tuple(objectives))
         every = losses([trial.estimates for trial in measured], objectives)
         errors = np.array([_error(measured, objective) for objective in objectives])
+        hopeful = np.flatnonzero(_behind(every, errors) < 2 * FAR)  # of many thousands, few are worth a model's look
+        measured, every = [measured[row] for row in hopeful], every[hopeful]
         front = nondominated(every)
         values = _without_luck(space, objectives, trials, measured, every, errors > 0)
         behind = _behind(values, errors)
