@@ -161,7 +161,9 @@ def _home(package: str) -> Path:
 
 
 def _sources(package: str) -> Iterator[Path]:
-    return (file for file in sorted(_home(package).rglob("*")) if file.suffix == ".py" or file.name == "py.typed")
+    """Files of a package: its code, and what it reads beside it, such as the style of pages."""
+    every = (file for file in sorted(_home(package).rglob("*")) if file.is_file())
+    return (file for file in every if "__pycache__" not in file.parts and file.suffix != ".pyc")
 
 
 def _files(item: Path) -> Iterator[Path]:

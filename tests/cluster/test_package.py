@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import searchkit
 from searchkit import __version__
 from searchkit.cluster import package as pack
 from searchkit.cluster.package import differences, mib, packed, paths, pins, versions
@@ -57,6 +58,10 @@ def test_a_package_is_laid_out_like_the_current_folder(here: Path, tmp_path: Pat
     assert name == "studies/small_study.py"
     found = {file.relative_to(tmp_path / "package").as_posix() for file in (tmp_path / "package").rglob("*.*")}
     assert {name, "reviews/train.csv", "helper.py", "searchkit/cli/app.py", "objectives/__init__.py"} <= found
+    home = Path(searchkit.__file__).parent
+    needed = {f"searchkit/{file.relative_to(home).as_posix()}" for file in home.rglob("*.*") if file.suffix != ".pyc"}
+    assert needed <= found  # what the package reads beside its code too, such as the style of pages
+    assert "searchkit/report/page/page.css" in needed
     # Ray would leave out train.csv because of the .gitignore, and say nothing
     assert not {name for name in found if ".gitignore" in name or name.startswith("runs") or "pycache" in name}
     assert 0.3 < mib(tmp_path / "package") < 3
