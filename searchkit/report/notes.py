@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from statistics import median
-from typing import Final
 
 from searchkit.errors import QUOTED, one_line
 from searchkit.front import rejections
 from searchkit.objective import Objective
 from searchkit.records import Estimate, Failed, Pruned, Trial
+from searchkit.report.advice import advice
 from searchkit.report.columns import in_words
 from searchkit.report.gained import gained
-from searchkit.report.paired import difference
 from searchkit.report.results import Results, estimates, is_timed, measured
 from searchkit.report.verdict import sentences
 
-FEW: Final = 2.0  # points that a search split of enough examples tells apart
-
 
 def notes(results: Results) -> list[str]:
-    """Sentences on where the search began, on the verdicts on baselines, on values that could not be measured, on
-    inexact times, and last on what was gained.
+    """Sentences on where the search began, on the verdicts on baselines, on what to change where little was saved, on
+    values that could not be measured, on inexact times, and last on what was gained.
     """
     began = [f"The search began with {results.began_with}."] if results.began_with else []
     compared = sentences(results) if results.members else [empty_front(results.trials)]
     gains = [each.text for each in gained(results)]
-    return [*began, *compared, *few_examples(results), *unmeasured(results), *timing_notes(results), *gains]
-
-
-def few_examples(results: Results) -> list[str]:
-    """Sentence on a search split that tells candidates apart only where they are more than two points apart.
-
-    How far that is follows from the members' paired differences to the unreduced model on the report split.
-    """
-    axis = results.quality
-    paired = (difference(results, member, axis) for member in results.members)
-    widths = [(each.high - each.low) / 2 for each in paired if each and each.low is not None and each.high is not None]
-    seen = [trial.estimates[axis.name].n for trial in results.front if axis.name in trial.estimates]
-    report = estimates(results.unreduced, [axis])
-    if axis.unit != "fraction" or not widths or not seen or report is None:
-        return []
-    points = 100 * median(widths) * math.sqrt(report[axis.name].n / max(seen))
-    if points <= FEW:
-        return []
-    return [
-        f"{max(seen)} examples of the search split tell candidates apart that are {points:.1f} points apart (95 %): "
-        "luck chose among closer ones; a larger search split would tell more."
-    ]
+    return [*began, *compared, *advice(results), *unmeasured(results), *timing_notes(results), *gains]
 
 
 def empty_front(trials: Sequence[Trial]) -> str:
