@@ -132,6 +132,16 @@ class Held:
         return "holds on the whole interval" if self.confident else "holds on the value, not on its whole interval"
 
 
+def keeps(own: Mapping[str, Estimate], limits: Sequence[Limit], unreduced: Mapping[str, Estimate]) -> bool:
+    """Return whether figures are within all limits; False where one of them, or the unreduced model's, is not there."""
+    return all(
+        limit.name in own
+        and (not limit.relative or limit.name in unreduced)
+        and limit.held(own[limit.name], unreduced.get(limit.name)).holds
+        for limit in limits
+    )
+
+
 def of_study(description: Mapping[str, Any], objectives: Sequence[Objective]) -> tuple[list[Limit], list[str]]:
     """Constraints of a study as limits, and as texts, unit included, those on quantities that no objective measures.
 

@@ -76,14 +76,6 @@ class Results:
         ordered = sorted(every.values(), key=lambda trial: (trial.estimates[self.cost.name].value, trial.ask.number))
         return tuple(known.get(trial.key, replace(trial, outcome=Measured({}))) for trial in ordered)
 
-    def with_ratios(self) -> Results:
-        """Results whose members include the constant ratios that none of them dominates on the report split."""
-        ratios = {trial.key: trial for trial in self.baselines.get(CONSTANT_RATIO, ())}
-        rows = [trial for trial in {**ratios, **self.report}.values() if estimates(trial, self.objectives)]
-        best = {trial.key for trial in Front.of(rows, self.objectives)} if self.members else set()
-        adopted = {key: trial for key, trial in ratios.items() if key in best and key not in self.report}
-        return replace(self, report={**self.report, **adopted})
-
     @cached_property
     def reported_front(self) -> tuple[Trial, ...]:
         """Members that no other dominates on the report split, cheapest first; all where none was measured there."""

@@ -11,6 +11,7 @@ from searchkit.evaluate.baselines import baselines
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.reduction.device import device_of
+from searchkit.runs.offered import OFFERED, read
 from searchkit.runs.opening import checked
 from searchkit.runs.paces import expected_s, in_words, measuring_work, training_work
 from searchkit.runs.rivals import rivals_of
@@ -18,7 +19,7 @@ from searchkit.runs.session import Session
 from searchkit.storage.store import Store
 from searchkit.training.cache import Trained, cached
 
-DOZEN: Final = 12  # members of the front that a search may find
+OFFERED_USUALLY: Final = 24  # members that a search may find
 
 
 def forecast(session: Session) -> Iterator[str]:
@@ -91,10 +92,12 @@ def _reporting(session: Session, search: Store | None, report: Store | None, is_
     study = session.study
     families = {**baselines(study.supernet.layers, session.slots), **rivals_of(session)}
     compared = {candidate.key for family in families.values() for candidate in family}
-    front = {trial.key for trial in Front.of(search.trials(), study.objectives)} if search else set()
+    trials = search.trials() if search else []
+    front = {trial.key for trial in Front.of(trials, study.objectives)}
+    front |= (read(search.note(OFFERED), len(trials)) or {}).keys() if search else set()
     measured = {trial.key for trial in report.trials() if trial.status == "measured"} if report else set()
-    members = f"{len(front)} members of the front so far" if front else "the front"
-    left = len((compared | front) - measured) + (DOZEN if is_searching else 0)
+    members = f"{len(front)} members so far" if front else "the front"
+    left = len((compared | front) - measured) + (OFFERED_USUALLY if is_searching else 0)
     timed = [objective for objective in (*study.objectives, *study.front_objectives) if objective.exclusive]
     turns = f"; {', '.join(map(_timed, timed))}, in turns with the unreduced model" if timed else ""
     seconds = expected_s(session, "report", measuring_work(session, "report", left)) if left else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from searchkit._internal.progress import Stopwatch
 from searchkit.evaluate.resamples import with_resamples
 from searchkit.records import Ask, Trial
 from searchkit.runs.benches import evaluator
@@ -43,10 +44,12 @@ def _resampled(session: Session, shortlist: Shortlist) -> dict[str, Trial]:
     asks = [Ask(number, trial.ask.candidate) for number, trial in enumerate(shortlist.trials)]
     if not objectives or len(asks) < 2:
         return {}
-    session.progress(PHASE, 0, len(asks))
-    resampled = {}
+    watch = Stopwatch(session.folder.seconds("report"))
+    tell, resampled = watch.watching(session.progress), {}
+    tell(PHASE, 0, len(asks))
     with evaluator(session, "search", objectives, len(asks)) as workers:
         for count, trial in enumerate(workers.run(asks), start=1):
             resampled[trial.key] = trial
-            session.progress(PHASE, count, len(asks))
+            tell(PHASE, count, len(asks))
+    watch.write()
     return resampled

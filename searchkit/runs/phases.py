@@ -10,13 +10,14 @@ from searchkit._internal.progress import Progress, silent, step, steps_shown
 from searchkit.report.notes import timing_notes, unmeasured
 from searchkit.report.results import Results
 from searchkit.runs.config import HERE, Conditions
+from searchkit.runs.folder import PAGE
 from searchkit.runs.forecast import known_supernet
 from searchkit.runs.opening import opened
 from searchkit.runs.paces import expected_s, in_words, keep, paced, training_work
-from searchkit.runs.page import write_report
+from searchkit.runs.page import write_page
 from searchkit.runs.page_words import keep_words
 from searchkit.runs.report_phase import report
-from searchkit.runs.results import DUPLICATES, counts
+from searchkit.runs.results import DUPLICATES, counts, write
 from searchkit.runs.search_phase import search
 from searchkit.runs.session import Session
 from searchkit.runs.study_file import Loaded
@@ -51,9 +52,10 @@ def _executed(session: Session, interrupt: Interrupt | None) -> Results:
             results = report(session)
         for note in [*unmeasured(results), *timing_notes(results)]:
             log.warning("%s", note)
-        keep_words(session, results)
         step("writing tables and figures")
-        write_report(results, session.folder)
+        write(results, session.folder)
+        keep_words(session, results)  # after the tables, which must not wait for what is only shown
+        write_page([(session.folder, results)], session.folder.path / PAGE)
     return results
 
 

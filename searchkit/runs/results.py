@@ -10,6 +10,7 @@ from searchkit._internal.progress import Stopwatch
 from searchkit.front import Front
 from searchkit.objective import Objective
 from searchkit.records import Candidate, Trial
+from searchkit.report.adopted import with_ratios
 from searchkit.report.environment import common
 from searchkit.report.results import Results
 from searchkit.runs.folder import Folder
@@ -38,7 +39,7 @@ def gathered(
     chances = read_offered(notes.get(OFFERED), len(trials)) or {}
     members = [member.key for member in Front.of(trials, objectives[0]).members]
     members += [key for key in chances if key not in members]
-    return Results(
+    results = Results(
         study={"fingerprint": digest(description), **description},
         objectives=objectives[0],
         front_objectives=objectives[1],
@@ -50,7 +51,8 @@ def gathered(
         duplicates=counts(notes.get(DUPLICATES)) or {},
         chances=chances,
         began_with="" if start is None else str(start),
-    ).with_ratios()
+    )
+    return with_ratios(results)
 
 
 def write(results: Results, folder: Folder) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from searchkit.objective import Objective
 from searchkit.records import Failed, Trial
+from searchkit.report.adopted import with_ratios
 from searchkit.report.limits import Limit
 from searchkit.report.page import Example, Shown, page
 from searchkit.report.page.commands import picking_limits
@@ -261,7 +262,7 @@ def test_assets_are_packaged() -> None:
 def test_a_constant_ratio_among_the_members_is_shown_without_values_of_the_search_split() -> None:
     plain = run()
     ratio = measured(9, 0.96, 0.4, 4.0, lengths=(0.7,) * LAYERS)
-    adopted = replace(plain, baselines={**plain.baselines, "constant ratio": (ratio,)}).with_ratios()
+    adopted = with_ratios(replace(plain, baselines={**plain.baselines, "constant ratio": (ratio,)}))
     assert [member.key for member in adopted.members if not member.estimates] == [ratio.key]
     parsed = Parsed(page([shown(adopted)]))
     assert len(parsed.named("tr", **{"class": "member"})) == 6

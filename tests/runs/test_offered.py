@@ -14,6 +14,7 @@ from searchkit import Front
 from searchkit.runs.config import Conditions
 from searchkit.runs.folder import Folder
 from searchkit.runs.offered import OFFERED, read
+from searchkit.runs.opening import opened
 from searchkit.runs.phases import execute
 from searchkit.runs.session import Session
 from searchkit.runs.stored import stored_results
@@ -81,6 +82,14 @@ def test_candidates_are_compared_once_and_again_when_there_are_more(
     execute(more, Conditions(runs=home / "runs", threads=1))
     assert len(asked) == 1
     assert asked[0] <= 20
+    session = Session(more, Conditions(runs=home / "runs", threads=1))
+    with opened(session):
+        store, seconds = session.stores.open("search"), session.folder.seconds("report")
+        before, known = float(seconds.read_text()), store.note(OFFERED)
+        store.set_note(OFFERED, None)
+        offered.offered(session, store.trials())
+        assert float(seconds.read_text()) > before  # comparing is a part of the report
+        assert store.note(OFFERED) == known
 
 
 @pytest.mark.parametrize(

@@ -85,3 +85,16 @@ def test_words_of_another_study_are_not_shown(folder: Folder) -> None:
     words.write_text(json.dumps(json.loads(before) | {"study": "another"}))
     assert kept_words(folder, results) == []
     words.write_text(before)
+
+
+def test_a_fault_while_words_are_looked_at_costs_no_table(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    tables = [folder.path / name for name in ("front.csv", "trials.parquet", "summary.json")]
+    for table in tables:
+        table.unlink()
+    monkeypatch.setattr("searchkit.runs.phases.keep_words", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(folder.path.parent.parent)
+    assert all(table.is_file() for table in tables)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from searchkit.errors import StoreError
 from searchkit.objective import Objective
 from searchkit.records import Trial
-from searchkit.report.limits import Limit, of_study
+from searchkit.report.limits import Limit, keeps, of_study
 from searchkit.report.page.shown import Shown
 from searchkit.report.results import Results, estimates
 
@@ -44,17 +44,8 @@ def _within_study(results: Results) -> list[Trial]:
     except StoreError:
         return []
     unreduced = results.unreduced.estimates if results.unreduced else {}
-    members = [trial for trial in results.report.values() if estimates(trial, results.objectives)]
-    return [
-        trial
-        for trial in members
-        if all(
-            limit.name in trial.estimates
-            and (not limit.relative or limit.name in unreduced)
-            and limit.held(trial.estimates[limit.name], unreduced.get(limit.name)).holds
-            for limit in own
-        )
-    ]
+    members = (trial for trial in results.report.values() if estimates(trial, results.objectives))
+    return [trial for trial in members if keeps(trial.estimates, own, unreduced)]
 
 
 def _candidates(results: Results, member: Trial, members: list[Trial]) -> Iterator[tuple[Limit, ...]]:
