@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import t as student
 
+from benchmarks import published_search
 from benchmarks.baselines import GaussianProcess, OptunaNSGA2, OptunaTPE, PymooNSGA2
 from benchmarks.result import ROOT, finish
 from benchmarks.tables import FOLDER, Table
@@ -93,6 +94,7 @@ def main() -> None:
         "seeds": given.seeds,
         "evaluations": given.evaluations,
         **figures_of(searches, given.evaluations),
+        "published_search": published_searches(searches, given.folder),
         "cannot_search": {table: engines for table, engines in left_out.items() if engines},
     }
     whole = tables == everything and list(given.engines) == list(ENGINES) and given.evaluations >= LEAST_EVALUATIONS
@@ -213,6 +215,16 @@ def figures_of(searches: Mapping[str, Mapping[str, Sequence[Search]]], limit: in
         "nsga2_over_pymoo_99": _rounded(nsga2_over_pymoo(medians, limit)),
         f"paired_{COMPARED}": {table: paired(made) for table, made in searches.items()},
     }
+
+
+def published_searches(searches: Mapping[str, Mapping[str, Sequence[Search]]], folder: Path) -> dict[str, Any]:
+    """The published search and `Surrogate` in seconds, on tables whose seconds per candidate are known."""
+    made = {
+        table: published_search.figures_of(read(table, folder), of_engine["surrogate"])
+        for table, of_engine in searches.items()
+        if "surrogate" in of_engine
+    }
+    return {table: figures for table, figures in made.items() if figures is not None}
 
 
 def worst(medians: Medians, others: Iterable[str], ours: Iterable[str], limit: int) -> float | None:

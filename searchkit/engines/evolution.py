@@ -2,7 +2,7 @@
 
 pymoo selects parents and survivors; samples, crossover and mutation are the space's. pymoo's own operators barely
 change small integer ranges, and it looks for duplicates in its population only, so the asks keep every candidate ever
-seen.
+seen. More children are bred than are asked for; what is known of their neighbours chooses among them.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
+from searchkit._internal.checks import check_count
 from searchkit.engines.base import ROUNDS, Asks
+from searchkit.engines.nearest import Nearest
 from searchkit.engines.survivors import Survivors, Vary
 from searchkit.errors import StudyError
 from searchkit.front import losses
 from searchkit.objective import Objective
 from searchkit.records import Ask, Candidate, Estimate, Measured, Trial
 from searchkit.space import Genome, Space
+
+MOST_BRED: Final = 1_000
 
 
 class Settings(Protocol):
@@ -36,23 +40,27 @@ class Settings(Protocol):
     def first(self) -> Sequence[Candidate]: ...
     @property
     def steady(self) -> bool: ...
+    @property
+    def bred(self) -> int: ...
 
 
-def check_shares(settings: Settings) -> None:
-    """Raise StudyError where a share is outside [0, 1]."""
+def check_breeding(settings: Settings) -> None:
+    """Raise StudyError where a share is outside [0, 1], or no child is bred."""
+    check_count(f"{type(settings).__name__}: bred", settings.bred, MOST_BRED)
     crossover, mutation = settings.crossover, settings.mutation
     if not (0 <= crossover <= 1 and 0 <= mutation <= 1):
         raise StudyError(f"crossover and mutation are shares in [0, 1], got {crossover=}, {mutation=}")
 
 
 def described(settings: Settings) -> dict[str, Any]:
-    """JSON of the settings that an evolution reads; initial candidates and steady state only where they are used."""
+    """JSON of the settings that an evolution reads; those that change nothing are left out."""
     return {
         "population": settings.population,
         "crossover": settings.crossover,
         "mutation": settings.mutation,
         **({"first": [candidate.to_json() for candidate in settings.first]} if settings.first else {}),
         **({"steady": True} if settings.steady else {}),
+        **({"bred": settings.bred} if settings.bred > 1 else {}),
     }
 
 
@@ -93,6 +101,7 @@ class Evolution:
     ) -> None:
         self._population, self._steady = settings.population, settings.steady
         self._survivors, self._vary = survivors, vary
+        self._bred, self._nearest = settings.bred, Nearest()
         self._space = space
         self._objectives = objectives
         self._rng = np.random.default_rng([seed, 1])  # apart from pymoo's, which is seeded with `seed`
@@ -135,19 +144,29 @@ class Evolution:
 
     def _survive(self) -> None:
         if self._born:
-            self._survivors.tell(self._born, losses(self._estimates, self._objectives))
+            values = losses(self._estimates, self._objectives)
+            self._survivors.tell(self._born, values)
+            self._nearest.tell(self._born, values)
             self._born, self._estimates = [], []
 
     def _breed(self, n: int) -> list[Genome]:
-        """Children of the survivors; where too few are new, mutants of the front."""
+        """Children of the survivors, the most promising; where too few are new, mutants of the front."""
         new: list[Genome] = []
         for attempt in range(ROUNDS):
-            if len(new) < n:  # steady state: most children of a converged front are known, so more are tried at a time
+            if (left := n - len(new)) > 0:
+                # steady state: most children of a converged front are known, so more are tried at a time
                 tried = 2 << attempt if self._steady else self._population
-                new += self._asks.admit(self._survivors.children(tried, self._vary), n - len(new))
+                new += self._asks.admit(self._children(tried, left), left)
         if len(new) < n:
             new += self._asks.admit(self._mutants(), n - len(new))
         return new
+
+    def _children(self, tried: int, n: int) -> Sequence[Genome] | Genome:
+        """Children in the order in which they were bred; n chosen ones where more are bred to choose among."""
+        if self._bred == 1 or not self._nearest.can_choose:
+            return self._survivors.children(tried, self._vary)
+        bred = self._survivors.children(min(self._bred * n, max(n, MOST_BRED)), self._vary)
+        return self._nearest.promising(self._asks.unseen(np.array(bred)), n)
 
     def _mutants(self) -> Iterator[Genome]:
         """Mutants of each member of the front, then of these mutants, and so on: a walk away from the front."""

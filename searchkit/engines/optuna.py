@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 Sampler = Literal["tpe", "gp", "nsga2", "nsga3", "cma-es"]
+REPEATS: Final = 4  # proposals of known candidates in a row, before a neighbour of one is asked
 STARTUP: Final = 10  # measured candidates before a sampler is asked, as Optuna's default is
 
 
@@ -41,7 +42,8 @@ class OptunaSampler:
     first: candidates to begin with, as in `NSGA2`; then samples of the space, and after a generation the sampler's.
     steady: the sampler is asked whenever an outcome comes in, and races are off, as in `NSGA2`.
 
-    A failed or pruned candidate is told as such, without values; TPE keeps away from pruned ones.
+    A failed or pruned candidate is told as such, without values; TPE keeps away from pruned ones. A measured one that
+    TPE proposes again is told again, which costs no evaluation, and TPE is asked for another.
 
     >>> from searchkit import OptunaSampler
     >>> OptunaSampler("gp", population=8).describe()
@@ -105,6 +107,8 @@ class _Sampling:
         breeds = config.sampler in ("nsga2", "nsga3")  # generation 0 has to be full
         self._enough = (config.population if breeds else STARTUP) if sampled else math.inf
         self._measured = 0
+        self._repeats = config.sampler == "tpe"  # an ask of the others takes long, or begins a generation
+        self._values: dict[tuple[int, ...], list[float]] = {}  # losses of measured genomes
         self._begun = False
         self._open: dict[tuple[int, ...], Any] = {}  # Optuna's trials of genomes that are not told yet
         with _quiet():
@@ -144,8 +148,7 @@ class _Sampling:
 
     def _proposed(self) -> list[Genome]:
         """One new genome: the sampler's, a neighbour of it where it is known, or a sample of the space."""
-        trial = self._asked()
-        genome = self._parameters.genome(trial.params)
+        trial, genome = self._unknown()
         for candidates in ([genome], self._neighbours(genome)):
             new = self._asks.admit(candidates, 1)
             if new:
@@ -154,6 +157,20 @@ class _Sampling:
         for one in new:
             self._run(one, trial)
         return new
+
+    def _unknown(self) -> tuple[Any, Genome]:
+        """The sampler's trial and its genome; a measured one that the estimator proposes again counts once more."""
+        for _ in range(REPEATS if self._repeats else 0):
+            trial, genome = self._proposal()
+            if (values := self._values.get(tuple(genome.tolist()))) is None:
+                return trial, genome
+            self._run(genome, trial)
+            self._study.tell(self._open.pop(tuple(genome.tolist())), values)
+        return self._proposal()
+
+    def _proposal(self) -> tuple[Any, Genome]:
+        trial = self._asked()
+        return trial, self._parameters.genome(trial.params)
 
     def _neighbours(self, genome: Genome) -> Iterator[Genome]:
         """Mutants of a genome, then of those, and so on."""
@@ -183,7 +200,9 @@ class _Sampling:
         trial = self._open.pop(key)
         if isinstance(outcome, Measured):
             self._measured += 1
-            self._study.tell(trial, losses([outcome.estimates], self._objectives)[0].tolist())
+            values = losses([outcome.estimates], self._objectives)[0].tolist()
+            self._values[key] = values
+            self._study.tell(trial, values)
         elif isinstance(outcome, Pruned):
             for name, excess in outcome.excess.items():
                 trial.set_constraint(name, excess)

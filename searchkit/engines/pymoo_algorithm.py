@@ -15,7 +15,7 @@ import numpy as np
 from searchkit._internal.checks import check_count, check_fields
 from searchkit._internal.code import with_code
 from searchkit.engines.base import LARGEST_POPULATION, Engine, checked_first
-from searchkit.engines.evolution import Evolution, SpaceOperators, check_shares, described
+from searchkit.engines.evolution import Evolution, SpaceOperators, check_breeding, described
 from searchkit.engines.survivors import PymooSurvivors
 from searchkit.errors import QUOTED, StudyError, one_line
 from searchkit.objective import Objective
@@ -50,10 +50,11 @@ class PymooAlgorithm:
     mutation: float = 1.0
     first: Sequence[Candidate] = ()
     steady: bool = False
+    bred: int = 8
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_shares(self)
+        check_breeding(self)
         _check_drivable(self.algorithm)
         object.__setattr__(self, "algorithm", copy.deepcopy(self.algorithm))
         object.__setattr__(self, "first", checked_first(self.first))

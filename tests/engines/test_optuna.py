@@ -177,7 +177,8 @@ def test_lengths_and_thresholds_are_searched_together(name: Any) -> None:
     engine: Any = OptunaSampler(name, 10).start(space, OBJECTIVES, seed=0)
     trials = run(engine, space, judge, generations=3, n=10)
     genomes = [space.encode(trial.ask.candidate)[engine._parameters._free] for trial in trials]
-    assert parameters(engine) == [tuple(genome.tolist()) for genome in genomes]
+    once = list(dict.fromkeys(parameters(engine)))  # TPE is told again what it proposes again
+    assert once == [tuple(genome.tolist()) for genome in genomes]
     assert any(0 < genome[0] < 3 and genome[2] > 0 for genome in genomes[10:])
 
 
@@ -272,6 +273,20 @@ def test_tpe_finds_more_than_random_search_at_equal_evaluations() -> None:
             for config in (OptunaSampler(), Random())
         )
         assert found > floor
+
+
+def test_a_known_candidate_that_tpe_proposes_again_is_told_again_with_its_losses() -> None:
+    space, judge = Space(Lengths(8, layers=2)), problem(2, seed=0)
+    engine: Any = OptunaSampler("tpe", population=1).start(space, OBJECTIVES, seed=0)
+    trials = run(engine, space, judge, generations=30, n=1)
+    assert len({trial.key for trial in trials}) == 30
+    told: dict[tuple[int, ...], set[tuple[float, ...]]] = {}
+    finished = [trial for trial in engine._study.trials if trial.values]
+    for trial in finished:
+        told.setdefault(tuple(trial.params.values()), set()).add(tuple(trial.values))
+    assert len(finished) > 30
+    assert len(told) == 30
+    assert all(len(values) == 1 for values in told.values())
 
 
 def test_candidates_to_begin_with_come_first_and_all_of_them() -> None:

@@ -216,6 +216,7 @@ def test_the_description_names_the_other_settings() -> None:
         "mutation": 0.6,
         "first": [{"lengths": [0.5] * 12}],
         "steady": True,
+        "bred": 8,
     }
 
 
