@@ -11,7 +11,8 @@ below the reference: the better of the fine-tuned model and the recipe's own unr
 outcomes chooses there (`searchkit.search.shortlist`), and `optimism` how much less that loses on the search split than
 on the report split, in standard errors. MACs are unpadded, predictors and scores included; latency is that of the
 chosen member against the unreduced model, interleaved in this run. The baselines are configurations of the fine-tuned
-model, chosen on the report split itself, which favours them.
+model, chosen on the report split itself, which favours them. Rows that are not measured again are kept, each
+with its date.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import ROOT, SHARED, finish
+from benchmarks.result import RESULTS, ROOT, SHARED, finish
 from objectives import accuracy, latency, macs
 from searchkit._internal.progress import Progress
 from searchkit.engines import Surrogate
@@ -45,6 +46,7 @@ from searchkit.runs.study_file import load
 from searchkit.search.shortlist import Shortlist
 
 POINT = 0.01
+KEY = ("task", "recipe", "space")  # of a row
 SPACES = {
     "length_drop": ("lengths", "thresholds", "joint"),
     "power_bert": ("lengths",),
@@ -87,7 +89,17 @@ def main() -> None:
             for task in arguments.tasks
             for row in on_task(task, arguments.recipes, arguments.evaluations, arguments.input, runs / task)
         ]
-    finish("family", {"evaluations": arguments.evaluations, "tasks": TASKS, "rows": rows})
+    finish("family", {"evaluations": arguments.evaluations, "tasks": TASKS, "rows": [*earlier(rows), *rows]})
+
+
+def earlier(rows: Sequence[Mapping[str, Any]], kept: Path = RESULTS / "family.json") -> list[dict[str, Any]]:
+    """Rows that are kept already and were not measured again, each with its date."""
+    if not kept.is_file():
+        return []
+    record = json.loads(kept.read_text())
+    now = {tuple(row[name] for name in KEY) for row in rows}
+    others = [row for row in record["figures"]["rows"] if tuple(row[name] for name in KEY) not in now]
+    return [{"date": record["conditions"]["date"], **row} for row in others]
 
 
 def on_task(

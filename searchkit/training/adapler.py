@@ -32,8 +32,8 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.saliency import stored_saliency, token_rows
-from searchkit.training.schedule import Schedule
-from searchkit.training.stage import WIDEST, Batch, TrainingContext, check_scheduled, stage_of
+from searchkit.training.schedule import Taught
+from searchkit.training.stage import WIDEST, Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -44,7 +44,7 @@ FLOOR = -10_000.0  # lowest value of the additive mask term; its exp is 0
 
 
 @dataclass(frozen=True)
-class AdapLeR(Schedule):
+class AdapLeR(Taught):
     """Train contribution predictors and thresholds per layer (see the top of this file).
 
     start: the fine-tuning that saliency is taken from; initial: the weights that training starts from, "pretrained" as
@@ -88,7 +88,7 @@ class AdapLeR(Schedule):
 
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
         pretrained = {name: weight.clone() for name, weight in model.stock.state_dict().items()}
-        begin(self, model, data, context)
+        task = begin(self, model, data, context)
         saliency = stored_saliency(model, data, context, gold=self.explain == "gold")
         if self.initial == "pretrained":
             model.stock.load_state_dict(pretrained)
@@ -102,7 +102,7 @@ class AdapLeR(Schedule):
         steps = -(-len(data) // self.batch_size)
 
         def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._losses(model, batch, slope_of(step // steps, self.epochs), data, saliency)
+            return self._losses(model, batch, slope_of(step // steps, self.epochs), data, saliency, task)
 
         def finish(model: AdaptiveModel) -> None:
             model.pop_learned("theta")
@@ -112,7 +112,13 @@ class AdapLeR(Schedule):
         fit(model, data, stage_of("adapler", self, rates=rates), losses, context, finish)
 
     def _losses(
-        self, model: AdaptiveModel, batch: Batch, slope: float, data: Encoded, saliency: NDArray[np.float32]
+        self,
+        model: AdaptiveModel,
+        batch: Batch,
+        slope: float,
+        data: Encoded,
+        saliency: NDArray[np.float32],
+        task_of: TaskLoss = labelled,
     ) -> Iterator[Tensor]:
         eta, theta, layout = model.learned["eta"], model.learned["theta"], batch.layout
         with torch.no_grad():
@@ -121,7 +127,7 @@ class AdapLeR(Schedule):
         soft = SoftRemoval(eta, slope, probe)
         reducers = everywhere(self, model.shape.layers)
         logits, faded = model.fade(batch.tokens, reducers, soft, attention_dropout=False)
-        task = model.head.loss(logits, batch.labels, layout)
+        task = task_of(model, logits, batch)
         left = torch.stack([layout.summed(alive) for alive in faded.alive[1:]])  # (N, B) soft tokens per layer
         shortened = torch.autograd.grad(task + self.phi * left.sum(0).mean(), [eta, probe], retain_graph=True)
         target = torch.as_tensor(saliency[token_rows(data, batch.rows.numpy())].copy()).to(layout.offsets.device)

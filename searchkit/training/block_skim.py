@@ -29,15 +29,15 @@ from searchkit.training.finetune import FineTune
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin, check_fate
-from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of
+from searchkit.training.schedule import Taught
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 
 @dataclass(frozen=True)
-class BlockSkim(Schedule):
+class BlockSkim(Taught):
     """Train a scorer of blocks per layer (see the top of this file).
 
     start: a fine-tuning before, None to begin with the pretrained model as published; factor: published 0.1; balance:
@@ -73,7 +73,7 @@ class BlockSkim(Schedule):
         return Reducer(TopK(ratio=1.0), site="after_layer", scorer="block", fate=self.fate, protect=protect)
 
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
-        begin(self, model, data, context)
+        task = begin(self, model, data, context)
         model.attach("block")
 
         def finish(model: AdaptiveModel) -> None:
@@ -81,13 +81,16 @@ class BlockSkim(Schedule):
             model.note("thresholds", with_input(self, [0.5] * layers, 0.0))
 
         rates = {"predictors.block": self.scorer_rate}
-        fit(model, data, stage_of("block-skim", self, rates=rates), self._losses, context, finish)
 
-    def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._losses(model, batch, task)
+
+        fit(model, data, stage_of("block-skim", self, rates=rates), losses, context, finish)
+
+    def _losses(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
         watch = Supervised(answer_tokens(batch.layout, batch.labels), self.balance)
         logits, _ = model.fade(batch.tokens, everywhere(self, model.shape.layers), watch)
-        task = model.head.loss(logits, batch.labels, batch.layout)
-        yield task + self.factor * torch.stack(watch.losses).sum()
+        yield task(model, logits, batch) + self.factor * torch.stack(watch.losses).sum()
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,15 +27,23 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
-from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of, task_loss
+from searchkit.training.schedule import Taught
+from searchkit.training.stage import (
+    Batch,
+    TaskLoss,
+    TrainingContext,
+    check_scheduled,
+    labelled,
+    stage_of,
+    task_loss,
+)
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 
 @dataclass(frozen=True)
-class LTP(Schedule):
+class LTP(Taught):
     """Train a threshold per layer, then train on with it (see the top of this file).
 
     epochs: of the soft stage; hard_epochs: of the hard one; penalty: lambda, published 0.01 to 0.2; temperature: T, in
@@ -71,7 +79,7 @@ class LTP(Schedule):
         return Reducer(TopK(ratio=1.0), scorer="attention_mean", fate=self.fate)
 
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
-        begin(self, model, data, context)
+        task = begin(self, model, data, context)
         layers = model.shape.layers
         model.learn("thresholds", self.final * torch.arange(layers) / layers)
 
@@ -80,16 +88,20 @@ class LTP(Schedule):
             model.note("thresholds", with_input(self, learned, 0.0))
 
         rates = {"learned.thresholds": self.threshold_rate}
-        fit(model, data, stage_of("ltp-soft", self, rates=rates), self._soft, context, finish)
+
+        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._soft(model, batch, task)
+
+        fit(model, data, stage_of("ltp-soft", self, rates=rates), losses, context, finish)
         if self.hard_epochs:
             trained_plan = plan(self, Candidate.of(thresholds=tuple(model.notes["thresholds"])), layers)
-            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan), context)
+            fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan, task), context)
 
-    def _soft(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+    def _soft(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)
         logits, faded = model.fade(batch.tokens, reducers, Sigmoid(model.learned["thresholds"], self.temperature))
         shares = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]]) / batch.layout.lengths  # (N, B)
-        yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * shares.sum(0).mean()
+        yield task(model, logits, batch) + self.penalty * shares.sum(0).mean()
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,11 @@ def takes_as_it_is(recipe: Recipe) -> bool:
     return getattr(recipe, "epochs", None) == 0 and getattr(recipe, "start", None) is None
 
 
+def imitates_as_it_is(recipe: Recipe) -> bool:
+    """Return whether the recipe learns from the outputs of the model as it is, so that it has to be trained already."""
+    return getattr(recipe, "start", None) is None and bool(getattr(recipe, "distil", 0.0))
+
+
 def everywhere(recipe: Recipe, layers: int) -> ReductionPlan:
     """Plan with the recipe's reducer at every layer, not at the input, for a relaxed pass, which reads no lengths."""
     return ReductionPlan((recipe.reducer_template,) * layers)

@@ -28,15 +28,23 @@ from searchkit.reduction.relaxed import Decision
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin
-from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of, task_loss
+from searchkit.training.schedule import Taught
+from searchkit.training.stage import (
+    Batch,
+    TaskLoss,
+    TrainingContext,
+    check_scheduled,
+    labelled,
+    stage_of,
+    task_loss,
+)
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
 
 
 @dataclass(frozen=True)
-class PowerBert(Schedule):
+class PowerBert(Taught):
     """Train a weight per rank of tokens, then train on at the lengths derived from it (see the top of this file).
 
     epochs: of the configuration search; retrain_epochs: at its lengths; penalty: lambda, published 1e-4 to 7e-3;
@@ -69,7 +77,7 @@ class PowerBert(Schedule):
         return Reducer(TopK(ratio=1.0), scorer="attention_off_diagonal", fate="discard")
 
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
-        begin(self, model, data, context)
+        task = begin(self, model, data, context)
         layers = model.shape.layers
         model.learn("soft_extract", torch.ones(layers, self.levels))
 
@@ -78,19 +86,29 @@ class PowerBert(Schedule):
             model.note("lengths", with_input(self, lengths, 1.0))
 
         rates = {"learned.soft_extract": self.soft_rate}
-        fit(model, data, stage_of("power-search", self, rates=rates), self._search, context, finish)
+
+        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._search(model, batch, task)
+
+        fit(model, data, stage_of("power-search", self, rates=rates), losses, context, finish)
         if self.retrain_epochs:
             trained_plan = plan(self, Candidate.of(lengths=tuple(model.notes["lengths"])), layers)
-            fit(model, data, stage_of("power-retrain", self, self.retrain_epochs), task_loss(trained_plan), context)
+            fit(
+                model,
+                data,
+                stage_of("power-retrain", self, self.retrain_epochs),
+                task_loss(trained_plan, task),
+                context,
+            )
 
-    def _search(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+    def _search(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]
         with torch.no_grad():
             extract.clamp_(0.0, 1.0)
         reducers = everywhere(self, model.shape.layers)
         logits, _ = model.fade(batch.tokens, reducers, SoftExtract(extract))
         depth = torch.arange(1, len(extract) + 1, device=extract.device)
-        yield model.head.loss(logits, batch.labels, batch.layout) + self.penalty * (depth * extract.sum(1)).sum()
+        yield task(model, logits, batch) + self.penalty * (depth * extract.sum(1)).sum()
 
 
 @dataclass(frozen=True, eq=False)

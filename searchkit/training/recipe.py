@@ -9,7 +9,8 @@ from searchkit.errors import StudyError, unknown
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import FATES, Reducer
 from searchkit.reduction.scorers import Scale
-from searchkit.training.stage import TrainingContext
+from searchkit.training.stage import TaskLoss, TrainingContext, labelled
+from searchkit.training.teacher import taught
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -66,12 +67,17 @@ def check_recipe(recipe: Recipe, head: str, scales: Iterable[Scale]) -> None:
             raise StudyError(f"thresholds of {name} have the scale {recipe.scale!r}, the space has {scale!r}")
 
 
-def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
-    """Train the recipe that it starts from, then its input's reducer: the stages before a recipe's own."""
+def begin(recipe: Recipe, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> TaskLoss:
+    """Train the recipe that it starts from, then its input's reducer: the stages before a recipe's own.
+
+    Returns the loss of the task for those, in which the model teaches as it is now where the recipe says so (`distil`).
+    """
     if recipe.start is not None:
         recipe.start.train(model, data, context)
     if recipe.input is not None:
         recipe.input.train(model, data, context)
+    share = getattr(recipe, "distil", 0.0)
+    return taught(model, data, context, share) if share else labelled
 
 
 def check_fate(fate: str) -> None:

@@ -28,3 +28,14 @@ class Schedule:
     learning_rate: float = 5e-5
     warmup: float = 0.06
     weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Taught(Schedule):
+    """Schedule whose main stages may imitate the model that they begin with.
+
+    distil: share in [0, 1] of the task's loss that is the divergence from that model's outputs on whole texts; 0 learns
+    from labels alone, as published
+    """
+
+    distil: float = 0.0

@@ -94,12 +94,20 @@ def stage_of(
 Losses = Callable[[AdaptiveModel, Batch, int], Iterable[Tensor]]
 
 
-def task_loss(plan: ReductionPlan | None = None) -> Losses:
+TaskLoss = Callable[[AdaptiveModel, Tensor, Batch], Tensor]  # of logits for a batch, mean over its examples
+
+
+def labelled(model: AdaptiveModel, logits: Tensor, batch: Batch) -> Tensor:
+    """Loss of the task by the labels alone."""
+    return model.head.loss(logits, batch.labels, batch.layout)
+
+
+def task_loss(plan: ReductionPlan | None = None, task: TaskLoss = labelled) -> Losses:
     """Loss of the task under a plan, by default on whole inputs."""
 
     def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits = model(batch.tokens, plan or ReductionPlan.unreduced(model.shape.layers)).logits
-        yield model.head.loss(logits, batch.labels, batch.layout)
+        yield task(model, logits, batch)
 
     return losses
 
@@ -113,6 +121,8 @@ def batch_of(data: Encoded, rows: Tensor, device: torch.device) -> Batch:
 def check_scheduled(recipe: Scheduled, least_epochs: int = 1) -> None:
     """Raise StudyError for the first field that is not of its type or breaks a rule of schedules."""
     check_fields(recipe)
+    if not 0 <= (distil := getattr(recipe, "distil", 0.0)) <= 1:
+        raise StudyError(f"distil is a share of the loss in [0, 1], got {distil=}")
     check_schedule(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.warmup, least_epochs)
     if not 0 <= recipe.weight_decay * recipe.learning_rate < 1:
         raise StudyError(

@@ -51,10 +51,15 @@ class Supernet:
         self._check_label_map()
         if isinstance(self.recipe, type) or not hasattr(self.recipe, "train"):
             raise StudyError(f"Supernet: recipe is one of searchkit.training, such as FineTune(), got {self.recipe!r}")
-        from searchkit.training.plans import takes_as_it_is
+        from searchkit.training.plans import imitates_as_it_is, takes_as_it_is
 
         if isinstance(self.model, Scratch) and takes_as_it_is(self.recipe):
             raise StudyError("Supernet: Scratch has learnt nothing yet; FineTune(epochs=0) is for a model that has")
+        if isinstance(self.model, Scratch) and imitates_as_it_is(self.recipe):
+            raise StudyError(
+                "Supernet: Scratch has learnt nothing yet that it could teach; give the recipe start=FineTune(...), or "
+                "distil=0"
+            )
         if self.attention_dropout is not None and not 0 <= self.attention_dropout < 1:
             raise StudyError(f"attention_dropout must be in [0, 1), got {self.attention_dropout=}")
 

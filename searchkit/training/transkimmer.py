@@ -28,12 +28,11 @@ from searchkit.reduction.plan import Reducer, TopK
 from searchkit.reduction.relaxed import Decision
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.reduction.trace import Trace
-from searchkit.training.finetune import FineTune
 from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
-from searchkit.training.schedule import Schedule
-from searchkit.training.stage import Batch, TrainingContext, check_scheduled, stage_of
+from searchkit.training.schedule import Taught
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -42,10 +41,10 @@ MEASURES = ("tokens", "padded", "macs")
 
 
 @dataclass(frozen=True)
-class Transkimmer(Schedule):
+class Transkimmer(Taught):
     """Train a gate per layer (see the top of this file).
 
-    start: a fine-tuning before, None to begin with the pretrained model as published; width: of the gates, None for the
+    start: published without one; distil: published 0 (docs/decisions/distillation.md); width: of the gates, None for the
     encoder's as published; bias: how sure of keeping they begin (a few hundred steps do not bring them down from the
     published 5); gate_rate: their learning rate; coefficient: of the skim loss, published 0.2 to 0.5; measure: "tokens"
     (share of the real tokens), "padded" (the paper's, of the longest in the batch) or "macs"; target: the measure's
@@ -55,8 +54,8 @@ class Transkimmer(Schedule):
     'probability'
     """
 
-    start: FineTune | None = None
     learning_rate: float = 2e-5
+    distil: float = 0.5
     width: int | None = None
     bias: float = 5.0
     gate_rate: float = 1e-3
@@ -87,7 +86,7 @@ class Transkimmer(Schedule):
         return Reducer(TopK(ratio=1.0), site="before_attention", scorer="gate")
 
     def train(self, model: AdaptiveModel, data: Encoded, context: TrainingContext) -> None:
-        begin(self, model, data, context)
+        task = begin(self, model, data, context)
         model.attach("gate", hidden=self.width, bias=self.bias)
         rates = {"predictors.gate": self.gate_rate}
         if self.target is not None:
@@ -99,13 +98,16 @@ class Transkimmer(Schedule):
             layers = model.shape.layers
             model.note("thresholds", with_input(self, [0.5] * layers, 0.0))  # the gates' own choice
 
-        fit(model, data, stage_of("transkimmer", self, rates=rates), self._losses, context, finish)
+        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+            return self._losses(model, batch, task)
 
-    def _losses(self, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
+        fit(model, data, stage_of("transkimmer", self, rates=rates), losses, context, finish)
+
+    def _losses(self, model: AdaptiveModel, batch: Batch, task_of: TaskLoss = labelled) -> Iterator[Tensor]:
         logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())
         kept = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]], 1)  # (B, N)
         excess = skim_share(self.measure, model, kept, batch) - (self.target or 0.0)
-        task = model.head.loss(logits, batch.labels, batch.layout)
+        task = task_of(model, logits, batch)
         if self.target is None:
             yield task + self.coefficient * excess
             return

@@ -210,7 +210,7 @@ def test_the_multipliers_climb_while_the_model_descends() -> None:
     model = copy.deepcopy(untrained())
     model.attach("gate", hidden=8, bias=5.0)
     multipliers = model.learn("multipliers", torch.zeros(2))
-    for loss in recipe._losses(model, batch_of(data_for("classification"), torch.arange(8), torch.device("cpu")), 0):
+    for loss in recipe._losses(model, batch_of(data_for("classification"), torch.arange(8), torch.device("cpu"))):
         loss.backward()
     assert multipliers.grad is not None
     assert multipliers.grad.tolist() == pytest.approx([-0.9, -0.81], abs=1e-4)

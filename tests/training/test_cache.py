@@ -297,7 +297,7 @@ def test_predictors_that_a_recipe_does_not_train_are_dropped_with_a_line(
 
 def test_predictors_of_other_settings_begin_anew_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def gates(model: str | Scratch, width: int) -> Trained:
-        return trained(tmp_path, Supernet(model, Transkimmer(epochs=1, width=width, bias=2.0, start=None)))
+        return trained(tmp_path, Supernet(model, Transkimmer(epochs=1, width=width, bias=2.0, start=None, distil=0.0)))
 
     first = gates(SCRATCH, 4)
     wider = gates(str(first.folder), 6)
