@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.result import RESULTS, ROOT, SHARED, finish
+from benchmarks.result import ROOT, SHARED, earlier, finish
 from objectives import accuracy, latency, macs
 from searchkit._internal.progress import Progress
 from searchkit.engines import Surrogate
@@ -89,17 +89,8 @@ def main() -> None:
             for task in arguments.tasks
             for row in on_task(task, arguments.recipes, arguments.evaluations, arguments.input, runs / task)
         ]
-    finish("family", {"evaluations": arguments.evaluations, "tasks": TASKS, "rows": [*earlier(rows), *rows]})
-
-
-def earlier(rows: Sequence[Mapping[str, Any]], kept: Path = RESULTS / "family.json") -> list[dict[str, Any]]:
-    """Rows that are kept already and were not measured again, each with its date."""
-    if not kept.is_file():
-        return []
-    record = json.loads(kept.read_text())
-    now = {tuple(row[name] for name in KEY) for row in rows}
-    others = [row for row in record["figures"]["rows"] if tuple(row[name] for name in KEY) not in now]
-    return [{"date": record["conditions"]["date"], **row} for row in others]
+    every = [*earlier("family", rows, KEY), *rows]
+    finish("family", {"evaluations": arguments.evaluations, "tasks": TASKS, "rows": every})
 
 
 def on_task(

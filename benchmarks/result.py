@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,19 @@ def keep(name: str, figures: dict[str, Any], folder: Path, device: str = "auto")
     """Write the figures of a measurement on this device to `folder`/NAME.json."""
     record = {"name": name, "figures": figures, "conditions": conditions(device)}
     replace_whole(folder / f"{name}.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def earlier(
+    name: str, rows: Sequence[Mapping[str, Any]], key: Sequence[str], folder: Path = RESULTS
+) -> list[dict[str, Any]]:
+    """Rows of a kept result whose `key` columns are not among those of the new rows, each with its date."""
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        return []
+    record = json.loads(file.read_text())
+    new = {tuple(row[column] for column in key) for row in rows}
+    others = [row for row in record["figures"]["rows"] if tuple(row[column] for column in key) not in new]
+    return [{"date": record["conditions"]["date"], **row} for row in others]
 
 
 def conditions(device: str = "auto") -> dict[str, Any]:
