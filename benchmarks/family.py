@@ -55,7 +55,7 @@ SPACES = {
     "transkimmer": ("lengths", "thresholds", "joint"),
 }
 TASKS: dict[str, dict[str, Any]] = {
-    "ag_news": {"max_length": 128, "passes": 8, "batch_size": 32, "report_limit": 3000},
+    "ag_news": {"max_length": 128, "passes": 4, "batch_size": 32, "report_limit": 3000},
     "sst2_sentences": {"max_length": 128, "passes": 8, "batch_size": 32},
     "imdb": {
         "max_length": 384,

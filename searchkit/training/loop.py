@@ -42,8 +42,9 @@ def fit(
 
     Predictors and other trained parts are attached before; `finish` runs on the trained model before it is saved.
 
-    The result is a function of (data, stage, seed): batches depend on the epoch, dropout and random plans on the step,
-    so a training that was killed and continued ends with the same weights as an undisturbed one.
+    Up to the processor's arithmetic the result is a function of (data, stage, seed): batches depend on the epoch,
+    dropout and random plans on the step, so a training that was killed and continued ends with the same weights as an
+    undisturbed one.
     """
     folder = context.folder / stage.name
     finished = folder / "finished"
