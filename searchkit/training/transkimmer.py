@@ -44,7 +44,7 @@ MEASURES = ("tokens", "padded", "macs")
 class Transkimmer(Taught):
     """Train a gate per layer (see the top of this file).
 
-    start: published without one; distil: published 0 (docs/decisions/distillation.md); width: of the gates, None for the
+    start: published None; distil: published 0 (docs/decisions/distillation.md); width: of the gates, None for the
     encoder's as published; bias: how sure of keeping they begin (a few hundred steps do not bring them down from the
     published 5); gate_rate: their learning rate; coefficient: of the skim loss, published 0.2 to 0.5; measure: "tokens"
     (share of the real tokens), "padded" (the paper's, of the longest in the batch) or "macs"; target: the measure's
