@@ -2,7 +2,7 @@
 
 Every search of every seed is whole and alone, on one thread; as many run at once as there are cores. What the figures
 mean is described in `benchmarks/tables/README.md`. Kept, with the figure `docs/images/engines.png`, is what all engines
-did on all tables with at least 30 seeds; anything less is printed.
+did on all tables with at least 30 seeds; anything less is printed, or kept under another name (`--keep-as`).
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=LEAST_SEEDS, help=f"default {LEAST_SEEDS}")
     parser.add_argument("--evaluations", type=int, default=AT[-1], help=f"of one search; default {AT[-1]}")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one per core")
+    parser.add_argument("--keep-as", metavar="NAME", help="keep what is done in part as results/NAME.json")
     parser.add_argument("--smoke", action="store_true", help="2 seeds of 25 evaluations")
     given = parser.parse_args()
     if given.smoke:
@@ -101,6 +102,8 @@ def main() -> None:
     if whole and given.seeds >= LEAST_SEEDS:
         draw(searches, IMAGE)
         finish("search_quality", figures)
+    elif given.keep_as:
+        finish(given.keep_as, figures)
     else:
         print("search_quality, in part and not kept", json.dumps(figures))
 
