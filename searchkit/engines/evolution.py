@@ -151,22 +151,23 @@ class Evolution:
 
     def _breed(self, n: int) -> list[Genome]:
         """Children of the survivors, the most promising; where too few are new, mutants of the front."""
-        new: list[Genome] = []
+        new = self._promising(n) if self._bred > 1 and self._nearest.can_choose else []
         for attempt in range(ROUNDS):
-            if (left := n - len(new)) > 0:
-                # steady state: most children of a converged front are known, so more are tried at a time
+            if len(new) < n:  # steady state: most children of a converged front are known, so more are tried at a time
                 tried = 2 << attempt if self._steady else self._population
-                new += self._asks.admit(self._children(tried, left), left)
+                new += self._asks.admit(self._survivors.children(tried, self._vary), n - len(new))
         if len(new) < n:
             new += self._asks.admit(self._mutants(), n - len(new))
         return new
 
-    def _children(self, tried: int, n: int) -> Sequence[Genome] | Genome:
-        """Children in the order in which they were bred; n chosen ones where more are bred to choose among."""
-        if self._bred == 1 or not self._nearest.can_choose:
-            return self._survivors.children(tried, self._vary)
-        bred = self._survivors.children(min(self._bred * n, max(n, MOST_BRED)), self._vary)
-        return self._nearest.promising(self._asks.unseen(np.array(bred)), n)
+    def _promising(self, n: int) -> list[Genome]:
+        """The n most promising of as many new children as are bred for them; fewer where fewer are new."""
+        wanted = min(self._bred * n, max(n, MOST_BRED))
+        new: list[Genome] = []
+        for _ in range(ROUNDS):
+            if len(new) < wanted:
+                new = list(self._asks.unseen(np.array([*new, *self._survivors.children(wanted, self._vary)])))
+        return self._asks.admit(self._nearest.promising(np.array(new), n), n) if new else []
 
     def _mutants(self) -> Iterator[Genome]:
         """Mutants of each member of the front, then of these mutants, and so on: a walk away from the front."""

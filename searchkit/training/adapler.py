@@ -33,7 +33,7 @@ from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.saliency import stored_saliency, token_rows
 from searchkit.training.schedule import Taught
-from searchkit.training.stage import WIDEST, Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
+from searchkit.training.stage import WIDEST, Batch, TaskLoss, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -118,7 +118,7 @@ class AdapLeR(Taught):
         slope: float,
         data: Encoded,
         saliency: NDArray[np.float32],
-        task_of: TaskLoss = labelled,
+        task_of: TaskLoss,
     ) -> Iterator[Tensor]:
         eta, theta, layout = model.learned["eta"], model.learned["theta"], batch.layout
         with torch.no_grad():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -30,7 +31,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin, check_fate
 from searchkit.training.schedule import Taught
-from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -82,12 +83,9 @@ class BlockSkim(Taught):
 
         rates = {"predictors.block": self.scorer_rate}
 
-        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._losses(model, batch, task)
+        fit(model, data, stage_of("block-skim", self, rates=rates), partial(self._losses, task), context, finish)
 
-        fit(model, data, stage_of("block-skim", self, rates=rates), losses, context, finish)
-
-    def _losses(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
+    def _losses(self, task: TaskLoss, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         watch = Supervised(answer_tokens(batch.layout, batch.labels), self.balance)
         logits, _ = model.fade(batch.tokens, everywhere(self, model.shape.layers), watch)
         yield task(model, logits, batch) + self.factor * torch.stack(watch.losses).sum()

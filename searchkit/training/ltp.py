@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,15 +29,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin, check_fate
 from searchkit.training.schedule import Taught
-from searchkit.training.stage import (
-    Batch,
-    TaskLoss,
-    TrainingContext,
-    check_scheduled,
-    labelled,
-    stage_of,
-    task_loss,
-)
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -89,15 +82,12 @@ class LTP(Taught):
 
         rates = {"learned.thresholds": self.threshold_rate}
 
-        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._soft(model, batch, task)
-
-        fit(model, data, stage_of("ltp-soft", self, rates=rates), losses, context, finish)
+        fit(model, data, stage_of("ltp-soft", self, rates=rates), partial(self._soft, task), context, finish)
         if self.hard_epochs:
             trained_plan = plan(self, Candidate.of(thresholds=tuple(model.notes["thresholds"])), layers)
             fit(model, data, stage_of("ltp-hard", self, self.hard_epochs), task_loss(trained_plan, task), context)
 
-    def _soft(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
+    def _soft(self, task: TaskLoss, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         reducers = everywhere(self, model.shape.layers)
         logits, faded = model.fade(batch.tokens, reducers, Sigmoid(model.learned["thresholds"], self.temperature))
         shares = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]]) / batch.layout.lengths  # (N, B)

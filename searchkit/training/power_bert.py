@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, plan, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.schedule import Taught
-from searchkit.training.stage import (
-    Batch,
-    TaskLoss,
-    TrainingContext,
-    check_scheduled,
-    labelled,
-    stage_of,
-    task_loss,
-)
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, stage_of, task_loss
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -87,10 +80,7 @@ class PowerBert(Taught):
 
         rates = {"learned.soft_extract": self.soft_rate}
 
-        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._search(model, batch, task)
-
-        fit(model, data, stage_of("power-search", self, rates=rates), losses, context, finish)
+        fit(model, data, stage_of("power-search", self, rates=rates), partial(self._search, task), context, finish)
         if self.retrain_epochs:
             trained_plan = plan(self, Candidate.of(lengths=tuple(model.notes["lengths"])), layers)
             fit(
@@ -101,7 +91,7 @@ class PowerBert(Taught):
                 context,
             )
 
-    def _search(self, model: AdaptiveModel, batch: Batch, task: TaskLoss = labelled) -> Iterator[Tensor]:
+    def _search(self, task: TaskLoss, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         extract = model.learned["soft_extract"]
         with torch.no_grad():
             extract.clamp_(0.0, 1.0)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from searchkit.errors import QUOTED, StoreError, one_line
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.training.stage import Batch, TrainingContext, batch_of
@@ -35,8 +36,16 @@ def stored_saliency(
     path = context.folder / "saliency.npy"
     if not path.is_file():
         _write(model, data, context, gold, path)
-    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return mapped
+    return mapped(path)
+
+
+def mapped(path: Path) -> NDArray[np.float32]:
+    """Array of a file that an earlier part of the training wrote; StoreError where it is damaged."""
+    try:
+        values: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise StoreError(f"{path} is damaged, remove it and it is made again: {one_line(error, QUOTED)}") from error
+    return values
 
 
 def _write(model: AdaptiveModel, data: Encoded, context: TrainingContext, gold: bool, path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from searchkit.reduction.model import AdaptiveModel
 from searchkit.reduction.plan import ReductionPlan
-from searchkit.training.saliency import TOKEN_BUDGET, token_rows
+from searchkit.training.saliency import TOKEN_BUDGET, mapped, token_rows
 from searchkit.training.stage import Batch, TaskLoss, TrainingContext, batch_of, labelled
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def taught(model: AdaptiveModel, data: Encoded, context: TrainingContext, share:
         with partial.open("wb") as file:
             np.save(file, _outputs(model, data, context), allow_pickle=False)
         partial.rename(path)
-    outputs: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    outputs = mapped(path)
 
     def loss(model: AdaptiveModel, logits: Tensor, batch: Batch) -> Tensor:
         teacher = torch.as_tensor(outputs[_places(model, data, batch)].copy()).to(logits.device)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
@@ -32,7 +33,7 @@ from searchkit.training.loop import fit
 from searchkit.training.plans import everywhere, with_input
 from searchkit.training.recipe import begin
 from searchkit.training.schedule import Taught
-from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, labelled, stage_of
+from searchkit.training.stage import Batch, TaskLoss, TrainingContext, check_scheduled, stage_of
 
 if TYPE_CHECKING:
     from searchkit.tasks.base import Encoded
@@ -98,12 +99,9 @@ class Transkimmer(Taught):
             layers = model.shape.layers
             model.note("thresholds", with_input(self, [0.5] * layers, 0.0))  # the gates' own choice
 
-        def losses(model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
-            return self._losses(model, batch, task)
+        fit(model, data, stage_of("transkimmer", self, rates=rates), partial(self._losses, task), context, finish)
 
-        fit(model, data, stage_of("transkimmer", self, rates=rates), losses, context, finish)
-
-    def _losses(self, model: AdaptiveModel, batch: Batch, task_of: TaskLoss = labelled) -> Iterator[Tensor]:
+    def _losses(self, task_of: TaskLoss, model: AdaptiveModel, batch: Batch, step: int) -> Iterator[Tensor]:
         logits, faded = model.fade(batch.tokens, everywhere(self, model.shape.layers), StraightThrough())
         kept = torch.stack([batch.layout.summed(alive) for alive in faded.alive[1:]], 1)  # (B, N)
         excess = skim_share(self.measure, model, kept, batch) - (self.target or 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,8 @@ from searchkit import NSGA2, Lengths, Space
 from searchkit.engines import nearest
 from searchkit.engines.nearest import Nearest
 from searchkit.errors import StudyError
-from tests.analytic import OBJECTIVES
+from searchkit.records import Trial
+from tests.engines.test_nsga2 import OBJECTIVES, problem
 
 
 def known(rng: np.random.Generator, count: int, width: int = 3) -> tuple[Nearest, np.ndarray, np.ndarray]:
@@ -69,6 +72,30 @@ def test_there_is_no_choice_without_known_candidates_or_among_very_many() -> Non
     assert store.can_choose
     store.tell([np.zeros(3, dtype=np.int64)], np.zeros((1, 2)))
     assert not store.can_choose
+
+
+def test_what_is_asked_is_the_most_promising_of_eight_times_as_many_new_children() -> None:
+    space = Space(Lengths(levels=8)).bound(6)
+    engine: Any = NSGA2(population=6).start(space, OBJECTIVES, seed=0)
+    judge = problem(6, seed=0)
+    told = [Trial(ask, judge(ask.candidate), 0.0) for ask in engine.ask(6)]
+    engine.tell(told)
+    offered: list[np.ndarray] = []
+    choose = engine._nearest.promising
+
+    def watched(children: np.ndarray, n: int) -> np.ndarray:
+        offered.append(children)
+        return choose(children, n)  # type: ignore[no-any-return]
+
+    engine._nearest.promising = watched
+    asked = {tuple(space.encode(ask.candidate).tolist()) for ask in engine.ask(6)}
+    (children,) = offered
+    known = {tuple(space.encode(trial.ask.candidate).tolist()) for trial in told}
+    rows = [tuple(row) for row in children.tolist()]
+    assert len(rows) == len(set(rows)) >= 48
+    assert not known & set(rows)
+    assert asked == {tuple(row) for row in choose(children, 6).tolist()}
+    assert asked != set(rows[:6])
 
 
 def test_one_child_for_each_ask_is_the_published_search() -> None:

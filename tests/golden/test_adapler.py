@@ -21,7 +21,7 @@ from searchkit.training.adapler import SoftRemoval, distillation, removal, slope
 from searchkit.training.packing import as_tokens
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.saliency import saliency, stored_saliency, token_rows
-from searchkit.training.stage import batch_of
+from searchkit.training.stage import batch_of, labelled
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import context_in, data_for, trained, untrained
 
@@ -181,7 +181,7 @@ def test_thresholds_follow_their_own_losses_alone(tmp_path: Path) -> None:
     eta, theta = model.learn("eta", torch.full((2,), 0.9)), model.learn("theta", torch.ones(2))
     batch = batch_of(data, torch.arange(8), torch.device("cpu"))
     found = stored_saliency(model, data, context_in(tmp_path), gold=True)
-    for loss in recipe._losses(model, batch, 10.0, data, found):
+    for loss in recipe._losses(model, batch, 10.0, data, found, labelled):
         loss.backward()
     assert eta.grad is not None
     assert theta.grad is not None

@@ -19,7 +19,7 @@ from searchkit.training.block_skim import answer_tokens
 from searchkit.training.ltp import Sigmoid
 from searchkit.training.plans import everywhere, plan
 from searchkit.training.power_bert import SoftExtract, lengths_of
-from searchkit.training.stage import batch_of
+from searchkit.training.stage import batch_of, labelled
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, untrained
 
@@ -112,7 +112,7 @@ def test_task_and_penalty_both_pull_at_every_layers_parameters(recipe: LTP | Pow
     assert (pull[:-1] > 0).all()
     assert pull[-1] == 0  # after the last attention the head reads [CLS] alone: what else stays does not matter
     assert torch.isfinite(task).all()
-    (loss,) = recipe._soft(model, batch) if isinstance(recipe, LTP) else recipe._search(model, batch)
+    (loss,) = (recipe._soft if isinstance(recipe, LTP) else recipe._search)(labelled, model, batch, 0)
     whole = gradient(loss, learned) - task
     wanted = -1 if isinstance(recipe, LTP) else 1  # a higher threshold keeps less; a lower weight does
     assert (torch.sign(whole.reshape(layers, -1).sum(1)) == wanted).all()
@@ -150,7 +150,7 @@ def test_every_layers_block_scorer_learns_from_the_answer_spans() -> None:
     model = untrained("question_answering")
     model.attach("block")
     batch = batch_of(data_for("question_answering"), torch.arange(12), torch.device("cpu"))
-    (loss,) = BlockSkim()._losses(model, batch)
+    (loss,) = BlockSkim()._losses(labelled, model, batch, 0)
     loss.backward()  # type: ignore[no-untyped-call]
     for part in model.predictors["block"]:  # type: ignore[union-attr]
         assert isinstance(part, BlockScorer)

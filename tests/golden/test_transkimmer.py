@@ -16,7 +16,7 @@ from searchkit.reduction.scorers.base import Seen
 from searchkit.reduction.scorers.predictors import Gate
 from searchkit.training import Transkimmer
 from searchkit.training.plans import everywhere
-from searchkit.training.stage import batch_of
+from searchkit.training.stage import batch_of, labelled
 from searchkit.training.transkimmer import StraightThrough, skim_share
 from tests.reduction.models import LAYERS, classifier, examples, tokens
 from tests.training.recipes import data_for, untrained
@@ -210,7 +210,8 @@ def test_the_multipliers_climb_while_the_model_descends() -> None:
     model = copy.deepcopy(untrained())
     model.attach("gate", hidden=8, bias=5.0)
     multipliers = model.learn("multipliers", torch.zeros(2))
-    for loss in recipe._losses(model, batch_of(data_for("classification"), torch.arange(8), torch.device("cpu"))):
+    batch = batch_of(data_for("classification"), torch.arange(8), torch.device("cpu"))
+    for loss in recipe._losses(labelled, model, batch, 0):
         loss.backward()
     assert multipliers.grad is not None
     assert multipliers.grad.tolist() == pytest.approx([-0.9, -0.81], abs=1e-4)

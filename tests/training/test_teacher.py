@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from searchkit import Scratch, Supernet
-from searchkit.errors import StudyError
+from searchkit.errors import StoreError, StudyError
 from searchkit.reduction.plan import ReductionPlan
 from searchkit.training import LTP, Transkimmer
 from searchkit.training.recipe import begin
@@ -54,6 +54,16 @@ def test_the_outputs_are_written_once_and_read_again(tmp_path: Path) -> None:
     taught(model, data, context_in(tmp_path), 0.5)
     assert (tmp_path / "teacher.npy").read_bytes() == written
     assert np.load(tmp_path / "teacher.npy").shape == (len(data), 2)
+
+
+@pytest.mark.parametrize("left", [0, 7, 140])
+def test_damaged_outputs_are_told_in_one_line(tmp_path: Path, left: int) -> None:
+    model, data = untrained("classification"), data_for("classification")
+    written = tmp_path / "teacher.npy"
+    taught(model, data, context_in(tmp_path), 0.5)
+    written.write_bytes(written.read_bytes()[:left])
+    with pytest.raises(StoreError, match=r"teacher\.npy is damaged, remove it and it is made again: "):
+        taught(model, data, context_in(tmp_path), 0.5)
 
 
 def test_a_recipe_without_distillation_writes_nothing(tmp_path: Path) -> None:
